@@ -1,0 +1,383 @@
+"""Every price of design §4, in SI units. Nothing else in the package computes one.
+
+Two modes of ownership: ``LayerCost`` prices a layer on its own (aligned), ``segment_loads`` prices
+a segment inside a network from what the devices hold (given). Both end in ``makespan_s``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.geometry import (
+    BOTTOM,
+    EMPTY,
+    LEFT,
+    RIGHT,
+    TOP,
+    AxisTables,
+    IntArray,
+    Tile,
+    Window,
+    axis_tables,
+)
+from nptp_opt.network.ir import Layer, Network, external_inputs, regions
+from nptp_opt.problem import LayerProblem, LayerShape
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one device does in one step: seconds, bytes and messages (distinct senders)."""
+
+    compute_s: float = 0.0
+    recv_bytes: float = 0.0
+    send_bytes: float = 0.0
+    messages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A rectangle of ``tensor`` that device ``src`` sends to device ``dst``."""
+
+    src: int
+    dst: int
+    tensor: str
+    tile: Tile
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Price ``wh*w*h + h*h_ + w*w_ + const`` of a tile of width w and height h."""
+
+    wh: float
+    h: float
+    w: float
+    const: float
+
+    def __call__(self, width: float, height: float) -> float:
+        return self.wh * width * height + self.h * height + self.w * width + self.const
+
+    def __mul__(self, factor: float) -> Form:
+        return Form(self.wh * factor, self.h * factor, self.w * factor, self.const * factor)
+
+    def __add__(self, other: Form) -> Form:
+        return Form(
+            self.wh + other.wh, self.h + other.h, self.w + other.w, self.const + other.const
+        )
+
+
+def comm_s(cluster: Cluster, device: int, load: Load) -> float:
+    """Seconds that ``device`` spends on its own link of a switched network."""
+    node = cluster.devices[device]
+    seconds = max(load.recv_bytes / node.down_bytes_per_s, load.send_bytes / node.up_bytes_per_s)
+    return seconds + cluster.network.latency_s * load.messages
+
+
+def makespan_s(cluster: Cluster, loads: Sequence[Load]) -> float:
+    """Makespan of one step from every device's load (one entry per device, idle ones too)."""
+    if not cluster.shared:
+        return max(comm_s(cluster, i, load) + load.compute_s for i, load in enumerate(loads))
+    link = cluster.network
+    sent = sum(load.recv_bytes for load in loads) / link.bytes_per_s
+    waits = link.latency_s * max(load.messages for load in loads)
+    return sent + waits + max(load.compute_s for load in loads)
+
+
+def layer_flop_per_pixel(layer: LayerShape) -> float:
+    """FLOP per output pixel: 2 kh kw C_in/groups C_out for a convolution, kh kw C for a pooling."""
+    taps = layer.kernel[0] * layer.kernel[1]
+    if layer.op != "conv2d":
+        return float(taps * layer.out_channels)
+    return 2.0 * taps * (layer.in_channels // layer.groups) * layer.out_channels
+
+
+def layer_weight_bytes(layer: LayerShape) -> int:
+    """Bytes of a convolution's weights and bias; 0 for a pooling."""
+    if layer.op != "conv2d":
+        return 0
+    taps = layer.kernel[0] * layer.kernel[1] * (layer.in_channels // layer.groups)
+    return (taps + 1) * layer.out_channels * layer.bytes_per_element
+
+
+@dataclass(frozen=True, slots=True)
+class _AxisForm:
+    """Linear bounds of an axis for one pair of contacts: need = stride*h + const, halo rows."""
+
+    const_lo: int
+    const_hi: int
+    halo_lo: int
+    halo_hi: int
+    least_need: int
+    """Smallest value of the lower need; below 0 only where tiles lie in the padding altogether."""
+
+
+def _axis_forms(window: Window, tables: AxisTables, cuts: Sequence[int]) -> tuple[_AxisForm, ...]:
+    """Bounds over all allowed ranges, indexed by (touches low end) + 2 * (touches high end)."""
+    at = np.asarray(cuts)
+    need, held = tables.need[np.ix_(at, at)], tables.held[np.ix_(at, at)]
+    const = need - window.stride * (at[None, :] - at[:, None])
+    halo = need - held
+    low, high = (at == 0)[:, None], (at == window.n_out)[None, :]
+    valid = at[None, :] > at[:, None]
+    forms = []
+    for contact in range(4):
+        mask = valid & (low == bool(contact & 1)) & (high == bool(contact & 2))
+        if not mask.any():
+            forms.append(_AxisForm(0, 0, 0, 0, 0))
+            continue
+        c, e = const[mask], halo[mask]
+        least = int(c.min() + (need - const)[mask].min())
+        forms.append(_AxisForm(int(c.min()), int(c.max()), int(e.min()), int(e.max()), least))
+    return tuple(forms)
+
+
+class LayerCost:
+    """Aligned prices of the tiles of one layer problem (design §4).
+
+    Exact prices take a ``Tile``. The bilinear ``*_form`` prices hold for all tiles with given
+    border contacts: they never under-price (``lower=False``) or never over-price
+    (``lower=True``); where ``form_is_exact`` both are the exact price.
+    """
+
+    def __init__(self, problem: LayerProblem) -> None:
+        layer = problem.layer
+        self.problem = problem
+        self.cluster = problem.cluster
+        self.flop_per_pixel = layer_flop_per_pixel(layer)
+        self.weight_bytes = layer_weight_bytes(layer)
+        self.pixel_bytes = layer.in_channels * layer.bytes_per_element
+        self.out_pixel_bytes = layer.out_channels * layer.bytes_per_element
+        self.tables_y = axis_tables(layer.window_y)
+        self.tables_x = axis_tables(layer.window_x)
+        self._forms_y = _axis_forms(layer.window_y, self.tables_y, problem.cuts_y)
+        self._forms_x = _axis_forms(layer.window_x, self.tables_x, problem.cuts_x)
+
+    def seconds_per_pixel(self, device: int) -> float:
+        """Compute seconds per output pixel on ``device``."""
+        return self.flop_per_pixel / self.cluster.devices[device].flop_per_s
+
+    def compute_s(self, device: int, tile: Tile) -> float:
+        """Compute seconds of ``tile`` on ``device``, its fixed cost included; 0 for no tile."""
+        if tile.is_empty:
+            return 0.0
+        overhead = self.cluster.devices[device].overhead_s
+        return overhead + self.seconds_per_pixel(device) * tile.area
+
+    def recv_bytes(self, tile: Tile) -> int:
+        """Bytes of need minus own."""
+        return int(
+            self.recv_bytes_of(*(np.asarray(v) for v in (tile.y0, tile.y1, tile.x0, tile.x1)))
+        )
+
+    def recv_bytes_of(self, y0: IntArray, y1: IntArray, x0: IntArray, x1: IntArray) -> IntArray:
+        """``recv_bytes`` for arrays of tiles (broadcast together)."""
+        need = self.tables_y.need[y0, y1] * self.tables_x.need[x0, x1]
+        held = self.tables_y.held[y0, y1] * self.tables_x.held[x0, x1]
+        return self.pixel_bytes * (need - held)
+
+    def messages(self, tile: Tile) -> int:
+        """Sides of the tile that do not lie on the map's border; 0 for no tile."""
+        return (
+            0
+            if tile.is_empty
+            else messages_of(tile.contacts(self.problem.height, self.problem.width))
+        )
+
+    def memory_bytes(self, tile: Tile) -> int:
+        """Weights, need and output of a tile held at once; 0 for no tile."""
+        if tile.is_empty:
+            return 0
+        need = self.tables_y.need[tile.y0, tile.y1] * self.tables_x.need[tile.x0, tile.x1]
+        return self.weight_bytes + int(self.pixel_bytes * need) + self.out_pixel_bytes * tile.area
+
+    def fits(self, device: int, tile: Tile) -> bool:
+        """True when ``tile`` respects the memory limit of ``device``."""
+        return self.memory_bytes(tile) <= self.cluster.devices[device].memory_bytes
+
+    def load(self, device: int, tile: Tile) -> Load:
+        """What ``device`` does for ``tile`` in aligned mode (nothing is counted as sent)."""
+        return Load(
+            compute_s=self.compute_s(device, tile),
+            recv_bytes=self.recv_bytes(tile),
+            messages=self.messages(tile),
+        )
+
+    def tile_s(self, device: int, tile: Tile) -> float:
+        """comm + compute of ``tile`` on a switched network."""
+        load = self.load(device, tile)
+        return comm_s(self.cluster, device, load) + load.compute_s
+
+    def makespan_s(self, tiles: Mapping[int, Tile]) -> float:
+        """Exact aligned makespan of a partition, given as device number -> tile."""
+        empty = EMPTY
+        loads = [self.load(i, tiles.get(i, empty)) for i in range(len(self.cluster.devices))]
+        return makespan_s(self.cluster, loads)
+
+    @cached_property
+    def form_is_exact(self) -> bool:
+        """True when the bilinear forms are the exact price of every allowed tile."""
+        forms = (*self._forms_y, *self._forms_x)
+        flat = all(f.const_lo == f.const_hi and f.halo_lo == f.halo_hi for f in forms)
+        return flat and all(
+            self.recv_form(contacts) == self.recv_form(contacts, lower=True)
+            for contacts in range(16)
+        )
+
+    def need_form(self, contacts: int, *, lower: bool = False) -> Form:
+        """Elements per channel that a tile with these contacts reads."""
+        if lower and self._lies_in_padding(contacts):
+            return Form(0.0, 0.0, 0.0, 0.0)
+        (sy, ny, _), (sx, nx, _) = self._axes(contacts, lower)
+        return Form(sy * sx, sy * nx, sx * ny, ny * nx)
+
+    def recv_form(self, contacts: int, *, lower: bool = False) -> Form:
+        """Bytes of need minus own for a tile with these contacts."""
+        if lower and self._lies_in_padding(contacts):
+            return Form(0.0, 0.0, 0.0, 0.0)
+        (sy, ny, ey), (sx, nx, ex) = self._axes(contacts, lower)
+        const = float(ey * nx + ex * ny - ex * ey)
+        if not lower:
+            const += self._tiny_tile_surcharge(sy + ny - ey, sx + nx - ex)
+        return Form(0.0, ex * sy, ey * sx, const) * self.pixel_bytes
+
+    def _tiny_tile_surcharge(self, spare_y: int, spare_x: int) -> float:
+        """Correction where the halo may exceed the need on both axes: held is never below 0."""
+        return float(max(0, -spare_y) * max(0, -spare_x))
+
+    def _axis_form(self, contacts: int) -> tuple[_AxisForm, _AxisForm]:
+        return (
+            self._forms_y[bool(contacts & TOP) + 2 * bool(contacts & BOTTOM)],
+            self._forms_x[bool(contacts & LEFT) + 2 * bool(contacts & RIGHT)],
+        )
+
+    def _lies_in_padding(self, contacts: int) -> bool:
+        """True when some such tile reads padding only: the lower forms fall back to 0."""
+        return any(form.least_need < 0 for form in self._axis_form(contacts))
+
+    def _axes(self, contacts: int, lower: bool) -> tuple[tuple[int, int, int], ...]:
+        """Per axis: stride, constant of the need, halo rows."""
+        stride = self.problem.layer.stride
+        return tuple(
+            (s, f.const_lo, f.halo_lo) if lower else (s, f.const_hi, f.halo_hi)
+            for s, f in zip(stride, self._axis_form(contacts), strict=True)
+        )
+
+    def memory_form(self, contacts: int, *, lower: bool = False) -> Form:
+        """Bytes of weights, need and output of a tile with these contacts."""
+        need = self.need_form(contacts, lower=lower) * self.pixel_bytes
+        return need + Form(self.out_pixel_bytes, 0.0, 0.0, self.weight_bytes)
+
+    def compute_form(self, device: int) -> Form:
+        """Compute seconds of any tile on ``device``."""
+        overhead = self.cluster.devices[device].overhead_s
+        return Form(self.seconds_per_pixel(device), 0.0, 0.0, overhead)
+
+    def comm_form(self, device: int, contacts: int, *, lower: bool = False) -> Form:
+        """Communication seconds of ``device`` on a switched network."""
+        rate = self.cluster.devices[device].down_bytes_per_s
+        wait = self.cluster.network.latency_s * messages_of(contacts)
+        return self.recv_form(contacts, lower=lower) * (1.0 / rate) + Form(0.0, 0.0, 0.0, wait)
+
+    def time_form(self, device: int, contacts: int, *, lower: bool = False) -> Form:
+        """comm + compute seconds of ``device`` on a switched network."""
+        return self.comm_form(device, contacts, lower=lower) + self.compute_form(device)
+
+
+def messages_of(contacts: int) -> int:
+    """Number of a tile's four sides that do not lie on the border."""
+    return 4 - (contacts & 15).bit_count()
+
+
+# -- inside a network: given ownership ---------------------------------------------------------
+
+Ownership = Mapping[int, Tile]
+"""What each device holds of one tensor; devices that hold nothing may be absent."""
+
+
+def halo_transfers(
+    network: Network, needs: Mapping[str, Ownership], owned: Mapping[str, Ownership]
+) -> list[Transfer]:
+    """Every rectangle that must move so that each device has its needs.
+
+    ``owned`` tiles of a tensor are disjoint, so each element has one sender.
+    """
+    moves = []
+    for tensor, wanted in needs.items():
+        pixel = network.pixel_bytes(tensor)
+        for dst, need in wanted.items():
+            for src, own in owned[tensor].items():
+                part = need.intersect(own)
+                if src != dst and not part.is_empty:
+                    moves.append(Transfer(src, dst, tensor, part, part.area * pixel))
+    return moves
+
+
+def transfer_loads(n_devices: int, transfers: Iterable[Transfer]) -> list[Load]:
+    """Bytes and messages per device of a set of transfers; compute is left at 0."""
+    recv, send = [0] * n_devices, [0] * n_devices
+    senders: list[set[int]] = [set() for _ in range(n_devices)]
+    for move in transfers:
+        recv[move.dst] += move.bytes
+        send[move.src] += move.bytes
+        senders[move.dst].add(move.src)
+    return [Load(0.0, recv[i], send[i], len(senders[i])) for i in range(n_devices)]
+
+
+def segment_compute_s(cluster: Cluster, device: int, layers: Sequence[Layer], tile: Tile) -> float:
+    """Compute seconds of a segment for ``tile`` of its output, recomputed rims included."""
+    if tile.is_empty:
+        return 0.0
+    node = cluster.devices[device]
+    found = regions(layers, tile)
+    flop = sum(layer.flop_per_pixel * found[layer.name].area for layer in layers)
+    calls = sum(not found[layer.name].is_empty for layer in layers)
+    return node.overhead_s * calls + flop / node.flop_per_s
+
+
+def segment_needs(layers: Sequence[Layer], tiles: Ownership) -> dict[str, dict[int, Tile]]:
+    """External input elements that every device needs for its tile of the segment's output."""
+    found = {device: regions(layers, tile) for device, tile in tiles.items() if not tile.is_empty}
+    return {
+        tensor: {device: region[tensor] for device, region in found.items()}
+        for tensor in external_inputs(layers)
+    }
+
+
+def segment_loads(
+    cluster: Cluster,
+    network: Network,
+    layers: Sequence[Layer],
+    tiles: Ownership,
+    owned: Mapping[str, Ownership],
+) -> list[Load]:
+    """Loads of a segment with ``tiles`` of its output, given what the devices hold before it."""
+    moves = halo_transfers(network, segment_needs(layers, tiles), owned)
+    loads = transfer_loads(len(cluster.devices), moves)
+    return [
+        replace(load, compute_s=segment_compute_s(cluster, i, layers, tiles.get(i, EMPTY)))
+        for i, load in enumerate(loads)
+    ]
+
+
+def gather_loads(
+    cluster: Cluster,
+    network: Network,
+    layers: Sequence[Layer],
+    device: int,
+    owned: Mapping[str, Ownership],
+) -> list[Load]:
+    """Loads of running whole-map layers on one device: it fetches their inputs entire."""
+    needs = {tensor: {device: network.full(tensor)} for tensor in external_inputs(layers)}
+    loads = transfer_loads(len(cluster.devices), halo_transfers(network, needs, owned))
+    node = cluster.devices[device]
+    compute = node.overhead_s * len(layers) + sum(layer.flop for layer in layers) / node.flop_per_s
+    loads[device] = replace(loads[device], compute_s=compute)
+    return loads

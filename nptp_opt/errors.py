@@ -1,0 +1,61 @@
+"""Typed errors. Every message says what is wrong, where, and what to do next.
+
+``exit_code`` is the status with which the command line ends (design §8).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class NptpError(Exception):
+    """Base of everything that nptp-opt raises on purpose."""
+
+    exit_code = 2
+
+
+class InputError(NptpError, ValueError):
+    """What the user gave cannot be used: a file, an option, a name."""
+
+
+class UnsupportedError(InputError):
+    """A model uses an op, or a way of using it, that is not handled."""
+
+
+class VerificationError(NptpError):
+    """A plan does not compute what the model computes."""
+
+    exit_code = 1
+
+
+class InfeasibleError(NptpError):
+    """No partition satisfies the constraints."""
+
+    exit_code = 3
+
+
+class NoSolutionError(NptpError):
+    """The limit was reached before any solution was found."""
+
+    exit_code = 4
+
+
+class SolverError(NptpError):
+    """A solver refused the model, crashed, or is not installed."""
+
+    exit_code = 5
+
+
+class ExecutionError(NptpError):
+    """A run on devices failed: a process died, or a peer did not answer."""
+
+    exit_code = 6
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that is not in a registry, with the nearest one and all known ones."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return InputError(f"unknown {what} {name!r}.{hint} Known: {', '.join(names)}.")

@@ -1,0 +1,139 @@
+"""The network as the optimiser sees it: a DAG of layers with exact shapes and receptive windows.
+
+A ``Node`` is one primitive op. A ``Layer`` is an op with its own receptive window (its anchor) and
+the pointwise nodes folded onto it. Tensors are named by the node that makes them; shapes are
+(N, C, H, W) for feature maps. No torch here: workers and planners read this module alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from nptp_opt.geometry import EMPTY, AxisMap, Tile, need_tile
+
+LayerKind = Literal["spatial", "gather"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One primitive op; ``op`` is a word of ``ops``, ``params`` maps roles to state keys."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    shape: tuple[int, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Anchor node plus folded pointwise nodes; the layer's name is that of the tensor it makes.
+
+    ``maps`` gives, for every external input, how the layer's output rows and columns read it.
+    A ``gather`` layer needs its inputs whole and runs on one device; it has no maps.
+    """
+
+    name: str
+    kind: LayerKind
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    shape: tuple[int, ...]
+    maps: Mapping[str, tuple[AxisMap, AxisMap]]
+    flop: float
+    """Floating-point operations for the whole output (one multiply-add = 2)."""
+    param_bytes: int
+
+    @property
+    def op(self) -> str:
+        """The anchor's op."""
+        return self.nodes[0].op
+
+    @property
+    def height(self) -> int:
+        return self.shape[2]
+
+    @property
+    def width(self) -> int:
+        return self.shape[3]
+
+    @property
+    def full(self) -> Tile:
+        """The whole output map."""
+        return Tile(0, self.height, 0, self.width)
+
+    @property
+    def flop_per_pixel(self) -> float:
+        return self.flop / (self.height * self.width)
+
+    def need(self, tensor: str, tile: Tile) -> Tile:
+        """Elements of ``tensor`` that ``tile`` of this layer's output reads."""
+        return need_tile(tile, *self.maps[tensor])
+
+
+@dataclass(frozen=True)
+class Network:
+    """Layers in topological order. ``shapes`` holds every tensor, the inputs included."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    layers: tuple[Layer, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    bytes_per_element: int = 4
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Layer]:
+        return {layer.name: layer for layer in self.layers}
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of the layers that read each tensor, in topological order."""
+        readers: dict[str, list[str]] = {name: [] for name in self.shapes}
+        for layer in self.layers:
+            for tensor in layer.inputs:
+                readers[tensor].append(layer.name)
+        return {name: tuple(found) for name, found in readers.items()}
+
+    @property
+    def spatial(self) -> tuple[Layer, ...]:
+        """The layers that are partitioned over the devices."""
+        return tuple(layer for layer in self.layers if layer.kind == "spatial")
+
+    @property
+    def head(self) -> tuple[Layer, ...]:
+        """The layers that need their inputs whole, after the partitioned ones."""
+        return tuple(layer for layer in self.layers if layer.kind == "gather")
+
+    def pixel_bytes(self, tensor: str) -> int:
+        """Bytes of one pixel of a feature map: batch x channels x bytes per element."""
+        n, c = self.shapes[tensor][:2]
+        return n * c * self.bytes_per_element
+
+    def full(self, tensor: str) -> Tile:
+        """The whole map of ``tensor``."""
+        return Tile(0, self.shapes[tensor][2], 0, self.shapes[tensor][3])
+
+
+def regions(layers: Sequence[Layer], tile: Tile) -> dict[str, Tile]:
+    """What computing ``tile`` of the last layer's output takes, layer by layer towards the input.
+
+    ``layers`` is a segment in topological order. Returns, for every tensor made or read in it, the
+    smallest rectangle that holds all elements the segment reads of it (EMPTY if none).
+    """
+    found: dict[str, Tile] = {layers[-1].name: tile}
+    for layer in reversed(layers):
+        wanted = found.setdefault(layer.name, EMPTY)
+        for tensor in layer.inputs:
+            found[tensor] = found.get(tensor, EMPTY).hull(layer.need(tensor, wanted))
+    return found
+
+
+def external_inputs(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Tensors that a segment reads and does not make itself, in order of first use."""
+    made = {layer.name for layer in layers}
+    seen = (tensor for layer in layers for tensor in layer.inputs if tensor not in made)
+    return tuple(dict.fromkeys(seen))

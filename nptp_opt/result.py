@@ -1,0 +1,78 @@
+"""One solver-free result for every method that partitions a layer.
+
+Why it stopped, what was found and which bounds hold are separate fields; unknown is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from nptp_opt.geometry import Tile
+
+
+class Status(StrEnum):
+    """What is known at the end."""
+
+    OPTIMAL = "optimal"
+    """Proven within the gap tolerance, over the method's family and under its prices."""
+    FEASIBLE = "feasible"
+    INFEASIBLE = "infeasible"
+    NO_SOLUTION = "no-solution"
+
+
+class Termination(StrEnum):
+    """Why the method stopped."""
+
+    COMPLETED = "completed"
+    TIME_LIMIT = "time-limit"
+    OTHER_LIMIT = "other-limit"
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Size of a MILP or CP model; ``nonzeros`` is None where the model has no matrix."""
+
+    rows: int
+    columns: int
+    nonzeros: int | None
+    integers: int
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """Outcome of one method on one layer problem.
+
+    ``makespan_s`` is the exact price of ``tiles`` (design §4), never the solver's own value.
+    ``bound_s`` is proven for every partition of the method's family; ``any_bound_s`` for every
+    partition of any family. ``gap`` is (makespan_s - bound_s) / makespan_s.
+    """
+
+    formulation: str
+    solver: str | None
+    status: Status
+    termination: Termination
+    tiles: Mapping[int, Tile] | None = None
+    makespan_s: float | None = None
+    bound_s: float | None = None
+    any_bound_s: float | None = None
+    root_bound_s: float | None = None
+    nodes: int | None = None
+    size: ModelSize | None = None
+    build_s: float = 0.0
+    solve_s: float = 0.0
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Which method gave the value and which the bound, for methods that combine several."""
+
+    @property
+    def gap(self) -> float | None:
+        """Relative distance of value and bound; None where either is unknown."""
+        return relative_gap(self.makespan_s, self.bound_s)
+
+
+def relative_gap(value: float | None, bound: float | None) -> float | None:
+    """(value - bound) / value, never below 0; None where either is unknown."""
+    if value is None or bound is None:
+        return None
+    return max(0.0, (value - bound) / value) if value > 0 else 0.0

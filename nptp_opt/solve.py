@@ -1,0 +1,40 @@
+"""``solve_layer``: the one function that turns a method's name into a result."""
+
+from __future__ import annotations
+
+# Imported for their registrations: these two packages fill ``methods``.
+from nptp_opt import formulations, methods, search
+from nptp_opt.errors import InputError
+from nptp_opt.methods import Hints, Limits
+from nptp_opt.problem import LayerProblem
+from nptp_opt.result import LayerResult
+
+__all__ = ["formulations", "search", "solve_layer"]
+
+
+def solve_layer(
+    problem: LayerProblem,
+    formulation: str = "auto",
+    *,
+    solver: str | None = None,
+    limits: Limits | None = None,
+    hints: Hints | None = None,
+) -> LayerResult:
+    """Partition one layer with the method of that name (see ``nptp-opt formulations``).
+
+    Raises InputError for an unknown name or a solver that cannot take the formulation,
+    InfeasibleError where memory limits leave no partition, SolverError when a solver fails. A time
+    limit without a solution is a result with status ``no-solution``.
+    """
+    spec, method = methods.find(formulation)
+    chosen = _pick_solver(spec, solver)
+    return method(problem, chosen, limits or Limits(), hints or Hints())
+
+
+def _pick_solver(spec: methods.MethodSpec, solver: str | None) -> str | None:
+    if solver is None:
+        return spec.solvers[0] if spec.solvers else None
+    if solver not in spec.solvers:
+        known = ", ".join(spec.solvers) or "none: it is a search of its own"
+        raise InputError(f"formulation {spec.name!r} cannot be solved by {solver!r}; takes {known}")
+    return solver

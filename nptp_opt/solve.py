@@ -27,11 +27,12 @@ def solve_layer(
     limit without a solution is a result with status ``no-solution``.
     """
     spec, method = methods.find(formulation)
-    chosen = _pick_solver(spec, solver)
+    chosen = pick_solver(spec, solver)
     return method(problem, chosen, limits or Limits(), hints or Hints())
 
 
-def _pick_solver(spec: methods.MethodSpec, solver: str | None) -> str | None:
+def pick_solver(spec: methods.MethodSpec, solver: str | None) -> str | None:
+    """The solver to use for a method: the given one, checked, or the method's first."""
     if solver is None:
         return spec.solvers[0] if spec.solvers else None
     if solver not in spec.solvers:

@@ -14,12 +14,18 @@ from typing import Any, Literal
 
 from nptp_opt.geometry import EMPTY, AxisMap, Tile, need_tile
 
-LayerKind = Literal["spatial", "gather"]
+LayerKind = Literal["spatial", "global", "gather"]
+
+AxisMaps = tuple[AxisMap, AxisMap]
+"""How rows and columns of an output read an input."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One primitive op; ``op`` is a word of ``ops``, ``params`` maps roles to state keys."""
+    """One primitive op; ``op`` is a word of ``ops``, ``params`` maps roles to state keys.
+
+    ``maps`` has one entry per input; it is empty where the op sees its inputs whole.
+    """
 
     name: str
     op: str
@@ -27,6 +33,8 @@ class Node:
     shape: tuple[int, ...]
     attrs: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
+    maps: tuple[AxisMaps, ...] = ()
+    flop: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,11 @@ class Layer:
 
     ``maps`` gives, for every external input, how the layer's output rows and columns read it.
     A ``gather`` layer needs its inputs whole and runs on one device; it has no maps.
+
+    A ``global`` layer makes a tensor of shape (N, C, 1, 1) that every device holds. Where its
+    anchor reduces a map (``reduces``), each device computes a partial from its own tile of that
+    map, the partials (``partial_elements`` numbers each) go from all to all, and every device
+    finishes alike. Where it does not, its inputs are such tensors and nothing is sent.
     """
 
     name: str
@@ -42,7 +55,7 @@ class Layer:
     nodes: tuple[Node, ...]
     inputs: tuple[str, ...]
     shape: tuple[int, ...]
-    maps: Mapping[str, tuple[AxisMap, AxisMap]]
+    maps: Mapping[str, AxisMaps]
     flop: float
     """Floating-point operations for the whole output (one multiply-add = 2)."""
     param_bytes: int
@@ -51,6 +64,16 @@ class Layer:
     def op(self) -> str:
         """The anchor's op."""
         return self.nodes[0].op
+
+    @property
+    def reduces(self) -> bool:
+        """True for a global layer whose anchor reduces a partitioned map."""
+        return self.kind == "global" and not self.nodes[0].maps
+
+    @property
+    def partial_elements(self) -> int:
+        """Elements of one device's partial of a reducing layer; 0 for any other layer."""
+        return int(self.nodes[0].attrs["partial_elements"]) if self.reduces else 0
 
     @property
     def height(self) -> int:
@@ -76,7 +99,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Network:
-    """Layers in topological order. ``shapes`` holds every tensor, the inputs included."""
+    """Layers in topological order. ``shapes`` holds every tensor, the inputs included.
+
+    Feature maps are (N, C, H, W), also where the model has another order or rank; only what
+    ``gather`` layers make has the model's own shape.
+    """
 
     name: str
     inputs: tuple[str, ...]
@@ -84,6 +111,8 @@ class Network:
     layers: tuple[Layer, ...]
     shapes: Mapping[str, tuple[int, ...]]
     bytes_per_element: int = 4
+    params: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shape of every weight, by state key."""
 
     @cached_property
     def by_name(self) -> Mapping[str, Layer]:
@@ -104,9 +133,20 @@ class Network:
         return tuple(layer for layer in self.layers if layer.kind == "spatial")
 
     @property
+    def replicated(self) -> frozenset[str]:
+        """Small tensors that every device holds: what global layers make."""
+        return frozenset(layer.name for layer in self.layers if layer.kind == "global")
+
+    @property
     def head(self) -> tuple[Layer, ...]:
         """The layers that need their inputs whole, after the partitioned ones."""
         return tuple(layer for layer in self.layers if layer.kind == "gather")
+
+    @property
+    def spatial_outputs(self) -> tuple[str, ...]:
+        """Results of the network that are feature maps: the sink collects them entire."""
+        gathered = {layer.name for layer in self.head}
+        return tuple(name for name in self.outputs if name not in gathered)
 
     def pixel_bytes(self, tensor: str) -> int:
         """Bytes of one pixel of a feature map: batch x channels x bytes per element."""

@@ -1,19 +1,14 @@
-"""Every price of design §4, in SI units. Nothing else in the package computes one.
-
-Two modes of ownership: ``LayerCost`` prices a layer on its own (aligned), ``segment_loads`` prices
-a segment inside a network from what the devices hold (given). Both end in ``makespan_s``.
-"""
+"""Aligned prices: a layer on its own, tile by tile and as bilinear forms (design §4)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
-from nptp_opt.cluster import Cluster
+from nptp_opt.cost.loads import Load, comm_s, makespan_s
 from nptp_opt.geometry import (
     BOTTOM,
     EMPTY,
@@ -26,31 +21,7 @@ from nptp_opt.geometry import (
     Window,
     axis_tables,
 )
-from nptp_opt.network.ir import Layer, Network, external_inputs, regions
 from nptp_opt.problem import LayerProblem, LayerShape
-
-FloatArray = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What one device does in one step: seconds, bytes and messages (distinct senders)."""
-
-    compute_s: float = 0.0
-    recv_bytes: float = 0.0
-    send_bytes: float = 0.0
-    messages: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """A rectangle of ``tensor`` that device ``src`` sends to device ``dst``."""
-
-    src: int
-    dst: int
-    tensor: str
-    tile: Tile
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +43,6 @@ class Form:
         return Form(
             self.wh + other.wh, self.h + other.h, self.w + other.w, self.const + other.const
         )
-
-
-def comm_s(cluster: Cluster, device: int, load: Load) -> float:
-    """Seconds that ``device`` spends on its own link of a switched network."""
-    node = cluster.devices[device]
-    seconds = max(load.recv_bytes / node.down_bytes_per_s, load.send_bytes / node.up_bytes_per_s)
-    return seconds + cluster.network.latency_s * load.messages
-
-
-def makespan_s(cluster: Cluster, loads: Sequence[Load]) -> float:
-    """Makespan of one step from every device's load (one entry per device, idle ones too)."""
-    if not cluster.shared:
-        return max(comm_s(cluster, i, load) + load.compute_s for i, load in enumerate(loads))
-    link = cluster.network
-    sent = sum(load.recv_bytes for load in loads) / link.bytes_per_s
-    waits = link.latency_s * max(load.messages for load in loads)
-    return sent + waits + max(load.compute_s for load in loads)
 
 
 def layer_flop_per_pixel(layer: LayerShape) -> float:
@@ -294,90 +248,3 @@ class LayerCost:
 def messages_of(contacts: int) -> int:
     """Number of a tile's four sides that do not lie on the border."""
     return 4 - (contacts & 15).bit_count()
-
-
-# -- inside a network: given ownership ---------------------------------------------------------
-
-Ownership = Mapping[int, Tile]
-"""What each device holds of one tensor; devices that hold nothing may be absent."""
-
-
-def halo_transfers(
-    network: Network, needs: Mapping[str, Ownership], owned: Mapping[str, Ownership]
-) -> list[Transfer]:
-    """Every rectangle that must move so that each device has its needs.
-
-    ``owned`` tiles of a tensor are disjoint, so each element has one sender.
-    """
-    moves = []
-    for tensor, wanted in needs.items():
-        pixel = network.pixel_bytes(tensor)
-        for dst, need in wanted.items():
-            for src, own in owned[tensor].items():
-                part = need.intersect(own)
-                if src != dst and not part.is_empty:
-                    moves.append(Transfer(src, dst, tensor, part, part.area * pixel))
-    return moves
-
-
-def transfer_loads(n_devices: int, transfers: Iterable[Transfer]) -> list[Load]:
-    """Bytes and messages per device of a set of transfers; compute is left at 0."""
-    recv, send = [0] * n_devices, [0] * n_devices
-    senders: list[set[int]] = [set() for _ in range(n_devices)]
-    for move in transfers:
-        recv[move.dst] += move.bytes
-        send[move.src] += move.bytes
-        senders[move.dst].add(move.src)
-    return [Load(0.0, recv[i], send[i], len(senders[i])) for i in range(n_devices)]
-
-
-def segment_compute_s(cluster: Cluster, device: int, layers: Sequence[Layer], tile: Tile) -> float:
-    """Compute seconds of a segment for ``tile`` of its output, recomputed rims included."""
-    if tile.is_empty:
-        return 0.0
-    node = cluster.devices[device]
-    found = regions(layers, tile)
-    flop = sum(layer.flop_per_pixel * found[layer.name].area for layer in layers)
-    calls = sum(not found[layer.name].is_empty for layer in layers)
-    return node.overhead_s * calls + flop / node.flop_per_s
-
-
-def segment_needs(layers: Sequence[Layer], tiles: Ownership) -> dict[str, dict[int, Tile]]:
-    """External input elements that every device needs for its tile of the segment's output."""
-    found = {device: regions(layers, tile) for device, tile in tiles.items() if not tile.is_empty}
-    return {
-        tensor: {device: region[tensor] for device, region in found.items()}
-        for tensor in external_inputs(layers)
-    }
-
-
-def segment_loads(
-    cluster: Cluster,
-    network: Network,
-    layers: Sequence[Layer],
-    tiles: Ownership,
-    owned: Mapping[str, Ownership],
-) -> list[Load]:
-    """Loads of a segment with ``tiles`` of its output, given what the devices hold before it."""
-    moves = halo_transfers(network, segment_needs(layers, tiles), owned)
-    loads = transfer_loads(len(cluster.devices), moves)
-    return [
-        replace(load, compute_s=segment_compute_s(cluster, i, layers, tiles.get(i, EMPTY)))
-        for i, load in enumerate(loads)
-    ]
-
-
-def gather_loads(
-    cluster: Cluster,
-    network: Network,
-    layers: Sequence[Layer],
-    device: int,
-    owned: Mapping[str, Ownership],
-) -> list[Load]:
-    """Loads of running whole-map layers on one device: it fetches their inputs entire."""
-    needs = {tensor: {device: network.full(tensor)} for tensor in external_inputs(layers)}
-    loads = transfer_loads(len(cluster.devices), halo_transfers(network, needs, owned))
-    node = cluster.devices[device]
-    compute = node.overhead_s * len(layers) + sum(layer.flop for layer in layers) / node.flop_per_s
-    loads[device] = replace(loads[device], compute_s=compute)
-    return loads

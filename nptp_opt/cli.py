@@ -1,0 +1,324 @@
+"""The command line: thin click commands over the package (design §8).
+
+Results go to stdout, progress and logs to stderr; ``--json`` prints exactly one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from nptp_opt import __version__
+from nptp_opt.errors import InputError, NoSolutionError, NptpError, VerificationError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Group(click.Group):
+    """Turns our errors into one line on stderr and their exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NptpError as error:
+            click.echo(f"nptp-opt: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+def _finite(_: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("must be a number", param=param)
+    return value
+
+
+def _options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    def apply(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object.")
+
+_limits = _options(
+    click.option("--solver", help="Solver for the formulation; its first one by default."),
+    click.option("--time-limit", type=float, callback=_finite, help="Seconds."),
+    click.option("--gap", type=float, default=1e-6, callback=_finite, help="Gap to prove."),
+    click.option("--seed", type=int, default=0, help="Seed of solvers and weights."),
+    click.option("--threads", type=int, default=1, help="Threads per solver; 0 lets it choose."),
+)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="nptp-opt")
+@click.option("-v", "--verbose", count=True, help="More progress on stderr.")
+def main(verbose: int) -> None:
+    """Optimal partitions of CNN inference over several devices: plan, prove, execute."""
+    level = logging.WARNING - 10 * min(verbose, 2)
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(name)s: %(message)s")
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    click.echo(json.dumps(content, allow_nan=False))
+
+
+def _input_shape(text: str) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        shape = ()
+    if len(shape) < 3 or min(shape) < 1:
+        raise InputError(
+            f"--input must look like 1x3x224x224 (batch, channels, size), got {text!r}"
+        )
+    return shape
+
+
+def _limits_from(**options: Any) -> Any:
+    from nptp_opt.methods import Limits
+
+    limit = options["time_limit"]
+    return Limits(
+        time_limit_s=math.inf if limit is None else limit,
+        gap=options["gap"],
+        seed=options["seed"],
+        threads=options["threads"],
+    )
+
+
+@main.command()
+@click.argument("model")
+@click.option("-c", "--cluster", type=click.Path(path_type=Path), required=True, help="TOML file.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Plan file.")
+@click.option("--input", "shape", default="1x3x224x224", show_default=True, help="Input shape.")
+@click.option("--planner", default="nptp", show_default=True, help="Planner or baseline.")
+@click.option("--formulation", help="Formulation for the single layers; the planner's by default.")
+@_limits
+@_json
+def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
+    """Plan MODEL (a torchvision name, an .onnx file or module:callable) on a cluster."""
+    from nptp_opt.cluster import load_cluster
+    from nptp_opt.network.load import load_model
+    from nptp_opt.plan import write_plan
+    from nptp_opt.planner import check_planner, plan_network
+    from nptp_opt.render import solve_summary
+    from nptp_opt.steps import ModelRef
+
+    shape = _input_shape(options["shape"])
+    chosen = _plan_options(options)
+    check_planner(chosen)
+    devices = load_cluster(cluster)
+    _check_writable(output)
+    _say(f"importing {model}")
+    loaded = load_model(model, shape, options["seed"])
+    _say(f"planning {len(loaded.network.layers)} layers on {len(devices.devices)} devices")
+    reference = ModelRef(model, shape, options["seed"])
+    plan = plan_network(reference, loaded.network, devices, chosen)
+    write_plan(plan, output)
+    summary = solve_summary(plan, output)
+    _print_json(summary) if options["as_json"] else _print_table(summary)
+
+
+def _plan_options(options: dict[str, Any]) -> Any:
+    from nptp_opt.planner import PlanOptions
+
+    given = {"planner": options["planner"], "solver": options["solver"]}
+    if options["formulation"] is not None:
+        given["formulation"] = options["formulation"]
+    return PlanOptions(limits=_limits_from(**options), **given)
+
+
+def _check_writable(path: Path) -> None:
+    """Fail before the work, not after it, when the output's folder cannot take the file."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _print_table(content: dict[str, Any]) -> None:
+    from nptp_opt.render import print_pairs
+
+    print_pairs(content)
+
+
+@main.command("solve-layer")
+@click.argument("instance", type=click.Path(path_type=Path))
+@click.option("--formulation", default="auto", show_default=True, help="See `formulations`.")
+@click.option("--export-mps", type=click.Path(path_type=Path), help="Write the model as MPS.")
+@click.option("--export-lp", type=click.Path(path_type=Path), help="Write the model as LP.")
+@_limits
+@_json
+def solve_layer(instance: Path, formulation: str, **options: Any) -> None:
+    """Solve one layer INSTANCE (JSON) with one formulation or method."""
+    from nptp_opt.check import layer_result_to_json
+    from nptp_opt.formulations import export_model
+    from nptp_opt.instances.reader import load_layer_problem
+    from nptp_opt.render import print_layer_result
+    from nptp_opt.result import Status
+    from nptp_opt.solve import solve_layer as solve_problem
+
+    problem = load_layer_problem(instance)
+    limits = _limits_from(**options)
+    for path in (options["export_mps"], options["export_lp"]):
+        if path is not None:
+            _check_writable(path)
+            export_model(problem, formulation, path)
+    result = solve_problem(problem, formulation, solver=options["solver"], limits=limits)
+    content = layer_result_to_json(problem, result)
+    _print_json(content) if options["as_json"] else print_layer_result(content)
+    if result.status == Status.NO_SOLUTION:
+        raise NoSolutionError(
+            f"{formulation}: no solution within {limits.time_limit_s} s; raise --time-limit"
+        )
+
+
+@main.command()
+@click.argument("instance", type=click.Path(path_type=Path))
+@click.argument("result", type=click.Path(path_type=Path))
+@_json
+def check(instance: Path, result: Path, as_json: bool) -> None:
+    """Price a RESULT (as `solve-layer --json` prints it) of INSTANCE without any solver."""
+    from nptp_opt.check import check_result
+    from nptp_opt.instances.reader import load_layer_problem
+
+    faults, makespan_s = check_result(load_layer_problem(instance), result)
+    content = {"ok": not faults, "makespan_s": makespan_s, "faults": faults}
+    _print_json(content) if as_json else _print_table(content)
+    if faults:
+        raise VerificationError(f"{result}: {faults[0]}")
+
+
+@main.command()
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option("--seed", type=int, default=0, help="Seed of the input.")
+@_json
+def verify(plan: Path, seed: int, as_json: bool) -> None:
+    """Prove in torch that PLAN computes the same tensors as the unpartitioned model."""
+    from nptp_opt.network.load import load_model
+    from nptp_opt.plan import read_plan
+    from nptp_opt.verify import verify_plan
+
+    read, stale = read_plan(plan)
+    _say(f"verifying {read.model.ref} on {len(read.cluster.devices)} devices")
+    model = load_model(read.model.ref, read.model.input, read.model.seed)
+    report = verify_plan(read, model, stale=stale, seed=seed)
+    content = report.to_json()
+    _print_json(content) if as_json else _print_table(content)
+    if not report.ok:
+        raise VerificationError(f"{plan}: {report.faults[0]}")
+
+
+@main.command()
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option("--repeats", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--warmup", type=click.IntRange(min=0), default=2, show_default=True)
+@click.option("--timeout", type=click.FloatRange(min=1), default=30.0, show_default=True)
+@_json
+def run(plan: Path, repeats: int, warmup: int, timeout: float, as_json: bool) -> None:
+    """Execute PLAN with one process per device on this machine and measure the latency."""
+    from nptp_opt.network.load import load_model
+    from nptp_opt.plan import load_plan
+    from nptp_opt.render import run_summary
+    from nptp_opt.runtime.launch import run_plan
+
+    loaded = load_plan(plan)
+    _say(f"starting {len(loaded.cluster.devices)} local processes for {loaded.model.ref}")
+    model = load_model(loaded.model.ref, loaded.model.input, loaded.model.seed)
+    report = run_plan(loaded, model, repeats=repeats, warmup=warmup, timeout_s=timeout)
+    content = run_summary(report)
+    _print_json(content) if as_json else _print_table(content)
+    if not report.ok:
+        raise VerificationError(f"{plan}: the executed output differs from the model's")
+
+
+@main.command()
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option("--png", type=click.Path(path_type=Path), help="Draw the partitions to a PNG.")
+@click.option("--svg", type=click.Path(path_type=Path), help="Draw the partitions to an SVG.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a self-contained page.")
+@_json
+def show(plan: Path, png: Path | None, svg: Path | None, html: Path | None, as_json: bool) -> None:
+    """Show PLAN as a table; draw it with --png, --svg or --html."""
+    from nptp_opt.plan import load_plan
+    from nptp_opt.plot.plan_figure import write_figure, write_page
+    from nptp_opt.render import plan_rows, print_plan
+
+    loaded = load_plan(plan)
+    for path in (png, svg, html):
+        if path is not None:
+            _check_writable(path)
+    if png is not None:
+        write_figure(loaded, png, "png")
+    if svg is not None:
+        write_figure(loaded, svg, "svg")
+    if html is not None:
+        write_page(loaded, html)
+    if as_json:
+        _print_json({"latency_s": loaded.latency_s, "segments": plan_rows(loaded)})
+    else:
+        print_plan(loaded)
+
+
+@main.command()
+@_json
+def formulations(as_json: bool) -> None:
+    """List the formulations and search methods for one layer."""
+    from dataclasses import asdict
+
+    from nptp_opt.methods import specs
+    from nptp_opt.solve import solve_layer as _registers_all  # noqa: F401
+
+    _print_list("formulations", [asdict(spec) for spec in specs()], as_json)
+
+
+@main.command()
+@_json
+def planners(as_json: bool) -> None:
+    """List the planners for whole networks, baselines included."""
+    from nptp_opt.planner import PLANNERS
+
+    rows = [{"name": spec.name, "summary": spec.summary} for spec in PLANNERS.values()]
+    _print_list("planners", rows, as_json)
+
+
+@main.command()
+@_json
+def solvers(as_json: bool) -> None:
+    """List the solvers and what each can do."""
+    from nptp_opt.solvers import listing
+
+    _print_list("solvers", listing(), as_json)
+
+
+@main.command()
+@_json
+def versions(as_json: bool) -> None:
+    """Print the versions that a bug report needs."""
+    from nptp_opt.render import version_rows
+
+    content = version_rows()
+    _print_json({"versions": content}) if as_json else _print_table(content)
+
+
+def _print_list(name: str, rows: list[dict[str, Any]], as_json: bool) -> None:
+    from nptp_opt.render import print_rows
+
+    _print_json({name: rows}) if as_json else print_rows(rows)
+
+
+if __name__ == "__main__":
+    main()

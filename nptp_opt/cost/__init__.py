@@ -1,0 +1,64 @@
+"""Every price of design §4, in SI units. Nothing else in the package computes one.
+
+Two modes of ownership: ``LayerCost`` prices a layer on its own (aligned), ``segment_loads`` a
+segment inside a network from what the devices hold (given). Both end in ``makespan_s``.
+"""
+
+from nptp_opt.cost.layer import (
+    Form,
+    LayerCost,
+    layer_flop_per_pixel,
+    layer_weight_bytes,
+    messages_of,
+)
+from nptp_opt.cost.loads import (
+    FloatArray,
+    Load,
+    LoadArrays,
+    Transfer,
+    comm_s,
+    makespan_s,
+    makespans_s,
+)
+from nptp_opt.cost.matrix import StepPrices, candidate_array, gather_prices, segment_prices
+from nptp_opt.cost.segment import (
+    Ownership,
+    gather_compute_s,
+    gather_loads,
+    gather_needs,
+    halo_transfers,
+    input_ownership,
+    segment_compute_s,
+    segment_loads,
+    segment_needs,
+    transfer_loads,
+)
+
+__all__ = [
+    "FloatArray",
+    "Form",
+    "LayerCost",
+    "Load",
+    "LoadArrays",
+    "Ownership",
+    "StepPrices",
+    "Transfer",
+    "candidate_array",
+    "comm_s",
+    "gather_compute_s",
+    "gather_loads",
+    "gather_needs",
+    "gather_prices",
+    "halo_transfers",
+    "input_ownership",
+    "layer_flop_per_pixel",
+    "layer_weight_bytes",
+    "makespan_s",
+    "makespans_s",
+    "messages_of",
+    "segment_compute_s",
+    "segment_loads",
+    "segment_needs",
+    "segment_prices",
+    "transfer_loads",
+]

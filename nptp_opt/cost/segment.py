@@ -1,0 +1,102 @@
+"""Given prices: a segment inside a network, from what the devices hold before it (design §4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.cost.loads import Load, Transfer
+from nptp_opt.geometry import EMPTY, Tile
+from nptp_opt.network.ir import Layer, Network, external_inputs, regions
+
+Ownership = Mapping[int, Tile]
+"""What each device holds of one tensor; devices that hold nothing may be absent."""
+
+
+def input_ownership(network: Network, cluster: Cluster) -> dict[str, dict[int, Tile]]:
+    """Who holds the network's inputs before the first step: the source, entire."""
+    return {name: {cluster.source: network.full(name)} for name in network.inputs}
+
+
+def halo_transfers(
+    network: Network, needs: Mapping[str, Ownership], owned: Mapping[str, Ownership]
+) -> list[Transfer]:
+    """Every rectangle that must move so that each device has its needs.
+
+    ``owned`` tiles of a tensor are disjoint, so each element has one sender.
+    """
+    moves = []
+    for tensor, wanted in needs.items():
+        pixel = network.pixel_bytes(tensor)
+        for dst, need in wanted.items():
+            for src, own in owned[tensor].items():
+                part = need.intersect(own)
+                if src != dst and not part.is_empty:
+                    moves.append(Transfer(src, dst, tensor, part, part.area * pixel))
+    return moves
+
+
+def transfer_loads(n_devices: int, transfers: Iterable[Transfer]) -> list[Load]:
+    """Bytes and messages per device of a set of transfers; compute is left at 0."""
+    recv, send = [0] * n_devices, [0] * n_devices
+    senders: list[set[int]] = [set() for _ in range(n_devices)]
+    for move in transfers:
+        recv[move.dst] += move.bytes
+        send[move.src] += move.bytes
+        senders[move.dst].add(move.src)
+    return [Load(0.0, recv[i], send[i], len(senders[i])) for i in range(n_devices)]
+
+
+def segment_compute_s(cluster: Cluster, device: int, layers: Sequence[Layer], tile: Tile) -> float:
+    """Compute seconds of a segment for ``tile`` of its output, recomputed rims included."""
+    if tile.is_empty:
+        return 0.0
+    node = cluster.devices[device]
+    found = regions(layers, tile)
+    flop = sum(layer.flop_per_pixel * found[layer.name].area for layer in layers)
+    calls = sum(not found[layer.name].is_empty for layer in layers)
+    return node.overhead_s * calls + flop / node.flop_per_s
+
+
+def segment_needs(layers: Sequence[Layer], tiles: Ownership) -> dict[str, dict[int, Tile]]:
+    """External input elements that every device needs for its tile of the segment's output."""
+    found = {device: regions(layers, tile) for device, tile in tiles.items() if not tile.is_empty}
+    return {
+        tensor: {device: region[tensor] for device, region in found.items()}
+        for tensor in external_inputs(layers)
+    }
+
+
+def segment_loads(
+    cluster: Cluster, layers: Sequence[Layer], tiles: Ownership, transfers: Sequence[Transfer]
+) -> list[Load]:
+    """Loads of a segment with ``tiles`` of its output; ``transfers`` bring the halos."""
+    loads = transfer_loads(len(cluster.devices), transfers)
+    return [
+        replace(load, compute_s=segment_compute_s(cluster, i, layers, tiles.get(i, EMPTY)))
+        for i, load in enumerate(loads)
+    ]
+
+
+def gather_needs(
+    network: Network, layers: Sequence[Layer], device: int, collect: Sequence[str] = ()
+) -> dict[str, dict[int, Tile]]:
+    """Whole tensors that ``device`` fetches: what ``layers`` read, and those to ``collect``."""
+    wanted = dict.fromkeys((*external_inputs(layers), *collect))
+    return {tensor: {device: network.full(tensor)} for tensor in wanted}
+
+
+def gather_compute_s(cluster: Cluster, device: int, layers: Sequence[Layer]) -> float:
+    """Compute seconds of whole-map layers on one device."""
+    node = cluster.devices[device]
+    return node.overhead_s * len(layers) + sum(layer.flop for layer in layers) / node.flop_per_s
+
+
+def gather_loads(
+    cluster: Cluster, layers: Sequence[Layer], device: int, transfers: Sequence[Transfer]
+) -> list[Load]:
+    """Loads of fetching ``transfers`` to one device, which then runs whole-map layers."""
+    loads = transfer_loads(len(cluster.devices), transfers)
+    loads[device] = replace(loads[device], compute_s=gather_compute_s(cluster, device, layers))
+    return loads

@@ -1,0 +1,5 @@
+"""Running one tile of a layer, a segment, a reduction or a whole-map layer in torch."""
+
+from nptp_opt.kernels.run import Crop, combine, partial, run_gather, run_layer, run_segment
+
+__all__ = ["Crop", "combine", "partial", "run_gather", "run_layer", "run_segment"]

@@ -1,0 +1,170 @@
+"""Ops that read the same pixel of all their inputs, and reductions of whole maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from torch import Tensor
+
+from nptp_opt.errors import InputError
+from nptp_opt.geometry import Tile
+from nptp_opt.network.ir import Node
+from nptp_opt.network.ops import ELEMENTWISE, WHOLE
+
+Params = Mapping[str, Tensor]
+
+
+def call_aten(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    """Call torch's op of the node's name with the arguments that the node holds.
+
+    Only names of the vocabulary are called: a plan is a file, and may come from anywhere.
+    """
+    if node.op not in ELEMENTWISE | WHOLE:
+        raise InputError(f"node {node.name!r}: op {node.op!r} is not in the vocabulary")
+    views = node.attrs.get("views", {})
+
+    def operand(given: Any) -> Any:
+        if isinstance(given, list):
+            return [operand(each) for each in given]
+        if not isinstance(given, Mapping):
+            return given
+        if "in" in given:
+            return values[given["in"]]
+        role = given["param"]
+        return _viewed(params[role], views[role], tile) if role in views else params[role]
+
+    op = getattr(getattr(torch.ops.aten, node.op), node.attrs["overload"])
+    args, kwargs = operand(node.attrs["args"]), node.attrs["kwargs"]
+    result: Tensor = op(*args, **{name: operand(value) for name, value in kwargs.items()})
+    return result
+
+
+def _viewed(weight: Tensor, view: Mapping[str, list[int]], tile: Tile) -> Tensor:
+    """A weight as (N, C, H, W), cut to the tile where it has rows or columns of its own."""
+    lying = weight.reshape(view["view"]).expand(view["expand"]).permute(view["order"])
+    whole = lying.reshape(view["shape"])
+    rows = slice(tile.y0, tile.y1) if whole.shape[2] > 1 else slice(None)
+    columns = slice(tile.x0, tile.x1) if whole.shape[3] > 1 else slice(None)
+    return whole[:, :, rows, columns]
+
+
+def relayout(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    """From (N, C, H, W) to the model's own dimensions."""
+    ordered: list[int] = node.attrs["ordered"]
+    return values[0].reshape(ordered).permute(list(node.attrs["order"]))
+
+
+def batch_norm(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    return F.batch_norm(
+        values[0],
+        params["running_mean"],
+        params["running_var"],
+        params.get("weight"),
+        params.get("bias"),
+        eps=node.attrs["eps"],
+    )
+
+
+def channel_norm(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    last = values[0].permute(0, 2, 3, 1)
+    size = [last.shape[-1]]
+    normed = F.layer_norm(last, size, params.get("weight"), params.get("bias"), node.attrs["eps"])
+    return normed.permute(0, 3, 1, 2)
+
+
+def channel_permute(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    n, c, h, w = values[0].shape
+    order = [1 + i for i in node.attrs["order"]]
+    rank = len(order)
+    split = values[0].reshape(n, *node.attrs["factors"], h, w)
+    return split.permute(0, *order, rank + 1, rank + 2).reshape(n, c, h, w)
+
+
+def channel_slice(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    return values[0][:, node.attrs["start"] : node.attrs["stop"] : node.attrs["step"]]
+
+
+def channel_concat(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    return torch.cat(list(values), dim=1)
+
+
+def channel_pad(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    return F.pad(values[0], (0, 0, 0, 0, *node.attrs["pad"]), value=node.attrs["value"])
+
+
+def channel_avg_pool(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    size = node.attrs["size"]
+    return F.avg_pool3d(values[0].unsqueeze(1), (size, 1, 1), (1, 1, 1)).squeeze(1)
+
+
+def channel_softmax(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    return torch.softmax(values[0], 1)
+
+
+def channel_log_softmax(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    return torch.log_softmax(values[0], 1)
+
+
+def channel_mean(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    return values[0].mean(1, keepdim=True)
+
+
+def channel_sum(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    return values[0].sum(1, keepdim=True)
+
+
+def channel_amax(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    return values[0].amax(1, keepdim=True)
+
+
+def broadcast(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    return values[0].expand(-1, -1, tile.height, tile.width)
+
+
+def group_normalise(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    """(x - mean) * rstd of each group, then the weights of each channel."""
+    x, stats = values
+    groups = node.attrs["groups"]
+    mean, rstd = stats[:, :groups, :, :], stats[:, groups:, :, :]
+    n, c, h, w = x.shape
+    split = x.reshape(n, groups, c // groups, h, w)
+    normed = ((split - mean.unsqueeze(2)) * rstd.unsqueeze(2)).reshape(n, c, h, w)
+    if "weight" in params:
+        normed = normed * params["weight"].view(1, -1, 1, 1)
+    return normed + params["bias"].view(1, -1, 1, 1) if "bias" in params else normed
+
+
+# -- reductions: a partial of each tile, then one result from all of them ------------------------
+
+
+def partial(node: Node, tile: Tensor) -> Tensor:
+    """What one device's tile (N, C, rows, columns) adds to a reduction: sums, maxima, or moments.
+
+    Moments are count, mean and sum of squared deviations of every group: stable to combine.
+    """
+    if node.op == "global_avg_pool":
+        return tile.sum((2, 3))
+    if node.op == "global_max_pool":
+        return tile.amax((2, 3))
+    flat = tile.reshape(tile.shape[0], node.attrs["groups"], -1)
+    mean = flat.mean(2)
+    count = torch.full_like(mean, flat.shape[2])
+    return torch.stack([count, mean, ((flat - mean.unsqueeze(2)) ** 2).sum(2)], dim=2)
+
+
+def combine(node: Node, partials: Sequence[Tensor]) -> Tensor:
+    """The reduction's result (N, C, 1, 1) from the partials of all tiles that are not empty."""
+    stacked = torch.stack(list(partials))
+    if node.op == "global_avg_pool":
+        return (stacked.sum(0) / float(node.attrs["pixels"]))[:, :, None, None]
+    if node.op == "global_max_pool":
+        return stacked.amax(0)[:, :, None, None]
+    count, mean, spread = stacked.unbind(-1)
+    total = count.sum(0)
+    centre = (count * mean).sum(0) / total
+    spread = (spread + count * (mean - centre) ** 2).sum(0)
+    rstd = torch.rsqrt(spread / total + node.attrs["eps"])
+    return torch.cat([centre, rstd], dim=1)[:, :, None, None]

@@ -1,0 +1,139 @@
+"""Layers and segments, tile by tile: every node runs on exactly the elements that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor
+
+from nptp_opt.errors import InputError
+from nptp_opt.geometry import EMPTY, Tile, need_tile
+from nptp_opt.kernels import pixelwise, windowed
+from nptp_opt.network.ir import Layer, Node, regions
+from nptp_opt.network.ops import CHANNEL_OPS, REDUCTIONS, WINDOWED
+
+Crop = tuple[Tile, Tensor]
+"""A rectangle of a tensor, and its elements (N, C, rows, columns)."""
+
+Kernel = Callable[[Node, dict[str, Tensor], list[Tensor], Tile], Tensor]
+
+_KERNELS: dict[str, Kernel] = {
+    **{op: getattr(windowed, "slice_" if op == "slice" else op) for op in WINDOWED},
+    **{op: getattr(pixelwise, op) for op in CHANNEL_OPS},
+    "relayout": pixelwise.relayout,
+}
+
+
+def run_layer(
+    layer: Layer, weights: Mapping[str, Tensor], inputs: Mapping[str, Crop], tile: Tile
+) -> Tensor:
+    """``tile`` of a spatial layer's output from crops that hold at least what it needs.
+
+    Weights must have the crops' dtype. Raises InputError when a crop is too small.
+    """
+    return _run_nodes(layer.nodes, weights, inputs, tile)
+
+
+def run_segment(
+    layers: Sequence[Layer],
+    weights: Mapping[str, Tensor],
+    inputs: Mapping[str, Crop],
+    tile: Tile,
+) -> Tensor:
+    """``tile`` of the last layer's output; what the layers before it overlap is computed anew."""
+    wanted, held = regions(layers, tile), dict(inputs)
+    for layer in layers:
+        region = wanted[layer.name]
+        if not region.is_empty or layer is layers[-1]:
+            held[layer.name] = (region, run_layer(layer, weights, held, region))
+    return held[layers[-1].name][1]
+
+
+def run_gather(layer: Layer, weights: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
+    """The output of a gather layer, or of any global layer, from whole inputs."""
+    held = dict(inputs)
+    for node in layer.nodes:
+        values = [held[tensor] for tensor in node.inputs]
+        held[node.name] = _whole(node, weights, values)
+    return held[layer.name]
+
+
+def partial(layer: Layer, crop: Tensor) -> Tensor:
+    """One device's part of a reducing layer, from the tile of its input that the device owns.
+
+    A device that owns nothing has no part.
+    """
+    return pixelwise.partial(layer.nodes[0], crop)
+
+
+def combine(
+    layer: Layer,
+    weights: Mapping[str, Tensor],
+    partials: Sequence[Tensor],
+    inputs: Mapping[str, Tensor],
+) -> Tensor:
+    """The output of a reducing layer from the partials of all devices, in the same order on each.
+
+    ``inputs`` are the small tensors that its other nodes read.
+    """
+    anchor, *rest = layer.nodes
+    held = {**inputs, anchor.name: pixelwise.combine(anchor, partials)}
+    for node in rest:
+        held[node.name] = _whole(node, weights, [held[tensor] for tensor in node.inputs])
+    return held[layer.name]
+
+
+def _whole(node: Node, weights: Mapping[str, Tensor], values: list[Tensor]) -> Tensor:
+    if node.op in REDUCTIONS:
+        return pixelwise.combine(node, [pixelwise.partial(node, values[0])])
+    full = Tile(0, node.shape[2], 0, node.shape[3]) if node.maps else EMPTY
+    return _run_node(node, weights, values, full)
+
+
+def _run_nodes(
+    nodes: Sequence[Node], weights: Mapping[str, Tensor], inputs: Mapping[str, Crop], tile: Tile
+) -> Tensor:
+    wanted = _node_regions(nodes, tile)
+    held = dict(inputs)
+    for node in nodes:
+        region = wanted[node.name]
+        crops = [
+            _cropped(node, tensor, held[tensor], need_tile(region, *maps))
+            for tensor, maps in zip(node.inputs, node.maps, strict=True)
+        ]
+        held[node.name] = (region, _run_node(node, weights, crops, region))
+    return held[nodes[-1].name][1]
+
+
+def _node_regions(nodes: Sequence[Node], tile: Tile) -> dict[str, Tile]:
+    found = {nodes[-1].name: tile}
+    for node in reversed(nodes):
+        region = found.setdefault(node.name, EMPTY)
+        for tensor, maps in zip(node.inputs, node.maps, strict=True):
+            found[tensor] = found.get(tensor, EMPTY).hull(need_tile(region, *maps))
+    return found
+
+
+def _cropped(node: Node, tensor: str, held: Crop, need: Tile) -> Tensor:
+    region, values = held
+    if not region.contains(need):
+        raise InputError(
+            f"node {node.name!r} needs {need} of {tensor!r}, but only {region} is here"
+        )
+    if need.is_empty:
+        return values[:, :, :0, :0]
+    return values[
+        :, :, need.y0 - region.y0 : need.y1 - region.y0, need.x0 - region.x0 : need.x1 - region.x0
+    ]
+
+
+def _run_node(
+    node: Node, weights: Mapping[str, Tensor], values: list[Tensor], tile: Tile
+) -> Tensor:
+    params = {role: weights[key] for role, key in node.params.items()}
+    if "overload" in node.attrs:
+        return pixelwise.call_aten(node, params, values, tile)
+    kernel = _KERNELS.get(node.op)
+    if kernel is None:
+        raise InputError(f"node {node.name!r}: op {node.op!r} is not in the vocabulary")
+    return kernel(node, params, values, tile)

@@ -1,0 +1,205 @@
+"""Ops that read a window of each input: run on a crop, padded on the side that leaves the map.
+
+Crops are (N, C, rows, columns) and hold exactly the need of ``tile``; every kernel gives the tile.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from torch import Tensor
+
+from nptp_opt.axis_maps import Shuffled, TapMap, Transposed
+from nptp_opt.geometry import AxisMap, Tile, Window
+from nptp_opt.network.ir import Node
+
+Params = dict[str, Tensor]
+Ranges = tuple[tuple[int, int], tuple[int, int]]
+
+
+def ranges(tile: Tile) -> Ranges:
+    """Rows and columns of a tile."""
+    return (tile.y0, tile.y1), (tile.x0, tile.x1)
+
+
+def pasted(crop: Tensor, shape: tuple[int, int], at: tuple[int, int], fill: float) -> Tensor:
+    """``crop`` put at row and column ``at`` into a map of ``shape`` that is ``fill`` elsewhere."""
+    (height, width), (top, left) = shape, at
+    bottom, right = height - top - crop.shape[2], width - left - crop.shape[3]
+    if crop.numel() == 0:
+        return crop.new_full((*crop.shape[:2], height, width), fill)
+    if top == bottom == left == right == 0:
+        return crop
+    return F.pad(crop, (left, right, top, bottom), value=fill)
+
+
+def padded(node: Node, crop: Tensor, tile: Tile, fill: float) -> Tensor:
+    """The crop grown to the whole window of ``tile``."""
+    sizes, starts = [], []
+    for axis, (a, b) in zip(node.maps[0], ranges(tile), strict=True):
+        window = cast(Window, axis)
+        lo, hi = window.reach(a, b)
+        sizes.append(hi - lo)
+        starts.append(window.padding(a, b)[0])
+    return pasted(crop, (sizes[0], sizes[1]), (starts[0], starts[1]), fill)
+
+
+def conv2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
+    return F.conv2d(
+        padded(node, crops[0], tile, 0.0),
+        params["weight"].reshape(node.attrs["weight_shape"]),
+        params.get("bias"),
+        stride=node.attrs["stride"],
+        dilation=node.attrs["dilation"],
+        groups=node.attrs["groups"],
+    )
+
+
+def conv_transpose2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
+    """The transposed convolution of the crop, cut or grown to the tile; then the bias."""
+    weight = params["weight"].reshape(node.attrs["weight_shape"])
+    crop, groups = crops[0], node.attrs["groups"]
+    out = crop.new_zeros((crop.shape[0], weight.shape[1] * groups, tile.height, tile.width))
+    if crop.numel():
+        full = F.conv_transpose2d(
+            crop,
+            weight,
+            stride=node.attrs["stride"],
+            dilation=node.attrs["dilation"],
+            groups=groups,
+        )
+        spots = [
+            _overlap(cast(Transposed, axis), a, b, full.shape[2 + i])
+            for i, (axis, (a, b)) in enumerate(zip(node.maps[0], ranges(tile), strict=True))
+        ]
+        (dst_y, src_y), (dst_x, src_x) = spots
+        out[:, :, dst_y, dst_x] = full[:, :, src_y, src_x]
+    bias = params.get("bias")
+    return out if bias is None else out + bias.view(1, -1, 1, 1)
+
+
+def _overlap(axis: Transposed, a: int, b: int, length: int) -> tuple[slice, slice]:
+    """Where the crop's result of ``length`` meets ``[a, b)``: place there, place in it."""
+    start = axis.need(a, b)[0] * axis.stride - axis.pad
+    lo, hi = max(a, start), min(b, start + length)
+    hi = max(lo, hi)
+    return slice(lo - a, hi - a), slice(lo - start, hi - start)
+
+
+def max_pool2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
+    y, x = (cast(Window, axis) for axis in node.maps[0])
+    return F.max_pool2d(
+        padded(node, crops[0], tile, -torch.inf),
+        (y.kernel, x.kernel),
+        (y.stride, x.stride),
+        dilation=(y.dilation, x.dilation),
+    )
+
+
+def avg_pool2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
+    """Sums of windows over the number of elements that torch counts in each."""
+    y, x = (cast(Window, axis) for axis in node.maps[0])
+    sums = F.avg_pool2d(
+        padded(node, crops[0], tile, 0.0),
+        (y.kernel, x.kernel),
+        (y.stride, x.stride),
+        divisor_override=1,
+    )
+    if node.attrs["divisor"]:
+        return sums / float(node.attrs["divisor"])
+    counts = [
+        _counted(axis, a, b, node.attrs["count_include_pad"])
+        for axis, (a, b) in zip((y, x), ranges(tile), strict=True)
+    ]
+    rows, columns = (torch.tensor(count, dtype=sums.dtype) for count in counts)
+    return sums / (rows[:, None] * columns[None, :]).to(sums.device)
+
+
+def _counted(window: Window, a: int, b: int, with_padding: bool) -> list[int]:
+    """Elements of each output's window; what ceil mode adds behind the padding never counts."""
+    counts = []
+    for o in range(a, b):
+        lo, hi = window.reach(o, o + 1)
+        if with_padding:
+            counts.append(min(hi, window.n_in + window.pad_hi) - lo)
+        else:
+            counts.append(min(hi, window.n_in) - max(lo, 0))
+    return counts
+
+
+def pad(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
+    return padded(node, crops[0], tile, node.attrs["value"])
+
+
+def slice_(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
+    y, x = (cast(Window, axis) for axis in node.maps[0])
+    return crops[0][:, :, :: y.stride, :: x.stride]
+
+
+def concat(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
+    return torch.cat(
+        [crop for crop in crops if crop.numel()], dim=2 if node.attrs["axis"] == "h" else 3
+    )
+
+
+def resample(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
+    """Weighted sums of taps, rows first."""
+    out = crops[0]
+    for dim, (axis, (a, b)) in enumerate(zip(node.maps[0], ranges(tile), strict=True), start=2):
+        if isinstance(axis, TapMap):
+            out = _tapped(out, dim, axis, a, b)
+    return out
+
+
+def _tapped(crop: Tensor, dim: int, axis: TapMap, a: int, b: int) -> Tensor:
+    start = axis.need(a, b)[0]
+    taps = [axis.taps(o) for o in range(a, b)]
+    if axis.n_taps == 1:
+        return crop.index_select(dim, _index([each[0][0] - start for each in taps], crop))
+    total: Tensor | None = None
+    for t in range(max(map(len, taps))):
+        used = [each[t] if t < len(each) else (each[-1][0], 0.0) for each in taps]
+        part = crop.index_select(dim, _index([i - start for i, _ in used], crop))
+        weights = crop.new_tensor([weight for _, weight in used])
+        part = part * (weights[:, None] if dim == 2 else weights)
+        total = part if total is None else total + part
+    assert total is not None
+    return total
+
+
+def _index(positions: list[int], like: Tensor) -> Tensor:
+    return torch.tensor(positions, dtype=torch.int64, device=like.device)
+
+
+def resample_max(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
+    """Largest tap instead of their sum."""
+    out = crops[0]
+    for dim, (axis, (a, b)) in enumerate(zip(node.maps[0], ranges(tile), strict=True), start=2):
+        if isinstance(axis, TapMap):
+            start = axis.need(a, b)[0]
+            spans = [[i - start for i, _ in axis.taps(o)] for o in range(a, b)]
+            out = torch.cat(
+                [out.narrow(dim, s[0], len(s)).amax(dim, keepdim=True) for s in spans], dim
+            )
+    return out
+
+
+def pixel_shuffle(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
+    factor = node.attrs["factor"]
+    full = F.pixel_shuffle(crops[0], factor)
+    (top, _), (left, _) = (
+        _inside(axis, a, b) for axis, (a, b) in zip(node.maps[0], ranges(tile), strict=True)
+    )
+    return full[:, :, top : top + tile.height, left : left + tile.width]
+
+
+def _inside(axis: AxisMap, a: int, b: int) -> tuple[int, int]:
+    shuffled = cast(Shuffled, axis)
+    start = shuffled.need(a, b)[0] * shuffled.factor
+    return a - start, b - start
+
+
+def pixel_unshuffle(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
+    return F.pixel_unshuffle(crops[0], node.attrs["factor"])

@@ -1,0 +1,319 @@
+"""ATen ops that move data: views, slices, joins, padding, resizing, pixel and channel shuffles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from nptp_opt.axis_maps import Bordered, Cubic, Linear, Nearest, Shuffled, TapMap
+from nptp_opt.geometry import AxisMap, Window
+from nptp_opt.network.calls import (
+    Call,
+    NotLocalError,
+    axis_of,
+    dim_of,
+    handles,
+    layout_of,
+)
+from nptp_opt.network.graph import Value, identity
+from nptp_opt.network.ir import AxisMaps
+from nptp_opt.network.layout import Layout, reshaped
+
+ALIASES = [
+    "alias",
+    "alpha_dropout",
+    "clone",
+    "contiguous",
+    "detach",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "feature_dropout",
+    "identity",
+    "lift_fresh",
+    "lift_fresh_copy",
+    "to",
+    "_to_copy",
+    "type_as",
+    "float",
+    "positive",
+    "feature_alpha_dropout",
+]
+
+
+@handles(*ALIASES)
+def same(call: Call) -> Value:
+    """Ops that change nothing at inference."""
+    if call.args.get("train"):
+        raise call.unsupported("dropout is switched on; put the model in eval mode")
+    value = call.args["input"] if "input" in call.args else call.args["self"]
+    if not isinstance(value, Value):
+        raise NotLocalError
+    return value
+
+
+@handles(
+    "view",
+    "reshape",
+    "_unsafe_view",
+    "flatten",
+    "unflatten",
+    "squeeze",
+    "unsqueeze",
+    "view_as",
+    "reshape_as",
+)
+def reshape(call: Call) -> Value:
+    """A reshape that keeps pixels apart is a change of layout; channels may have to move first."""
+    value = call.feature()
+    layout = layout_of(value)
+    found = reshaped(layout, value.shape, call.shape)
+    if found is None:
+        value = in_channel_order(call, value)
+        found = reshaped(layout_of(value), value.shape, call.shape)
+    if found is None:
+        raise NotLocalError
+    return Value(value.tensor, call.shape, found)
+
+
+def in_channel_order(call: Call, value: Value) -> Value:
+    """``value`` with its channel factors moved to the order in which its dimensions have them."""
+    layout = layout_of(value)
+    order = [axis for axis in layout.axes if isinstance(axis, int)]
+    if order == sorted(order) or len(order) != len(layout.factors):
+        return value
+    factors = tuple(layout.factors[axis] for axis in order)
+    axes = tuple(order.index(axis) if isinstance(axis, int) else axis for axis in layout.axes)
+    moved = replace(call, shape=value.shape)
+    attrs = {"factors": list(layout.factors), "order": order}
+    return moved.emit("channel_permute", [value.tensor], Layout(axes, factors), attrs=attrs)
+
+
+@handles("permute", "transpose", "t", "movedim", "swapaxes")
+def permute(call: Call) -> Value:
+    """A permutation of dimensions moves no data between pixels."""
+    value = call.feature()
+    rank = len(value.shape)
+    if call.op == "permute":
+        dims = [dim_of(value, d) for d in call.args["dims"]]
+    elif call.op in ("transpose", "t", "swapaxes") and rank >= 2:
+        roles = ("axis0", "axis1") if call.op == "swapaxes" else ("dim0", "dim1")
+        a, b = (dim_of(value, call.args.get(role, i)) for i, role in enumerate(roles))
+        dims = list(range(rank))
+        dims[a], dims[b] = b, a
+    else:
+        raise NotLocalError
+    return Value(value.tensor, call.shape, layout_of(value).permuted(dims))
+
+
+@handles("expand", "expand_as")
+def expand(call: Call) -> Value:
+    """Repetition along axes of size 1."""
+    value = call.feature()
+    if call.shape == value.shape:
+        return value
+    layout = layout_of(value)
+    if len(call.shape) != len(value.shape) or len(layout.factors) != 1:
+        raise NotLocalError
+    grown = {a for a, s, t in zip(layout.axes, value.shape, call.shape, strict=True) if s != t}
+    if not grown <= {"h", "w"}:
+        raise NotLocalError
+    return call.emit("broadcast", [value.tensor], layout)
+
+
+def _pieces(call: Call) -> list[Value]:
+    dim, at, pieces = int(call.args["dim"]), 0, []
+    for i, shape in enumerate(call.shapes):
+        size = shape[dim]
+        piece = replace(call, name=f"{call.name}.{i}", shape=shape, shapes=())
+        pieces.append(_slice(piece, dim, at, at + size, 1))
+        at += size
+    return pieces
+
+
+@handles("chunk", "split", "split_with_sizes", "tensor_split")
+def split(call: Call) -> list[Value]:
+    """Consecutive slices."""
+    return _pieces(call)
+
+
+@handles("slice", "narrow")
+def slice_(call: Call) -> Value:
+    """Every ``step``-th index of one dimension."""
+    value, dim = call.feature(), int(call.args["dim"])
+    size = value.shape[dim]
+    start = int(call.args["start"] or 0)
+    start = min(max(start + size if start < 0 else start, 0), size)
+    step = int(call.args.get("step", 1))
+    return _slice(call, dim, start, start + step * call.shape[dim], step)
+
+
+def _slice(call: Call, dim: int, start: int, stop: int, step: int) -> Value:
+    """``stop`` counts whole steps, so it may lie behind the end."""
+    value = call.feature()
+    layout, axis = layout_of(value), axis_of(value, dim)
+    if call.shape == value.shape:
+        return value
+    if isinstance(axis, int):
+        if len(layout.factors) != 1:
+            raise NotLocalError
+        attrs = {"start": start, "stop": stop, "step": step}
+        out = Layout(layout.axes, (call.shape[dim],))
+        return call.emit("channel_slice", [value.tensor], out, attrs=attrs)
+    if axis not in ("h", "w"):
+        raise NotLocalError
+    cut = Window(value.shape[dim], call.shape[dim], stride=step, pad_lo=-start)
+    maps = _along(layout, value.shape, call.shape, {axis: cut})
+    return call.emit("slice", [value.tensor], layout, maps=[maps])
+
+
+def _along(
+    layout: Layout, old: Sequence[int], new: Sequence[int], changed: dict[Any, AxisMap]
+) -> AxisMaps:
+    """Maps of rows and columns: those in ``changed``, and the identity for the others."""
+    (_, _, height, width), (_, _, h_out, w_out) = layout.canonical(old), layout.canonical(new)
+    y, x = changed.get("h", identity(height)), changed.get("w", identity(width))
+    assert (y.n_out, x.n_out) == (h_out, w_out), "a data-moving op has an unexpected output size"
+    return y, x
+
+
+@handles("cat", "concat", "concatenate")
+def concat(call: Call) -> Value:
+    """Joins maps over channels, rows or columns."""
+    given = call.args["tensors"]
+    if not all(isinstance(each, Value) for each in given):
+        raise NotLocalError
+    values = [replace(call, args={"input": each}).feature() for each in given]
+    first = layout_of(values[0])
+    axis = axis_of(values[0], int(call.args["dim"]))
+    dim = dim_of(values[0], int(call.args["dim"]))
+    if any(layout_of(v).axes != first.axes for v in values) or len(first.factors) != 1:
+        raise NotLocalError
+    tensors = [value.tensor for value in values]
+    if isinstance(axis, int):
+        return call.emit("channel_concat", tensors, Layout(first.axes, (call.shape[dim],)))
+    if axis not in ("h", "w"):
+        raise NotLocalError
+    maps, at = [], 0
+    for value in values:
+        size = value.shape[dim]
+        part = Window(size, call.shape[dim], pad_lo=at)
+        maps.append(_along(first, value.shape, call.shape, {axis: part}))
+        at += size
+    return call.emit("concat", tensors, first, attrs={"axis": axis}, maps=maps)
+
+
+@handles(
+    "pad",
+    "constant_pad_nd",
+    "reflection_pad1d",
+    "reflection_pad2d",
+    "replication_pad1d",
+    "replication_pad2d",
+)
+def pad(call: Call) -> Value:
+    """Padding with a constant, or by reflection, repetition or wrapping round; crops too."""
+    value = call.feature()
+    layout, numbers = layout_of(value), call.args.get("pad") or call.args["padding"]
+    mode: Any = {"refl": "reflect", "repl": "replicate"}.get(call.op[:4], call.args.get("mode"))
+    fill = float(call.args.get("value") or 0.0)
+    by_axis = {
+        layout.axes[-1 - i]: (numbers[2 * i], numbers[2 * i + 1]) for i in range(len(numbers) // 2)
+    }
+    changed = {axis: sides for axis, sides in by_axis.items() if tuple(sides) != (0, 0)}
+    if set(changed) == {0} and mode in (None, "constant") and len(layout.factors) == 1:
+        out = Layout(layout.axes, (call.shape[layout.axes.index(0)],))
+        attrs: dict[str, Any] = {"pad": list(changed[0]), "value": fill}
+        return call.emit("channel_pad", [value.tensor], out, attrs=attrs)
+    if not set(changed) <= {"h", "w"}:
+        raise NotLocalError
+    size = dict(zip(layout.axes, value.shape, strict=True))
+    out_size = dict(zip(layout.axes, call.shape, strict=True))
+    if mode in (None, "constant"):
+        windows: dict[Any, AxisMap] = {
+            axis: Window(size[axis], out_size[axis], pad_lo=lo, pad_hi=hi)
+            for axis, (lo, hi) in changed.items()
+        }
+        maps = _along(layout, value.shape, call.shape, windows)
+        return call.emit("pad", [value.tensor], layout, attrs={"value": fill}, maps=[maps])
+    borders: dict[Any, AxisMap] = {
+        axis: Bordered(size[axis], out_size[axis], lo, mode) for axis, (lo, _) in changed.items()
+    }
+    maps = _along(layout, value.shape, call.shape, borders)
+    return call.emit("resample", [value.tensor], layout, maps=[maps], flop=0.0)
+
+
+@handles("avg_pool3d")
+def channel_window(call: Call) -> Value:
+    """The mean over neighbouring channels inside a local response norm."""
+    value = call.feature()
+    layout, kernel = layout_of(value), call.args["kernel_size"]
+    plain = list(call.args["padding"]) == [0] * 3 and not call.args["ceil_mode"]
+    stride = call.args["stride"] or kernel
+    if layout.axes[2] != 0 or list(kernel[1:]) != [1, 1] or not plain or list(stride) != [1] * 3:
+        raise NotLocalError
+    out = Layout(layout.axes, (call.shape[2],))
+    attrs = {"size": kernel[0]}
+    flop = float(kernel[0] * math.prod(call.shape))
+    return call.emit("channel_avg_pool", [value.tensor], out, attrs=attrs, flop=flop)
+
+
+@handles(
+    "upsample_nearest1d",
+    "upsample_nearest2d",
+    "_upsample_nearest_exact2d",
+    "upsample_linear1d",
+    "upsample_bilinear2d",
+    "upsample_bicubic2d",
+)
+def resize(call: Call) -> Value:
+    """Resizing by nearest neighbour, linear or cubic interpolation."""
+    value = call.maps_channels_first()
+    layout = layout_of(value)
+    letters = layout.axes[2:]
+    factors = call.args.get("scale_factors") or [
+        call.args.get(role) for role in ("scales_h", "scales_w", "scales")[: len(letters)]
+    ]
+    scales = list(factors) + [None] * (len(letters) - len(factors))
+    changed: dict[Any, AxisMap] = {
+        letter: _resampling(call, value.shape[2 + i], call.shape[2 + i], scales[i])
+        for i, letter in enumerate(letters)
+    }
+    y, x = _along(layout, value.shape, call.shape, changed)
+    taps = math.prod(m.n_taps for m in (y, x) if isinstance(m, TapMap))
+    flop = 0.0 if taps == 1 else 2.0 * taps * math.prod(call.shape)
+    return call.emit("resample", [value.tensor], layout, maps=[(y, x)], flop=flop)
+
+
+def _resampling(call: Call, n_in: int, n_out: int, factor: float | None) -> AxisMap:
+    scale = 1.0 / factor if factor else n_in / n_out
+    if "nearest" in call.op:
+        return Nearest(n_in, n_out, scale, "exact" in call.op)
+    align = bool(call.args["align_corners"])
+    if align:
+        scale = (n_in - 1) / (n_out - 1) if n_out > 1 else 0.0
+    kind = Cubic if "bicubic" in call.op else Linear
+    return kind(n_in, n_out, scale, align)
+
+
+@handles("pixel_shuffle", "pixel_unshuffle")
+def pixel_shuffle(call: Call) -> Value:
+    """Channels to pixels, or back."""
+    value = call.maps_channels_first()
+    out = Layout(layout_of(value).axes, (call.shape[1],))
+    down = call.op == "pixel_unshuffle"
+    factor = int(call.args["downscale_factor" if down else "upscale_factor"])
+    sizes = zip(value.shape[2:], call.shape[2:], strict=True)
+    y, x = (Window(a, b, factor, factor) if down else Shuffled(a, b, factor) for a, b in sizes)
+    return call.emit(call.op, [value.tensor], out, attrs={"factor": factor}, maps=[(y, x)])
+
+
+@handles("channel_shuffle", "native_channel_shuffle")
+def channel_shuffle(call: Call) -> Value:
+    """Channels of groups, interleaved."""
+    value = call.maps_channels_first()
+    groups = int(call.args["groups"])
+    attrs = {"factors": [groups, value.shape[1] // groups], "order": [1, 0]}
+    return call.emit("channel_permute", [value.tensor], layout_of(value), attrs=attrs)

@@ -1,0 +1,274 @@
+"""Front end for torch: an exported ATen graph becomes nodes.
+
+In-place ops are read as if they were not: later readers of the tensor get the result.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx
+
+from nptp_opt.errors import InputError, UnsupportedError
+from nptp_opt.network import aten_pixelwise, aten_shapes, aten_windows
+from nptp_opt.network.aten_whole import actual, handle
+from nptp_opt.network.calls import HANDLERS, Call
+from nptp_opt.network.graph import Const, Graph, Value
+from nptp_opt.network.ir import Network
+from nptp_opt.network.layers import folded
+from nptp_opt.network.layout import Layout, layout_of_input
+
+__all__ = ["Imported", "Origin", "export", "import_program"]
+
+_CHECKS = ("_assert_tensor_metadata", "_assert_async", "_assert_scalar", "sym_constrain_range")
+_SHARE = (
+    aten_shapes.reshape,
+    aten_shapes.same,
+    aten_shapes.permute,
+    aten_shapes.expand,
+    aten_shapes.slice_,
+    aten_shapes.split,
+)
+_ = (aten_pixelwise, aten_windows)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which value of the exported graph a tensor of the network is, and how its dimensions lie."""
+
+    node: str
+    layout: Layout | None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A network with what is needed to run the model unpartitioned.
+
+    ``derived`` are the graph's nodes that compute weights from weights; their state keys are
+    ``derived:`` and the node's name.
+    """
+
+    network: Network
+    program: torch.export.ExportedProgram
+    origins: Mapping[str, Origin]
+    state_keys: Mapping[str, str]
+    derived: tuple[str, ...]
+
+
+def export(
+    model: torch.nn.Module, shape: tuple[int, ...], name: str, device: str
+) -> torch.export.ExportedProgram:
+    """The ATen graph of ``model`` at this input shape; raises InputError naming the module."""
+    names = {id(module): path for path, module in model.named_modules()}
+    entered = [""]
+
+    def enter(module: torch.nn.Module, _: Any) -> None:
+        entered.append(names.get(id(module), entered[-1]))
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(enter)
+    try:
+        with torch.no_grad():
+            sample = torch.zeros(shape, device=device)
+            return torch.export.export(model.eval(), (sample,), strict=False)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{name}: {error}") from None
+    except Exception as error:  # noqa: BLE001 - a model may raise anything
+        where = f" in {entered[-1]!r}" if entered[-1] else ""
+        size = "x".join(map(str, shape))
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        why = lines[0] if lines else type(error).__name__
+        raise InputError(f"{name}: the model refuses an input of {size}{where}: {why}") from None
+    finally:
+        hook.remove()
+
+
+def import_program(program: torch.export.ExportedProgram, name: str) -> Imported:
+    """Nodes, layers and weights of an exported graph; raises UnsupportedError naming the node."""
+    return _Importer(program, name).run()
+
+
+@dataclass
+class _Importer:
+    program: torch.export.ExportedProgram
+    name: str
+    graph: Graph = field(default_factory=Graph)
+    env: dict[fx.Node, Any] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)
+    state_keys: dict[str, str] = field(default_factory=dict)
+    derived: list[str] = field(default_factory=list)
+    roots: dict[fx.Node, fx.Node] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
+
+    def run(self) -> Imported:
+        self._placeholders()
+        self.places = {node: i for i, node in enumerate(self.program.graph.nodes)}
+        for node in self.program.graph.nodes:
+            if node.op == "call_function":
+                self._call(node)
+            elif node.op not in ("placeholder", "output"):
+                raise UnsupportedError(f"node {node.name!r}: control flow is not supported")
+        outputs = self._outputs()
+        network = folded(self.graph, self.name, self.inputs, outputs)
+        keys = {node: key for node, key in self.state_keys.items() if key in network.params}
+        return Imported(network, self.program, self.origins, keys, tuple(self.derived))
+
+    def _placeholders(self) -> None:
+        signature = self.program.graph_signature
+        targets = {
+            spec.arg.name: spec for spec in signature.input_specs if hasattr(spec.arg, "name")
+        }
+        self.inputs: list[str] = []
+        for node in self.program.graph.nodes:
+            if node.op != "placeholder":
+                continue
+            spec, value = targets[node.name], node.meta["val"]
+            self.roots[node] = node
+            if spec.kind is torch.export.graph_signature.InputKind.USER_INPUT:
+                self._input(node, tuple(value.shape))
+            else:
+                self.env[node] = Const(str(spec.target), tuple(value.shape))
+                self.state_keys[node.name] = str(spec.target)
+
+    def _input(self, node: fx.Node, shape: tuple[int, ...]) -> None:
+        layout = layout_of_input(shape)
+        if layout is None:
+            raise UnsupportedError(
+                f"input {node.name!r}: {len(shape)} dimensions; 2 to 4 are known"
+            )
+        self.dtype = node.meta["val"].dtype
+        self.graph.shapes[node.name] = layout.canonical(shape)
+        self.env[node] = Value(node.name, shape, layout)
+        self.origins[node.name] = Origin(node.name, layout)
+        self.inputs.append(node.name)
+
+    def _call(self, node: fx.Node) -> None:
+        if node.target is operator.getitem:
+            self._getitem(node)
+            return
+        if not isinstance(node.target, torch._ops.OpOverload):
+            raise UnsupportedError(
+                f"node {node.name!r}: {node.target} is not supported (control flow and "
+                "data-dependent values cannot be planned)"
+            )
+        packet, overload = node.target._schema.name.split("::")[1], node.target._overloadname
+        if packet in _CHECKS:
+            return
+        call = self._described(node, packet, overload)
+        if self._is_constant(node):
+            self._derive(node)
+            return
+        self._check_dtype(node, call)
+        result = handle(call)
+        many = isinstance(node.meta["val"], (list, tuple))
+        self.env[node] = [result] if many and isinstance(result, Value) else result
+        self._share(node, call)
+        self._note(node, self.env[node])
+
+    def _getitem(self, node: fx.Node) -> None:
+        source, index = node.args
+        assert isinstance(source, fx.Node) and isinstance(index, int)
+        found = self.env[source]
+        if not isinstance(found, list) or index >= len(found):
+            raise UnsupportedError(
+                f"node {node.name!r}: output {index} of {source.name!r} is not supported"
+            )
+        self.env[node] = found[index]
+        self.roots[node] = self.roots[source]
+        self._note(node, self.env[node])
+
+    def _described(self, node: fx.Node, packet: str, overload: str) -> Call:
+        arguments = node.target._schema.arguments  # type: ignore[union-attr]
+        given = dict(zip((a.name for a in arguments), node.args, strict=False)) | dict(node.kwargs)
+        values = {a.name: given.get(a.name, a.default_value) for a in arguments}
+        op = packet if packet.startswith("__") else packet.rstrip("_")
+        shapes = _shapes(node.meta["val"])
+        return Call(
+            self.graph,
+            self._readable(node, op),
+            op,
+            overload,
+            {role: self._resolve(value) for role, value in values.items()},
+            frozenset(a.name for a in arguments if a.kwarg_only),
+            shapes[0] if shapes else (),
+            shapes if isinstance(node.meta["val"], (list, tuple)) else (),
+        )
+
+    def _resolve(self, value: Any) -> Any:
+        if isinstance(value, fx.Node):
+            if value not in self.env:
+                raise UnsupportedError(f"node {value.name!r}: its value is not a tensor")
+            return self.env[value]
+        if isinstance(value, (list, tuple)):
+            return [self._resolve(each) for each in value]
+        return value
+
+    def _readable(self, node: fx.Node, op: str) -> str:
+        """The module's path; an op's name behind it unless the module is one op."""
+        stack = list(node.meta.get("nn_module_stack", {}).values())
+        path, kind = stack[-1] if stack else ("", "")
+        kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+        leaf = kind.startswith(("torch.nn.modules.", "nptp_opt.network.")) and path
+        return path.removeprefix("nodes.") if leaf else f"{path}.{op}".lstrip(".")
+
+    def _is_constant(self, node: fx.Node) -> bool:
+        """True for a tensor that depends on weights alone, or on nothing."""
+        return isinstance(node.meta.get("val"), torch.Tensor) and all(
+            isinstance(self.env.get(source), Const) for source in node.all_input_nodes
+        )
+
+    def _derive(self, node: fx.Node) -> None:
+        key = f"derived:{node.name}"
+        self.env[node] = Const(key, tuple(node.meta["val"].shape))
+        self.state_keys[node.name] = key
+        self.derived.append(node.name)
+
+    def _check_dtype(self, node: fx.Node, call: Call) -> None:
+        value = node.meta["val"]
+        if isinstance(value, torch.Tensor) and value.dtype not in (self.dtype, torch.int64):
+            raise call.unsupported(f"it makes {value.dtype} from {self.dtype}")
+
+    def _share(self, node: fx.Node, call: Call) -> None:
+        """Follow which nodes share memory; redirect the readers of what is changed in place."""
+        source = node.all_input_nodes[0] if node.all_input_nodes else node
+        shares = HANDLERS.get(call.op) in _SHARE
+        mutates = node.target._schema.is_mutable and not shares  # type: ignore[union-attr]
+        self.roots[node] = self.roots.get(source, source) if shares or mutates else node
+        if not mutates:
+            return
+        before = self.env[source]
+        for other, root in self.roots.items():
+            if root is not self.roots[node] or other is node:
+                continue
+            if self.env.get(other) == before:
+                self.env[other] = self.env[node]
+            elif any(self.places[user] > self.places[node] for user in other.users):
+                raise call.unsupported(f"it changes {other.name!r} in place through a view")
+
+    def _note(self, node: fx.Node, value: Any) -> None:
+        if isinstance(value, Value) and value.tensor not in self.origins:
+            self.origins[value.tensor] = Origin(node.name, value.layout)
+
+    def _outputs(self) -> list[str]:
+        signature = self.program.graph_signature
+        by_name = {node.name: node for node in self.program.graph.nodes}
+        names: list[str] = []
+        for spec in signature.output_specs:
+            node = by_name.get(getattr(spec.arg, "name", ""))
+            if spec.kind is not torch.export.graph_signature.OutputKind.USER_OUTPUT:
+                continue
+            value = self.env.get(node) if node is not None else None
+            if node is None or not isinstance(value, Value):
+                raise UnsupportedError(f"output {spec.arg}: it does not depend on the input")
+            tensor = actual(self.graph, value)
+            self.origins.setdefault(tensor, Origin(node.name, None))
+            names.append(tensor)
+        return list(dict.fromkeys(names))
+
+
+def _shapes(value: Any) -> tuple[tuple[int, ...], ...]:
+    tensors = value if isinstance(value, (list, tuple)) else [value]
+    return tuple(tuple(t.shape) for t in tensors if isinstance(t, torch.Tensor))

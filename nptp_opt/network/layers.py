@@ -1,0 +1,168 @@
+"""Folding nodes into layers: an anchor with the pixelwise nodes that only it feeds."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from nptp_opt.axis_maps import Hull
+from nptp_opt.errors import UnsupportedError
+from nptp_opt.geometry import AxisMap, Window
+from nptp_opt.network.graph import Graph
+from nptp_opt.network.ir import AxisMaps, Layer, LayerKind, Network, Node
+from nptp_opt.network.ops import CHANNEL_OPS, ELEMENTWISE, REDUCTIONS, VIEWS
+
+FOLDABLE = ELEMENTWISE | CHANNEL_OPS
+BYTES_PER_ELEMENT = 4
+
+
+@dataclass
+class _Group:
+    kind: LayerKind
+    nodes: list[Node] = field(default_factory=list)
+
+
+def folded(graph: Graph, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> Network:
+    """The network of a graph's nodes, those that no output depends on left out."""
+    nodes = _needed(graph.nodes, outputs)
+    groups = _grouped(nodes, set(outputs))
+    order = {node.name: i for i, node in enumerate(nodes)}
+    groups.sort(key=lambda group: order[group.nodes[-1].name])
+    layers = tuple(_layer(group, graph) for group in groups)
+    made = [node.name for layer in layers for node in layer.nodes[-1:]]
+    keys = {key for node in nodes for key in node.params.values()}
+    return Network(
+        name,
+        tuple(inputs),
+        tuple(outputs),
+        layers,
+        {tensor: graph.shapes[tensor] for tensor in (*inputs, *made)},
+        BYTES_PER_ELEMENT,
+        {key: shape for key, shape in graph.params.items() if key in keys},
+    )
+
+
+def without_reductions(network: Network) -> Network:
+    """The network for executors that know no reductions: those at its end gather the map instead.
+
+    Raises UnsupportedError, naming the layer, for a reduction whose result goes back onto a map.
+    """
+    gathered = {layer.name for layer in network.layers if layer.kind == "gather"}
+    for layer in reversed(network.layers):
+        if layer.kind != "global":
+            continue
+        if not gathered.issuperset(network.consumers[layer.name]):
+            raise UnsupportedError(
+                f"layer {layer.name!r}: op {layer.op} needs the whole map in the middle of the "
+                "network, and reductions are switched off"
+            )
+        gathered.add(layer.name)
+    layers = tuple(
+        replace(layer, kind="gather") if layer.name in gathered else layer
+        for layer in network.layers
+    )
+    return replace(network, layers=layers)
+
+
+def _needed(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
+    wanted, kept = set(outputs), []
+    for node in reversed(nodes):
+        if node.name in wanted:
+            kept.append(node)
+            wanted.update(node.inputs)
+    return kept[::-1]
+
+
+def _kind(node: Node, kinds: Mapping[str, LayerKind]) -> LayerKind:
+    """Gathered things stay gathered; what is made of small tensors alone is small."""
+    sources = {kinds.get(tensor, "spatial") for tensor in node.inputs}
+    if "gather" in sources or (not node.maps and node.op not in REDUCTIONS):
+        return "gather"
+    return "global" if node.op in REDUCTIONS or sources == {"global"} else "spatial"
+
+
+def _grouped(nodes: Sequence[Node], outputs: set[str]) -> list[_Group]:
+    uses = Counter(tensor for node in nodes for tensor in set(node.inputs))
+    kinds: dict[str, LayerKind] = {}
+    making: dict[str, _Group] = {}
+    groups: list[_Group] = []
+    for node in nodes:
+        kinds[node.name] = _kind(node, kinds)
+        hosts = [
+            making[tensor]
+            for tensor in node.inputs
+            if tensor in making and uses[tensor] == 1 and tensor not in outputs
+        ]
+        group = _host(node, kinds, hosts, groups)
+        if group is None:
+            group = _Group(kinds[node.name])
+            groups.append(group)
+        group.nodes.append(node)
+        making[node.name] = group
+    return groups
+
+
+def _host(
+    node: Node, kinds: Mapping[str, LayerKind], hosts: Sequence[_Group], groups: Sequence[_Group]
+) -> _Group | None:
+    """The newest layer that ``node`` may join: it makes an input that nothing else reads."""
+    kind = kinds[node.name]
+    if kind == "spatial" and node.op not in FOLDABLE:
+        return None
+    if kind == "gather" and node.op not in FOLDABLE | VIEWS:
+        return None
+    fitting = [
+        host for host in hosts if host.kind == kind and _reads_in_place(node, host.nodes[-1].name)
+    ]
+    return max(fitting, key=groups.index, default=None) if node.op not in REDUCTIONS else None
+
+
+def _reads_in_place(node: Node, tensor: str) -> bool:
+    """True when the node reads ``tensor`` pixel by pixel (or is a whole op, for which it is moot).
+
+    A broadcast operand keeps its own layer: the map it makes is smaller than this one.
+    """
+    if not node.maps:
+        return True
+    at = node.inputs.index(tensor)
+    return all(isinstance(m, Window) for m in node.maps[at])
+
+
+def _layer(group: _Group, graph: Graph) -> Layer:
+    nodes = tuple(group.nodes)
+    made = {node.name for node in nodes}
+    inputs = dict.fromkeys(t for node in nodes for t in node.inputs if t not in made)
+    keys = {key for node in nodes for key in node.params.values()}
+    elements = sum(math.prod(graph.params[key]) for key in keys)
+    return Layer(
+        name=nodes[-1].name,
+        kind=group.kind,
+        nodes=nodes,
+        inputs=tuple(inputs),
+        shape=nodes[-1].shape,
+        maps=_maps(nodes) if group.kind == "spatial" else {},
+        flop=sum(node.flop for node in nodes),
+        param_bytes=BYTES_PER_ELEMENT * elements,
+    )
+
+
+def _maps(nodes: Sequence[Node]) -> dict[str, AxisMaps]:
+    """Maps of the external inputs; behind the anchor everything is read pixel by pixel."""
+    made = {node.name for node in nodes}
+    found: dict[str, list[AxisMaps]] = {}
+    for node in nodes:
+        for tensor, maps in zip(node.inputs, node.maps, strict=True):
+            if tensor not in made and maps not in found.setdefault(tensor, []):
+                found[tensor].append(maps)
+    return {tensor: _hull(maps) for tensor, maps in found.items()}
+
+
+def _hull(maps: Sequence[AxisMaps]) -> AxisMaps:
+    y, x = ((tuple(dict.fromkeys(axis))) for axis in zip(*maps, strict=True))
+    return _joined(y), _joined(x)
+
+
+def _joined(parts: tuple[AxisMap, ...]) -> AxisMap:
+    return parts[0] if len(parts) == 1 else Hull(parts)

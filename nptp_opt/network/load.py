@@ -1,0 +1,175 @@
+"""A model by its reference: the network that is planned, its weights, and torch's own answer."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nptp_opt.errors import InputError
+from nptp_opt.network.ir import Network
+from nptp_opt.network.layers import without_reductions
+
+if TYPE_CHECKING:
+    import torch
+
+    from nptp_opt.network.from_export import Imported
+
+_MAX_INPUT_ELEMENTS = 2**31
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network, and the model that it was made from.
+
+    ``build`` gives the model's state by key, the same tensors at every call.
+    """
+
+    imported: Imported
+    build: Callable[[], Mapping[str, torch.Tensor]]
+
+    @property
+    def network(self) -> Network:
+        return self.imported.network
+
+    @cached_property
+    def _state(self) -> Mapping[str, torch.Tensor]:
+        return self.build()
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Every weight that the network's nodes name, by state key."""
+        from nptp_opt.network.reference import derived_weights
+
+        found = {**self._state, **derived_weights(self.imported, self._state)}
+        return {key: found[key].detach() for key in self.network.params}
+
+    @property
+    def comparable(self) -> frozenset[str]:
+        """Tensors of the network that the model itself computes: those ``reference`` can give."""
+        return frozenset(self.imported.origins) & frozenset(self.network.shapes)
+
+    def reference(self, x: torch.Tensor, keep: Collection[str]) -> dict[str, torch.Tensor]:
+        """Tensors ``keep`` and the outputs of the unpartitioned model, run by torch in x's dtype.
+
+        ``x`` may have the network's shape or the model's own. Raises KeyError for a name that is
+        not ``comparable``.
+        """
+        found: dict[str, torch.Tensor] = {}
+        self.visit(x, {*keep, *self.network.outputs}, found.__setitem__)
+        return found
+
+    def visit(
+        self, x: torch.Tensor, keep: Collection[str], see: Callable[[str, torch.Tensor], None]
+    ) -> None:
+        """As ``reference``, handing over each tensor as soon as it is made and holding none."""
+        from nptp_opt.network.reference import visit_tensors
+
+        visit_tensors(self.imported, self._state, x, keep, see)
+
+
+def load_model(
+    ref: str, input_shape: tuple[int, ...], seed: int = 0, *, reductions: bool = False
+) -> LoadedModel:
+    """The model ``ref`` at one input shape.
+
+    ``ref`` is a torchvision name, the path of an .onnx file, or ``module:callable`` where the
+    callable returns a torch.nn.Module. ``seed`` makes random weights. Without ``reductions`` a
+    network with ``global`` layers becomes one without, or is refused. Raises InputError, or
+    UnsupportedError for what the importer does not know, with the name of the node.
+    """
+    _check_shape(input_shape)
+    model = _load(ref, input_shape, seed)
+    if reductions:
+        return model
+    plain = replace(model.imported, network=without_reductions(model.network))
+    return replace(model, imported=plain)
+
+
+def _load(ref: str, input_shape: tuple[int, ...], seed: int) -> LoadedModel:
+    if ref.endswith(".onnx"):
+        from nptp_opt.network.from_onnx import read_onnx
+
+        model = read_onnx(Path(ref), input_shape, seed)
+        return _loaded(model, ref, input_shape, "cpu", lambda: _state_of(model))
+    if ":" in ref:
+        built = _called(ref, seed)
+        return _loaded(built, ref, input_shape, "cpu", lambda: _state_of(built))
+    return _from_zoo(ref, input_shape, seed)
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    text, elements = "x".join(map(str, shape)), 1
+    for size in shape:
+        if size < 1:
+            raise InputError(f"input {text}: every size must be at least 1")
+        elements *= size
+    if not shape or elements > _MAX_INPUT_ELEMENTS:
+        raise InputError(f"input {text}: must have between 1 and {_MAX_INPUT_ELEMENTS} elements")
+
+
+def _loaded(
+    model: torch.nn.Module,
+    ref: str,
+    shape: tuple[int, ...],
+    device: str,
+    build: Callable[[], Mapping[str, torch.Tensor]],
+) -> LoadedModel:
+    from nptp_opt.network.from_export import export, import_program
+
+    program = export(model, shape, ref, device)
+    constants = {key: value for key, value in program.constants.items() if hasattr(value, "dtype")}
+    return LoadedModel(import_program(program, ref), lambda: {**constants, **build()})
+
+
+def _from_zoo(ref: str, shape: tuple[int, ...], seed: int) -> LoadedModel:
+    """Imported on the meta device: weights are made only when they are asked for."""
+    import torch
+
+    from nptp_opt.network import zoo
+
+    def build() -> Mapping[str, torch.Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return _state_of(zoo.build(ref))
+
+    try:
+        with torch.device("meta"):
+            model = zoo.build(ref)
+        device = "meta"
+    except NotImplementedError:  # a constructor that computes with tensors (RegNet)
+        model, device = zoo.build(ref), "cpu"
+    return _loaded(model, ref, shape, device, build)
+
+
+def _called(ref: str, seed: int) -> torch.nn.Module:
+    """What ``module:callable`` returns, the current folder being importable."""
+    import torch
+
+    module_name, _, attribute = ref.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        function = getattr(importlib.import_module(module_name), attribute)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = function()
+    except Exception as error:  # noqa: BLE001 - a user's code may raise anything
+        first = (str(error).splitlines() or [""])[0]
+        raise InputError(f"model {ref!r}: {type(error).__name__}: {first}") from None
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(f"model {ref!r}: returned {type(model).__name__}, not a torch.nn.Module")
+    return model.eval()
+
+
+def _state_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by key, those that are not saved too."""
+    named = (
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    )
+    return {key: value.detach() for key, value in named}

@@ -1,0 +1,68 @@
+"""torchvision's models, on torch builds beside which the registry's wheel does not import.
+
+torchvision 0.2x registers fake kernels for its compiled ops at import. The wheel's compiled half is
+built for CUDA; beside a CPU-only torch it does not load, the ops have no schema, and the import
+fails with "operator torchvision::nms does not exist". No model here calls these ops, so naming
+their schemas is enough.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from nptp_opt.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    import torch
+
+_SCHEMAS = ("nms", "qnms")
+_keep: list[Any] = []
+"""Libraries that define ops; the ops go when they are collected."""
+
+
+def torchvision_models() -> ModuleType:
+    """The module ``torchvision.models``; raises InputError when it cannot be imported."""
+    try:
+        return importlib.import_module("torchvision.models")
+    except ImportError as error:
+        raise InputError(
+            f"torchvision cannot be imported ({error}): pip install 'nptp-opt[zoo]'"
+        ) from None
+    except RuntimeError as error:
+        if "torchvision::" not in str(error) or _keep:
+            raise
+    _define_schemas()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    return importlib.import_module("torchvision.models")
+
+
+def _define_schemas() -> None:
+    from torch.library import Library
+
+    library: Any = Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    for op in _SCHEMAS:
+        library.define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _keep.append(library)
+
+
+def build(name: str) -> torch.nn.Module:
+    """The torchvision model ``name`` with random weights, in eval mode.
+
+    Raises InputError with the nearest known name when there is none of this name.
+    """
+    models = torchvision_models()
+    known = models.list_models()
+    if name not in known:
+        raise unknown_name("model", name, known)
+    options: dict[str, Any] = {"weights": None}
+    if name in ("googlenet", "inception_v3"):
+        options["init_weights"] = False  # their truncated normal takes half a minute
+    if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
+        options["weights_backbone"] = None
+    model: torch.nn.Module = models.get_model(name, **options).eval()
+    return model

@@ -1,0 +1,122 @@
+"""A plan checked on paper, without executing it.
+
+The tiles cover every map exactly once, every layer is computed once and after what it reads, the
+transfers are exactly the halos, and the prices are those of the listed transfers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nptp_opt.cost import (
+    Ownership,
+    Transfer,
+    gather_loads,
+    gather_needs,
+    halo_transfers,
+    input_ownership,
+    makespan_s,
+    segment_loads,
+    segment_needs,
+)
+from nptp_opt.geometry import cover_fault
+from nptp_opt.steps import Plan, Step
+
+PRICE_TOLERANCE = 1e-9
+"""Relative difference up to which a stated makespan counts as the priced one."""
+
+
+def paper_faults(plan: Plan) -> list[str]:
+    """What is wrong with a plan that can be seen without executing it."""
+    faults = _order_faults(plan)
+    if faults:
+        return faults
+    owned: dict[str, Ownership] = dict(input_ownership(plan.network, plan.cluster))
+    for number, step in enumerate(plan.steps):
+        at = f"segment {number} ({', '.join(step.layers) or 'collect'})"
+        found = _cover_faults(plan, step)
+        if not found:
+            found = [*_transfer_faults(plan, step, owned), *_price_faults(plan, step)]
+        faults += [f"{at}: {fault}" for fault in found]
+        if step.kind == "spatial":
+            owned[step.layers[-1]] = step.tiles
+    return faults
+
+
+def _order_faults(plan: Plan) -> list[str]:
+    """Every layer in exactly one segment, and after the layers that it reads."""
+    made: set[str] = set(plan.network.inputs)
+    for number, step in enumerate(plan.steps):
+        for layer in plan.layers_of(step):
+            missing = [tensor for tensor in layer.inputs if tensor not in made]
+            if missing:
+                return [f"segment {number}: layer {layer.name} runs before {missing[0]}"]
+            if layer.name in made:
+                return [f"segment {number}: layer {layer.name} is in two segments"]
+            if (layer.kind == "spatial") != (step.kind == "spatial"):
+                return [f"segment {number}: layer {layer.name} is {layer.kind}, not {step.kind}"]
+            made.add(layer.name)
+    left = [layer.name for layer in plan.network.layers if layer.name not in made]
+    return [f"layer {left[0]} is in no segment"] if left else _result_faults(plan)
+
+
+def _result_faults(plan: Plan) -> list[str]:
+    """The last step brings every result to the sink, and no segment hides what others read."""
+    if plan.steps[-1].kind != "gather" or plan.steps[-1].device != plan.cluster.sink:
+        return ["the last segment must gather the results on the sink"]
+    for number, step in enumerate(plan.steps):
+        inside = set(step.layers)
+        hidden = inside - set(step.layers[-1:]) if step.kind == "spatial" else set()
+        for name in sorted(hidden):
+            if name in plan.network.outputs or set(plan.network.consumers[name]) - inside:
+                return [f"segment {number}: {name} is read outside its segment but not kept"]
+    return []
+
+
+def _cover_faults(plan: Plan, step: Step) -> list[str]:
+    if step.kind == "gather":
+        return []
+    full = plan.layers_of(step)[-1].full
+    fault = cover_fault(step.tiles.values(), full.y1, full.x1)
+    return [] if fault is None else [f"the tiles do not cover the map exactly once: {fault}"]
+
+
+def _halos(plan: Plan, step: Step, owned: Mapping[str, Ownership]) -> list[Transfer]:
+    """The transfers that the step must have."""
+    layers = plan.layers_of(step)
+    if step.device is None:
+        needs = segment_needs(layers, step.tiles)
+    else:
+        last = step is plan.steps[-1]
+        collect = plan.network.spatial_outputs if last else ()
+        needs = gather_needs(plan.network, layers, step.device, collect)
+    return halo_transfers(plan.network, needs, owned)
+
+
+def _transfer_faults(plan: Plan, step: Step, owned: Mapping[str, Ownership]) -> list[str]:
+    wanted, listed = _halos(plan, step, owned), list(step.transfers)
+    faults = [f"transfer missing: {_spell(plan, m)}" for m in wanted if m not in listed]
+    faults += [f"transfer that is no halo: {_spell(plan, m)}" for m in listed if m not in wanted]
+    doubled = next((m for m in listed if listed.count(m) > 1), None)
+    return faults + ([f"transfer listed twice: {_spell(plan, doubled)}"] if doubled else [])
+
+
+def _spell(plan: Plan, move: Transfer) -> str:
+    src, dst = (plan.cluster.devices[i].name for i in (move.src, move.dst))
+    tile = move.tile
+    return (
+        f"{move.tensor} [{tile.y0}, {tile.y1}) x [{tile.x0}, {tile.x1}) "
+        f"from {src} to {dst}, {move.bytes} bytes"
+    )
+
+
+def _price_faults(plan: Plan, step: Step) -> list[str]:
+    layers = plan.layers_of(step)
+    if step.device is None:
+        loads = segment_loads(plan.cluster, layers, step.tiles, step.transfers)
+    else:
+        loads = gather_loads(plan.cluster, layers, step.device, step.transfers)
+    price = makespan_s(plan.cluster, loads)
+    if abs(price - step.makespan_s) <= PRICE_TOLERANCE * price:
+        return []
+    return [f"makespan_s is {step.makespan_s}, the step costs {price}"]

@@ -1,0 +1,248 @@
+"""The plan: what every device computes and sends, as a document that needs no optimiser to execute.
+
+In code (``steps``) a plan speaks of device numbers, in the file (``plan.schema.json``) of names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.cost import Transfer
+from nptp_opt.errors import InputError
+from nptp_opt.files import Strict, explain, load_json, write_text
+from nptp_opt.geometry import Tile
+from nptp_opt.network.ir import Network
+from nptp_opt.network.serial import network_from_json, network_hash, network_to_json
+from nptp_opt.steps import ModelRef, Plan, Step
+
+__all__ = [
+    "ModelRef",
+    "Plan",
+    "PlanDocument",
+    "Step",
+    "load_plan",
+    "plan_from_json",
+    "plan_to_json",
+    "read_plan",
+    "write_plan",
+]
+
+PLAN_SCHEMA = "nptp-opt/plan/1"
+
+
+# -- the document ------------------------------------------------------------------------------
+
+Index = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Rectangle(Strict):
+    y0: Index
+    y1: Index
+    x0: Index
+    x1: Index
+
+    @property
+    def tile(self) -> Tile:
+        return Tile(self.y0, self.y1, self.x0, self.x1)
+
+
+class TileEntry(_Rectangle):
+    """The tile of one device, on output indices of the segment's last layer."""
+
+    device: str
+
+
+class TransferEntry(_Rectangle):
+    """One rectangle that one device sends to another."""
+
+    from_: Annotated[str, Field(alias="from")]
+    to: str
+    tensor: str
+    bytes: Index
+
+
+class SegmentEntry(Strict):
+    """A step of the plan."""
+
+    kind: Literal["spatial", "gather"]
+    layers: Annotated[tuple[str, ...], Field(strict=False)]
+    tiles: Annotated[tuple[TileEntry, ...], Field(strict=False)]
+    device: str | None = None
+    transfers: Annotated[tuple[TransferEntry, ...], Field(strict=False)]
+    makespan_s: Seconds
+
+
+class ModelEntry(Strict):
+    """The model and the content hash of its network."""
+
+    ref: str
+    input: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
+    seed: Index
+    network_hash: str
+
+
+class PlanDocument(Strict):
+    """The plan file, field by field."""
+
+    schema_: Annotated[Literal["nptp-opt/plan/1"], Field(alias="schema")]
+    model: ModelEntry
+    network: dict[str, Any]
+    cluster: Cluster
+    cluster_hash: str
+    segments: Annotated[tuple[SegmentEntry, ...], Field(strict=False, min_length=1)]
+    latency_s: Seconds
+    predicted_s: Seconds
+    bound_s: Seconds | None
+    gap: Seconds | None
+    provenance: dict[str, Any]
+    hash: str
+
+
+def content_hash(content: Any) -> str:
+    """sha256 of the canonical JSON of ``content``."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """The plan file's content, hashes included."""
+    names = [device.name for device in plan.cluster.devices]
+    cluster = plan.cluster.to_json()
+    content: dict[str, Any] = {
+        "schema": PLAN_SCHEMA,
+        "model": {
+            "ref": plan.model.ref,
+            "input": list(plan.model.input),
+            "seed": plan.model.seed,
+            "network_hash": network_hash(plan.network),
+        },
+        "cluster": cluster,
+        "cluster_hash": content_hash(cluster),
+        "segments": [_segment_to_json(step, names) for step in plan.steps],
+        "latency_s": plan.latency_s,
+        "predicted_s": plan.predicted_s,
+        "bound_s": plan.bound_s,
+        "gap": plan.gap,
+        "provenance": dict(plan.provenance),
+        "network": network_to_json(plan.network),
+    }
+    return {**content, "hash": content_hash(content)}
+
+
+def _segment_to_json(step: Step, names: list[str]) -> dict[str, Any]:
+    return {
+        "kind": step.kind,
+        "layers": list(step.layers),
+        "tiles": [
+            {"device": names[i], **_sides(tile)}
+            for i, tile in sorted(step.tiles.items())
+            if not tile.is_empty
+        ],
+        "device": None if step.device is None else names[step.device],
+        "transfers": [
+            {
+                "from": names[move.src],
+                "to": names[move.dst],
+                "tensor": move.tensor,
+                **_sides(move.tile),
+                "bytes": move.bytes,
+            }
+            for move in step.transfers
+        ],
+        "makespan_s": step.makespan_s,
+    }
+
+
+def _sides(tile: Tile) -> dict[str, int]:
+    return {"y0": tile.y0, "y1": tile.y1, "x0": tile.x0, "x1": tile.x1}
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Write a plan file; nothing half-written is left when that fails."""
+    write_text(path, json.dumps(plan_to_json(plan), indent=1, allow_nan=False) + "\n")
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a plan file; raises InputError with file and field, also for a hash that is stale."""
+    plan, stale = read_plan(path)
+    if stale:
+        raise InputError(f"{path}: {stale[0]}")
+    return plan
+
+
+def read_plan(path: Path) -> tuple[Plan, tuple[str, ...]]:
+    """As ``load_plan``, but returns what is wrong with the hashes beside the plan."""
+    data = load_json(path)
+    plan = plan_from_json(data, str(path))
+    return plan, _stale_hashes(data, plan)
+
+
+def plan_from_json(data: Any, where: str = "plan") -> Plan:
+    """Read a plan from parsed JSON. What it *computes* is checked by ``verify``, not here."""
+    try:
+        document = PlanDocument.model_validate(data)
+    except ValidationError as error:
+        raise explain(error, where) from None
+    network = network_from_json(document.network, f"{where}: network")
+    return Plan(
+        model=ModelRef(document.model.ref, document.model.input, document.model.seed),
+        network=network,
+        cluster=document.cluster,
+        steps=tuple(
+            _segment_from_json(entry, document.cluster, network, f"{where}: segments.{k}")
+            for k, entry in enumerate(document.segments)
+        ),
+        predicted_s=document.predicted_s,
+        bound_s=document.bound_s,
+        provenance=document.provenance,
+    )
+
+
+def _stale_hashes(data: dict[str, Any], plan: Plan) -> tuple[str, ...]:
+    """Hashes that do not fit what they stand for, each as one sentence."""
+    content = {key: value for key, value in data.items() if key != "hash"}
+    found = {
+        "model.network_hash": (data["model"]["network_hash"], network_hash(plan.network)),
+        "cluster_hash": (data["cluster_hash"], content_hash(plan.cluster.to_json())),
+        "hash": (data["hash"], content_hash(content)),
+    }
+    return tuple(
+        f"{field} is stale: the file was edited or is damaged; plan again with `nptp-opt solve`"
+        for field, (written, actual) in found.items()
+        if written != actual
+    )
+
+
+def _segment_from_json(entry: SegmentEntry, cluster: Cluster, network: Network, at: str) -> Step:
+    index = {device.name: i for i, device in enumerate(cluster.devices)}
+    named = [t.device for t in entry.tiles] + ([entry.device] if entry.device is not None else [])
+    for name in (*named, *(m.from_ for m in entry.transfers), *(m.to for m in entry.transfers)):
+        if name not in index:
+            raise InputError(f"{at}: no device is named {name!r}; known: {', '.join(index)}")
+    for name in entry.layers:
+        if name not in network.by_name:
+            raise InputError(f"{at}: the network has no layer {name!r}")
+    tiled = [tile.device for tile in entry.tiles]
+    doubled = next((name for name in tiled if tiled.count(name) > 1), None)
+    if doubled is not None:
+        raise InputError(f"{at}: device {doubled!r} has two tiles: a device owns one at most")
+    if (entry.kind == "gather") != (entry.device is not None):
+        raise InputError(f"{at}: device belongs to a gather, and a gather needs one")
+    return Step(
+        kind=entry.kind,
+        layers=entry.layers,
+        tiles={index[tile.device]: tile.tile for tile in entry.tiles},
+        device=None if entry.device is None else index[entry.device],
+        transfers=tuple(
+            Transfer(index[m.from_], index[m.to], m.tensor, m.tile, m.bytes)
+            for m in entry.transfers
+        ),
+        makespan_s=entry.makespan_s,
+    )

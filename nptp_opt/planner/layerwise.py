@@ -1,0 +1,78 @@
+"""From a network's layers to layer problems, and from their solutions to templates."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.errors import InfeasibleError
+from nptp_opt.geometry import Window
+from nptp_opt.methods import Limits
+from nptp_opt.network.ir import Layer, Network
+from nptp_opt.planner.candidates import layers_by_work
+from nptp_opt.planner.templates import Template, from_tiles
+from nptp_opt.problem import LAYER_OPS, LayerProblem, LayerShape
+from nptp_opt.solve import solve_layer
+
+FINEST_CUTS = 28
+"""Cut positions per axis of a layer's problem; larger maps get a coarser ``cut_step``."""
+
+log = logging.getLogger(__name__)
+
+
+def layer_problem(network: Network, layer: Layer, cluster: Cluster) -> LayerProblem | None:
+    """The aligned problem of one layer of a network (one image of a batch).
+
+    None for ops that are neither a convolution nor a pooling.
+    """
+    map_y, map_x = layer.maps[layer.inputs[0]]
+    if layer.op not in LAYER_OPS or not isinstance(map_y, Window) or not isinstance(map_x, Window):
+        return None
+    shape = LayerShape(
+        op=layer.op,
+        in_channels=network.shapes[layer.inputs[0]][1],
+        out_channels=layer.shape[1],
+        in_height=map_y.n_in,
+        in_width=map_x.n_in,
+        kernel=(map_y.kernel, map_x.kernel),
+        stride=(map_y.stride, map_x.stride),
+        padding=(map_y.pad_lo, map_y.pad_hi, map_x.pad_lo, map_x.pad_hi),
+        dilation=(map_y.dilation, map_x.dilation),
+        groups=int(layer.nodes[0].attrs.get("groups", 1)),
+        bytes_per_element=network.bytes_per_element,
+    )
+    step = max(1, math.ceil(max(layer.height, layer.width) / FINEST_CUTS))
+    return LayerProblem(layer.name, shape, cluster, cut_step=step)
+
+
+def solved_templates(
+    network: Network,
+    cluster: Cluster,
+    formulation: str,
+    solver: str | None,
+    limits: Limits,
+) -> Iterator[Template]:
+    """The solution of every distinct layer's problem as a template, heaviest layers first.
+
+    Each layer gets an equal part of the time that is left; a layer without a solution in its part
+    yields nothing.
+    """
+    problems = [layer_problem(network, layer, cluster) for layer in layers_by_work(network)]
+    pending = [problem for problem in problems if problem is not None]
+    deadline = time.monotonic() + limits.time_limit_s
+    for k, problem in enumerate(pending):
+        left = (deadline - time.monotonic()) / (len(pending) - k)
+        if left <= 0:
+            return
+        part = Limits(left, limits.gap, limits.seed, limits.threads)
+        try:
+            result = solve_layer(problem, formulation, solver=solver, limits=part)
+        except InfeasibleError as error:
+            log.warning("layer %s: %s", problem.name, error)
+            continue
+        log.info("layer %s: %s by %s", problem.name, result.status, formulation)
+        if result.tiles is not None:
+            yield from_tiles(problem.name, result.tiles, problem.height, problem.width)

@@ -1,0 +1,128 @@
+"""The planners by name, and ``plan_network``: model and cluster in, plan out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+from nptp_opt import __version__, methods
+from nptp_opt.cluster import Cluster
+from nptp_opt.errors import InputError, unknown_name
+from nptp_opt.methods import Limits
+from nptp_opt.network.ir import Network
+from nptp_opt.planner.assemble import Choice, assemble
+from nptp_opt.planner.baselines import coedge_shares, coedge_style, single, strip_equal
+from nptp_opt.planner.bound import compute_bound
+from nptp_opt.planner.candidates import distinct, family_templates
+from nptp_opt.planner.layerwise import solved_templates
+from nptp_opt.planner.shortest_path import ShortestPath
+from nptp_opt.planner.simulate import simulate
+from nptp_opt.planner.templates import strips
+from nptp_opt.solve import pick_solver
+from nptp_opt.steps import ModelRef, Plan
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """How to plan. ``formulation`` and ``solver`` solve the single layers of ``nptp``."""
+
+    planner: str = "nptp"
+    formulation: str = "guillotine-dp"
+    solver: str | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class PlannerSpec:
+    """A planner and what it is."""
+
+    name: str
+    summary: str
+    plan: Callable[[Network, Cluster, PlanOptions], list[Choice]]
+
+
+def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
+    """Segments and partitions by the shortest path over templates and solved layers."""
+    n = len(cluster.devices)
+    pool = [
+        *family_templates(cluster),
+        strips("strip-equal", range(n), [1.0] * n, vertical=False),
+        strips("coedge-style", range(n), coedge_shares(network, cluster), vertical=False),
+        *solved_templates(network, cluster, options.formulation, options.solver, options.limits),
+    ]
+    templates = distinct(pool, network.spatial)
+    return ShortestPath(network, cluster, templates, fuse=True).choices()
+
+
+PLANNERS = {
+    spec.name: spec
+    for spec in (
+        PlannerSpec("nptp", "fusion, devices and partitions by shortest path", nptp),
+        PlannerSpec("single", "best single device", lambda n, c, _: single(n, c)),
+        PlannerSpec(
+            "strip-equal", "equal strips on all devices", lambda n, c, _: strip_equal(n, c)
+        ),
+        PlannerSpec(
+            "coedge-style",
+            "LP strips on all devices, one partition throughout (idea of CoEdge; not its code)",
+            lambda n, c, _: coedge_style(n, c),
+        ),
+    )
+}
+
+
+def plan_network(
+    model: ModelRef, network: Network, cluster: Cluster, options: PlanOptions | None = None
+) -> Plan:
+    """Plan ``network`` on ``cluster``; raises InputError for an unknown planner.
+
+    The plan's bound holds for every plan of the network, whatever the planner.
+    """
+    options = options or PlanOptions()
+    check_planner(options)
+    _check_size(network, cluster)
+    began = time.monotonic()
+    choices = PLANNERS[options.planner].plan(network, cluster, options)
+    steps = assemble(network, cluster, choices)
+    return Plan(
+        model=model,
+        network=network,
+        cluster=cluster,
+        steps=steps,
+        predicted_s=simulate(network, cluster, steps),
+        bound_s=compute_bound(network, cluster),
+        provenance=_provenance(options, time.monotonic() - began),
+    )
+
+
+def check_planner(options: PlanOptions) -> None:
+    """Raise InputError for a planner, formulation or solver that is not known."""
+    if options.planner not in PLANNERS:
+        raise unknown_name("planner", options.planner, PLANNERS)
+    pick_solver(methods.find(options.formulation)[0], options.solver)
+
+
+def _check_size(network: Network, cluster: Cluster) -> None:
+    if not network.spatial:
+        raise InputError(f"model {network.name!r} has no layer that can be partitioned")
+    pixels = max(layer.height * layer.width for layer in network.spatial)
+    if len(cluster.devices) > pixels:
+        raise InputError(
+            f"{len(cluster.devices)} devices for maps of at most {pixels} pixels: "
+            "use fewer devices or a larger --input"
+        )
+
+
+def _provenance(options: PlanOptions, solve_s: float) -> dict[str, object]:
+    limits = asdict(options.limits)
+    if limits["time_limit_s"] == float("inf"):
+        limits["time_limit_s"] = None
+    return {
+        "tool": f"nptp-opt {__version__}",
+        "planner": options.planner,
+        "formulation": options.formulation if options.planner == "nptp" else None,
+        "solver": options.solver,
+        "options": limits,
+        "solve_s": solve_s,
+    }

@@ -1,0 +1,193 @@
+"""The shortest path through (cut, partition) states: which layers together, which partition each.
+
+A state is a candidate partition at a single-tensor cut; a step is a segment of one or more whole
+units, or a walk through the segments inside one unit with the same template for all its tensors.
+All prices are exact (``cost.StepPrices``). Dynamic programming over matrices (P, Q): the graph has
+an edge per pair of candidates and segment, too many for one object each (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.cost import (
+    FloatArray,
+    StepPrices,
+    candidate_array,
+    gather_prices,
+    input_ownership,
+    segment_prices,
+)
+from nptp_opt.geometry import IntArray
+from nptp_opt.network.ir import Layer, Network
+from nptp_opt.planner.assemble import Choice
+from nptp_opt.planner.templates import Template, snaps
+from nptp_opt.planner.units import is_segment, units
+
+LONGEST_SEGMENT = 12
+"""Units in one segment; longer ones recompute more than they save (see docs/decisions.md)."""
+
+Ends = tuple[int, ...]
+"""Positions in a run of layers after which a segment ends."""
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    """Cheapest way to every candidate (Q,) of one cut.
+
+    ``back`` holds, per candidate, the unit and candidate before, and the ends of the segments.
+    """
+
+    cost: FloatArray
+    back: list[tuple[int, int, Ends]]
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """Price (P, Q) of a run of layers; ``back[k]`` is where the segment that ends at k began."""
+
+    cost: FloatArray
+    back: dict[int, IntArray]
+
+    def ends(self, p: int, q: int) -> Ends:
+        """Ends of the segments on the way from candidate p to candidate q."""
+        at = max(self.back)
+        found = [at]
+        while (at := int(self.back[at][p, q])) > 0:
+            found.append(at)
+        return tuple(reversed(found))
+
+
+class ShortestPath:
+    """Search over ``templates`` as the partitions of every map of ``network``."""
+
+    def __init__(
+        self, network: Network, cluster: Cluster, templates: Sequence[Template], *, fuse: bool
+    ) -> None:
+        self.network = network
+        self.cluster = cluster
+        self.templates = templates
+        self.longest = LONGEST_SEGMENT if fuse else 1
+        self.units = units(network)
+        self._snaps = snaps(network)
+        self._arrays: dict[tuple[int, int, int, int], IntArray] = {}
+
+    def choices(self) -> list[Choice]:
+        """The segments and partitions of the cheapest path."""
+        arrivals = [_Arrival(np.zeros(1), [(0, 0, ())])]
+        for end in range(1, len(self.units) + 1):
+            arrivals.append(self._arrive(end, arrivals))
+        return self._trace(arrivals, int(np.argmin(arrivals[-1].cost + self._collect_s())))
+
+    def _arrive(self, end: int, arrivals: Sequence[_Arrival]) -> _Arrival:
+        found = _Arrival(np.full(len(self.templates), np.inf), [(0, 0, ())] * len(self.templates))
+        for start in range(end - 1, max(0, end - self.longest) - 1, -1):
+            known = arrivals[start].cost
+            for walk in self._walks(start, end, known, found.cost):
+                total = known[:, None] + walk.cost
+                origin, cheapest = total.argmin(axis=0), total.min(axis=0)
+                for q in np.flatnonzero(cheapest < found.cost):
+                    p = int(origin[q])
+                    found.cost[q] = cheapest[q]
+                    found.back[q] = (start, p, walk.ends(p, int(q)))
+        return found
+
+    def _walks(self, start: int, end: int, known: FloatArray, best: FloatArray) -> list[_Walk]:
+        """Ways through the units ``start`` to ``end`` that could improve on ``best``."""
+        layers = tuple(layer for unit in self.units[start:end] for layer in unit)
+        before = self._before(start)
+        walks = []
+        if end == start + 1 and len(layers) > 1:
+            walks.append(self._inside(layers, before, len(known)))
+        if is_segment(self.network, layers):
+            prices = self._prices(layers)
+            if np.any(known.min() + prices.compute_s.max(axis=1) < best):
+                whole = prices.makespans(before)
+                walks.append(_Walk(whole, {len(layers): np.zeros(whole.shape, dtype=np.int64)}))
+        return walks
+
+    def _inside(
+        self, layers: tuple[Layer, ...], before: dict[str, IntArray], n_before: int
+    ) -> _Walk:
+        """Cheapest segments inside one unit, for every pair of candidates before and after it."""
+        shape = (n_before, len(self.templates))
+        cost = {0: np.zeros(shape)}
+        back: dict[int, IntArray] = {}
+        for end in range(1, len(layers) + 1):
+            cost[end] = np.full(shape, np.inf)
+            back[end] = np.zeros(shape, dtype=np.int64)
+            for start in range(end - 1, max(0, end - LONGEST_SEGMENT) - 1, -1):
+                part = layers[start:end]
+                if not is_segment(self.network, part):
+                    continue
+                total = cost[start] + self._makespans(part, layers, before)
+                better = total < cost[end]
+                cost[end] = np.where(better, total, cost[end])
+                back[end] = np.where(better, start, back[end])
+        return _Walk(cost[len(layers)], back)
+
+    def _makespans(
+        self, part: Sequence[Layer], unit: Sequence[Layer], before: dict[str, IntArray]
+    ) -> FloatArray:
+        prices = self._prices(part)
+        made = {layer.name: layer for layer in unit}
+        return prices.makespans(
+            {tensor: owners for tensor, owners in before.items() if tensor in prices.needs},
+            {tensor: self._tiles(made[tensor]) for tensor in prices.needs if tensor in made},
+        )
+
+    def _prices(self, layers: Sequence[Layer]) -> StepPrices:
+        return segment_prices(self.cluster, self.network, layers, self._tiles(layers[-1]))
+
+    def _tiles(self, layer: Layer) -> IntArray:
+        """All candidates on one layer's map, shape (Q, n, 4)."""
+        key = (layer.height, layer.width, *self._snaps[layer.name])
+        if key not in self._arrays:
+            found = [t.at(key[0], key[1], (key[2], key[3])) for t in self.templates]
+            self._arrays[key] = candidate_array(found, len(self.cluster.devices))
+        return self._arrays[key]
+
+    def _before(self, start: int) -> dict[str, IntArray]:
+        """Owners (P, n, 4) of what is alive before unit ``start``."""
+        if start > 0:
+            last = self.units[start - 1][-1]
+            return {last.name: self._tiles(last)}
+        n = len(self.cluster.devices)
+        held = input_ownership(self.network, self.cluster)
+        return {name: candidate_array([tiles], n) for name, tiles in held.items()}
+
+    def _collect_s(self) -> FloatArray:
+        """Seconds (P,) of the last step: the head, or collecting the results, at the sink."""
+        prices = gather_prices(
+            self.cluster,
+            self.network,
+            self.network.head,
+            self.cluster.sink,
+            self.network.spatial_outputs,
+        )
+        inputs = self._before(0)
+        owners = {
+            name: inputs[name] if name in inputs else self._tiles(self.network.by_name[name])
+            for name in prices.needs
+        }
+        return prices.makespans(owners)[:, 0]
+
+    def _trace(self, arrivals: Sequence[_Arrival], candidate: int) -> list[Choice]:
+        found: list[Choice] = []
+        end = len(self.units)
+        while end > 0:
+            start, before, ends = arrivals[end].back[candidate]
+            layers = [layer for unit in self.units[start:end] for layer in unit]
+            parts = [tuple(layers[a:b]) for a, b in itertools.pairwise((0, *ends))]
+            found[:0] = [self._choice(part, self.templates[candidate]) for part in parts]
+            end, candidate = start, before
+        return found
+
+    def _choice(self, layers: tuple[Layer, ...], template: Template) -> Choice:
+        last = layers[-1]
+        return Choice(layers, template.at(last.height, last.width, self._snaps[last.name]))

@@ -1,0 +1,145 @@
+"""Predicted latency: an event-driven simulation of a plan without barriers (design §6).
+
+Each device works through its steps in order and starts one when its own halo is there. A message
+(all transfers of one step between two devices) leaves when its sender has computed what it
+carries; links serve one message after the other, in the order in which messages become ready.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.cost import gather_compute_s, segment_compute_s
+from nptp_opt.geometry import EMPTY
+from nptp_opt.network.ir import Network
+from nptp_opt.steps import Step
+
+Task = tuple[int, int]
+"""(step, device)"""
+
+
+@dataclass
+class _Message:
+    src: int
+    dst: int
+    step: int
+    bytes: int = 0
+    awaits: set[Task] = field(default_factory=set)
+    """Tasks that make what this message carries."""
+
+
+@dataclass
+class _Links:
+    """When every link is free again; a shared medium is one link that all use."""
+
+    cluster: Cluster
+    up: dict[int, float] = field(default_factory=lambda: defaultdict(float))
+    down: dict[int, float] = field(default_factory=lambda: defaultdict(float))
+
+    def send(self, message: _Message, ready: float) -> float:
+        """Occupy the links from the first moment they are free; returns the arrival time."""
+        src, dst, rate = self._path(message)
+        end = max(ready, self.up[src], self.down[dst]) + message.bytes / rate
+        self.up[src] = self.down[dst] = end
+        return end + self.cluster.network.latency_s
+
+    def _path(self, message: _Message) -> tuple[int, int, float]:
+        if self.cluster.shared:
+            return 0, 0, self.cluster.network.bytes_per_s
+        sender, receiver = self.cluster.devices[message.src], self.cluster.devices[message.dst]
+        rate = min(sender.up_bytes_per_s, receiver.down_bytes_per_s)
+        return message.src, message.dst, rate
+
+
+def simulate(network: Network, cluster: Cluster, steps: Sequence[Step]) -> float:
+    """Seconds from the input at the source until the last task has finished."""
+    return _Simulation(network, cluster, steps).run()
+
+
+class _Simulation:
+    def __init__(self, network: Network, cluster: Cluster, steps: Sequence[Step]) -> None:
+        self.seconds = _task_seconds(network, cluster, steps)
+        self.messages = _messages(network, steps)
+        self.links = _Links(cluster)
+        self.queue: dict[int, list[int]] = defaultdict(list)
+        for step, device in sorted(self.seconds, reverse=True):
+            self.queue[device].append(step)
+        self.missing: dict[Task, int] = defaultdict(int)
+        self.carries: dict[Task, list[_Message]] = defaultdict(list)
+        for message in self.messages:
+            self.missing[message.step, message.dst] += 1
+            for task in message.awaits:
+                self.carries[task].append(message)
+        self.busy: set[int] = set()
+        self.events: list[tuple[float, int, str, object]] = []
+        self.count = 0
+
+    def run(self) -> float:
+        now = 0.0
+        for message in self.messages:
+            if not message.awaits:
+                self._push(0.0, "ready", message)
+        for device in list(self.queue):
+            self._start_next(device, 0.0)
+        while self.events:
+            now, _, kind, item = heapq.heappop(self.events)
+            getattr(self, f"_on_{kind}")(item, now)
+        assert not any(self.queue.values()), "the plan waits for a message that nothing sends"
+        return now
+
+    def _push(self, at: float, kind: str, item: object) -> None:
+        self.count += 1
+        heapq.heappush(self.events, (at, self.count, kind, item))
+
+    def _on_ready(self, message: _Message, now: float) -> None:
+        self._push(self.links.send(message, now), "arrival", message)
+
+    def _on_arrival(self, message: _Message, now: float) -> None:
+        self.missing[message.step, message.dst] -= 1
+        self._start_next(message.dst, now)
+
+    def _on_done(self, task: Task, now: float) -> None:
+        self.busy.discard(task[1])
+        for message in self.carries[task]:
+            message.awaits.discard(task)
+            if not message.awaits:
+                self._push(now, "ready", message)
+        self._start_next(task[1], now)
+
+    def _start_next(self, device: int, now: float) -> None:
+        waiting = self.queue[device]
+        if device in self.busy or not waiting or self.missing[waiting[-1], device]:
+            return
+        task = (waiting.pop(), device)
+        self.busy.add(device)
+        self._push(now + self.seconds[task], "done", task)
+
+
+def _task_seconds(network: Network, cluster: Cluster, steps: Sequence[Step]) -> dict[Task, float]:
+    """Compute seconds of everything that some device does; idle devices have no task."""
+    seconds: dict[Task, float] = {}
+    for k, step in enumerate(steps):
+        layers = tuple(network.by_name[name] for name in step.layers)
+        if step.device is not None:
+            seconds[k, step.device] = gather_compute_s(cluster, step.device, layers)
+        for device, tile in step.tiles.items():
+            if tile != EMPTY:
+                seconds[k, device] = segment_compute_s(cluster, device, layers, tile)
+    return seconds
+
+
+def _messages(network: Network, steps: Sequence[Step]) -> list[_Message]:
+    maker = {step.layers[-1]: k for k, step in enumerate(steps) if step.kind == "spatial"}
+    found: dict[tuple[int, int, int], _Message] = {}
+    for k, step in enumerate(steps):
+        for move in step.transfers:
+            key = (k, move.src, move.dst)
+            message = found.setdefault(key, _Message(move.src, move.dst, k))
+            message.bytes += move.bytes
+            if move.tensor in maker:
+                message.awaits.add((maker[move.tensor], move.src))
+    return list(found.values())

@@ -1,0 +1,101 @@
+"""Templates: partitions in relative coordinates, so that one fits every map of a network."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nptp_opt.geometry import Tile
+from nptp_opt.network.ir import Network
+
+Box = tuple[float, float, float, float]
+"""y0, y1, x0, x1 as fractions of the map."""
+
+UNIT: Box = (0.0, 1.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Template:
+    """Relative tiles by device number; they cover the unit square exactly once."""
+
+    name: str
+    boxes: Mapping[int, Box]
+
+    def at(self, height: int, width: int, snap: tuple[int, int] = (1, 1)) -> dict[int, Tile]:
+        """The partition of a map; equal fractions become equal cuts, so it covers exactly.
+
+        ``snap`` moves cuts to multiples of the next layer's stride, where they fall between
+        windows. Tiles that round to nothing are left out.
+        """
+        found = {}
+        for device, (y0, y1, x0, x1) in self.boxes.items():
+            tile = Tile(
+                _cut(y0, height, snap[0]),
+                _cut(y1, height, snap[0]),
+                _cut(x0, width, snap[1]),
+                _cut(x1, width, snap[1]),
+            )
+            if not tile.is_empty:
+                found[device] = tile
+        return found
+
+
+def _cut(fraction: float, length: int, snap: int) -> int:
+    if fraction >= 1.0:
+        return length
+    return min(length, snap * round(fraction * length / snap))
+
+
+def snaps(network: Network) -> dict[str, tuple[int, int]]:
+    """For every spatial layer the largest stride with which a later layer reads it."""
+    found = {layer.name: (1, 1) for layer in network.spatial}
+    for layer in network.spatial:
+        for tensor, (map_y, map_x) in layer.maps.items():
+            if tensor in found:
+                strides = (getattr(map_y, "stride", 1), getattr(map_x, "stride", 1))
+                y, x = found[tensor]
+                found[tensor] = (max(y, strides[0]), max(x, strides[1]))
+    return found
+
+
+def strips(
+    name: str, devices: Sequence[int], shares: Sequence[float], *, vertical: bool
+) -> Template:
+    """One strip per device with the given shares, cut across the rows (or columns)."""
+    cuts = _cumulative(shares)
+    boxes: dict[int, Box] = {}
+    for device, (lo, hi) in zip(devices, itertools.pairwise(cuts), strict=True):
+        boxes[device] = (0.0, 1.0, lo, hi) if vertical else (lo, hi, 0.0, 1.0)
+    return Template(name, boxes)
+
+
+def columns(
+    name: str, groups: Sequence[Sequence[int]], share: Mapping[int, float], *, transpose: bool
+) -> Template:
+    """Groups of devices side by side, each group stacked; areas are proportional to ``share``."""
+    boxes: dict[int, Box] = {}
+    across = _cumulative([sum(share[i] for i in group) for group in groups])
+    for group, (x0, x1) in zip(groups, itertools.pairwise(across), strict=True):
+        down = _cumulative([share[i] for i in group])
+        for device, (y0, y1) in zip(group, itertools.pairwise(down), strict=True):
+            boxes[device] = (x0, x1, y0, y1) if transpose else (y0, y1, x0, x1)
+    return Template(name, boxes)
+
+
+def from_tiles(name: str, tiles: Mapping[int, Tile], height: int, width: int) -> Template:
+    """The template of a partition that was found on a ``height x width`` map."""
+    return Template(
+        name,
+        {
+            i: (t.y0 / height, t.y1 / height, t.x0 / width, t.x1 / width)
+            for i, t in tiles.items()
+            if not t.is_empty
+        },
+    )
+
+
+def _cumulative(shares: Sequence[float]) -> list[float]:
+    total = sum(shares)
+    inner = [part / total for part in itertools.accumulate(shares)][:-1]
+    return [0.0, *inner, 1.0]

@@ -1,0 +1,139 @@
+"""Results as dictionaries for ``--json`` and as tables for the terminal."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from nptp_opt import __version__
+from nptp_opt.steps import Plan, Step
+
+if TYPE_CHECKING:
+    from nptp_opt.runtime.launch import RunReport
+
+PACKAGES = ("pulp", "highspy", "ortools", "torch", "torchvision", "numpy", "numba", "networkx")
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def cell(value: Any) -> str:
+    """One value as text: floats with six digits, None as a dash, lists joined."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {cell(entry)}" for key, entry in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(cell(entry) for entry in value)
+    return str(value)
+
+
+def print_pairs(content: Mapping[str, Any]) -> None:
+    """A two-column table of names and values."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for key, value in content.items():
+        table.add_row(key, cell(value))
+    _console().print(table)
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table with the keys of the first row as its header."""
+    table = Table(box=None, pad_edge=False)
+    for key in rows[0]:
+        table.add_column(key, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell(value) for value in row.values()))
+    _console().print(table)
+
+
+def solve_summary(plan: Plan, path: Path) -> dict[str, Any]:
+    """What ``solve`` prints."""
+    optimal = plan.gap is not None and plan.gap <= plan.provenance["options"]["gap"]
+    return {
+        "plan": str(path),
+        "planner": plan.provenance["planner"],
+        "status": "optimal" if optimal else "feasible",
+        "latency_s": plan.latency_s,
+        "predicted_s": plan.predicted_s,
+        "bound_s": plan.bound_s,
+        "gap": plan.gap,
+        "bytes": plan.transfer_bytes,
+        "segments": len(plan.steps),
+        "solve_s": plan.provenance["solve_s"],
+    }
+
+
+def run_summary(report: RunReport) -> dict[str, Any]:
+    """What ``run`` prints."""
+    times = report.latency_s
+    return {
+        "ok": report.ok,
+        "latency_s": {"median": median(times), "min": min(times), "max": max(times)},
+        "runs": len(times),
+        "predicted_s": report.predicted_s,
+        "single_device_s": report.single_device_s,
+        "bytes": report.bytes,
+        "max_abs_error": report.max_abs_error,
+    }
+
+
+def print_layer_result(content: Mapping[str, Any]) -> None:
+    """A layer result: its figures, then its tiles."""
+    print_pairs({key: value for key, value in content.items() if key != "tiles"})
+    if content["tiles"]:
+        print_rows(content["tiles"])
+
+
+def plan_rows(plan: Plan) -> list[dict[str, Any]]:
+    """One row per step of a plan."""
+    return [_plan_row(plan, number, step) for number, step in enumerate(plan.steps)]
+
+
+def _plan_row(plan: Plan, number: int, step: Step) -> dict[str, Any]:
+    names = [device.name for device in plan.cluster.devices]
+    layers = plan.layers_of(step)
+    shares = {names[i]: f"{t.height}x{t.width}" for i, t in step.tiles.items()}
+    return {
+        "segment": number,
+        "layers": " ".join(step.layers) or "(collect)",
+        "map": "x".join(str(n) for n in layers[-1].shape) if layers else "",
+        "tiles": shares if step.device is None else f"all on {names[step.device]}",
+        "bytes": sum(move.bytes for move in step.transfers),
+        "makespan_ms": round(step.makespan_s * 1e3, 4),
+    }
+
+
+def print_plan(plan: Plan) -> None:
+    """The plan's steps, then its totals."""
+    print_rows(plan_rows(plan))
+    print_pairs(
+        {
+            "latency_s": plan.latency_s,
+            "predicted_s": plan.predicted_s,
+            "bound_s": plan.bound_s,
+            "gap": plan.gap,
+            "bytes": plan.transfer_bytes,
+        }
+    )
+
+
+def version_rows() -> dict[str, str]:
+    """Versions of the tool, Python, the system and the packages that matter."""
+    found = {"nptp-opt": __version__, "python": platform.python_version()}
+    found["system"] = f"{platform.system()} {platform.machine()}"
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,206 @@
+"""The control channel between the launcher and its workers: framed JSON behind a mutual handshake.
+
+Both sides prove that they know the run's secret (HMAC-SHA256 over fresh nonces) before either
+acts on anything that the other says. Frames carry a JSON object and raw bytes, never pickle, and
+are bounded. Standard library alone, so that a worker can report before it imports torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import secrets
+import socket
+import struct
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HEADER = struct.Struct("!II")
+MAX_JSON_BYTES = 64 * 2**20
+MAX_PAYLOAD_BYTES = 2**31 - 1
+MAX_HANDSHAKE_BYTES = 4096
+HANDSHAKE_TIMEOUT_S = 10.0
+
+
+class ChannelError(OSError):
+    """The other side is gone, or sent what no worker of ours sends."""
+
+
+class RefusedError(ChannelError):
+    """The handshake failed: a wrong secret, version or device name."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One frame: its kind, the other JSON fields, and raw bytes."""
+
+    kind: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    payload: bytes | bytearray = b""
+
+    def __getitem__(self, name: str) -> Any:
+        return self.fields[name]
+
+
+class Channel:
+    """A connected socket that carries messages; ``send`` may be called from several threads."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._lock = threading.Lock()
+
+    def send(self, kind: str, payload: bytes | memoryview = b"", **fields: Any) -> None:
+        """Send one message; raises ChannelError when the other side is gone."""
+        text = json.dumps({"kind": kind, **fields}).encode()
+        with self._lock:
+            try:
+                self._sock.sendall(HEADER.pack(len(text), len(payload)) + text)
+                if payload:
+                    self._sock.sendall(payload)
+            except OSError as error:
+                raise ChannelError(f"cannot send {kind}: {error}") from None
+
+    def receive(
+        self, max_json: int = MAX_JSON_BYTES, max_payload: int = MAX_PAYLOAD_BYTES
+    ) -> Message:
+        """The next message; raises ChannelError at the end, on a timeout and on garbage."""
+        n_text, n_payload = HEADER.unpack(self._exactly(HEADER.size))
+        if n_text > max_json or n_payload > max_payload:
+            raise ChannelError(f"frame of {n_text} + {n_payload} bytes is over the limit")
+        text, payload = self._exactly(n_text), self._exactly(n_payload)
+        try:
+            fields = json.loads(text)
+            return Message(fields.pop("kind"), fields, payload)
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise ChannelError("frame is no message") from None
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Limit of every single read, in seconds; None waits for ever."""
+        self._sock.settimeout(seconds)
+
+    def close(self) -> None:
+        """Close both directions; a reader blocked in ``receive`` wakes up."""
+        with contextlib.suppress(OSError):  # the other side may have been faster
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._sock.close()
+
+    def _exactly(self, count: int) -> bytearray:
+        data = bytearray(count)
+        view, got = memoryview(data), 0
+        while got < count:
+            try:
+                n = self._sock.recv_into(view[got:])
+            except OSError as error:
+                raise ChannelError(f"receive failed: {error}") from None
+            if n == 0:
+                raise ChannelError("closed by the other side")
+            got += n
+        return data
+
+
+# -- addresses ---------------------------------------------------------------------------------
+
+
+def listen(address: str) -> socket.socket:
+    """Listen on ``unix:PATH`` or ``tcp:HOST:PORT`` (that host alone, port 0 takes a free one)."""
+    family, target = _parse(address)
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family == socket.AF_INET:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(target)
+        sock.listen(64)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def address_of(sock: socket.socket) -> str:
+    """The address under which a listening socket is reached."""
+    name = sock.getsockname()
+    return f"unix:{name}" if sock.family == socket.AF_UNIX else f"tcp:{name[0]}:{name[1]}"
+
+
+def connect(address: str, timeout_s: float) -> Channel:
+    """Connect to a listening launcher; raises ChannelError."""
+    family, target = _parse(address)
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.settimeout(timeout_s)
+    try:
+        sock.connect(target)
+    except OSError as error:
+        sock.close()
+        raise ChannelError(f"cannot connect to {address}: {error}") from None
+    if family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Channel(sock)
+
+
+def _parse(address: str) -> tuple[socket.AddressFamily, Any]:
+    scheme, _, rest = address.partition(":")
+    if scheme == "unix" and rest:
+        return socket.AF_UNIX, rest
+    host, _, port = rest.rpartition(":")
+    if scheme == "tcp" and host and port.isdigit():
+        return socket.AF_INET, (host, int(port))
+    raise ValueError(f"address {address!r} is neither unix:PATH nor tcp:HOST:PORT")
+
+
+# -- secret and handshake ----------------------------------------------------------------------
+
+
+def write_secret(path: Path) -> bytes:
+    """A fresh random secret, in a file that its owner alone can read."""
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_text(secrets.token_hex(32))
+    return read_secret(path)
+
+
+def read_secret(path: Path) -> bytes:
+    """The secret of a file; raises ValueError when it is shorter than 16 characters."""
+    secret = path.read_text(encoding="utf-8").strip().encode()
+    if len(secret) < 16:
+        raise ValueError(f"{path}: the secret is shorter than 16 characters")
+    return secret
+
+
+def _mac(secret: bytes, role: str, *parts: object) -> str:
+    text = json.dumps([role, *parts], sort_keys=True)
+    return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
+
+
+def join(channel: Channel, secret: bytes, hello: dict[str, Any]) -> None:
+    """Worker's half of the handshake: ``hello`` says who it is. Raises RefusedError."""
+    challenge = channel.receive(MAX_HANDSHAKE_BYTES, 0)
+    theirs, ours = challenge.fields.get("nonce"), secrets.token_hex(16)
+    mac = _mac(secret, "worker", theirs, ours, hello)
+    channel.send("hello", nonce=ours, hello=hello, mac=mac)
+    answer = channel.receive(MAX_HANDSHAKE_BYTES, 0)
+    if answer.kind == "refused":
+        raise RefusedError(str(answer.fields.get("reason")))
+    expected = _mac(secret, "launcher", ours, theirs)
+    if not hmac.compare_digest(str(answer.fields.get("mac")), expected):
+        raise RefusedError("the launcher does not know the secret")
+
+
+def admit(channel: Channel, secret: bytes) -> tuple[dict[str, Any], str]:
+    """Launcher's half up to the proof: what the worker says of itself, and our own proof for it.
+
+    Raises RefusedError for a wrong secret, ChannelError for anything that is no worker.
+    """
+    ours = secrets.token_hex(16)
+    channel.send("challenge", nonce=ours)
+    answer = channel.receive(MAX_HANDSHAKE_BYTES, 0)
+    theirs, hello = answer.fields.get("nonce"), answer.fields.get("hello")
+    expected = _mac(secret, "worker", ours, theirs, hello)
+    if not hmac.compare_digest(str(answer.fields.get("mac")), expected):
+        channel.send("refused", reason="wrong secret")
+        raise RefusedError("wrong secret")
+    if not isinstance(hello, dict):
+        raise ChannelError("the worker does not say who it is")
+    return hello, _mac(secret, "launcher", theirs, ours)

@@ -1,0 +1,193 @@
+"""Executes one device's program: receives posted ahead, no barrier between steps.
+
+Buffers are allocated once and used for every input. They start as NaN, so that an element which
+no transfer brings shows in the result instead of passing as a zero. A rectangle is copied once
+when it is packed for sending (not at all where it is contiguous already) and once when it is put
+into place (not at all where the message is just what is needed).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from nptp_opt.cost import Transfer
+from nptp_opt.geometry import Tile
+from nptp_opt.kernels.run import Crop, run_gather, run_segment
+from nptp_opt.network.ir import Network
+from nptp_opt.runtime.schedule import Message, Program, Task
+from nptp_opt.runtime.trace import Recorder
+from nptp_opt.runtime.transport import Pending, Transport
+
+
+def crop(tile: Tile, held: Tile, values: Tensor) -> Tensor:
+    """View of ``tile`` in ``values``, which hold the rectangle ``held``."""
+    return values[
+        :, :, tile.y0 - held.y0 : tile.y1 - held.y0, tile.x0 - held.x0 : tile.x1 - held.x0
+    ]
+
+
+class Executor:
+    """One device's part of a job. ``ranks`` maps device numbers to ranks of the transport.
+
+    ``pad`` stretches every task's computation to the seconds that the cost model gives it.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        program: Program,
+        weights: Mapping[str, Tensor],
+        transport: Transport,
+        ranks: Mapping[int, int],
+        recorder: Recorder,
+        *,
+        pad: bool = False,
+    ) -> None:
+        self.network, self.program, self.weights = network, program, weights
+        self.transport, self.ranks, self.recorder, self.pad = transport, ranks, recorder, pad
+        self._packed = {message.tag: self._flat(message) for message in _all_sends(program)}
+        self._received = {message.tag: self._flat(message) for message in program.receives}
+        self._assembled: dict[tuple[int, str], Tensor] = {}
+        self._incoming: dict[int, Pending] = {}
+        self._outgoing: list[Pending] = []
+        self._owned: dict[str, Crop] = {}
+        self._whole: dict[str, Tensor] = {}
+
+    def arm(self, inputs: Mapping[str, Tensor]) -> None:
+        """Get ready for one input: post all receives. ``inputs`` are given on the source alone."""
+        self._owned = {name: (self.network.full(name), x) for name, x in inputs.items()}
+        self._whole = {}
+        for message in self.program.receives:
+            self._incoming[message.tag] = self.transport.receive(
+                self.ranks[message.peer], message.tag, self._received[message.tag]
+            )
+
+    def execute(self) -> dict[str, Tensor]:
+        """Do all tasks; returns the network's outputs on the sink, nothing elsewhere.
+
+        Raises PeerError when another device is lost.
+        """
+        self._send(self.program.first_sends, -1)
+        for task in self.program.tasks:
+            self._receive(task)
+            with self.recorder.span("assemble", task.step):
+                inputs = {name: self._input(task, name, need) for name, need in task.needs.items()}
+            self._compute(task, inputs)
+            self._send(task.sends, task.step)
+            self._owned = {name: held for name, held in self._owned.items() if name in task.keep}
+        return {name: self._whole[name] for name in self.program.results}
+
+    def finish(self) -> None:
+        """Wait until everything that was sent has left; not part of the latency."""
+        with self.recorder.span("flush", len(self.program.tasks)):
+            for pending in self._outgoing:
+                pending.wait()
+        self._outgoing.clear()
+        self._owned, self._whole = {}, {}
+
+    # -- computing -----------------------------------------------------------------------------
+
+    def _compute(self, task: Task, inputs: Mapping[str, Crop]) -> None:
+        start = time.monotonic()
+        with self.recorder.span("compute", task.step):
+            if task.gather:
+                self._run_head(task, inputs)
+            else:
+                name = task.layers[-1].name
+                self._owned[name] = (
+                    task.tile,
+                    run_segment(task.layers, self.weights, inputs, task.tile),
+                )
+        rest = start + task.modelled_s - time.monotonic()
+        if self.pad and rest > 0:
+            with self.recorder.span("pad", task.step):
+                time.sleep(rest)
+
+    def _run_head(self, task: Task, inputs: Mapping[str, Crop]) -> None:
+        self._whole |= {name: values for name, (_, values) in inputs.items()}
+        for layer in task.layers:
+            self._whole[layer.name] = run_gather(layer, self.weights, self._whole)
+
+    # -- sending -------------------------------------------------------------------------------
+
+    def _send(self, messages: Sequence[Message], step: int) -> None:
+        for message in messages:
+            with self.recorder.span("send", step, message.peer, message.bytes):
+                buffer = self._pack(message)
+                self._outgoing.append(
+                    self.transport.send(self.ranks[message.peer], message.tag, buffer)
+                )
+
+    def _pack(self, message: Message) -> Tensor:
+        if len(message.parts) == 1:
+            view = crop(message.parts[0].tile, *self._owned[message.parts[0].tensor])
+            if view.is_contiguous():
+                return view
+        buffer = self._packed[message.tag]
+        for part, place in self._places(message, buffer):
+            place.copy_(crop(part.tile, *self._owned[part.tensor]))
+        return buffer
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    def _receive(self, task: Task) -> None:
+        for message in task.receives:
+            with self.recorder.span("wait", task.step, message.peer, message.bytes):
+                self._incoming.pop(message.tag).wait()
+
+    def _input(self, task: Task, tensor: str, need: Tile) -> Crop:
+        """The rectangle ``need`` of a tensor: a view where one piece holds it all."""
+        pieces = [
+            (part.tile, place)
+            for message in task.receives
+            for part, place in self._places(message, self._received[message.tag])
+            if part.tensor == tensor
+        ]
+        if tensor in self._owned:
+            pieces.append(self._owned[tensor])
+        for held, values in pieces:
+            if held.contains(need):
+                return need, crop(need, held, values)
+        return need, self._put_together(task, tensor, need, pieces)
+
+    def _put_together(self, task: Task, tensor: str, need: Tile, pieces: Sequence[Crop]) -> Tensor:
+        buffer = self._assembled.get((task.step, tensor))
+        if buffer is None:
+            shape = (*self.network.shapes[tensor][:2], need.height, need.width)
+            buffer = torch.full(shape, float("nan"))
+            self._assembled[task.step, tensor] = buffer
+        for held, values in pieces:
+            common = need.intersect(held)
+            if not common.is_empty:
+                crop(common, need, buffer).copy_(crop(common, held, values))
+        return buffer
+
+    # -- buffers -------------------------------------------------------------------------------
+
+    def _flat(self, message: Message) -> Tensor:
+        return torch.full((sum(self._elements(part) for part in message.parts),), float("nan"))
+
+    def _elements(self, part: Transfer) -> int:
+        n, c = self.network.shapes[part.tensor][:2]
+        return n * c * part.tile.area
+
+    def _places(self, message: Message, buffer: Tensor) -> list[tuple[Transfer, Tensor]]:
+        """Views of a message's flat buffer, one per rectangle."""
+        flat = torch.split(buffer, [self._elements(part) for part in message.parts])
+        return [
+            (
+                part,
+                values.view(
+                    *self.network.shapes[part.tensor][:2], part.tile.height, part.tile.width
+                ),
+            )
+            for part, values in zip(message.parts, flat, strict=True)
+        ]
+
+
+def _all_sends(program: Program) -> list[Message]:
+    return [*program.first_sends, *(message for task in program.tasks for message in task.sends)]

@@ -1,0 +1,227 @@
+"""The launcher's side of the workers: starts them, hears them, names the one that fails.
+
+A pool outlives a job, so that several plans can run on workers that have loaded torch already.
+Whatever happens inside the ``with`` block, no process is left when it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import nptp_opt
+from nptp_opt.errors import ExecutionError
+from nptp_opt.runtime.control import Channel, ChannelError, Message, write_secret
+from nptp_opt.runtime.gate import Gate
+from nptp_opt.runtime.health import Health
+from nptp_opt.runtime.site import LOCAL, Site
+
+POLL_S = 0.05
+GRACE_S = 1.0
+"""After the first failure: how long to look for the one that caused it."""
+
+WORKER_ENV = {
+    # Without these malloc maps and unmaps every large buffer, which costs page faults per layer.
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+}
+
+
+class DeviceLostError(ExecutionError):
+    """A device failed; ``device`` is its name."""
+
+    def __init__(self, device: str, what: str) -> None:
+        super().__init__(f"device {device!r} {what}")
+        self.device = device
+
+
+@dataclass
+class Member:
+    """One device's worker as the launcher knows it."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    channel: Channel | None = None
+    failure: Message | None = None
+
+    def fate(self) -> str | None:
+        """How the process ended; None while it runs."""
+        status = self.process.poll()
+        if status is None:
+            return None
+        how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+        last = self.log.read_text(errors="replace").strip().splitlines()[-1:]
+        return f"died ({how})" + "".join(f": {line}" for line in last)
+
+
+@dataclass
+class WorkerPool:
+    """Workers for the devices ``names``; use it as a context manager.
+
+    ``timeout_s`` bounds how long a device may stay silent or a run without progress. The thread
+    that enters must outlive the pool: the kernel kills workers whose starting thread has ended.
+    """
+
+    names: Sequence[str]
+    timeout_s: float = 30.0
+    site: Site = LOCAL
+    members: dict[str, Member] = field(default_factory=dict)
+    jobs: int = 0
+
+    def __enter__(self) -> WorkerPool:
+        self.folder = Path(tempfile.mkdtemp(prefix="nptp-run-"))
+        self.events: queue.SimpleQueue[tuple[str, Message | None]] = queue.SimpleQueue()
+        self.health = Health(self.timeout_s)
+        try:
+            self._start()
+            self.collect("idle", self.names)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        secret_file = self.folder / "secret"
+        secret = write_secret(secret_file)
+        self.gate = Gate(f"unix:{self.folder / 'control'}", secret, self.names, self._admitted)
+        for number, name in enumerate(self.names):
+            self.health.expect(name)
+            log = self.folder / f"worker-{number}.log"
+            self.members[name] = Member(name, self._spawn(name, secret_file, log), log)
+
+    def _spawn(self, name: str, secret_file: Path, log: Path) -> subprocess.Popen[bytes]:
+        package = str(Path(nptp_opt.__file__).parents[1])
+        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+        command = [
+            *self.site.prefix(name),
+            *(sys.executable, "-m", "nptp_opt.runtime.worker"),
+            *("--name", name, "--connect", self.gate.address),
+            *("--secret-file", str(secret_file), "--parent", str(os.getpid())),
+        ]
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                cwd=self.folder,
+                env={**os.environ, **WORKER_ENV, "PYTHONPATH": path},
+                start_new_session=True,
+            )
+
+    def _admitted(self, name: str, channel: Channel) -> None:
+        """Read what an admitted worker says until it is gone; runs in the connection's thread."""
+        self.members[name].channel = channel
+        try:
+            while True:
+                message = channel.receive()
+                if message.kind == "alive":
+                    self.health.heard(name, message.fields)
+                else:
+                    self.events.put((name, message))
+        except ChannelError:
+            self.events.put((name, None))
+
+    # -- talking -------------------------------------------------------------------------------
+
+    def send(self, name: str, kind: str, payload: bytes | memoryview = b"", **fields: Any) -> None:
+        """Send a message of the current job; raises DeviceLostError when the worker is gone."""
+        channel = self.members[name].channel
+        assert channel is not None
+        try:
+            channel.send(kind, payload, job=self.jobs, **fields)
+        except ChannelError:
+            self._blame([name])
+
+    def collect(self, kind: str, names: Collection[str]) -> dict[str, Message]:
+        """One message of ``kind`` from each device; raises DeviceLostError naming the culprit."""
+        found: dict[str, Message] = {}
+        self.health.restart_clock()
+        while len(found) < len(names):
+            try:
+                name, message = self.events.get(timeout=POLL_S)
+            except queue.Empty:
+                self._check(names)
+                continue
+            if message is not None and message.fields.get("job", self.jobs) != self.jobs:
+                continue
+            if message is None or message.kind == "failed":
+                self.members[name].failure = message
+                self._blame([*names, name])
+            elif message.kind == kind and name in names:
+                found[name] = message
+        return found
+
+    def _check(self, names: Collection[str]) -> None:
+        for name in names:
+            if self.members[name].fate() is not None:
+                self._blame(names)
+        sick = self.health.diagnose(names)
+        if sick is not None:
+            raise DeviceLostError(*sick)
+
+    def _blame(self, names: Collection[str]) -> None:
+        """Find who failed first among all that fail now, and raise.
+
+        One device's death breaks its peers too: a process that ended explains more than an error
+        that was reported, and an error of its own more than a lost peer.
+        """
+        deadline = time.monotonic() + GRACE_S
+        while time.monotonic() < deadline:
+            for name in names:
+                fate = self.members[name].fate()
+                if fate is not None:
+                    raise DeviceLostError(name, fate)
+            try:
+                name, message = self.events.get(timeout=POLL_S)
+            except queue.Empty:
+                continue
+            if message is not None and message.kind == "failed":
+                self.members[name].failure = message
+        self._blame_reports(names)
+
+    def _blame_reports(self, names: Collection[str]) -> None:
+        reports = {
+            name: failure
+            for name in dict.fromkeys(names)
+            if (failure := self.members[name].failure) is not None
+        }
+        for name, report in reports.items():
+            if report.fields.get("peer") is None:
+                raise DeviceLostError(name, f"failed: {report.fields.get('error')}")
+        for name, report in reports.items():
+            raise DeviceLostError(report["peer"], f"was lost by {name!r}: {report['error']}")
+        raise DeviceLostError(next(iter(names)), "closed its control channel")
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Kill the workers, stopped ones too, and remove the run's folder."""
+        for member in self.members.values():
+            member.process.kill()
+        for member in self.members.values():
+            member.process.wait()
+            if member.channel is not None:
+                member.channel.close()
+        if hasattr(self, "gate"):
+            self.gate.close()
+        shutil.rmtree(self.folder, ignore_errors=True)

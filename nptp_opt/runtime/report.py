@@ -1,0 +1,153 @@
+"""What a run is asked to do, what it is compared with, and what it found."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from nptp_opt.errors import InputError
+from nptp_opt.network.load import LoadedModel
+from nptp_opt.runtime.trace import Span
+from nptp_opt.runtime.transport import check_transport
+from nptp_opt.steps import Plan
+
+TOLERANCE = 1e-4
+"""Largest error that is still the same result, relative to the largest element (float32)."""
+
+
+Throttle = Literal["none", "pad"]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run. ``throttle="pad"`` stretches computation to the cost model's seconds."""
+
+    repeats: int = 10
+    warmup: int = 2
+    timeout_s: float = 30.0
+    threads: int = 1
+    transport: str = "gloo"
+    throttle: Throttle = "none"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_transport(self.transport)
+        for name, least in (("repeats", 1), ("warmup", 0), ("threads", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} = {getattr(self, name)}: must be at least {least}")
+        if not 0 < self.timeout_s < float("inf"):
+            raise InputError(f"timeout_s = {self.timeout_s}: must be positive and finite")
+        if self.throttle not in ("none", "pad"):
+            raise InputError(f"throttle = {self.throttle!r}: must be 'none' or 'pad'")
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What was measured; times in seconds, one latency per timed run."""
+
+    latency_s: tuple[float, ...]
+    max_abs_error: float
+    ok: bool
+    """Every run, warm-up included, gave the model's result."""
+    bytes: int
+    """Bytes moved between devices for one input."""
+    predicted_s: float
+    single_device_s: float
+    spans: Mapping[str, tuple[Span, ...]]
+    """By device: the timed run whose latency is nearest to the median."""
+
+    @property
+    def median_s(self) -> float:
+        return statistics.median(self.latency_s)
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``run --json`` prints."""
+        return {
+            "ok": self.ok,
+            "latency_s": {
+                "median": self.median_s,
+                "min": min(self.latency_s),
+                "max": max(self.latency_s),
+            },
+            "latencies_s": list(self.latency_s),
+            "predicted_s": self.predicted_s,
+            "single_device_s": self.single_device_s,
+            "bytes": self.bytes,
+            "max_abs_error": self.max_abs_error,
+            "devices": list(self.spans),
+        }
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An input and what the unpartitioned model makes of it."""
+
+    x: Tensor
+    outputs: Mapping[str, Tensor]
+    seconds: float
+
+    def error(self, outputs: Mapping[str, Tensor]) -> tuple[float, bool]:
+        """Largest absolute error (infinite for NaN), and whether it is within the tolerance."""
+        worst, ok = 0.0, True
+        for name, expected in self.outputs.items():
+            error = float((outputs[name].reshape(expected.shape) - expected).abs().max())
+            worst = math.inf if math.isnan(error) else max(worst, error)
+            ok = ok and error <= TOLERANCE * float(expected.abs().max())
+        return worst, ok
+
+
+@dataclass(frozen=True)
+class Run:
+    """One input's way through the cluster."""
+
+    latency_s: float
+    error: float
+    ok: bool
+    sent_bytes: int
+    spans: Mapping[str, tuple[Span, ...]]
+
+
+def make_report(
+    plan: Plan, options: RunOptions, references: Sequence[Reference], runs: Sequence[Run]
+) -> RunReport:
+    timed = runs[options.warmup :]
+    latencies = tuple(run.latency_s for run in timed)
+    middle = statistics.median(latencies)
+    typical = min(timed, key=lambda run: abs(run.latency_s - middle))
+    return RunReport(
+        latency_s=latencies,
+        max_abs_error=max(run.error for run in runs),
+        ok=all(run.ok for run in runs),
+        bytes=typical.sent_bytes,
+        predicted_s=plan.predicted_s,
+        single_device_s=statistics.median(r.seconds for r in references[options.warmup :]),
+        spans=typical.spans,
+    )
+
+
+def make_references(plan: Plan, model: LoadedModel, options: RunOptions) -> list[Reference]:
+    """One input per run, the warm-ups first, each different: stale data cannot pass unseen."""
+    (name,) = plan.network.inputs
+    threads = torch.get_num_threads()
+    torch.set_num_threads(options.threads)
+    try:
+        return [
+            _reference(model, plan.network.shapes[name], options.seed + k)
+            for k in range(options.warmup + options.repeats)
+        ]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _reference(model: LoadedModel, shape: tuple[int, ...], seed: int) -> Reference:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    start = time.perf_counter()
+    outputs = model.reference(x, ())
+    return Reference(x, outputs, time.perf_counter() - start)

@@ -1,0 +1,66 @@
+"""Where a device's time goes: spans recorded while it works, and what it is doing right now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+Phase = Literal[
+    "starting", "loading", "joining", "idle", "send", "wait", "assemble", "compute", "pad", "flush"
+]
+
+
+@dataclass(frozen=True)
+class Span:
+    """One stretch of a device's time; nanoseconds of the machine's monotonic clock."""
+
+    phase: Phase
+    step: int
+    start_ns: int
+    end_ns: int
+    peer: int | None = None
+    """Number of the device that is waited for or sent to."""
+    bytes: int = 0
+
+
+@dataclass
+class Status:
+    """What a device does at this moment, for the launcher's health check."""
+
+    phase: Phase = "starting"
+    step: int = -1
+    peer: int | None = None
+    ticks: int = 0
+    """Counts changes: as long as it grows, the device makes progress."""
+
+
+class Recorder:
+    """Records the spans of one run and keeps the status up to date."""
+
+    def __init__(self) -> None:
+        self.status = Status()
+        self.spans: list[Span] = []
+
+    @contextmanager
+    def span(
+        self, phase: Phase, step: int, peer: int | None = None, n_bytes: int = 0
+    ) -> Iterator[None]:
+        """Record what happens inside as one span."""
+        self.enter(phase, step, peer)
+        start = time.monotonic_ns()
+        yield
+        self.spans.append(Span(phase, step, start, time.monotonic_ns(), peer, n_bytes))
+
+    def enter(self, phase: Phase, step: int = -1, peer: int | None = None) -> None:
+        """The device now does this; nothing is recorded."""
+        status = self.status
+        status.phase, status.step, status.peer = phase, step, peer
+        status.ticks += 1
+
+    def take(self) -> list[Span]:
+        """The spans since the last call."""
+        spans, self.spans = self.spans, []
+        return spans

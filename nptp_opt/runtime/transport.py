@@ -1,0 +1,80 @@
+"""How tensors travel between devices: the interface, and its implementations by name.
+
+A transport joins all ranks of a job when it is made. Messages are matched by (peer, tag) in the
+order in which they were posted; a buffer belongs to the transport until ``wait`` returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from nptp_opt.errors import unknown_name
+
+
+class Pending(Protocol):
+    """A message on its way."""
+
+    def wait(self) -> None:
+        """Return when the buffer may be used; raises PeerError when the peer is lost."""
+        ...
+
+
+class Transport(Protocol):
+    """Point-to-point messages of one rank."""
+
+    def receive(self, peer: int, tag: int, buffer: Tensor) -> Pending:
+        """Post a receive of rank ``peer``'s next message with ``tag`` into ``buffer``."""
+        ...
+
+    def send(self, peer: int, tag: int, buffer: Tensor) -> Pending:
+        """Start to send the contiguous ``buffer`` to rank ``peer``."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class PeerError(Exception):
+    """The connection to a rank broke."""
+
+    def __init__(self, peer: int, reason: str) -> None:
+        super().__init__(reason)
+        self.peer = peer
+
+
+@dataclass(frozen=True)
+class Rendezvous:
+    """Where the ranks of one job meet."""
+
+    path: str
+    """A file that all ranks can reach and that no other job uses."""
+    rank: int
+    size: int
+    interface: str
+    """Name of the only network interface that is bound."""
+
+
+def _gloo(rendezvous: Rendezvous) -> Transport:
+    from nptp_opt.runtime.gloo import GlooTransport
+
+    return GlooTransport(rendezvous)
+
+
+_TRANSPORTS: dict[str, Callable[[Rendezvous], Transport]] = {"gloo": _gloo}
+
+TRANSPORTS = tuple(_TRANSPORTS)
+
+
+def check_transport(name: str) -> None:
+    """Raise InputError unless ``name`` is a transport."""
+    if name not in _TRANSPORTS:
+        raise unknown_name("transport", name, _TRANSPORTS)
+
+
+def open_transport(name: str, rendezvous: Rendezvous) -> Transport:
+    """Join the job's other ranks; returns when all are there."""
+    check_transport(name)
+    return _TRANSPORTS[name](rendezvous)

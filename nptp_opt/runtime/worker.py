@@ -1,0 +1,161 @@
+"""The process of one device: joins the launcher, takes jobs, executes inputs, reports.
+
+``python -m nptp_opt.runtime.worker --name pi-0 --connect unix:/run/control --secret-file FILE``
+
+It needs the plan and the weights as files and nothing of the optimiser. It ends with its
+launcher, whatever becomes of it: the control channel closes, and on Linux the kernel kills it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nptp_opt import __version__
+from nptp_opt.runtime.control import (
+    Channel,
+    ChannelError,
+    Message,
+    connect,
+    join,
+    read_secret,
+)
+from nptp_opt.runtime.trace import Recorder
+
+if TYPE_CHECKING:
+    from nptp_opt.runtime.job import Job
+
+HEARTBEAT_S = 0.25
+CONNECT_TIMEOUT_S = 10.0
+PR_SET_PDEATHSIG = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve one launcher until it closes the channel; returns the exit status."""
+    args = _arguments(argv)
+    if args.parent is not None:
+        _die_with(args.parent)
+    try:
+        channel = connect(args.connect, CONNECT_TIMEOUT_S)
+        secret = read_secret(args.secret_file)
+        hello = {"device": args.name, "version": __version__, "pid": os.getpid()}
+        join(channel, secret, hello)
+    except (ChannelError, ValueError, OSError) as error:
+        print(f"nptp-opt worker {args.name}: {error}", file=sys.stderr)
+        return 6
+    channel.settimeout(None)
+    Worker(channel).serve()
+    return 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="nptp-opt worker")
+    parser.add_argument("--name", required=True, help="device name in the plan")
+    parser.add_argument("--connect", required=True, help="unix:PATH or tcp:HOST:PORT")
+    parser.add_argument("--secret-file", required=True, type=Path)
+    parser.add_argument("--parent", type=int, help="end with this process")
+    return parser.parse_args(argv)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when ``parent`` ends, however it ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+class Worker:
+    """Dispatches the launcher's messages to the current job."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.recorder = Recorder()
+        self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self.job: Job | None = None
+
+    def serve(self) -> None:
+        """Work until the launcher closes the channel, which ends the process at once."""
+        for target in (self._read, self._beat):
+            threading.Thread(target=target, daemon=True).start()
+        import nptp_opt.runtime.job  # noqa: F401 - torch takes seconds: the beat has begun
+
+        self.recorder.enter("idle")
+        self.channel.send("idle")
+        while True:
+            message = self.inbox.get()
+            try:
+                getattr(self, f"_on_{message.kind}")(message)
+            except Exception as error:  # noqa: BLE001 - reported to the launcher, which decides
+                self._fail(message, error)
+
+    def _on_job(self, message: Message) -> None:
+        from nptp_opt.runtime.job import Job, JobSpec
+
+        self._drop_job()
+        self.job = Job(JobSpec(**message["spec"]), self.recorder)
+        self.channel.send("ready", job=message["job"])
+
+    def _on_arm(self, message: Message) -> None:
+        assert self.job is not None
+        self.job.arm(message.payload)
+        self.channel.send("armed", job=message["job"])
+        if not self.job.is_source:
+            self._execute(message)
+
+    def _on_go(self, message: Message) -> None:
+        self._execute(message)
+
+    def _on_end(self, message: Message) -> None:
+        self._drop_job()
+        self.channel.send("ended", job=message["job"])
+
+    def _execute(self, message: Message) -> None:
+        assert self.job is not None
+        report, payload = self.job.execute()
+        self.recorder.enter("idle")
+        self.channel.send("done", payload, job=message["job"], **report)
+
+    def _fail(self, message: Message, error: Exception) -> None:
+        print(f"{message.kind}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        peer = None
+        if self.job is not None:
+            peer = self.job.peer_of(error)
+            self._drop_job()
+        text = f"{type(error).__name__}: {error}"
+        self.channel.send("failed", job=message.fields.get("job"), peer=peer, error=text)
+
+    def _drop_job(self) -> None:
+        job, self.job = self.job, None
+        self.recorder.enter("idle")
+        if job is not None:
+            job.close()
+
+    def _read(self) -> None:
+        try:
+            while True:
+                self.inbox.put(self.channel.receive())
+        except ChannelError:
+            os._exit(0)
+
+    def _beat(self) -> None:
+        try:
+            while True:
+                status, job = vars(self.recorder.status), self.job
+                peer = None if job is None else job.name_of(status["peer"])
+                self.channel.send("alive", **{**status, "peer": peer})
+                time.sleep(HEARTBEAT_S)
+        except ChannelError:
+            os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

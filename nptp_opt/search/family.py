@@ -1,0 +1,83 @@
+"""One run of an exact method over a family: configuration bound, family search, closing search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nptp_opt.cost import LayerCost
+from nptp_opt.methods import Family, Hints, Limits
+from nptp_opt.problem import LayerProblem
+from nptp_opt.result import LayerResult, relative_gap
+from nptp_opt.search.bounds import SwitchedBound, bound_of
+from nptp_opt.search.dissection import close_family
+from nptp_opt.search.support import Clock, Incumbent, result_of
+
+SEARCH = "dissection-search"
+MOST_DEVICES = 12
+"""The closing search is tried up to this many devices."""
+
+BOUND_SHARE = 0.3
+"""Share of the time limit that the configuration bound may take."""
+
+Improve = Callable[[LayerCost, Incumbent, float, Limits, Clock], tuple[float, bool]]
+
+
+class FamilyRun:
+    """State of one run. Raises InfeasibleError when memory leaves no partition of any family."""
+
+    def __init__(
+        self, name: str, family: Family, problem: LayerProblem, limits: Limits, hints: Hints
+    ) -> None:
+        self.name, self.family, self.limits, self.hints = name, family, limits, hints
+        self.clock = Clock(limits.time_limit_s)
+        self.cost = LayerCost(problem)
+        self.best = Incumbent(self.cost)
+        bound_clock = Clock(BOUND_SHARE * limits.time_limit_s)
+        self._any = bound_of(self.cost, bound_clock)
+        self.any_bound_s = max(self._any.low, hints.bound_s or 0.0)
+        self.bound_s = self.any_bound_s
+        self.nodes: int | None = None
+        self.finished = False
+
+    @property
+    def closed(self) -> bool:
+        """True when value and bound have met."""
+        gap = relative_gap(self.best.value_s, self.bound_s)
+        return self.best.tiles is not None and gap is not None and gap <= self.limits.gap
+
+    def improve(self, improve: Improve) -> None:
+        """Search the family; what it proves holds for the family."""
+        bound, self.finished = improve(
+            self.cost, self.best, self.any_bound_s, self.limits, self.clock
+        )
+        self.bound_s = max(self.bound_s, bound)
+
+    def close(self) -> None:
+        """Search dissections of the family, at exact prices, until value and bound meet."""
+        if isinstance(self._any, SwitchedBound):
+            self._any.low = max(self._any.low, self.bound_s)
+        done = close_family(
+            self._any, self.best, self.family, self.limits.gap, self.clock, SEARCH
+        )
+        self.bound_s, self.nodes = max(self.bound_s, done.bound_s), done.nodes
+        self.finished = done.finished
+
+    def result(self) -> LayerResult:
+        """Close what is still open where the devices are few, and report."""
+        few = len(self.cost.problem.devices) <= MOST_DEVICES
+        if not self.closed and few and self.clock.left_s > 0:
+            self.close()
+        return self.report()
+
+    def report(self) -> LayerResult:
+        """The result as things stand."""
+        return result_of(
+            self.name,
+            self.best,
+            self.bound_s,
+            self.limits,
+            self.clock,
+            any_bound_s=self.any_bound_s,
+            finished=self.finished,
+            nodes=self.nodes,
+        )

@@ -1,0 +1,110 @@
+"""What all searches share: the clock, exact re-pricing, and an honest result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nptp_opt.cost import LayerCost
+from nptp_opt.geometry import Tile, cover_fault
+from nptp_opt.methods import Hints, Limits
+from nptp_opt.result import LayerResult, Status, Termination, relative_gap
+
+FINEST_GAP = 1e-9
+"""Targets closer than this are not told apart."""
+
+
+def tight(gap: float) -> float:
+    """The gap to aim at, so that rounding does not leave the result just outside ``gap``."""
+    return max(FINEST_GAP, gap * (1 - 1e-6))
+
+
+class OutOfTimeError(Exception):
+    """The deadline passed inside a search; never leaves this package."""
+
+
+@dataclass
+class Clock:
+    """Time since construction, and the limit on it."""
+
+    limit_s: float
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def spent_s(self) -> float:
+        return time.perf_counter() - self.started
+
+    @property
+    def left_s(self) -> float:
+        return self.limit_s - self.spent_s
+
+    def check(self) -> None:
+        """Raise OutOfTimeError once the limit is reached."""
+        if self.left_s <= 0:
+            raise OutOfTimeError
+
+
+@dataclass
+class Incumbent:
+    """The best partition found, at its exact price."""
+
+    cost: LayerCost
+    tiles: dict[int, Tile] | None = None
+    value_s: float = float("inf")
+    source: str = ""
+
+    def offer(self, tiles: Mapping[int, Tile] | None, source: str = "") -> bool:
+        """Keep ``tiles`` if they are a valid partition and better; True when kept."""
+        if tiles is None or not self._valid(tiles):
+            return False
+        value = self.cost.makespan_s(tiles)
+        if value >= self.value_s:
+            return False
+        self.tiles = {i: t for i, t in sorted(tiles.items()) if not t.is_empty}
+        self.value_s, self.source = value, source
+        return True
+
+    def _valid(self, tiles: Mapping[int, Tile]) -> bool:
+        problem = self.cost.problem
+        if cover_fault(tiles.values(), problem.height, problem.width) is not None:
+            return False
+        return all(self.cost.fits(device, tile) for device, tile in tiles.items())
+
+
+def result_of(
+    name: str,
+    best: Incumbent,
+    bound_s: float | None,
+    limits: Limits,
+    clock: Clock,
+    *,
+    hints: Hints | None = None,
+    any_bound_s: float | None = None,
+    finished: bool = True,
+    nodes: int | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> LayerResult:
+    """Result with the status that value and bound deserve; bounds above the value are cut to it."""
+    bounds = [b for b in (bound_s, any_bound_s, hints.bound_s if hints else None) if b is not None]
+    bound = min(max(bounds), best.value_s) if bounds else None
+    value = None if best.tiles is None else best.value_s
+    gap = relative_gap(value, bound)
+    if value is None:
+        status = Status.NO_SOLUTION
+    else:
+        status = Status.OPTIMAL if gap is not None and gap <= limits.gap else Status.FEASIBLE
+    proven = finished or status is Status.OPTIMAL
+    return LayerResult(
+        formulation=name,
+        solver=None,
+        status=status,
+        termination=Termination.COMPLETED if proven else Termination.TIME_LIMIT,
+        tiles=best.tiles,
+        makespan_s=value,
+        bound_s=bound,
+        any_bound_s=any_bound_s,
+        nodes=nodes,
+        solve_s=clock.spent_s,
+        notes=dict(notes or {}),
+    )

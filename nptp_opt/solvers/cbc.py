@@ -1,0 +1,138 @@
+"""CBC: the command line that PuLP brings, one child process per solve.
+
+PuLP's own call loses the bound, and its status says Optimal at a time limit, so the files and the
+log are read here. CBC can overrun its limit: the child is killed at limit plus grace.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from nptp_opt.errors import SolverError
+from nptp_opt.methods import Limits
+from nptp_opt.result import Status, Termination
+from nptp_opt.solvers.base import Capabilities, MilpBackend, SolverOutcome
+from nptp_opt.solvers.model import FloatArray, MilpModel
+from nptp_opt.solvers.modelfile import to_mps
+
+GRACE_S = 5.0
+INCREMENT = 1e-7
+"""CBC only accepts solutions that are better by this much: its optimum is exact to within it."""
+
+_NUMBER = r"([-+0-9.eE]+|inf)"
+
+
+class Cbc(MilpBackend):
+    """COIN-OR CBC 2.10 (EPL licence), one thread."""
+
+    name: ClassVar[str] = "cbc"
+    package: ClassVar[str] = "pulp"
+    module: ClassVar[str] = "pulp"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        models=("milp",),
+        warm_start=True,
+        objective_bound=True,
+        root_bound=True,
+        nodes=True,
+        seed=True,
+    )
+
+    @cached_property
+    def path(self) -> Path | None:
+        """The bundled executable; None where PuLP is missing or has none for this platform."""
+        if not super().available:
+            return None
+        from pulp.apis.coin_api import pulp_cbc_path
+
+        path = Path(pulp_cbc_path)
+        return path if os.access(path, os.X_OK) else None
+
+    @property
+    def available(self) -> bool:
+        return self.path is not None
+
+    def _solve(self, model: MilpModel, limits: Limits, start: Mapping[str, float]) -> SolverOutcome:
+        with tempfile.TemporaryDirectory(prefix="nptp-cbc-") as folder:
+            place = Path(folder)
+            (place / "model.mps").write_text(to_mps(model, short_names=True))
+            if start:
+                _write_start(place / "start.txt", model, start)
+            log = self._call(place, limits, warm=bool(start))
+            return _outcome(model, place / "solution.txt", log, limits)
+
+    def _call(self, place: Path, limits: Limits, *, warm: bool) -> str:
+        limit = [] if limits.time_limit_s == math.inf else ["-sec", str(limits.time_limit_s)]
+        command = [
+            *(str(self.path), "model.mps", "-timeMode", "elapsed", *limit),
+            *("-ratio", str(limits.gap), "-allow", "0", "-increment", str(INCREMENT)),
+            *("-randomCbcSeed", str(limits.seed), "-threads", "1"),
+            *(("-mips", "start.txt") if warm else ()),
+            *("-solve", "-printingOptions", "all", "-solution", "solution.txt"),
+        ]
+        patience = None if limits.time_limit_s == math.inf else limits.time_limit_s + GRACE_S
+        with (place / "log.txt").open("w") as log:
+            try:
+                subprocess.run(
+                    command, cwd=place, stdout=log, stderr=log, timeout=patience, check=True
+                )
+            except subprocess.TimeoutExpired:
+                (place / "solution.txt").unlink(missing_ok=True)
+            except (subprocess.CalledProcessError, OSError) as error:
+                raise SolverError(f"solver 'cbc' failed: {error}") from None
+        return (place / "log.txt").read_text()
+
+
+def _write_start(path: Path, model: MilpModel, start: Mapping[str, float]) -> None:
+    columns, values = model.start_indices(start)
+    lines = [f"{j} C{j} {v!r} 0" for j, v in zip(columns, values.tolist(), strict=True)]
+    path.write_text("\n".join(["Stopped on time - objective value 0", *lines, ""]))
+
+
+def _from_log(log: str, label: str) -> float | None:
+    found = re.findall(rf"{label}\s*{_NUMBER}", log)
+    return float(found[-1]) if found and math.isfinite(float(found[-1])) else None
+
+
+def _read_values(path: Path, n_columns: int) -> tuple[str, FloatArray]:
+    """First line of a solution file, and the columns' values."""
+    head, *rows = path.read_text().splitlines()
+    values = np.zeros(n_columns)
+    for row in rows:
+        fields = row.replace("**", " ").split()
+        if fields[1].startswith("C"):
+            values[int(fields[1][1:])] = float(fields[2])
+    return head, values
+
+
+def _outcome(model: MilpModel, path: Path, log: str, limits: Limits) -> SolverOutcome:
+    root = _from_log(log, "Continuous objective value is")
+    nodes = _from_log(log, "Enumerated nodes:")
+    seen = {"root_bound": root, "nodes": None if nodes is None else int(nodes)}
+    bound = _from_log(log, "Lower bound:")
+    if not path.exists():
+        if "infeasible" in log.lower():
+            return SolverOutcome(Status.INFEASIBLE, Termination.COMPLETED)
+        return SolverOutcome(
+            Status.NO_SOLUTION, Termination.TIME_LIMIT, bound=root, root_bound=root
+        )
+    head, values = _read_values(path, model.n_columns)
+    if "infeasible" in head.lower():
+        return SolverOutcome(Status.INFEASIBLE, Termination.COMPLETED)
+    value = float(model.objective @ values + model.offset)
+    if head.startswith("Optimal"):
+        proven = value - max(limits.gap * abs(value), INCREMENT) if bound is None else bound
+        return SolverOutcome(Status.OPTIMAL, Termination.COMPLETED, values, value, proven, **seen)
+    stop = Termination.TIME_LIMIT if "time" in head else Termination.OTHER_LIMIT
+    if "no integer solution" in head:
+        return SolverOutcome(Status.NO_SOLUTION, stop, bound=bound or root, **seen)
+    return SolverOutcome(Status.FEASIBLE, stop, values, value, bound, **seen)

@@ -1,0 +1,63 @@
+"""CP-SAT on native models only: a MILP with continuous columns can get a wrong value from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nptp_opt.errors import SolverError
+from nptp_opt.methods import Limits
+from nptp_opt.result import Status, Termination
+from nptp_opt.solvers.base import Backend, Capabilities, SolverOutcome
+
+
+class CpSat(Backend):
+    """OR-Tools CP-SAT (Apache licence). With more than one thread it is not deterministic."""
+
+    name: ClassVar[str] = "cp-sat"
+    package: ClassVar[str] = "ortools"
+    module: ClassVar[str] = "ortools"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        models=("cp",),
+        warm_start=True,
+        objective_bound=True,
+        nodes=True,
+        seed=True,
+        threads=True,
+    )
+
+    def solve(self, model: Any, limits: Limits, watched: Sequence[Any]) -> SolverOutcome:
+        """Minimise a ``CpModel`` whose hints are set; ``values`` are those of ``watched``."""
+        from ortools.sat.python import cp_model
+
+        self.require(limits)
+        solver = cp_model.CpSolver()
+        if limits.time_limit_s < math.inf:
+            solver.parameters.max_time_in_seconds = limits.time_limit_s
+        solver.parameters.relative_gap_limit = limits.gap
+        solver.parameters.random_seed = limits.seed
+        solver.parameters.num_workers = limits.threads
+        status = solver.solve(model)
+        if status == cp_model.INFEASIBLE:
+            return SolverOutcome(Status.INFEASIBLE, Termination.COMPLETED)
+        found = {
+            cp_model.OPTIMAL: Status.OPTIMAL,
+            cp_model.FEASIBLE: Status.FEASIBLE,
+            cp_model.UNKNOWN: Status.NO_SOLUTION,
+        }
+        if status not in found:
+            raise SolverError(f"solver 'cp-sat' stopped with {solver.status_name(status)}")
+        done = status == cp_model.OPTIMAL
+        solved = status != cp_model.UNKNOWN
+        bound = solver.best_objective_bound
+        return SolverOutcome(
+            status=found[status],
+            termination=Termination.COMPLETED if done else Termination.TIME_LIMIT,
+            values=np.array([float(solver.value(v)) for v in watched]) if solved else None,
+            value=float(solver.objective_value) if solved else None,
+            bound=float(bound) if math.isfinite(bound) else None,
+            nodes=int(solver.num_branches),
+        )

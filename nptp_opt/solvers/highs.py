@@ -1,0 +1,164 @@
+"""HiGHS through highspy, straight from the model's arrays."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nptp_opt.errors import SolverError
+from nptp_opt.methods import Limits
+from nptp_opt.result import Status, Termination
+from nptp_opt.solvers.base import Capabilities, MilpBackend, SolverOutcome
+from nptp_opt.solvers.model import MilpModel
+
+
+@contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Send what C code writes to stdout to stderr: stdout is for results."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@cache
+def _swallow_banner() -> None:
+    """The first ``Highs()`` of a process prints a banner that no option silences."""
+    import highspy
+
+    with stdout_to_stderr():
+        highspy.Highs().setOptionValue("output_flag", False)
+
+
+def new_highs() -> Any:
+    """A silent ``highspy.Highs``; nothing reaches stdout."""
+    import highspy
+
+    _swallow_banner()
+    solver = highspy.Highs()
+    solver.setOptionValue("output_flag", False)
+    return solver
+
+
+def _to_lp(model: MilpModel) -> Any:
+    import highspy
+
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = model.n_columns, model.n_rows
+    lp.col_cost_, lp.offset_ = model.objective, model.offset
+    lp.col_lower_, lp.col_upper_ = model.lo, model.hi
+    lp.row_lower_, lp.row_upper_ = model.row_lo, model.row_hi
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    lp.a_matrix_.num_col_, lp.a_matrix_.num_row_ = model.n_columns, model.n_rows
+    lp.a_matrix_.start_ = model.start
+    lp.a_matrix_.index_ = model.column
+    lp.a_matrix_.value_ = model.value
+    kinds = highspy.HighsVarType
+    lp.integrality_ = [kinds.kInteger if i else kinds.kContinuous for i in model.integer]
+    return lp
+
+
+class _RootBound:
+    """Follows the dual bound until the search leaves the root node."""
+
+    def __init__(self) -> None:
+        self.bound: float | None = None
+
+    def __call__(self, event: Any) -> None:
+        data = event.data_out
+        if data.mip_node_count <= 1 and np.isfinite(data.mip_dual_bound):
+            self.bound = float(data.mip_dual_bound)
+
+
+class Highs(MilpBackend):
+    """HiGHS (MIT licence). The thread count is global to the process."""
+
+    name: ClassVar[str] = "highs"
+    package: ClassVar[str] = "highspy"
+    module: ClassVar[str] = "highspy"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        models=("milp",),
+        warm_start=True,
+        objective_bound=True,
+        root_bound=True,
+        nodes=True,
+        seed=True,
+        threads=True,
+    )
+    _threads: int | None = None
+
+    def _solve(self, model: MilpModel, limits: Limits, start: Mapping[str, float]) -> SolverOutcome:
+        solver = new_highs()
+        self._set_options(solver, limits)
+        if _failed(solver.passModel(_to_lp(model))):
+            raise SolverError("solver 'highs' refused the model")
+        if start:
+            columns, values = model.start_indices(start)
+            solver.setSolution(len(columns), columns.astype(np.int32), values)
+        root = _RootBound()
+        solver.cbMipInterrupt.subscribe(root)
+        with stdout_to_stderr():
+            failed = _failed(solver.run())
+        if failed:
+            raise SolverError("solver 'highs' failed on the model; try another --solver")
+        return _outcome(solver, root.bound)
+
+    def _set_options(self, solver: Any, limits: Limits) -> None:
+        import highspy
+
+        if self._threads not in {None, limits.threads}:
+            highspy.Highs.resetGlobalScheduler(True)
+        self._threads = limits.threads
+        options: dict[str, Any] = {
+            "time_limit": limits.time_limit_s,
+            "mip_rel_gap": limits.gap,
+            "mip_abs_gap": 0.0,
+            "random_seed": limits.seed,
+            "threads": limits.threads,
+        }
+        for option, value in options.items():
+            if _failed(solver.setOptionValue(option, value)):
+                raise SolverError(f"solver 'highs' refused {option} = {value}")
+
+
+def _failed(status: Any) -> bool:
+    import highspy
+
+    return bool(status == highspy.HighsStatus.kError)
+
+
+def _outcome(solver: Any, root_bound: float | None) -> SolverOutcome:
+    import highspy
+
+    kind = highspy.HighsModelStatus
+    stop = solver.getModelStatus()
+    info = solver.getInfo()
+    if stop in {kind.kInfeasible, kind.kUnboundedOrInfeasible}:
+        return SolverOutcome(Status.INFEASIBLE, Termination.COMPLETED)
+    limit_hit = {kind.kOptimal: Termination.COMPLETED, kind.kTimeLimit: Termination.TIME_LIMIT}
+    if stop not in {*limit_hit, kind.kSolutionLimit, kind.kIterationLimit, kind.kInterrupt}:
+        raise SolverError(f"solver 'highs' stopped with {solver.modelStatusToString(stop)}")
+    feasible = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
+    optimal = stop == kind.kOptimal
+    found = Status.OPTIMAL if optimal else Status.FEASIBLE
+    is_mip = info.mip_node_count >= 0
+    bound = info.mip_dual_bound if is_mip else info.objective_function_value
+    return SolverOutcome(
+        status=found if feasible else Status.NO_SOLUTION,
+        termination=limit_hit.get(stop, Termination.OTHER_LIMIT),
+        values=np.array(solver.getSolution().col_value) if feasible else None,
+        value=float(info.objective_function_value) if feasible else None,
+        bound=float(bound) if np.isfinite(bound) and (is_mip or optimal) else None,
+        root_bound=root_bound,
+        nodes=max(0, int(info.mip_node_count)),
+    )

@@ -1,0 +1,73 @@
+"""What a plan consists of, in device numbers: steps that run in order.
+
+A *spatial* step computes one tile per device of its last layer; a *gather* step brings whole
+tensors to one device, which runs the layers that need them whole (no layers: it only collects).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.cost import Transfer
+from nptp_opt.geometry import Tile
+from nptp_opt.network.ir import Layer, Network
+from nptp_opt.result import relative_gap
+
+
+@dataclass(frozen=True)
+class Step:
+    """One segment with its partition, or one gather.
+
+    ``tiles`` are on output indices of the last layer; ``device`` is set for a gather only.
+    ``makespan_s`` is the price of the step with given ownership (design §4).
+    """
+
+    kind: Literal["spatial", "gather"]
+    layers: tuple[str, ...]
+    tiles: Mapping[int, Tile]
+    device: int | None
+    transfers: tuple[Transfer, ...]
+    makespan_s: float
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """Which model the plan is for: a name that ``network.load`` knows, input shape, weight seed."""
+
+    ref: str
+    input: tuple[int, ...]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything an executor needs. ``latency_s`` is the sum of the steps' makespans."""
+
+    model: ModelRef
+    network: Network
+    cluster: Cluster
+    steps: tuple[Step, ...]
+    predicted_s: float
+    bound_s: float | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def latency_s(self) -> float:
+        return sum(step.makespan_s for step in self.steps)
+
+    @property
+    def gap(self) -> float | None:
+        """(latency_s - bound_s) / latency_s, None without a bound."""
+        return relative_gap(self.latency_s, self.bound_s)
+
+    @property
+    def transfer_bytes(self) -> int:
+        """Bytes moved between devices for one input."""
+        return sum(move.bytes for step in self.steps for move in step.transfers)
+
+    def layers_of(self, step: Step) -> tuple[Layer, ...]:
+        """The layer objects of a step, in topological order."""
+        return tuple(self.network.by_name[name] for name in step.layers)

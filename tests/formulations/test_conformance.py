@@ -1,0 +1,114 @@
+"""Every formulation with every solver that it claims, against brute force."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from nptp_opt import formulations, methods
+from nptp_opt.cost import LayerCost
+from nptp_opt.geometry import Tile, cover_fault
+from nptp_opt.methods import Hints, Limits
+from nptp_opt.problem import LayerProblem
+from nptp_opt.result import LayerResult, Status, Termination
+from tests.brute import FAMILIES, exact_price, form_price, optimum, partitions
+from tests.formulations.problems import PROBLEMS, problem
+
+assert formulations
+# `cover` has a conformance suite of its own: it prices tiles exactly and enumerates candidates.
+SPECS = [s for s in methods.specs() if s.kind in {"milp", "cp"} and s.name != "cover"]
+PAIRS = [(spec.name, solver) for spec in SPECS for solver in spec.solvers]
+LIMITS = Limits(time_limit_s=60)
+
+each_problem = pytest.mark.parametrize("layer", PROBLEMS, ids=lambda p: p.name)
+each_pair = pytest.mark.parametrize(("name", "solver"), PAIRS)
+
+
+def solve(layer: LayerProblem, name: str, solver: str, **hints: object) -> LayerResult:
+    _, method = methods.find(name)
+    return method(layer, solver, LIMITS, Hints(**hints))  # type: ignore[arg-type]
+
+
+@cache
+def best(number: int, family: str, *, exact: bool) -> float:
+    value = optimum(PROBLEMS[number], family, exact_price if exact else form_price)
+    assert value is not None
+    return value
+
+
+@each_problem
+@each_pair
+def test_agrees_with_brute_force(layer: LayerProblem, name: str, solver: str) -> None:
+    """The proven optimum is the brute-force optimum of the family, under the method's prices."""
+    spec, _ = methods.find(name)
+    number = PROBLEMS.index(layer)
+    least = best(number, spec.family, exact=True)
+    form = best(number, spec.family, exact=False)
+    result = solve(layer, name, solver)
+    assert (result.status, result.termination) == (Status.OPTIMAL, Termination.COMPLETED)
+    assert result.tiles is not None and result.makespan_s is not None
+    assert cover_fault(result.tiles.values(), layer.height, layer.width) is None
+    assert result.makespan_s == LayerCost(layer).makespan_s(result.tiles)
+    assert least * (1 - 1e-9) <= result.makespan_s <= form * (1 + 1e-5)
+    if LayerCost(layer).form_is_exact:
+        assert result.bound_s == pytest.approx(least, rel=1e-5)
+        assert result.bound_s <= least
+    else:
+        assert result.bound_s is None
+
+
+def test_problems_cover_exact_and_inexact_prices() -> None:
+    """The suite has problems of both kinds, so that neither branch above goes untested."""
+    exact = {p.name: LayerCost(p).form_is_exact for p in PROBLEMS}
+    assert not exact["wide-padding"] and not exact["kernel-5"]
+    assert exact["unequal"] and exact["cut-step-2"] and exact["memory"]
+
+
+START = {0: Tile(0, 4, 0, 3), 1: Tile(0, 4, 3, 4), 2: Tile(0, 4, 4, 5)}
+
+
+@each_pair
+def test_takes_a_start_and_a_bound(name: str, solver: str) -> None:
+    """A start and a bound, even the optimum itself, leave the answer as it is."""
+    spec, _ = methods.find(name)
+    least = best(0, spec.family, exact=True)
+    result = solve(PROBLEMS[0], name, solver, start=START, bound_s=least)
+    assert result.status is Status.OPTIMAL
+    assert result.makespan_s == pytest.approx(least, rel=1e-6)
+    again = solve(PROBLEMS[0], name, solver, start=result.tiles)
+    assert again.makespan_s == pytest.approx(least, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["dissection-config", "cp-sat"])
+def test_pinwheel(name: str) -> None:
+    """Five devices on 3 x 3: the pinwheel is a dissection, and no guillotine partition.
+
+    Without ``dissection-bigm`` and ``guillotine``, which take minutes for five devices.
+    """
+    layer = problem("pinwheel", 3, 3, gflops=(0.5,) * 5, latency_ms=0.0, mbit_per_s=400.0)
+    spec, _ = methods.find(name)
+    found = optimum_of_equal(layer, spec.family)
+    result = solve(layer, name, spec.solvers[0])
+    assert result.status is Status.OPTIMAL
+    assert result.makespan_s == pytest.approx(found, rel=1e-6)
+
+
+def optimum_of_equal(layer: LayerProblem, family: str) -> float:
+    """Brute force for equal devices: which one gets which tile does not matter."""
+    cost = LayerCost(layer)
+    return min(
+        cost.makespan_s(dict(enumerate(sorted(partition))))
+        for partition in partitions(layer, family)
+    )
+
+
+@pytest.mark.parametrize("smaller", FAMILIES)
+def test_families_are_recognised(smaller: str) -> None:
+    """``belongs`` agrees with the generators on every dissection of a 3 x 3 map into five tiles."""
+    from nptp_opt.formulations.families import belongs
+
+    layer = problem("five", 3, 3, gflops=(1.0,) * 5)
+    members = partitions(layer, smaller)
+    for partition in partitions(layer, "dissection"):
+        assert belongs(smaller, dict(enumerate(partition))) == (partition in members)

@@ -1,0 +1,41 @@
+"""Small torch models to execute; ``load_model`` finds them as ``tests.runtime.models:NAME``."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def chain() -> nn.Module:
+    """Kernels of 1, 3 and 5, stride 2, a pool, batch norm and a head."""
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(6, 8, 5, stride=2, padding=2),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 4, 1),
+        nn.MaxPool2d(3, 2, 1),
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(24, 7),
+    )
+
+
+class _Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.a = nn.Conv2d(4, 4, 3, padding=1)
+        self.b = nn.Conv2d(4, 4, 5, padding=2)
+        self.down = nn.Conv2d(4, 6, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        x = (self.b(self.a(x).relu()) + x).relu()
+        return self.down(x)
+
+
+def residual() -> nn.Module:
+    """A skip around two convolutions; the result is a feature map."""
+    return _Residual()

@@ -1,0 +1,100 @@
+"""Plans built by hand from partitions, for execution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.geometry import Tile
+from nptp_opt.network.ir import Layer
+from nptp_opt.network.load import LoadedModel, load_model
+from nptp_opt.planner.assemble import Choice, assemble
+from nptp_opt.steps import ModelRef, Plan
+from tests.builders import make_cluster
+
+Partition = Callable[[int, int], Mapping[int, Tile]]
+"""Tiles by device number for a map of height x width."""
+
+INPUT = (1, 3, 24, 20)
+
+
+def model_of(name: str) -> LoadedModel:
+    """A model of ``tests.runtime.models``."""
+    return load_model(f"tests.runtime.models:{name}", INPUT, 0)
+
+
+def strips(height: int, width: int) -> dict[int, Tile]:
+    """Four equal strips."""
+    cuts = [height * i // 4 for i in range(5)]
+    return {i: Tile(cuts[i], cuts[i + 1], 0, width) for i in range(4)}
+
+
+def unequal(height: int, width: int) -> dict[int, Tile]:
+    """Three columns of 1/2, 1/3 and the rest, on devices 3, 1 and 0."""
+    a, b = width // 2, width // 2 + width // 3
+    return {3: Tile(0, height, 0, a), 1: Tile(0, height, a, b), 0: Tile(0, height, b, width)}
+
+
+def grid(height: int, width: int) -> dict[int, Tile]:
+    """2 x 2."""
+    h, w = height // 2, width // 2
+    return {
+        0: Tile(0, h, 0, w),
+        1: Tile(0, h, w, width),
+        2: Tile(h, height, 0, w),
+        3: Tile(h, height, w, width),
+    }
+
+
+def tee(height: int, width: int) -> dict[int, Tile]:
+    """A cut that ends at another one."""
+    h, w = height // 3, width // 2
+    return {0: Tile(0, h, 0, width), 1: Tile(h, height, 0, w), 2: Tile(h, height, w, width)}
+
+
+def pinwheel(height: int, width: int) -> dict[int, Tile]:
+    """Five tiles, no cut goes through; the middle one belongs to device 2."""
+    h, w = max(1, height // 3), max(1, width // 3)
+    return {
+        0: Tile(0, h, 0, width - w),
+        1: Tile(0, height - h, width - w, width),
+        2: Tile(h, height - h, w, width - w),
+        3: Tile(height - h, height, w, width),
+        4: Tile(h, height, 0, w),
+    }
+
+
+def idle(height: int, width: int) -> dict[int, Tile]:
+    """The source owns nothing."""
+    return {1: Tile(0, height // 2, 0, width), 3: Tile(height // 2, height, 0, width)}
+
+
+def alternating(height: int, width: int) -> dict[int, Tile]:
+    """Everything moves to another device whenever the map shrinks."""
+    return {height % 4: Tile(0, height, 0, width)}
+
+
+PARTITIONS: dict[str, Partition] = {
+    f.__name__: f for f in (strips, unequal, grid, tee, pinwheel, idle, alternating)
+}
+
+
+def five_devices(**network: object) -> Cluster:
+    """d0 to d4."""
+    return make_cluster([1, 2, 3, 4, 5], latency_ms=0.1, **network)
+
+
+def hand_plan(
+    model: LoadedModel, name: str, partition: Partition, cluster: Cluster, *, fuse: int = 1
+) -> Plan:
+    """Every ``fuse`` spatial layers are one step; a step has to end where others may read."""
+    network = model.network
+    choices, open_layers = [], list[Layer]()
+    for layer in network.spatial:
+        open_layers.append(layer)
+        if len(open_layers) >= fuse or layer is network.spatial[-1]:
+            choices.append(Choice(tuple(open_layers), partition(layer.height, layer.width)))
+            open_layers = []
+    steps = assemble(network, cluster, choices)
+    ref = ModelRef(f"tests.runtime.models:{name}", INPUT, 0)
+    return Plan(ref, network, cluster, steps, predicted_s=1.0)

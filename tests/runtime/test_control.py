@@ -1,0 +1,149 @@
+"""The control channel lets in who knows the secret, and survives everything else."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from nptp_opt import __version__
+from nptp_opt.runtime.control import (
+    HEADER,
+    Channel,
+    ChannelError,
+    RefusedError,
+    connect,
+    join,
+    read_secret,
+    write_secret,
+)
+from nptp_opt.runtime.gate import Gate
+
+SECRET = b"s" * 32
+HELLO = {"device": "d0", "version": __version__, "pid": 1}
+
+
+@dataclass
+class Door:
+    """A gate for d0 that notes who came in."""
+
+    gate: Gate | None = None
+    inside: dict[str, Channel] = field(default_factory=dict)
+    came: threading.Event = field(default_factory=threading.Event)
+
+    def welcome(self, name: str, channel: Channel) -> None:
+        self.inside[name] = channel
+        self.came.set()
+
+    def knock(self) -> Channel:
+        assert self.gate is not None
+        return connect(self.gate.address, 10)
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def door(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Door]:
+    made = Door()
+    folder = tmp_path_factory.mktemp("c")
+    address = f"unix:{folder}/s" if request.param == "unix" else "tcp:127.0.0.1:0"
+    made.gate = Gate(address, SECRET, ["d0"], made.welcome)
+    yield made
+    made.gate.close()
+
+
+def test_right_secret_joins(door: Door) -> None:
+    """A worker that knows the secret is let in and can talk both ways."""
+    channel = door.knock()
+    join(channel, SECRET, HELLO)
+    assert door.came.wait(10)
+    channel.send("idle", b"abc", number=3)
+    heard = door.inside["d0"].receive()
+    assert (heard.kind, heard["number"], bytes(heard.payload)) == ("idle", 3, b"abc")
+
+
+def test_wrong_secret_is_refused(door: Door) -> None:
+    """It gets no further than the handshake."""
+    with pytest.raises(RefusedError, match="wrong secret"):
+        join(door.knock(), b"x" * 32, HELLO)
+    assert not door.inside
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"version": "0.0.0"}, "version 0.0.0"), ({"device": "d9"}, "'d9' is not expected")],
+)
+def test_wrong_version_or_name_is_refused(door: Door, change: dict[str, str], reason: str) -> None:
+    """The worker is told why."""
+    with pytest.raises(RefusedError, match=reason):
+        join(door.knock(), SECRET, HELLO | change)
+
+
+def test_second_worker_of_a_name_is_refused(door: Door) -> None:
+    """A device joins once."""
+    join(door.knock(), SECRET, HELLO)
+    with pytest.raises(RefusedError, match="joined already"):
+        join(door.knock(), SECRET, HELLO)
+
+
+def test_launcher_without_the_secret_is_refused(tmp_path: Path) -> None:
+    """A worker does not take orders from whoever listens at the address."""
+    ours, theirs = socket.socketpair()
+    impostor = Channel(theirs)
+    impostor.send("challenge", nonce="00")
+    impostor.send("welcome", mac="00")
+    with pytest.raises(RefusedError, match="does not know the secret"):
+        join(Channel(ours), SECRET, HELLO)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        HEADER.pack(2**31, 2**31),
+        HEADER.pack(10, 0) + b"not json..",
+        HEADER.pack(2, 0) + b"[]",
+        HEADER.pack(2, 0) + b"{}",
+        HEADER.pack(100, 0) + b"half",
+        b"",
+    ],
+    ids=["http", "huge", "no-json", "list", "no-kind", "half", "nothing"],
+)
+def test_garbage_keeps_nobody_out(door: Door, sent: bytes) -> None:
+    """A stranger that sends garbage, half a message or nothing does not disturb the others."""
+    stranger = door.knock()
+    stranger._sock.sendall(sent)
+    join(door.knock(), SECRET, HELLO)
+    assert door.came.wait(10)
+    stranger.close()
+
+
+def test_secret_file_is_private(tmp_path: Path) -> None:
+    """Only its owner can read it; a short one is refused."""
+    path = tmp_path / "secret"
+    secret = write_secret(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert read_secret(path) == secret
+    path.write_text("short")
+    with pytest.raises(ValueError, match="shorter"):
+        read_secret(path)
+
+
+def test_busy_port_is_an_error() -> None:
+    """Two launchers on one port: the second is told."""
+    gate = Gate("tcp:127.0.0.1:0", SECRET, [], lambda *_: None)
+    with pytest.raises(OSError, match="in use"):
+        Gate(gate.address, SECRET, [], lambda *_: None)
+    gate.close()
+
+
+def test_closed_channel_raises() -> None:
+    """The end of the other side is an error, never an empty message."""
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with pytest.raises(ChannelError):
+        Channel(ours).receive()

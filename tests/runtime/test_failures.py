@@ -1,0 +1,120 @@
+"""A device that dies, hangs or refuses ends the run by name, and nothing is left behind.
+
+No assertion on time but the stated timeout.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from nptp_opt.runtime import launch
+from nptp_opt.runtime.launch import Session, run_plan
+from nptp_opt.runtime.pool import DeviceLostError, WorkerPool
+from nptp_opt.runtime.report import RunOptions, make_references
+from tests.runtime.plans import five_devices, hand_plan, model_of, tee
+
+TIMEOUT_S = 10.0
+NAMES = ["d0", "d1", "d2"]
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("victim", "number", "says"),
+    [
+        ("d1", signal.SIGKILL, "killed by signal 9"),
+        ("d0", signal.SIGKILL, "killed by signal 9"),
+        ("d2", signal.SIGSTOP, "no sign of life"),
+    ],
+)
+def test_lost_device_is_named(victim: str, number: signal.Signals, says: str) -> None:
+    """kill -9 or a hang in the middle of a run: the right name, in time, no process left."""
+    model = model_of("chain")
+    plan = hand_plan(model, "chain", tee, five_devices())
+    options = RunOptions(repeats=1, warmup=0)
+    (reference,) = make_references(plan, model, options)
+    with (
+        pytest.raises(DeviceLostError, match=says) as caught,
+        WorkerPool(NAMES, timeout_s=TIMEOUT_S) as pool,
+        Session(pool, plan, model, options) as session,
+    ):
+        pids = [member.process.pid for member in pool.members.values()]
+        session.run(reference)
+        target = pool.members[victim].process.pid
+        threading.Timer(0.5, os.kill, (target, number)).start()
+        start = time.monotonic()
+        while time.monotonic() < start + 60:
+            session.run(reference)
+    assert time.monotonic() - start < 0.5 + TIMEOUT_S + 20
+    assert caught.value.device == victim
+    assert caught.value.exit_code == 6
+    assert all(_gone(pid) for pid in pids)
+    assert not pool.folder.exists()
+
+
+def test_wrong_plan_hash_is_refused(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every worker checks that its plan is the one that the launcher means; the pool lives on."""
+    model = model_of("chain")
+    plan = hand_plan(model, "chain", tee, five_devices())
+    monkeypatch.setattr(launch, "plan_to_json", lambda plan: {"hash": "0" * 64})
+    with pytest.raises(DeviceLostError, match=r"hash .* is not the plan's"):
+        run_plan(plan, model, pool=pool, repeats=1, warmup=0)
+    monkeypatch.undo()
+    assert run_plan(plan, model, pool=pool, repeats=1, warmup=0).ok
+
+
+def test_worker_that_cannot_start_is_named() -> None:
+    """The last line of its log is part of the message."""
+
+    class Missing:
+        def prefix(self, device: str) -> list[str]:
+            return ["sh", "-c", "echo out of order >&2; exit 3"] if device == "d1" else []
+
+        def interface(self, device: str) -> str:
+            return "lo"
+
+    said = r"d1.*exit status 3.*out of order"
+    with pytest.raises(DeviceLostError, match=said), WorkerPool(NAMES, site=Missing()):
+        pass
+
+
+SCRIPT = """
+import sys, time
+from nptp_opt.runtime.launch import terminable
+from nptp_opt.runtime.pool import WorkerPool
+with terminable(), WorkerPool(["d0", "d1"]) as pool:
+    print(*[m.process.pid for m in pool.members.values()], pool.folder, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_workers_end_with_their_launcher(number: signal.Signals) -> None:
+    """However the launcher ends, a stopped worker included; SIGTERM and Ctrl-C also clean up."""
+    launcher = subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True)
+    assert launcher.stdout is not None
+    *pids, folder = launcher.stdout.readline().split()
+    os.kill(int(pids[0]), signal.SIGSTOP)
+    launcher.send_signal(number)
+    launcher.communicate(timeout=30)
+    deadline = time.monotonic() + 30
+    while not all(_gone(int(pid)) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert all(_gone(int(pid)) for pid in pids)
+    if number != signal.SIGKILL:
+        assert not Path(folder).exists()
+    else:
+        subprocess.run(["rm", "-rf", folder])

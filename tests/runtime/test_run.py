@@ -1,0 +1,108 @@
+"""What a plan computes on separate processes is what the model computes."""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import replace
+
+import pytest
+
+from nptp_opt.errors import InputError
+from nptp_opt.runtime.launch import run_plan
+from nptp_opt.runtime.pool import WorkerPool
+from nptp_opt.runtime.report import RunOptions, RunReport
+from tests.builders import make_cluster
+from tests.runtime.plans import PARTITIONS, five_devices, hand_plan, model_of, strips, tee
+
+
+@pytest.mark.parametrize("fuse", [1, 2])
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_chain_gives_the_models_output(pool: WorkerPool, partition: str, fuse: int) -> None:
+    """Every family, idle and unequal devices, strides and fused segments give the same tensor."""
+    model = model_of("chain")
+    plan = hand_plan(model, "chain", PARTITIONS[partition], five_devices(), fuse=fuse)
+    report = run_plan(plan, model, pool=pool, repeats=2, warmup=1)
+    assert report.ok
+    assert report.max_abs_error < 1e-4
+    assert report.bytes == plan.transfer_bytes
+    assert len(report.latency_s) == 2
+
+
+@pytest.mark.parametrize("partition", ["strips", "tee", "pinwheel"])
+def test_residual_gives_the_models_output(pool: WorkerPool, partition: str) -> None:
+    """A tensor that a later step reads again stays, and moves where another device needs it."""
+    model = model_of("residual")
+    plan = hand_plan(model, "residual", PARTITIONS[partition], five_devices())
+    report = run_plan(plan, model, pool=pool, repeats=2, warmup=0)
+    assert report.ok
+    assert report.bytes == plan.transfer_bytes
+
+
+def test_source_and_sink_may_be_different_devices(pool: WorkerPool) -> None:
+    """The input starts and the result ends where the cluster says."""
+    model = model_of("chain")
+    plan = hand_plan(model, "chain", tee, five_devices(source="d2", sink="d4"))
+    assert run_plan(plan, model, pool=pool, repeats=1, warmup=0).ok
+
+
+def test_missing_transfer_is_noticed(pool: WorkerPool) -> None:
+    """Elements that nobody sends show as a wrong result, not as zeros that happen to fit."""
+    model = model_of("chain")
+    plan = hand_plan(model, "chain", strips, five_devices())
+    first = replace(plan.steps[1], transfers=plan.steps[1].transfers[1:])
+    broken = replace(plan, steps=(plan.steps[0], first, *plan.steps[2:]))
+    report = run_plan(broken, model, pool=pool, repeats=1, warmup=0)
+    assert not report.ok
+    assert report.max_abs_error == math.inf
+
+
+def test_pad_stretches_computation_to_the_model(pool: WorkerPool) -> None:
+    """A padded run takes at least what the cost model gives its slowest device."""
+    model = model_of("chain")
+    slow = make_cluster([0.01] * 4)
+    plan = hand_plan(model, "chain", strips, slow)
+    report = run_plan(plan, model, pool=pool, repeats=1, warmup=0, throttle="pad")
+    assert report.ok
+    assert report.median_s >= max(step.makespan_s for step in plan.steps[-1:])
+    assert any(span.phase == "pad" for span in report.spans["d0"])
+
+
+def test_two_runs_at_once(pool: WorkerPool) -> None:
+    """Two pools on one machine do not meet."""
+    model = model_of("chain")
+    plan = hand_plan(model, "chain", tee, five_devices())
+    names = ["d0", "d1", "d2"]
+    reports: list[RunReport] = []
+    with WorkerPool(names, timeout_s=60) as other:
+        threads = [
+            threading.Thread(
+                target=lambda p=p: reports.append(  # type: ignore[misc]
+                    run_plan(plan, model, pool=p, repeats=20, warmup=0)
+                )
+            )
+            for p in (pool, other)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [report.ok for report in reports] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("repeats", 0),
+        ("warmup", -1),
+        ("threads", 0),
+        ("timeout_s", 0.0),
+        ("timeout_s", math.nan),
+        ("throttle", "half"),
+        ("transport", "pigeon"),
+    ],
+)
+def test_bad_options_are_named(option: str, value: object) -> None:
+    """A setting out of range is refused by name before anything starts."""
+    with pytest.raises(InputError, match=option.removesuffix("_s")):
+        RunOptions(**{option: value})  # type: ignore[arg-type]

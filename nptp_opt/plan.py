@@ -30,6 +30,7 @@ __all__ = [
     "plan_from_json",
     "plan_to_json",
     "read_plan",
+    "schema_text",
     "write_plan",
 ]
 
@@ -233,6 +234,8 @@ def _segment_from_json(entry: SegmentEntry, cluster: Cluster, network: Network, 
     doubled = next((name for name in tiled if tiled.count(name) > 1), None)
     if doubled is not None:
         raise InputError(f"{at}: device {doubled!r} has two tiles: a device owns one at most")
+    if entry.kind == "spatial" and not entry.layers:
+        raise InputError(f"{at}: a spatial segment needs a layer")
     if (entry.kind == "gather") != (entry.device is not None):
         raise InputError(f"{at}: device belongs to a gather, and a gather needs one")
     return Step(
@@ -246,3 +249,13 @@ def _segment_from_json(entry: SegmentEntry, cluster: Cluster, network: Network, 
         ),
         makespan_s=entry.makespan_s,
     )
+
+
+def schema_text() -> str:
+    """The JSON Schema of a plan file, as it is shipped."""
+    schema = PlanDocument.model_json_schema(by_alias=True)
+    return json.dumps({"$id": PLAN_SCHEMA, **schema}, indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    print(schema_text(), end="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -138,7 +139,7 @@ def add_one_tile_each(b: Builder, pricing: Pricing, pieces: Sequence[Piece]) -> 
 def add_order(b: Builder, problem: LayerProblem, area: Callable[[int], Terms]) -> None:
     """Equal devices are interchangeable: each has at least the area of the next of its class."""
     for group in problem.device_classes:
-        for i, j in zip(group, group[1:], strict=False):
+        for i, j in itertools.pairwise(group):
             b.row(f"order_{i}_{j}", [*area(i), *times(-1.0, area(j))], ">=")
 
 
@@ -149,7 +150,7 @@ def area_of(pieces: Sequence[Piece]) -> Callable[[int], Terms]:
 
 def ordered(problem: LayerProblem, tiles: Tiles) -> dict[int, Tile]:
     """The same partition with equal devices renamed so that ``add_order`` holds."""
-    renamed = {}
+    renamed: dict[int, Tile] = {}
     for group in problem.device_classes:
         own = sorted((tiles[i] for i in group if i in tiles), key=lambda t: -t.area)
         renamed.update(zip(group, own, strict=False))

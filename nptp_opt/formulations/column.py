@@ -4,14 +4,15 @@ Sets      orientations o (columns, rows; rows are columns of the transposed laye
           right and the inner ones; devices i; ends t in {none, top, bottom, both}; widths w
           (differences of allowed cuts). Partitions with one tile per column, or with one column,
           are the strips of ``strip``.
-Variables u[o] = 1 if the orientation is chosen; g[q,w] = 1 if slot q has width w (an inner slot may
-          have none); a[i,q,t] = 1 if device i has a tile with ends t in slot q; l[i,q,t,w] = a g and
-          e[i,q,t,w] = height * l; n[i] the device's height in cut steps (integer).
+Variables u[o] = 1 if the orientation is chosen; g[q,w] = 1 if slot q has width w (an inner slot
+          may have none); a[i,q,t] = 1 if device i has a tile with ends t in slot q; l[i,q,t,w] =
+          a g and e[i,q,t,w] = height * l; n[i] the device's height in cut steps (integer).
 Objective the makespan; a tile's price is linear in l and e, for its width is fixed in each.
-Rows      left and right slot are used with the orientation; the widths sum to the map's width; per
-          slot and width: one tile at the top, one at the bottom, heights sum to the map's height
-          (all times g); sum_t l[i,q,t,w] <= g[q,w]; sum_w l = a; least l <= e <= most l; at most
-          one tile per device; inner slots by falling width; equal devices by falling area.
+Rows      left and right slot are used with the orientation; the widths sum to the map's width;
+          per slot and width: one tile at the top, one at the bottom, heights sum to the map's
+          height (all times g); sum_t l[i,q,t,w] <= g[q,w]; sum_w l = a; least l <= e <= most l;
+          at most one tile per device; inner slots by falling width; equal devices by falling
+          area.
 
 All products are products with binaries and so exact, and the rows per width make the relaxation
 the convex hull of each slot's widths. The smallest non-penetrative family: every cut ends at a
@@ -189,8 +190,9 @@ def _start(
 ) -> dict[str, float]:
     """Binaries with exactly one block in use: a partition may fit several."""
     values = start_blocks(strips, tiles)
+    blocks: Sequence[StripBlock | ColumnBlock] = [*strips, *columns]
     for block in columns:
-        taken = any(values.get(other.use.name) == 1.0 for other in (*strips, *columns))
+        taken = any(values.get(other.use.name) == 1.0 for other in blocks)
         fitting = {} if taken else tiles
         values |= block.start(fitting) if fitting else block_off(block)
     return values

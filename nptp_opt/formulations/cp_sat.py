@@ -1,13 +1,13 @@
 """Any rectangles in CP-SAT: intervals that do not overlap, products, scaled integer prices.
 
 Sets      devices i; contacts k (sets of sides at the border).
-Variables x0, x1, y0, y1 of every device over the allowed cuts; width, height and area (a product);
-          c[i,k] = 1 if device i has a tile with contacts k (none: no tile).
+Variables x0, x1, y0, y1 of every device over the allowed cuts; width, height and area (a
+          product); c[i,k] = 1 if device i has a tile with contacts k (none: no tile).
 Objective the makespan in units of 1 / S of a model unit.
-Rows      at most one c[i,k] per device; the rectangles do not overlap (no-overlap-2D); the areas sum
-          to H W; a tile is at the border exactly on the sides of its k; each corner is in one tile;
-          c[i,k] implies time >= price_k(area, height, width) and memory_k <= limit; equal devices by
-          falling area.
+Rows      at most one c[i,k] per device; the rectangles do not overlap (no-overlap-2D); the areas
+          sum to H W; a tile is at the border exactly on the sides of its k; each corner is in one
+          tile; c[i,k] implies time >= price_k(area, height, width) and memory_k <= limit; equal
+          devices by falling area.
 
 Every price coefficient is rounded down to a multiple of 1 / S. Area, height and width are never
 negative, so a rounded price never exceeds the true one: the solver's bound divided by S is a bound
@@ -17,6 +17,7 @@ time. Memory coefficients are rounded up, so that no limit is broken.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Mapping
@@ -77,8 +78,10 @@ class Model:
         cuts_y = cp_model.Domain.from_values(problem.cuts_y)
         cuts_x = cp_model.Domain.from_values(problem.cuts_x)
         box = Rectangle(
-            *(cp.new_int_var_from_domain(cuts_y, f"{side}_{i}") for side in ("y0", "y1")),
-            *(cp.new_int_var_from_domain(cuts_x, f"{side}_{i}") for side in ("x0", "x1")),
+            y0=cp.new_int_var_from_domain(cuts_y, f"y0_{i}"),
+            y1=cp.new_int_var_from_domain(cuts_y, f"y1_{i}"),
+            x0=cp.new_int_var_from_domain(cuts_x, f"x0_{i}"),
+            x1=cp.new_int_var_from_domain(cuts_x, f"x1_{i}"),
             height=cp.new_int_var(0, problem.height, f"height_{i}"),
             width=cp.new_int_var(0, problem.width, f"width_{i}"),
             area=cp.new_int_var(0, self.elements, f"area_{i}"),
@@ -132,7 +135,7 @@ class Model:
     def _add_order(self) -> None:
         """Equal devices by falling area."""
         for group in self.pricing.problem.device_classes:
-            for i, j in zip(group, group[1:], strict=False):
+            for i, j in itertools.pairwise(group):
                 self.cp.add(self.boxes[i].area >= self.boxes[j].area)
 
     def _add_memory(self) -> None:

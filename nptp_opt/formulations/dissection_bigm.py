@@ -5,11 +5,12 @@ Sets      devices i; sides b in {top, bottom, left, right}; contacts k (sets of 
 Variables x[i], y[i] position; h[i] height; g[i,w] = 1 if device i's tile has width w (none: no
           tile); e[i,w] = h[i] g[i,w]; n[i] height in cut steps (integer); t[i,b] = 1 if the tile
           touches side b; d[i,j,axis] = 1 if i lies before j along the axis.
-Objective the makespan. For every k: price_k(i) <= time[i] + M_k * (sides on which t[i] and k differ),
-          so that the prices of the true contacts alone bind; on a shared medium the same for bytes.
-Rows      0 <= x, x + width <= W, touching exactly as t says (so for y); d[i,j,.] + d[j,i,.] >= 1 for
-          two used devices; x[i] + width[i] <= x[j] + W (1 - d[i,j,x]); the areas sum to H W; memory
-          with a big M; equal devices by falling area.
+Objective the makespan. For every k: price_k(i) <= time[i] + M_k * (sides on which t[i] and k
+          differ), so that the prices of the true contacts alone bind; on a shared medium the same
+          for bytes.
+Rows      0 <= x, x + width <= W, touching exactly as t says (so for y); d[i,j,.] + d[j,i,.] >= 1
+          for two used devices; x[i] + width[i] <= x[j] + W (1 - d[i,j,x]); the areas sum to H W;
+          memory with a big M; equal devices by falling area.
 
 Its relaxation is weak by construction. It is kept as the reference that the others are measured
 against, and as a model whose correctness is easy to see.

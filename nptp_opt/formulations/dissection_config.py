@@ -1,15 +1,15 @@
 """Any rectangles, one configuration per device: the tight model.
 
 Sets      devices i; contacts k (sets of sides at the border, 16); widths w that k allows.
-Variables c[i,k] = 1 if device i's tile has contacts k (none: no tile); g[i,w] = 1 if it has width w;
-          l[i,k,w] = c g; e[i,k,w] = height * l; n[i] height in cut steps (integer); x[i], y[i]
+Variables c[i,k] = 1 if device i's tile has contacts k (none: no tile); g[i,w] = 1 if it has width
+          w; l[i,k,w] = c g; e[i,k,w] = height * l; n[i] height in cut steps (integer); x[i], y[i]
           position; d[i,j,axis] = 1 if i lies before j along the axis.
 Objective the makespan; the price of (k, w) is linear in l and e, with no big M.
-Rows      sum_w l = c; sum_k l = g; least l <= e <= most l, where "most" obeys the memory limit and
-          the known makespan; the areas w e sum to H W; the widths at the top sum to W (bottom too),
-          the heights at the left to H (right too); each corner is in one tile; positions agree with
-          contacts; d[i,j,.] + d[j,i,.] >= 1 for two used devices and x[i] + width[i] <= x[j] + W (1 -
-          d[i,j,x]); equal devices by falling area.
+Rows      sum_w l = c; sum_k l = g; least l <= e <= most l, where "most" obeys the memory limit
+          and the known makespan; the areas w e sum to H W; the widths at the top sum to W (bottom
+          too), the heights at the left to H (right too); each corner is in one tile; positions
+          agree with contacts; d[i,j,.] + d[j,i,.] >= 1 for two used devices and x[i] + width[i]
+          <= x[j] + W (1 - d[i,j,x]); equal devices by falling area.
 
 With c and g binary, l is their product in every solution (both sums are unit vectors), so only
 c, g, n and d are integer. The rows without d are the configuration bound of design 5, which is

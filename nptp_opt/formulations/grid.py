@@ -6,10 +6,10 @@ Variables u[s] = 1 if the shape is chosen; g[s,q,w] = 1 if column q has width w;
           device i takes cell (p, q); l[s,p,q,i,w] = a g and e[s,p,q,i,w] = height * l; n[s,p] the
           height of row p in cut steps (integer).
 Objective the makespan; a cell's price is linear in l and e, for its width is fixed in each.
-Rows      exactly one shape; sum_w g[s,q,w] = u[s]; the widths sum to the map's width;
-          sum_i l[s,p,q,i,w] = g[s,q,w]; sum_w l[s,p,q,i,w] = a[s,p,q,i]; the cells of a row have one
-          height; the heights of a column of cells sum to the map's height (for each width);
-          least l <= e <= most l; each device in at most one cell; equal devices by falling area.
+Rows      exactly one shape; sum_w g[s,q,w] = u[s]; the widths sum to the map's width; sum_i
+          l[s,p,q,i,w] = g[s,q,w]; sum_w l[s,p,q,i,w] = a[s,p,q,i]; the cells of a row have one
+          height; the heights of a column of cells sum to the map's height (for each width); least
+          l <= e <= most l; each device in at most one cell; equal devices by falling area.
 
 All products are products with binaries and so exact. The family of DeepThings' fused tiles: the
 strongest partition whose cuts all go through.

@@ -2,14 +2,14 @@
 
 Sets      devices i with contacts k and widths w as in ``dissection-config``; cuts t = 0 .. n - 2,
           numbered breadth first; two parts a of each cut: 0 (left of or above it) and 1.
-Variables all of ``dissection-config`` but d; m[t,a,i] = 1 if device i is in part a of cut t; v[t] = 1
-          if cut t is vertical; p[t] its position; q[s,a,t] = 1 if cut t cuts part a of cut s.
+Variables all of ``dissection-config`` but d; m[t,a,i] = 1 if device i is in part a of cut t; v[t]
+          = 1 if cut t is vertical; p[t] its position; q[s,a,t] = 1 if cut t cuts part a of cut s.
 Objective the makespan, as in ``dissection-config``.
-Rows      all of ``dissection-config`` but the disjunctions; cut 0 parts all used devices (one part may
-          be empty); q[s,a,t] = 1 makes part a of cut s the set that cut t parts; a later cut parts
-          at most one set, and each part is cut at most once; two devices in one part: the part is
-          cut; a tile in part 0 ends at p[t] at the latest, one in part 1 begins there at the
-          earliest, along the cut's axis; parents in ascending order.
+Rows      all of ``dissection-config`` but the disjunctions; cut 0 parts all used devices (one
+          part may be empty); q[s,a,t] = 1 makes part a of cut s the set that cut t parts; a later
+          cut parts at most one set, and each part is cut at most once; two devices in one part:
+          the part is cut; a tile in part 0 ends at p[t] at the latest, one in part 1 begins there
+          at the earliest, along the cut's axis; parents in ascending order.
 
 The parts of a cut of a rectangle that is covered exactly are rectangles again, so no rectangle of
 an inner piece has to be modelled: sets of devices are enough. Up to four tiles every dissection is
@@ -71,7 +71,7 @@ class CutTree:
             b.row(f"root_{box.device}", [*inside, *times(-1.0, box.used)], "==")
 
     def _add_children(self, b: Builder) -> None:
-        """A later cut parts exactly the part of an earlier one that it is the child of, or nothing."""
+        """A later cut parts one part of an earlier cut, or nothing."""
         for t in self.cuts[1:]:
             parents = self._parents(t)
             b.row(f"parent_{t}", parents, "<=", 1)

@@ -97,4 +97,7 @@ def actual(graph: Graph, value: Value) -> str:
     order = layout.order()
     ordered = [value.shape[d] for d in order]
     attrs = {"ordered": ordered, "order": [order.index(d) for d in range(len(order))]}
-    return graph.add(f"{value.tensor}.whole", "relayout", [value.tensor], value.shape, attrs=attrs)
+    wanted = f"{value.tensor}.whole"
+    name = graph.add(wanted, "relayout", [value.tensor], value.shape, attrs=attrs)
+    graph.relaid[name] = value
+    return name

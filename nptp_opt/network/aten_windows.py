@@ -13,7 +13,6 @@ from nptp_opt.network.graph import Const, Value
 from nptp_opt.network.ir import AxisMaps
 from nptp_opt.network.layout import Axis, Layout
 
-
 Padding = tuple[list[int], list[int]]
 """Low and high ends, each (vertical, horizontal)."""
 

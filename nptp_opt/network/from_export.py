@@ -22,7 +22,14 @@ from nptp_opt.network.ir import Network
 from nptp_opt.network.layers import folded
 from nptp_opt.network.layout import Layout, layout_of_input
 
-__all__ = ["Imported", "Origin", "export", "import_program"]
+__all__ = [
+    "Imported",
+    "Origin",
+    "aten_pixelwise",
+    "aten_windows",
+    "export",
+    "import_program",
+]
 
 _CHECKS = ("_assert_tensor_metadata", "_assert_async", "_assert_scalar", "sym_constrain_range")
 _SHARE = (
@@ -33,7 +40,6 @@ _SHARE = (
     aten_shapes.slice_,
     aten_shapes.split,
 )
-_ = (aten_pixelwise, aten_windows)
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ class _Importer:
     state_keys: dict[str, str] = field(default_factory=dict)
     derived: list[str] = field(default_factory=list)
     roots: dict[fx.Node, fx.Node] = field(default_factory=dict)
-    seen: dict[str, int] = field(default_factory=dict)
+    made: dict[Value, str] = field(default_factory=dict)
 
     def run(self) -> Imported:
         self._placeholders()
@@ -112,6 +118,9 @@ class _Importer:
             elif node.op not in ("placeholder", "output"):
                 raise UnsupportedError(f"node {node.name!r}: control flow is not supported")
         outputs = self._outputs()
+        for tensor, value in self.graph.relaid.items():
+            if value in self.made:
+                self.origins.setdefault(tensor, Origin(self.made[value], None))
         network = folded(self.graph, self.name, self.inputs, outputs)
         keys = {node: key for node, key in self.state_keys.items() if key in network.params}
         return Imported(network, self.program, self.origins, keys, tuple(self.derived))
@@ -249,8 +258,9 @@ class _Importer:
                 raise call.unsupported(f"it changes {other.name!r} in place through a view")
 
     def _note(self, node: fx.Node, value: Any) -> None:
-        if isinstance(value, Value) and value.tensor not in self.origins:
-            self.origins[value.tensor] = Origin(node.name, value.layout)
+        if isinstance(value, Value):
+            self.origins.setdefault(value.tensor, Origin(node.name, value.layout))
+            self.made.setdefault(value, node.name)
 
     def _outputs(self) -> list[str]:
         signature = self.program.graph_signature

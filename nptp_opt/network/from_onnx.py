@@ -18,7 +18,10 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from nptp_opt.errors import InputError, UnsupportedError
+from nptp_opt.network import onnx_shapes
 from nptp_opt.network.onnx_ops import OPS, STATIC
+
+__all__ = ["OnnxModule", "OnnxNode", "onnx_shapes", "read_onnx"]
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +69,9 @@ def _read(path: Path) -> tuple[onnx.GraphProto, int]:
 
 
 def _check_node(node: onnx.NodeProto, path: Path) -> None:
-    if (
-        node.op_type not in OPS
-        and node.op_type not in FOLDABLE
-        or node.domain not in ("", "ai.onnx")
+    if (node.op_type not in OPS and node.op_type not in FOLDABLE) or node.domain not in (
+        "",
+        "ai.onnx",
     ):
         raise UnsupportedError(f"{path}: node {_name(node)!r}: op {node.op_type} is not supported")
 

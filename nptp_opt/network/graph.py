@@ -56,6 +56,8 @@ class Graph:
     params: dict[str, Shape] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     by_name: dict[str, Node] = field(default_factory=dict)
+    relaid: dict[str, Value] = field(default_factory=dict)
+    """Tensors that were brought into the model's own dimensions, and what they were made from."""
 
     def unique(self, name: str) -> str:
         """``name``, with a number behind it when it is taken."""

@@ -75,6 +75,23 @@ def _needed(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
     return kept[::-1]
 
 
+def _kinds(nodes: Sequence[Node]) -> dict[str, LayerKind]:
+    """Kind of every node; small tensors that go back onto no map are left to one device."""
+    kinds: dict[str, LayerKind] = {}
+    for node in nodes:
+        kinds[node.name] = _kind(node, kinds)
+    onto_map: set[str] = set()
+    for node in reversed(nodes):
+        if kinds[node.name] == "spatial" or node.name in onto_map:
+            onto_map.update(node.inputs)
+    final: dict[str, LayerKind] = {}
+    for node in nodes:
+        kind = _kind(node, final)
+        alone = kind == "global" and node.op not in REDUCTIONS and node.name not in onto_map
+        final[node.name] = "gather" if alone else kind
+    return final
+
+
 def _kind(node: Node, kinds: Mapping[str, LayerKind]) -> LayerKind:
     """Gathered things stay gathered; what is made of small tensors alone is small."""
     sources = {kinds.get(tensor, "spatial") for tensor in node.inputs}
@@ -85,11 +102,10 @@ def _kind(node: Node, kinds: Mapping[str, LayerKind]) -> LayerKind:
 
 def _grouped(nodes: Sequence[Node], outputs: set[str]) -> list[_Group]:
     uses = Counter(tensor for node in nodes for tensor in set(node.inputs))
-    kinds: dict[str, LayerKind] = {}
+    kinds = _kinds(nodes)
     making: dict[str, _Group] = {}
     groups: list[_Group] = []
     for node in nodes:
-        kinds[node.name] = _kind(node, kinds)
         hosts = [
             making[tensor]
             for tensor in node.inputs

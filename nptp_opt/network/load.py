@@ -93,11 +93,9 @@ def _load(ref: str, input_shape: tuple[int, ...], seed: int) -> LoadedModel:
     if ref.endswith(".onnx"):
         from nptp_opt.network.from_onnx import read_onnx
 
-        model = read_onnx(Path(ref), input_shape, seed)
-        return _loaded(model, ref, input_shape, "cpu", lambda: _state_of(model))
+        return load_module(read_onnx(Path(ref), input_shape, seed), ref, input_shape)
     if ":" in ref:
-        built = _called(ref, seed)
-        return _loaded(built, ref, input_shape, "cpu", lambda: _state_of(built))
+        return load_module(_called(ref, seed), ref, input_shape)
     return _from_zoo(ref, input_shape, seed)
 
 
@@ -109,6 +107,11 @@ def _check_shape(shape: tuple[int, ...]) -> None:
         elements *= size
     if not shape or elements > _MAX_INPUT_ELEMENTS:
         raise InputError(f"input {text}: must have between 1 and {_MAX_INPUT_ELEMENTS} elements")
+
+
+def load_module(model: torch.nn.Module, name: str, input_shape: tuple[int, ...]) -> LoadedModel:
+    """A torch module at one input shape, reductions included; ``name`` is for messages."""
+    return _loaded(model, name, input_shape, "cpu", lambda: _state_of(model))
 
 
 def _loaded(

@@ -43,18 +43,22 @@ def draw_plan(plan: Plan) -> Figure:
     return figure
 
 
+def _save(plan: Plan, kind: Literal["png", "svg"]) -> bytes:
+    """The figure as a file's content, without dates or links in it."""
+    unset = dict.fromkeys(("Date", "Creator", "Format", "Type")) if kind == "svg" else None
+    buffer = io.BytesIO()
+    draw_plan(plan).savefig(buffer, format=kind, dpi=150, metadata=unset)
+    return buffer.getvalue()
+
+
 def write_figure(plan: Plan, path: Path, kind: Literal["png", "svg"]) -> None:
     """Draw the plan to a file."""
-    buffer = io.BytesIO()
-    draw_plan(plan).savefig(buffer, format=kind, dpi=150)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, _save(plan, kind))
 
 
 def write_page(plan: Plan, path: Path) -> None:
     """Write the figure and the table of segments as one HTML file that needs no network."""
-    buffer = io.StringIO()
-    draw_plan(plan).savefig(buffer, format="svg")
-    drawing = buffer.getvalue()
+    drawing = _save(plan, "svg").decode()
     rows = plan_rows(plan)
     head = "".join(f"<th>{html.escape(key)}</th>" for key in rows[0])
     body = "".join(

@@ -7,12 +7,9 @@ with a worker's number of threads: its time is the single-device latency.
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 
 from safetensors.torch import save_file
 
@@ -22,6 +19,7 @@ from nptp_opt.plan import plan_to_json, write_plan
 from nptp_opt.runtime.control import Message
 from nptp_opt.runtime.job import JobSpec, pack, unpack
 from nptp_opt.runtime.pool import WorkerPool
+from nptp_opt.runtime.process import terminable
 from nptp_opt.runtime.report import (
     Reference,
     Run,
@@ -32,6 +30,7 @@ from nptp_opt.runtime.report import (
     make_report,
 )
 from nptp_opt.runtime.schedule import check_executable, participants
+from nptp_opt.runtime.site import LOCAL, Site
 from nptp_opt.runtime.trace import Span
 from nptp_opt.steps import Plan
 
@@ -47,6 +46,7 @@ def run_plan(
     transport: str = "gloo",
     throttle: Throttle = "none",
     seed: int = 0,
+    site: Site = LOCAL,
     pool: WorkerPool | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> RunReport:
@@ -55,7 +55,7 @@ def run_plan(
     ``threads`` are those of every worker; ``throttle="pad"`` stretches every task's computation
     to the cost model's seconds. ``timeout_s`` bounds silence and lack of progress.
 
-    ``pool`` reuses workers that run already; it must know every device that the plan uses. Raises
+    ``site`` says where workers run. ``pool`` reuses workers that run already; it must know every device that the plan uses. Raises
     ExecutionError, with the device's name, when a device fails or does not answer.
     """
     options = RunOptions(repeats, warmup, timeout_s, threads, transport, throttle, seed)
@@ -66,7 +66,7 @@ def run_plan(
         if pool is None:
             names = [plan.cluster.devices[i].name for i in participants(plan)]
             progress(f"starting {len(names)} workers")
-            pool = stack.enter_context(WorkerPool(names, timeout_s=options.timeout_s))
+            pool = stack.enter_context(WorkerPool(names, options.timeout_s, site))
         session = stack.enter_context(Session(pool, plan, model, options))
         progress(f"{options.warmup} + {options.repeats} runs on {len(session.names)} devices")
         runs = [session.run(reference) for reference in references]
@@ -159,20 +159,3 @@ def save_weights(model: LoadedModel, path: Path) -> None:
         seen.add(values.untyped_storage().data_ptr())
         stored[key] = values.clone() if shared else values
     save_file(stored, path)
-
-
-@contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack like Ctrl-C does, so that everything is cleaned up."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

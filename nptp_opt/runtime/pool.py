@@ -19,11 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import nptp_opt
 from nptp_opt.errors import ExecutionError
 from nptp_opt.runtime.control import Channel, ChannelError, Message, write_secret
 from nptp_opt.runtime.gate import Gate
 from nptp_opt.runtime.health import Health
+from nptp_opt.runtime.process import child_environment
 from nptp_opt.runtime.site import LOCAL, Site
 
 POLL_S = 0.05
@@ -109,8 +109,6 @@ class WorkerPool:
             self.members[name] = Member(name, self._spawn(name, secret_file, log), log)
 
     def _spawn(self, name: str, secret_file: Path, log: Path) -> subprocess.Popen[bytes]:
-        package = str(Path(nptp_opt.__file__).parents[1])
-        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
         command = [
             *self.site.prefix(name),
             *(sys.executable, "-m", "nptp_opt.runtime.worker"),
@@ -124,7 +122,7 @@ class WorkerPool:
                 stdout=file,
                 stderr=file,
                 cwd=self.folder,
-                env={**os.environ, **WORKER_ENV, "PYTHONPATH": path},
+                env=child_environment() | WORKER_ENV,
                 start_new_session=True,
             )
 

@@ -9,10 +9,8 @@ launcher, whatever becomes of it: the control channel closes, and on Linux the k
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import queue
-import signal
 import sys
 import threading
 import time
@@ -29,6 +27,7 @@ from nptp_opt.runtime.control import (
     join,
     read_secret,
 )
+from nptp_opt.runtime.process import die_with
 from nptp_opt.runtime.trace import Recorder
 
 if TYPE_CHECKING:
@@ -36,14 +35,13 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S = 0.25
 CONNECT_TIMEOUT_S = 10.0
-PR_SET_PDEATHSIG = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve one launcher until it closes the channel; returns the exit status."""
     args = _arguments(argv)
     if args.parent is not None:
-        _die_with(args.parent)
+        die_with(args.parent)
     try:
         channel = connect(args.connect, CONNECT_TIMEOUT_S)
         secret = read_secret(args.secret_file)
@@ -64,13 +62,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--secret-file", required=True, type=Path)
     parser.add_argument("--parent", type=int, help="end with this process")
     return parser.parse_args(argv)
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when ``parent`` ends, however it ends."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(0)
 
 
 class Worker:

@@ -7,76 +7,94 @@ from __future__ import annotations
 
 import importlib
 
-from nptp_opt.methods import Family, Hints, Kind, Limits, MethodSpec, register
+from nptp_opt.methods import Hints, Limits, Method, MethodSpec, register
 from nptp_opt.problem import LayerProblem
 from nptp_opt.result import LayerResult
 
 
-def _register(
-    name: str, module: str, function: str, family: Family, kind: Kind, proves: str, summary: str
-) -> None:
+def _late(module: str, function: str) -> Method:
+    """The method, its module imported on the first call."""
+
     def method(
         problem: LayerProblem, solver: str | None, limits: Limits, hints: Hints
     ) -> LayerResult:
-        found = importlib.import_module(f"{__name__}.{module}")
+        found = importlib.import_module(f"nptp_opt.{module}")
         result: LayerResult = getattr(found, function)(problem, solver, limits, hints)
         return result
 
-    spec = MethodSpec(
-        name=name,
-        family=family,
-        kind=kind,
+    return method
+
+
+register(
+    MethodSpec(
+        name="column-dp",
+        family="column",
+        kind="search",
         pricing="exact",
-        proves=proves,
+        proves="the optimum over column partitions",
         solvers=(),
-        summary=summary,
-    )
-    register(spec, method)
-
-
-_register(
-    "column-dp",
-    "column",
-    "column_dp",
-    "column",
-    "search",
-    "the optimum over column partitions",
-    "dynamic program over columns of stacked tiles and their transpose; the strongest cheap rival",
+        summary="dynamic program over columns of stacked tiles, and their transpose",
+    ),
+    _late("search.column", "column_dp"),
 )
-_register(
-    "guillotine-dp",
-    "guillotine",
-    "guillotine_dp",
-    "guillotine",
-    "search",
-    "the optimum over guillotine partitions",
-    "dynamic program over device sets (switched); filtered exact search (shared)",
+register(
+    MethodSpec(
+        name="guillotine-dp",
+        family="guillotine",
+        kind="search",
+        pricing="exact",
+        proves="the optimum over guillotine partitions",
+        solvers=(),
+        summary="dynamic program over device sets (switched); filtered exact search (shared)",
+    ),
+    _late("search.guillotine", "guillotine_dp"),
 )
-_register(
-    "multilevel",
-    "auto",
-    "multilevel_split",
-    "guillotine",
-    "heuristic",
-    "nothing; the configuration bound is reported beside it",
-    "recursive two-way split: a reconstruction of NPTP's multilevel partition algorithm from its "
-    "abstract; not theirs",
+register(
+    MethodSpec(
+        name="multilevel",
+        family="guillotine",
+        kind="heuristic",
+        pricing="exact",
+        proves="nothing; the configuration bound is reported beside it",
+        solvers=(),
+        summary="recursive two-way split: a reconstruction of NPTP's multilevel partition "
+        "algorithm from its abstract; not theirs",
+    ),
+    _late("search.auto", "multilevel_split"),
 )
-_register(
-    "dissection-search",
-    "auto",
-    "dissection_search",
-    "dissection",
-    "search",
-    "the optimum over all dissections",
-    "depth-first corner filling, pruned by the configuration LP's multipliers",
+register(
+    MethodSpec(
+        name="dissection-search",
+        family="dissection",
+        kind="search",
+        pricing="exact",
+        proves="the optimum over all dissections",
+        solvers=(),
+        summary="depth-first corner filling, pruned by the configuration LP's multipliers",
+    ),
+    _late("search.auto", "dissection_search"),
 )
-_register(
-    "auto",
-    "auto",
-    "auto",
-    "dissection",
-    "portfolio",
-    "the optimum over all dissections within the time limit, or a bound",
-    "bound, multilevel, column-dp, guillotine-dp, then dissection-search",
+register(
+    MethodSpec(
+        name="cover",
+        family="dissection",
+        kind="milp",
+        pricing="exact",
+        proves="the optimum over all dissections",
+        solvers=("highs", "scip", "cbc"),
+        summary="exact cover by candidate tiles, pruned by the configuration LP and a known value",
+    ),
+    _late("formulations.cover", "cover"),
+)
+register(
+    MethodSpec(
+        name="auto",
+        family="dissection",
+        kind="portfolio",
+        pricing="exact",
+        proves="the optimum over all dissections where time allows, else a bound",
+        solvers=(),
+        summary="configuration bound, multilevel, column-dp, guillotine-dp, dissection-search",
+    ),
+    _late("search.auto", "auto"),
 )

@@ -186,7 +186,7 @@ class CornerFill:
             np.array([b.base for b in budgets]),
             np.array([b.slack for b in budgets]),
         )
-        self._windows = _windows(tallest, budgets, rows)
+        self._windows = height_windows(tallest, budgets, rows)
         lo, hi = self._windows
         widths = np.nonzero((hi >= lo).any(axis=(0, 1)))[0]
         self._shape = (rows, cols, int(widths.min()) if len(widths) else cols + 1)
@@ -234,7 +234,7 @@ class CornerFill:
         return found
 
 
-def _windows(
+def height_windows(
     tallest: IntArray, budgets: list[Budget], rows: int
 ) -> tuple[IntArray, IntArray]:
     """Least and largest height worth trying, [class, contacts, units of width]; lo > hi: none."""

@@ -33,8 +33,8 @@ class FamilyRun:
         self.cost = LayerCost(problem)
         self.best = Incumbent(self.cost)
         bound_clock = Clock(BOUND_SHARE * limits.time_limit_s)
-        self._any = bound_of(self.cost, bound_clock)
-        self.any_bound_s = max(self._any.low, hints.bound_s or 0.0)
+        self.any_bound = bound_of(self.cost, bound_clock)
+        self.any_bound_s = max(self.any_bound.low, hints.bound_s or 0.0)
         self.bound_s = self.any_bound_s
         self.nodes: int | None = None
         self.finished = False
@@ -54,10 +54,10 @@ class FamilyRun:
 
     def close(self) -> None:
         """Search dissections of the family, at exact prices, until value and bound meet."""
-        if isinstance(self._any, SwitchedBound):
-            self._any.low = max(self._any.low, self.bound_s)
+        if isinstance(self.any_bound, SwitchedBound):
+            self.any_bound.low = max(self.any_bound.low, self.bound_s)
         done = close_family(
-            self._any, self.best, self.family, self.limits.gap, self.clock, SEARCH
+            self.any_bound, self.best, self.family, self.limits.gap, self.clock, SEARCH
         )
         self.bound_s, self.nodes = max(self.bound_s, done.bound_s), done.nodes
         self.finished = done.finished

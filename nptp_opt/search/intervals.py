@@ -95,7 +95,7 @@ class ComputeIntervals:
         caps = (0, 1, 2, 3, 4) if link.latency_s > 0 else (4,)
         self.sends = {m: SendBound(prices, 1.0 / link.bytes_per_s, m) for m in caps}
         area = cost.problem.height * cost.problem.width
-        low = compute_floor_s(prices)
+        self.least_compute_s = low = compute_floor_s(prices)
         high = float((prices.pixel_s * area + prices.overhead_s).max()) * (1 + FINEST_GAP)
         self.infeasible = self.sends[4].impossible(high)
         self._open = [Interval(low + m * self.latency_s, low, high, m) for m in caps]

@@ -11,7 +11,9 @@ import os
 import re
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -67,8 +69,14 @@ class Cbc(MilpBackend):
             (place / "model.mps").write_text(to_mps(model, short_names=True))
             if start:
                 _write_start(place / "start.txt", model, start)
+            began = time.monotonic()
             log = self._call(place, limits, warm=bool(start))
-            return _outcome(model, place / "solution.txt", log, limits)
+            elapsed = time.monotonic() - began
+            outcome = _outcome(model, place / "solution.txt", log, limits)
+        if outcome.status is Status.INFEASIBLE and elapsed >= limits.time_limit_s:
+            # CBC says "infeasible" when its limit strikes during preprocessing.
+            return SolverOutcome(Status.NO_SOLUTION, Termination.TIME_LIMIT)
+        return outcome
 
     def _call(self, place: Path, limits: Limits, *, warm: bool) -> str:
         limit = [] if limits.time_limit_s == math.inf else ["-sec", str(limits.time_limit_s)]
@@ -114,25 +122,46 @@ def _read_values(path: Path, n_columns: int) -> tuple[str, FloatArray]:
     return head, values
 
 
+def _bound(log: str) -> float | None:
+    """Proven bound of an unfinished search: the summary prints it with three decimals only."""
+    rounded = _from_log(log, "Lower bound:")
+    precise = _from_log(log, "best possible")
+    known = [] if rounded is None else [rounded - 5e-4]
+    known += [precise] if precise is not None and abs(precise) < 1e30 else []
+    return max(known, default=None)
+
+
 def _outcome(model: MilpModel, path: Path, log: str, limits: Limits) -> SolverOutcome:
-    root = _from_log(log, "Continuous objective value is")
-    nodes = _from_log(log, "Enumerated nodes:")
-    seen = {"root_bound": root, "nodes": None if nodes is None else int(nodes)}
-    bound = _from_log(log, "Lower bound:")
+    root, bound = _from_log(log, "Continuous objective value is"), _bound(log)
     if not path.exists():
-        if "infeasible" in log.lower():
-            return SolverOutcome(Status.INFEASIBLE, Termination.COMPLETED)
-        return SolverOutcome(
-            Status.NO_SOLUTION, Termination.TIME_LIMIT, bound=root, root_bound=root
-        )
+        return _no_file(log, root)
     head, values = _read_values(path, model.n_columns)
     if "infeasible" in head.lower():
         return SolverOutcome(Status.INFEASIBLE, Termination.COMPLETED)
+    timed_out = Termination.TIME_LIMIT if "time" in head else Termination.OTHER_LIMIT
     value = float(model.objective @ values + model.offset)
+    nodes = _from_log(log, "Enumerated nodes:")
+    seen = SolverOutcome(
+        Status.FEASIBLE,
+        timed_out,
+        values,
+        value,
+        bound,
+        root,
+        None if nodes is None else int(nodes),
+    )
     if head.startswith("Optimal"):
-        proven = value - max(limits.gap * abs(value), INCREMENT) if bound is None else bound
-        return SolverOutcome(Status.OPTIMAL, Termination.COMPLETED, values, value, proven, **seen)
-    stop = Termination.TIME_LIMIT if "time" in head else Termination.OTHER_LIMIT
+        proven = value - max(limits.gap * abs(value), INCREMENT)
+        best = proven if bound is None else max(proven, bound)
+        return replace(seen, status=Status.OPTIMAL, termination=Termination.COMPLETED, bound=best)
     if "no integer solution" in head:
-        return SolverOutcome(Status.NO_SOLUTION, stop, bound=bound or root, **seen)
-    return SolverOutcome(Status.FEASIBLE, stop, values, value, bound, **seen)
+        best_known = root if bound is None else bound
+        return replace(seen, status=Status.NO_SOLUTION, values=None, value=None, bound=best_known)
+    return seen
+
+
+def _no_file(log: str, root: float | None) -> SolverOutcome:
+    """Killed, or proven infeasible before there was a solution to write."""
+    if re.search(r"problem is infeasible|proven infeasible", log, re.IGNORECASE):
+        return SolverOutcome(Status.INFEASIBLE, Termination.COMPLETED)
+    return SolverOutcome(Status.NO_SOLUTION, Termination.TIME_LIMIT, bound=root, root_bound=root)

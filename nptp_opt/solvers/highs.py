@@ -116,7 +116,7 @@ class Highs(MilpBackend):
     def _set_options(self, solver: Any, limits: Limits) -> None:
         import highspy
 
-        if self._threads not in {None, limits.threads}:
+        if self._threads != limits.threads:  # an LP of search.lp may have run before
             highspy.Highs.resetGlobalScheduler(True)
         self._threads = limits.threads
         options: dict[str, Any] = {

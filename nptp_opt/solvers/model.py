@@ -78,7 +78,9 @@ def from_pulp(problem: pulp.LpProblem) -> MilpModel:
     for variable, coefficient in problem.objective.items():
         objective[index[variable]] = coefficient
     rows = problem.constraints()
-    start, column, value = [0], [], []
+    start: list[int] = [0]
+    column: list[int] = []
+    value: list[float] = []
     for row in rows:
         column.extend(index[variable] for variable in row)
         value.extend(row.values())
@@ -99,6 +101,6 @@ def from_pulp(problem: pulp.LpProblem) -> MilpModel:
         row_lo=np.where(sense >= 0, rhs, -np.inf),
         row_hi=np.where(sense <= 0, rhs, np.inf),
         column_names=[v.name for v in variables],
-        row_names=[row.name for row in rows],
+        row_names=[row.name or f"row{r}" for r, row in enumerate(rows)],
         offset=float(problem.objective.constant or 0.0),
     )

@@ -25,14 +25,14 @@ def _by_column(model: MilpModel) -> Iterator[tuple[int, int, float]]:
 
 def _mps_columns(model: MilpModel, columns: list[str], rows: list[str]) -> Iterator[str]:
     entries: list[list[str]] = [[] for _ in columns]
-    for j in np.flatnonzero(model.objective):
+    for j in np.flatnonzero(model.objective).tolist():
         entries[j].append(f" {columns[j]} OBJ {float(model.objective[j])!r}")
     for j, r, value in _by_column(model):
         entries[j].append(f" {columns[j]} {rows[r]} {value!r}")
     for integer in (False, True):
         if integer:
             yield " MARKER 'MARKER' 'INTORG'"
-        for j in np.flatnonzero(model.integer == integer):
+        for j in np.flatnonzero(model.integer == integer).tolist():
             yield from entries[j] or [f" {columns[j]} OBJ 0"]
     yield " MARKER 'MARKER' 'INTEND'"
 
@@ -97,5 +97,8 @@ def to_lp(model: MilpModel) -> str:
     lines = ["Minimize", f" obj: {objective} {model.offset:+.17g}", "Subject To"]
     lines += [*_lp_rows(model), "Bounds"]
     lines += [f" {lo!r} <= {name} <= {hi!r}" for name, lo, hi in bounds]
-    lines += ["General", *(f" {model.column_names[j]}" for j in np.flatnonzero(model.integer))]
+    lines += [
+        "General",
+        *(f" {model.column_names[j]}" for j in np.flatnonzero(model.integer).tolist()),
+    ]
     return "\n".join([*lines, "End", ""])

@@ -65,7 +65,7 @@ def test_problems_cover_exact_and_inexact_prices() -> None:
     assert exact["unequal"] and exact["cut-step-2"] and exact["memory"]
 
 
-START = {0: Tile(0, 4, 0, 3), 1: Tile(0, 4, 3, 4), 2: Tile(0, 4, 4, 5)}
+START = {0: Tile(0, 3, 0, 2), 1: Tile(0, 3, 2, 3), 2: Tile(0, 3, 3, 4)}
 
 
 @each_pair

@@ -93,7 +93,7 @@ def test_worker_that_cannot_start_is_named() -> None:
 
 SCRIPT = """
 import sys, time
-from nptp_opt.runtime.launch import terminable
+from nptp_opt.runtime.process import terminable
 from nptp_opt.runtime.pool import WorkerPool
 with terminable(), WorkerPool(["d0", "d1"]) as pool:
     print(*[m.process.pid for m in pool.members.values()], pool.folder, flush=True)

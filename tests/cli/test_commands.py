@@ -1,0 +1,311 @@
+"""Every command: its help, its results on stdout, its exit codes, and its errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from nptp_opt.cli import main
+
+MODEL = "tests.models:small_cnn"
+CLUSTER = """
+name = "two"
+[network]
+kind = "switched"
+latency_ms = 0.1
+[[device]]
+name = "a"
+gflops = 2
+up_mbit_per_s = 100
+down_mbit_per_s = 100
+[[device]]
+name = "b"
+gflops = 1
+up_mbit_per_s = 100
+down_mbit_per_s = 100
+"""
+INSTANCE: dict[str, Any] = {
+    "schema": "nptp-opt/instance/1",
+    "kind": "layer",
+    "name": "tiny",
+    "layer": {
+        "op": "conv2d",
+        "in_channels": 8,
+        "out_channels": 8,
+        "in_height": 6,
+        "in_width": 6,
+        "kernel": [3, 3],
+        "padding": [1, 1, 1, 1],
+    },
+    "cluster": {
+        "network": {"kind": "switched"},
+        "device": [
+            {"name": "a", "gflops": 0.001, "up_mbit_per_s": 100, "down_mbit_per_s": 100},
+            {"name": "b", "gflops": 0.001, "up_mbit_per_s": 100, "down_mbit_per_s": 100},
+        ],
+    },
+}
+
+
+def call(*args: object) -> Result:
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+def called_json(*args: object) -> dict[str, Any]:
+    """The one JSON object that the command prints; the command must succeed."""
+    result = call(*args, "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Path:
+    path = tmp_path / "cluster.toml"
+    path.write_text(CLUSTER)
+    return path
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Path:
+    path = tmp_path / "instance.json"
+    path.write_text(json.dumps(INSTANCE))
+    return path
+
+
+@pytest.fixture
+def plan(tmp_path: Path, cluster: Path) -> Path:
+    path = tmp_path / "plan.json"
+    result = call("solve", MODEL, "-c", cluster, "-o", path, "--input", "1x3x20x24")
+    assert result.exit_code == 0, result.stderr
+    return path
+
+
+def test_the_surface_of_the_command_line_is_frozen() -> None:
+    """Changing a command or an option is a decision: change this list with it."""
+    surface = {
+        name: sorted(option for param in command.params for option in param.opts)
+        for name, command in main.commands.items()
+    }
+    limits = ["--gap", "--seed", "--solver", "--threads", "--time-limit"]
+    assert surface == {
+        "solve": sorted(
+            "model --cluster -c --output -o --input --planner --formulation --json".split() + limits
+        ),
+        "solve-layer": sorted(
+            ["instance", "--formulation", "--export-mps", "--export-lp", "--json", *limits]
+        ),
+        "check": ["--json", "instance", "result"],
+        "verify": ["--json", "--seed", "plan"],
+        "run": ["--json", "--repeats", "--timeout", "--warmup", "plan"],
+        "show": ["--html", "--json", "--png", "--svg", "plan"],
+        "formulations": ["--json"],
+        "planners": ["--json"],
+        "solvers": ["--json"],
+        "versions": ["--json"],
+    }
+
+
+@pytest.mark.parametrize("command", [None, *main.commands])
+def test_help_of_every_command(command: str | None) -> None:
+    result = call(*([command] if command else []), "--help")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage:")
+
+
+def test_solve_prints_what_the_design_promises(tmp_path: Path, cluster: Path) -> None:
+    out = tmp_path / "plan.json"
+    found = called_json("solve", MODEL, "-c", cluster, "-o", out, "--input", "1x3x20x24")
+    assert found["plan"] == str(out)
+    assert found["planner"] == "nptp"
+    assert found["status"] in {"optimal", "feasible"}
+    assert 0 < found["bound_s"] <= found["latency_s"]
+    assert found["gap"] == pytest.approx(1 - found["bound_s"] / found["latency_s"])
+    assert found["solve_s"] > 0
+    assert json.loads(out.read_text())["schema"] == "nptp-opt/plan/1"
+
+
+def test_verify_and_show_a_plan(plan: Path, tmp_path: Path) -> None:
+    found = called_json("verify", plan)
+    assert found["ok"] and found["layers"] > 0 and found["tiles"] > 0
+    assert found["max_abs_error"] < 1e-4
+    drawn = [tmp_path / f"plan.{kind}" for kind in ("png", "svg", "html")]
+    result = call("show", plan, "--png", drawn[0], "--svg", drawn[1], "--html", drawn[2])
+    assert result.exit_code == 0
+    assert "latency_s" in result.stdout
+    assert drawn[0].read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in drawn[1].read_text()
+    page = drawn[2].read_text()
+    assert "<svg" in page and "<script" not in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert called_json("show", plan)["segments"]
+
+
+def test_verify_rejects_a_plan_with_a_shifted_tile(plan: Path) -> None:
+    data = json.loads(plan.read_text())
+    data["segments"][0]["tiles"][0]["y0"] += 1
+    plan.write_text(json.dumps(data))
+    result = call("verify", plan, "--json")
+    assert result.exit_code == 1
+    assert not json.loads(result.stdout)["ok"]
+    assert "do not cover the map exactly once" in result.stderr
+
+
+def test_a_solved_layer_is_confirmed_by_check(tmp_path: Path, instance: Path) -> None:
+    found = called_json("solve-layer", instance)
+    keys = {"formulation", "solver", "status", "makespan_s", "bound_s", "gap", "build_s", "solve_s"}
+    assert keys <= set(found)
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(found))
+    assert called_json("check", instance, path) == {
+        "ok": True,
+        "makespan_s": found["makespan_s"],
+        "faults": [],
+    }
+
+
+def test_two_equal_devices_halve_the_map(instance: Path) -> None:
+    """18 pixels x 1152 FLOP at 1 MFLOP/s, and one row of 6 pixels x 32 bytes at 12.5e6 bytes/s."""
+    found = called_json("solve-layer", instance, "--formulation", "strip", "--solver", "highs")
+    assert found["status"] == "optimal"
+    assert found["makespan_s"] == pytest.approx(18 * 1152 / 1e6 + 192 / 12.5e6)
+
+
+def tile(device: str, y0: int, y1: int, x0: int = 0, x1: int = 6) -> dict[str, Any]:
+    return {"device": device, "y0": y0, "y1": y1, "x0": x0, "x1": x1}
+
+
+@pytest.mark.parametrize(
+    ("result", "code", "words"),
+    [
+        ({"tiles": [tile("a", 0, 3), tile("b", 3, 5)]}, 1, "covered by no tile"),
+        ({"tiles": [tile("a", 0, 4), tile("b", 3, 6)]}, 1, "covered twice"),
+        ({"tiles": [tile("a", 0, 6)], "makespan_s": 1.0}, 1, "makespan_s is given as 1.0"),
+        ({"tiles": [tile("a", 0, 3), tile("c", 3, 6)]}, 2, "no device 'c'"),
+        ({"tiles": [tile("a", 0, 3), tile("a", 3, 6)]}, 2, "'a' has two tiles"),
+        ({"tiles": []}, 2, "tiles"),
+        ({}, 2, "tiles"),
+    ],
+)
+def test_check_rejects(
+    tmp_path: Path, instance: Path, result: dict[str, Any], code: int, words: str
+) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(result))
+    found = call("check", instance, path)
+    assert found.exit_code == code
+    assert words in found.stderr
+
+
+@pytest.mark.parametrize("name", ["mps", "lp"])
+def test_the_model_can_be_exported(tmp_path: Path, instance: Path, name: str) -> None:
+    path = tmp_path / f"model.{name}"
+    found = called_json("solve-layer", instance, "--formulation", "strip", f"--export-{name}", path)
+    assert found["rows"] and found["columns"] and found["integers"]
+    assert path.stat().st_size > 100
+
+
+@pytest.mark.parametrize("command", ["formulations", "planners", "solvers", "versions"])
+def test_lists(command: str) -> None:
+    assert called_json(command)[command]
+    assert call(command).exit_code == 0
+
+
+def test_every_formulation_says_what_it_proves_and_who_solves_it() -> None:
+    rows = {row["name"]: row for row in called_json("formulations")["formulations"]}
+    wanted = {"strip", "grid", "column", "dissection-bigm", "cp-sat", "guillotine-dp", "auto"}
+    assert wanted <= set(rows)
+    assert all(row["family"] and row["proves"] and row["summary"] for row in rows.values())
+    solvers = {row["name"] for row in called_json("solvers")["solvers"]}
+    assert {"cbc", "highs", "scip", "cp-sat"} <= solvers
+    assert set().union(*(row["solvers"] for row in rows.values())) == solvers
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["vgg166"], "Did you mean 'vgg16'"),
+        (["tests.models:nothing"], "tests.models:nothing"),
+        (["tests.models:Sorting"], "sort"),
+        (["no_such_file.onnx"], "no_such_file.onnx"),
+        ([MODEL, "--input", "3by4"], "--input must look like"),
+        ([MODEL, "--input", "1x3x0x20"], "--input must look like"),
+        (["vgg16", "--input", "1x3x16x16"], "vgg16"),
+        ([MODEL, "--planner", "nptpp"], "Did you mean 'nptp'"),
+        ([MODEL, "--formulation", "colunm"], "Did you mean 'column"),
+        ([MODEL, "--solver", "gurobi"], "gurobi"),
+        ([MODEL, "--time-limit", "0"], "time limit must be above 0"),
+        ([MODEL, "--time-limit", "nan"], "must be a number"),
+        ([MODEL, "--gap", "-1"], "gap must be in [0, 1)"),
+        ([MODEL, "-o", "/no/such/folder/plan.json"], "does not exist"),
+        ([MODEL, "-c", "nowhere.toml"], "nowhere.toml"),
+    ],
+)
+def test_bad_input_to_solve(tmp_path: Path, cluster: Path, args: list[str], words: str) -> None:
+    out = tmp_path / "out" / "plan.json"
+    out.parent.mkdir()
+    result = call("solve", "-c", cluster, "-o", out, "--input", "1x3x20x24", *args)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(out.parent.iterdir())
+
+
+def test_more_devices_than_pixels(tmp_path: Path, instance: Path) -> None:
+    data = json.loads(instance.read_text())
+    data["layer"] |= {"in_height": 1, "in_width": 1}
+    instance.write_text(json.dumps(data))
+    result = call("solve-layer", instance)
+    assert result.exit_code == 2
+    assert "2 devices for 1 output pixels" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "line 1"),
+        ("[]", "instance.json"),
+        ('{"schema": "nptp-opt/instance/9"}', "schema"),
+        ("\xff", "instance.json"),
+    ],
+)
+def test_broken_instances(instance: Path, text: str, words: str) -> None:
+    instance.write_bytes(text.encode("latin-1"))
+    result = call("solve-layer", instance)
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize("formulation", ["strip", "column-dp", "auto", "cp-sat"])
+def test_too_little_memory_is_infeasible_and_names_the_device(
+    instance: Path, formulation: str
+) -> None:
+    data = json.loads(instance.read_text())
+    for device in data["cluster"]["device"]:
+        device["memory_mib"] = 0.0025
+    instance.write_text(json.dumps(data))
+    result = call("solve-layer", instance, "--formulation", formulation)
+    assert result.exit_code == 3
+    assert "'a'" in result.stderr or "'b'" in result.stderr
+
+
+@pytest.mark.parametrize("solver", ["highs", "cbc", "scip"])
+def test_a_limit_without_a_solution_is_exit_code_4(instance: Path, solver: str) -> None:
+    data = json.loads(instance.read_text())
+    data["layer"] |= {"in_height": 224, "in_width": 224}
+    first = data["cluster"]["device"][0]
+    data["cluster"]["device"] = [first | {"name": f"d{k}"} for k in range(6)]
+    instance.write_text(json.dumps(data))
+    result = call(
+        "solve-layer", instance, "--formulation", "dissection-config", "--solver", solver,
+        "--time-limit", "0.2", "--json",
+    )  # fmt: skip
+    assert result.exit_code in {0, 4}
+    found = json.loads(result.stdout)
+    assert found["status"] != "optimal"
+    assert (found["tiles"] is None) == (result.exit_code == 4)

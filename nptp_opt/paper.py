@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nptp_opt.cost import (
+    RESULT,
+    Load,
     Ownership,
     Transfer,
     gather_loads,
@@ -16,10 +18,14 @@ from nptp_opt.cost import (
     halo_transfers,
     input_ownership,
     makespan_s,
+    reduction_loads,
+    reduction_transfers,
+    result_users,
     segment_loads,
     segment_needs,
 )
 from nptp_opt.geometry import cover_fault
+from nptp_opt.network.ir import Layer
 from nptp_opt.steps import Plan, Step
 
 PRICE_TOLERANCE = 1e-9
@@ -32,11 +38,16 @@ def paper_faults(plan: Plan) -> list[str]:
     if faults:
         return faults
     owned: dict[str, Ownership] = dict(input_ownership(plan.network, plan.cluster))
+    users = result_users(
+        plan.network,
+        plan.cluster.sink,
+        [(plan.layers_of(step), step.tiles) for step in plan.steps[:-1]],
+    )
     for number, step in enumerate(plan.steps):
         at = f"segment {number} ({', '.join(step.layers) or 'collect'})"
-        found = _cover_faults(plan, step)
+        found = _cover_faults(plan, step, users)
         if not found:
-            found = [*_transfer_faults(plan, step, owned), *_price_faults(plan, step)]
+            found = [*_transfer_faults(plan, step, owned), *_price_faults(plan, step, owned)]
         faults += [f"{at}: {fault}" for fault in found]
         if step.kind == "spatial":
             owned[step.layers[-1]] = step.tiles
@@ -53,7 +64,7 @@ def _order_faults(plan: Plan) -> list[str]:
                 return [f"segment {number}: layer {layer.name} runs before {missing[0]}"]
             if layer.name in made:
                 return [f"segment {number}: layer {layer.name} is in two segments"]
-            if (layer.kind == "spatial") != (step.kind == "spatial"):
+            if layer.kind != step.kind:
                 return [f"segment {number}: layer {layer.name} is {layer.kind}, not {step.kind}"]
             made.add(layer.name)
     left = [layer.name for layer in plan.network.layers if layer.name not in made]
@@ -73,9 +84,12 @@ def _result_faults(plan: Plan) -> list[str]:
     return []
 
 
-def _cover_faults(plan: Plan, step: Step) -> list[str]:
+def _cover_faults(plan: Plan, step: Step, users: Mapping[str, frozenset[int]]) -> list[str]:
     if step.kind == "gather":
         return []
+    if step.kind == "global":
+        wanted = dict.fromkeys(users[step.layers[-1]], RESULT)
+        return [] if step.tiles == wanted else ["the result is not on the devices that use it"]
     full = plan.layers_of(step)[-1].full
     fault = cover_fault(step.tiles.values(), full.y1, full.x1)
     return [] if fault is None else [f"the tiles do not cover the map exactly once: {fault}"]
@@ -84,6 +98,9 @@ def _cover_faults(plan: Plan, step: Step) -> list[str]:
 def _halos(plan: Plan, step: Step, owned: Mapping[str, Ownership]) -> list[Transfer]:
     """The transfers that the step must have."""
     layers = plan.layers_of(step)
+    if step.kind == "global":
+        owners = _reduced(layers[-1], owned)
+        return reduction_transfers(plan.network, layers[-1], owners, step.tiles)
     if step.device is None:
         needs = segment_needs(layers, step.tiles)
     else:
@@ -91,6 +108,11 @@ def _halos(plan: Plan, step: Step, owned: Mapping[str, Ownership]) -> list[Trans
         collect = plan.network.spatial_outputs if last else ()
         needs = gather_needs(plan.network, layers, step.device, collect)
     return halo_transfers(plan.network, needs, owned)
+
+
+def _reduced(layer: Layer, owned: Mapping[str, Ownership]) -> Ownership:
+    """Owners of the map that a global layer reduces; nobody's where it reduces none."""
+    return owned[layer.nodes[0].inputs[0]] if layer.reduces else {}
 
 
 def _transfer_faults(plan: Plan, step: Step, owned: Mapping[str, Ownership]) -> list[str]:
@@ -110,13 +132,20 @@ def _spell(plan: Plan, move: Transfer) -> str:
     )
 
 
-def _price_faults(plan: Plan, step: Step) -> list[str]:
-    layers = plan.layers_of(step)
-    if step.device is None:
-        loads = segment_loads(plan.cluster, layers, step.tiles, step.transfers)
-    else:
-        loads = gather_loads(plan.cluster, layers, step.device, step.transfers)
-    price = makespan_s(plan.cluster, loads)
+def _price_faults(plan: Plan, step: Step, owned: Mapping[str, Ownership]) -> list[str]:
+    price = makespan_s(plan.cluster, _loads(plan, step, owned))
     if abs(price - step.makespan_s) <= PRICE_TOLERANCE * price:
         return []
     return [f"makespan_s is {step.makespan_s}, the step costs {price}"]
+
+
+def _loads(plan: Plan, step: Step, owned: Mapping[str, Ownership]) -> list[Load]:
+    cluster, layers = plan.cluster, plan.layers_of(step)
+    if step.device is not None:
+        return gather_loads(cluster, layers, step.device, step.transfers)
+    if step.kind == "global":
+        owners = _reduced(layers[-1], owned)
+        return reduction_loads(
+            cluster, plan.network, layers[-1], owners, step.tiles.keys(), step.transfers
+        )
+    return segment_loads(cluster, layers, step.tiles, step.transfers)

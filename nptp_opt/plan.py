@@ -72,7 +72,7 @@ class TransferEntry(_Rectangle):
 class SegmentEntry(Strict):
     """A step of the plan."""
 
-    kind: Literal["spatial", "gather"]
+    kind: Literal["spatial", "global", "gather"]
     layers: Annotated[tuple[str, ...], Field(strict=False)]
     tiles: Annotated[tuple[TileEntry, ...], Field(strict=False)]
     device: str | None = None
@@ -234,8 +234,8 @@ def _segment_from_json(entry: SegmentEntry, cluster: Cluster, network: Network, 
     doubled = next((name for name in tiled if tiled.count(name) > 1), None)
     if doubled is not None:
         raise InputError(f"{at}: device {doubled!r} has two tiles: a device owns one at most")
-    if entry.kind == "spatial" and not entry.layers:
-        raise InputError(f"{at}: a spatial segment needs a layer")
+    if entry.kind != "gather" and not entry.layers:
+        raise InputError(f"{at}: a {entry.kind} segment needs a layer")
     if (entry.kind == "gather") != (entry.device is not None):
         raise InputError(f"{at}: device belongs to a gather, and a gather needs one")
     return Step(

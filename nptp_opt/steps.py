@@ -1,6 +1,7 @@
 """What a plan consists of, in device numbers: steps that run in order.
 
-A *spatial* step computes one tile per device of its last layer; a *gather* step brings whole
+A *spatial* step computes one tile per device of its last layer. A *global* step reduces a map: the
+owners of its tiles send partials to the devices that use the result. A *gather* step brings whole
 tensors to one device, which runs the layers that need them whole (no layers: it only collects).
 """
 
@@ -19,13 +20,15 @@ from nptp_opt.result import relative_gap
 
 @dataclass(frozen=True)
 class Step:
-    """One segment with its partition, or one gather.
+    """One segment with its partition, one reduction, or one gather.
 
-    ``tiles`` are on output indices of the last layer; ``device`` is set for a gather only.
+    ``tiles`` are on output indices of the last layer; in a global step they name the devices that
+    hold the result. ``device`` is set for a gather only. Transfers of a global step carry partials,
+    under the layer's name.
     ``makespan_s`` is the price of the step with given ownership (design §4).
     """
 
-    kind: Literal["spatial", "gather"]
+    kind: Literal["spatial", "global", "gather"]
     layers: tuple[str, ...]
     tiles: Mapping[int, Tile]
     device: int | None

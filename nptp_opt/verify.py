@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nptp_opt.cost import input_ownership
+from nptp_opt.cost import RESULT, input_ownership
 from nptp_opt.geometry import Tile
-from nptp_opt.kernels import run_gather, run_layer
+from nptp_opt.kernels import combine, partial, run_gather, run_layer
 from nptp_opt.network.ir import external_inputs, regions
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.network.serial import network_hash
@@ -110,6 +110,7 @@ class _Pass:
         self.expected: dict[str, Tensor] = {}
         self.comparable = model.comparable
         self.last_use = _last_uses(plan)
+        self.replicated = plan.network.replicated
 
     def run(self) -> None:
         for name, owners in input_ownership(self.plan.network, self.plan.cluster).items():
@@ -132,6 +133,8 @@ class _Pass:
     def _step(self, number: int, step: Step) -> None:
         if step.device is not None:
             self._gather(number, step, step.device)
+        elif step.kind == "global":
+            self._reduce(step)
         else:
             made = {}
             for device, tile in step.tiles.items():
@@ -143,6 +146,22 @@ class _Pass:
             self.expected.pop(name, None)
         for tensor in [t for t in self.held if self.last_use.get(t, -1) <= number]:
             del self.held[tensor]
+
+    def _reduce(self, step: Step) -> None:
+        """A global layer on every device that uses it, from partials of the owned tiles."""
+        layer = self.plan.layers_of(step)[-1]
+        results = {}
+        for device in step.tiles:
+            small = {t: self.held[t][device][1] for t in layer.inputs if t in self.replicated}
+            value = run_gather(layer, self.weights, small) if not layer.reduces else None
+            if value is None:
+                senders = {device, *(m.src for m in step.transfers if m.dst == device)}
+                crops = self.held[layer.nodes[0].inputs[0]]
+                parts = [partial(layer, crops[i][1]) for i in sorted(senders) if i in crops]
+                value = combine(layer, self.weights, parts, small)
+            results[device] = (RESULT, value)
+            self._compare(layer.name, self.names[device], (None, value))
+        self.held[layer.name] = results
 
     def _segment(
         self, number: int, step: Step, device: int, tile: Tile
@@ -164,6 +183,8 @@ class _Pass:
 
     def _fetched(self, number: int, step: Step, device: int, tensor: str, need: Tile) -> Crop:
         """``need`` of a tensor, put together from own elements and the listed transfers."""
+        if tensor in self.replicated:
+            return self.held[tensor][device]
         parts = [crop for i, crop in self.held[tensor].items() if i == device]
         for move in step.transfers:
             if move.dst == device and move.tensor == tensor:

@@ -21,6 +21,14 @@ from nptp_opt.cost.loads import (
     makespans_s,
 )
 from nptp_opt.cost.matrix import StepPrices, candidate_array, gather_prices, segment_prices
+from nptp_opt.cost.reduction import (
+    RESULT,
+    reduction_compute_s,
+    reduction_loads,
+    reduction_makespans,
+    reduction_transfers,
+    result_users,
+)
 from nptp_opt.cost.segment import (
     Ownership,
     gather_compute_s,
@@ -35,6 +43,7 @@ from nptp_opt.cost.segment import (
 )
 
 __all__ = [
+    "RESULT",
     "FloatArray",
     "Form",
     "LayerCost",
@@ -56,6 +65,11 @@ __all__ = [
     "makespan_s",
     "makespans_s",
     "messages_of",
+    "reduction_compute_s",
+    "reduction_loads",
+    "reduction_makespans",
+    "reduction_transfers",
+    "result_users",
     "segment_compute_s",
     "segment_loads",
     "segment_needs",

@@ -81,7 +81,8 @@ def segment_prices(
     """Prices of one segment for Q partitions (Q, n, 4) of its output."""
     q, n, _ = tiles.shape
     flop, calls = np.zeros((q, n)), np.zeros((q, n))
-    needs = {tensor: np.zeros((q, n, 4), dtype=np.int64) for tensor in external_inputs(layers)}
+    moving = [tensor for tensor in external_inputs(layers) if tensor not in network.replicated]
+    needs = {tensor: np.zeros((q, n, 4), dtype=np.int64) for tensor in moving}
     distinct, place = np.unique(tiles.reshape(-1, 4), axis=0, return_inverse=True)
     for k, sides in enumerate(distinct):
         tile = Tile(*(int(v) for v in sides))
@@ -110,6 +111,7 @@ def gather_prices(
     needs = {
         tensor: candidate_array([wanted], n)
         for tensor, wanted in gather_needs(network, layers, device, collect).items()
+        if tensor not in network.replicated
     }
     compute_s = np.zeros((1, n))
     compute_s[0, device] = gather_compute_s(cluster, device, layers)

@@ -24,10 +24,13 @@ def halo_transfers(
 ) -> list[Transfer]:
     """Every rectangle that must move so that each device has its needs.
 
-    ``owned`` tiles of a tensor are disjoint, so each element has one sender.
+    ``owned`` tiles of a tensor are disjoint, so each element has one sender. What global layers
+    make is on every device that uses it and does not move.
     """
     moves = []
     for tensor, wanted in needs.items():
+        if tensor in network.replicated:
+            continue
         pixel = network.pixel_bytes(tensor)
         for dst, need in wanted.items():
             for src, own in owned[tensor].items():

@@ -31,6 +31,7 @@ from nptp_opt.problem import LayerProblem
 from nptp_opt.result import LayerResult, Status, Termination
 from nptp_opt.search import column, guillotine, multilevel
 from nptp_opt.search.bounds import SwitchedBound
+from nptp_opt.search.configurations import ConfigurationLP
 from nptp_opt.search.corner_fill import Budget, height_windows
 from nptp_opt.search.dissection import area_multipliers, budget_of
 from nptp_opt.search.family import FamilyRun
@@ -39,6 +40,9 @@ from nptp_opt.solvers import MilpModel, SolverOutcome, find_milp
 
 NAME = "cover"
 MOST_COLUMNS = 400_000
+COMPUTE_PRECISION = 2e-3
+"""How finely the range of useful compute times is searched, relative to the makespan."""
+
 SLACK = 1e-6
 """Relative accuracy with which a solver's bound is trusted."""
 
@@ -129,9 +133,11 @@ def _budgets(run: FamilyRun, value: float) -> tuple[UnitPrices, float, list[Budg
     if isinstance(bound, SwitchedBound):
         ys = (bound.lp.multipliers(value), area_multipliers())
         return bound.lp.prices, value, [budget_of(bound.lp, y, value) for y in ys]
-    send = bound.sends[4].lp
-    y = send.multipliers(value)
-    return bound.prices, value, [budget_of(send, y, value, value - bound.least_compute_s)]
+    low, cap = bound.compute_range(value, COMPUTE_PRECISION, run.clock)
+    send, fits = bound.sends[4].lp, ConfigurationLP(bound.prices)
+    ys = (fits.multipliers(cap), area_multipliers())
+    budgets = [budget_of(fits, y, cap) for y in ys]
+    return bound.prices, cap, [budget_of(send, send.multipliers(cap), cap, value - low), *budgets]
 
 
 class _Rows:
@@ -315,4 +321,9 @@ def _read(run: FamilyRun, c: Candidates, outcome: SolverOutcome, unit_s: float) 
     run.nodes = outcome.nodes
     run.finished = outcome.termination is Termination.COMPLETED
     notes = {**outcome.notes, "value": run.best.source}
-    return replace(run.report(), root_bound_s=None, termination=outcome.termination, notes=notes)
+    result = replace(run.report(), termination=outcome.termination, notes=notes)
+    # The solver's own proof is as good as its tolerance, by which the bound was lowered.
+    proven = outcome.status is Status.OPTIMAL and outcome.bound is not None
+    if proven and result.gap is not None and result.gap <= run.limits.gap + 3 * SLACK:
+        return replace(result, status=Status.OPTIMAL)
+    return result

@@ -68,6 +68,10 @@ def batch_norm(node: Node, params: Params, values: Sequence[Tensor], tile: Tile)
     )
 
 
+def prelu(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    return F.prelu(values[0], params["weight"])
+
+
 def channel_norm(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
     last = values[0].permute(0, 2, 3, 1)
     size = [last.shape[-1]]

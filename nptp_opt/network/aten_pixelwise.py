@@ -117,11 +117,23 @@ def batch_norm(call: Call) -> Value:
     """Batch norm with its running statistics."""
     if call.args["training"] or call.args["running_mean"] is None:
         raise call.unsupported("it takes its statistics from the batch")
+    return _with_running_statistics(call)
+
+
+def _with_running_statistics(call: Call) -> Value:
     value = _channels_of(call, [1])
     roles = ("weight", "bias", "running_mean", "running_var")
     params = {role: call.weight(role) for role in roles}
     attrs = {"eps": float(call.args["eps"])}
     return call.emit("batch_norm", [value.tensor], layout_of(value), attrs=attrs, params=params)
+
+
+@handles("prelu")
+def prelu(call: Call) -> Value:
+    """Leaky rectifier with a weight for each channel, or one for all."""
+    value = _channels_of(call, [1])
+    params = {"weight": call.weight("weight")}
+    return call.emit("prelu", [value.tensor], layout_of(value), params=params)
 
 
 @handles("layer_norm")
@@ -140,7 +152,7 @@ def layer_norm(call: Call) -> Value:
 def group_norm(call: Call) -> Value:
     """Statistics of whole maps, which every device needs, and a pixelwise op that applies them."""
     if call.args.get("running_mean") is not None and not call.args["use_input_stats"]:
-        return batch_norm_of_instances(call)
+        return _with_running_statistics(call)
     value = call.maps_channels_first()
     layout = layout_of(value)
     n, c, _, _ = layout.canonical(value.shape)
@@ -166,15 +178,6 @@ def group_norm(call: Call) -> Value:
         attrs={"groups": groups},
         params=params,
     )
-
-
-def batch_norm_of_instances(call: Call) -> Value:
-    """Instance norm that uses running statistics is a batch norm."""
-    value = _channels_of(call, [1])
-    roles = ("weight", "bias", "running_mean", "running_var")
-    params = {role: call.weight(role) for role in roles}
-    attrs = {"eps": float(call.args["eps"])}
-    return call.emit("batch_norm", [value.tensor], layout_of(value), attrs=attrs, params=params)
 
 
 @handles("softmax", "log_softmax")

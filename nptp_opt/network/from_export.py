@@ -180,6 +180,8 @@ class _Importer:
     def _getitem(self, node: fx.Node) -> None:
         source, index = node.args
         assert isinstance(source, fx.Node) and isinstance(index, int)
+        if not node.users:
+            return
         found = self.env[source]
         if not isinstance(found, list) or index >= len(found):
             raise UnsupportedError(

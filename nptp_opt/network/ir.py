@@ -133,6 +133,11 @@ class Network:
         return tuple(layer for layer in self.layers if layer.kind == "spatial")
 
     @property
+    def shared_out(self) -> tuple[Layer, ...]:
+        """All layers but the head, in topological order: what the devices compute together."""
+        return tuple(layer for layer in self.layers if layer.kind != "gather")
+
+    @cached_property
     def replicated(self) -> frozenset[str]:
         """Small tensors that every device holds: what global layers make."""
         return frozenset(layer.name for layer in self.layers if layer.kind == "global")

@@ -27,7 +27,7 @@ CHANNEL_OPS = words(
     """
     batch_norm broadcast channel_amax channel_avg_pool channel_concat channel_log_softmax
     channel_mean channel_norm channel_pad channel_permute channel_slice channel_softmax
-    channel_sum group_normalise
+    channel_sum group_normalise prelu
     """
 )
 """Pixelwise ops that mix the channels of one pixel, with a kernel of their own."""
@@ -36,7 +36,7 @@ ELEMENTWISE = words(
     """
     abs add celu clamp clamp_max clamp_min cos div elu erf exp floor gelu hardshrink hardsigmoid
     hardswish hardtanh leaky_relu log log1p log2 log_sigmoid maximum minimum mish mul neg pow
-    prelu reciprocal relu relu6 round rsqrt rsub selu sigmoid sign silu sin softplus softshrink
+    reciprocal relu relu6 round rsqrt rsub selu sigmoid sign silu sin softplus softshrink
     sqrt square sub tanh tanhshrink threshold
     """
 )

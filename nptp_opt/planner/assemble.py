@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import (
+    RESULT,
     Ownership,
     gather_loads,
     gather_needs,
     halo_transfers,
     input_ownership,
     makespan_s,
+    reduction_loads,
+    reduction_transfers,
+    result_users,
     segment_loads,
     segment_needs,
 )
@@ -22,26 +26,63 @@ from nptp_opt.steps import Step
 
 @dataclass(frozen=True)
 class Choice:
-    """One segment: its layers in topological order and a partition of the last one's output."""
+    """One segment: its layers in topological order and a partition of the last one's output.
+
+    For a global layer, alone in its choice, there is nothing to choose and no tiles are given: its
+    result goes to the devices that use it.
+    """
 
     layers: tuple[Layer, ...]
-    tiles: Ownership
+    tiles: Ownership = field(default_factory=dict)
+
+    @property
+    def is_global(self) -> bool:
+        return self.layers[-1].kind == "global"
 
 
 def assemble(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> tuple[Step, ...]:
     """The steps of a plan: the segments in order, then the head (or the results) at the sink."""
     owned: dict[str, Ownership] = dict(input_ownership(network, cluster))
+    parts = [(choice.layers, _devices(choice.tiles)) for choice in choices]
+    users = result_users(network, cluster.sink, parts)
     steps = []
     for choice in choices:
-        tiles = {i: tile for i, tile in sorted(choice.tiles.items()) if not tile.is_empty}
-        moves = halo_transfers(network, segment_needs(choice.layers, tiles), owned)
-        loads = segment_loads(cluster, choice.layers, tiles, moves)
-        names = tuple(layer.name for layer in choice.layers)
-        price = makespan_s(cluster, loads)
-        steps.append(Step("spatial", names, tiles, None, tuple(moves), price))
-        owned[choice.layers[-1].name] = tiles
+        if choice.is_global:
+            layer = choice.layers[-1]
+            steps.append(_global_step(network, cluster, layer, owned, users[layer.name]))
+        else:
+            steps.append(_segment_step(network, cluster, choice, owned))
+            owned[choice.layers[-1].name] = steps[-1].tiles
     steps.append(_final_step(network, cluster, owned))
     return tuple(steps)
+
+
+def _devices(tiles: Ownership) -> list[int]:
+    return [i for i, tile in tiles.items() if not tile.is_empty]
+
+
+def _segment_step(
+    network: Network, cluster: Cluster, choice: Choice, owned: dict[str, Ownership]
+) -> Step:
+    tiles = {i: tile for i, tile in sorted(choice.tiles.items()) if not tile.is_empty}
+    moves = halo_transfers(network, segment_needs(choice.layers, tiles), owned)
+    loads = segment_loads(cluster, choice.layers, tiles, moves)
+    names = tuple(layer.name for layer in choice.layers)
+    return Step("spatial", names, tiles, None, tuple(moves), makespan_s(cluster, loads))
+
+
+def _global_step(
+    network: Network,
+    cluster: Cluster,
+    layer: Layer,
+    owned: dict[str, Ownership],
+    users: frozenset[int],
+) -> Step:
+    owners = owned[layer.nodes[0].inputs[0]] if layer.reduces else {}
+    moves = reduction_transfers(network, layer, owners, users)
+    loads = reduction_loads(cluster, network, layer, owners, users, moves)
+    held = dict.fromkeys(sorted(users), RESULT)
+    return Step("global", (layer.name,), held, None, tuple(moves), makespan_s(cluster, loads))
 
 
 def _final_step(network: Network, cluster: Cluster, owned: dict[str, Ownership]) -> Step:

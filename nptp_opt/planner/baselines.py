@@ -25,7 +25,9 @@ def follow(network: Network, template: Template) -> list[Choice]:
     snap = snaps(network)
     return [
         Choice((layer,), template.at(layer.height, layer.width, snap[layer.name]))
-        for layer in network.spatial
+        if layer.kind == "spatial"
+        else Choice((layer,))
+        for layer in network.shared_out
     ]
 
 

@@ -14,5 +14,5 @@ def compute_bound(network: Network, cluster: Cluster) -> float:
     steps together compute every pixel at least once. The head runs on the sink alone.
     """
     speed = sum(device.flop_per_s for device in cluster.devices)
-    spatial = sum(layer.flop for layer in network.spatial) / speed
+    spatial = sum(layer.flop for layer in network.shared_out) / speed
     return spatial + gather_compute_s(cluster, cluster.sink, network.head)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import (
@@ -21,6 +22,7 @@ from nptp_opt.cost import (
     candidate_array,
     gather_prices,
     input_ownership,
+    reduction_makespans,
     segment_prices,
 )
 from nptp_opt.geometry import IntArray
@@ -102,7 +104,7 @@ class ShortestPath:
         layers = tuple(layer for unit in self.units[start:end] for layer in unit)
         before = self._before(start)
         walks = []
-        if end == start + 1 and len(layers) > 1:
+        if end == start + 1 and not (len(layers) == 1 and is_segment(self.network, layers)):
             walks.append(self._inside(layers, before, len(known)))
         if is_segment(self.network, layers):
             prices = self._prices(layers)
@@ -122,10 +124,10 @@ class ShortestPath:
             cost[end] = np.full(shape, np.inf)
             back[end] = np.zeros(shape, dtype=np.int64)
             for start in range(end - 1, max(0, end - LONGEST_SEGMENT) - 1, -1):
-                part = layers[start:end]
-                if not is_segment(self.network, part):
+                price = self._makespans(layers[start:end], layers, before)
+                if price is None:
                     continue
-                total = cost[start] + self._makespans(part, layers, before)
+                total = cost[start] + price
                 better = total < cost[end]
                 cost[end] = np.where(better, total, cost[end])
                 back[end] = np.where(better, start, back[end])
@@ -133,13 +135,45 @@ class ShortestPath:
 
     def _makespans(
         self, part: Sequence[Layer], unit: Sequence[Layer], before: dict[str, IntArray]
-    ) -> FloatArray:
-        prices = self._prices(part)
+    ) -> FloatArray | None:
+        """Makespans (P or 1, Q) of one step inside a unit; None where it can be none."""
         made = {layer.name: layer for layer in unit}
+        if len(part) == 1 and part[0].kind == "global":
+            return self._reduction(part[0], made, before)
+        if not is_segment(self.network, part):
+            return None
+        prices = self._prices(part)
         return prices.makespans(
             {tensor: owners for tensor, owners in before.items() if tensor in prices.needs},
             {tensor: self._tiles(made[tensor]) for tensor in prices.needs if tensor in made},
         )
+
+    def _reduction(
+        self, layer: Layer, made: dict[str, Layer], before: dict[str, IntArray]
+    ) -> FloatArray:
+        count, n = len(self.templates), len(self.cluster.devices)
+        owners = np.zeros((1, 1, n, 4), dtype=np.int64)
+        if layer.reduces:
+            tensor = layer.nodes[0].inputs[0]
+            inside = tensor in made
+            owners = self._tiles(made[tensor])[None] if inside else before[tensor][:, None]
+        users = np.broadcast_to(self._users(layer), (count, n))
+        return reduction_makespans(self.cluster, self.network, layer, owners, users)
+
+    def _users(self, layer: Layer) -> npt.NDArray[np.bool_]:
+        """Which devices use a global layer's result, by candidate: (Q, n)."""
+        found = np.zeros((len(self.templates), len(self.cluster.devices)), dtype=bool)
+        for reader in (self.network.by_name[name] for name in self.network.consumers[layer.name]):
+            if reader.kind == "spatial":
+                tiles = self._tiles(reader)
+                found |= (tiles[..., 1] > tiles[..., 0]) & (tiles[..., 3] > tiles[..., 2])
+            elif reader.kind == "global":
+                found |= self._users(reader)
+            else:
+                found[:, self.cluster.sink] = True
+        if layer.name in self.network.spatial_outputs:
+            found[:, self.cluster.sink] = True
+        return found
 
     def _prices(self, layers: Sequence[Layer]) -> StepPrices:
         return segment_prices(self.cluster, self.network, layers, self._tiles(layers[-1]))
@@ -190,4 +224,6 @@ class ShortestPath:
 
     def _choice(self, layers: tuple[Layer, ...], template: Template) -> Choice:
         last = layers[-1]
+        if last.kind == "global":
+            return Choice(layers)
         return Choice(layers, template.at(last.height, last.width, self._snaps[last.name]))

@@ -13,7 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import gather_compute_s, segment_compute_s
+from nptp_opt.cost import (
+    Ownership,
+    gather_compute_s,
+    reduction_compute_s,
+    segment_compute_s,
+)
 from nptp_opt.geometry import EMPTY
 from nptp_opt.network.ir import Network
 from nptp_opt.steps import Step
@@ -126,10 +131,35 @@ def _task_seconds(network: Network, cluster: Cluster, steps: Sequence[Step]) -> 
         layers = tuple(network.by_name[name] for name in step.layers)
         if step.device is not None:
             seconds[k, step.device] = gather_compute_s(cluster, step.device, layers)
+        if step.kind == "global":
+            seconds |= _reduction_seconds(network, cluster, steps, k)
+            continue
         for device, tile in step.tiles.items():
             if tile != EMPTY:
                 seconds[k, device] = segment_compute_s(cluster, device, layers, tile)
     return seconds
+
+
+def _reduction_seconds(
+    network: Network, cluster: Cluster, steps: Sequence[Step], number: int
+) -> dict[Task, float]:
+    """Partial and result together: the partial is small, so it is not a task of its own."""
+    step, layer = steps[number], network.by_name[steps[number].layers[-1]]
+    owners: Ownership = {}
+    if layer.reduces:
+        reduced = layer.nodes[0].inputs[0]
+        owners = next((s.tiles for s in steps if s.layers[-1:] == (reduced,)), {})
+    return {
+        (number, device): reduction_compute_s(
+            cluster,
+            network,
+            layer,
+            device,
+            owners.get(device, EMPTY),
+            uses=device in step.tiles,
+        )
+        for device in step.tiles
+    }
 
 
 def _messages(network: Network, steps: Sequence[Step]) -> list[_Message]:
@@ -140,6 +170,8 @@ def _messages(network: Network, steps: Sequence[Step]) -> list[_Message]:
             key = (k, move.src, move.dst)
             message = found.setdefault(key, _Message(move.src, move.dst, k))
             message.bytes += move.bytes
-            if move.tensor in maker:
-                message.awaits.add((maker[move.tensor], move.src))
+            made = network.by_name[move.tensor].nodes[0].inputs[0] if step.kind == "global" else ""
+            source = made or move.tensor
+            if source in maker:
+                message.awaits.add((maker[source], move.src))
     return list(found.values())

@@ -8,14 +8,16 @@ from nptp_opt.network.ir import Layer, Network
 
 
 def units(network: Network) -> list[tuple[Layer, ...]]:
-    """The spatial layers in topological order, cut wherever a single tensor is alive.
+    """The layers before the head in topological order, cut where a single map is alive.
 
     The last unit ends the list whatever is alive there: the head reads it.
     """
-    layers = network.spatial
+    layers = network.shared_out
     found, start = [], 0
     for end in range(1, len(layers) + 1):
-        if end == len(layers) or is_closed(network, layers[:end], layers[end - 1]):
+        last = layers[end - 1]
+        single = last.kind == "spatial" and is_closed(network, layers[:end], last)
+        if end == len(layers) or single:
             found.append(layers[start:end])
             start = end
     return found
@@ -37,6 +39,11 @@ def is_closed(network: Network, layers: Sequence[Layer], last: Layer) -> bool:
 
 
 def is_segment(network: Network, layers: Sequence[Layer]) -> bool:
-    """True when ``layers`` can be one segment: only the last one's output leaves it."""
+    """True when ``layers`` can be one segment: only the last one's output leaves it.
+
+    A global layer is a step of its own: it needs all tiles of its map.
+    """
+    if any(layer.kind != "spatial" for layer in layers):
+        return False
     wanted = {layer.name for layer in layers[:-1]} & set(network.outputs)
     return not wanted and is_closed(network, layers, layers[-1])

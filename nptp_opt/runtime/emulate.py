@@ -3,7 +3,7 @@
 Every namespace reaches a hub namespace by a veth pair; the host's own network takes no part. On a
 switched network the hub is a bridge, and a token bucket (``tbf``) shapes each direction of each
 device's link. A shared medium is a router in which every packet crosses one trunk, shaped by one
-token bucket. Latency is added by ``netem``, where the kernel has it.
+token bucket. Latency is added by ``netem`` or, where the kernel lacks it, by the transport.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class EmulatedCluster:
     """The devices of ``cluster`` as namespaces; a ``Site`` while its ``with`` block lasts."""
 
     cluster: Cluster
-    latency_emulated: bool = False
+    delay_s: float = 0.0
+    """Latency that ``netem`` does not add, because the kernel lacks it."""
     _inside: dict[str, Namespace] = field(default_factory=dict)
     _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
@@ -107,17 +108,16 @@ class EmulatedCluster:
             self._inside[device.name].ip(*routes)
 
     def _delay(self, namespace: Namespace, interface: str) -> None:
-        """One-way latency of what leaves; skipped with a warning where there is no netem."""
-        latency_ms = self.cluster.network.latency_ms
-        if latency_ms == 0:
-            self.latency_emulated = True
+        """One-way latency of what leaves; left to the transport where there is no netem."""
+        latency_s = self.cluster.network.latency_s
+        if latency_s == 0:
             return
         command = f"qdisc add dev {interface} parent 1:1 handle 10: netem"
         try:
-            namespace.tc(f"{command} delay {latency_ms * 1e3:.0f}us limit 100000")
-            self.latency_emulated = True
+            namespace.tc(f"{command} delay {latency_s * 1e6:.0f}us limit 100000")
         except ExecutionError as error:
-            log.warning("latency of %g ms is not emulated: %s", latency_ms, error)
+            log.info("no netem (%s): the transport adds the latency", error)
+            self.delay_s = latency_s
 
     # -- shared medium -------------------------------------------------------------------------
 

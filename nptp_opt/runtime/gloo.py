@@ -9,6 +9,7 @@ from datetime import timedelta
 import torch.distributed as dist
 from torch import Tensor
 
+from nptp_opt.errors import InputError
 from nptp_opt.runtime.transport import PeerError, Rendezvous
 
 NEVER = timedelta(days=1)
@@ -31,6 +32,11 @@ class GlooTransport:
     """All ranks in the default process group; a job of one rank needs none."""
 
     def __init__(self, rendezvous: Rendezvous) -> None:
+        if rendezvous.delay_s > 0:
+            raise InputError(
+                "transport 'gloo' cannot add the network's latency, and this kernel has no netem: "
+                "use transport 'tcp', or latency_ms = 0"
+            )
         self.alone = rendezvous.size == 1
         if self.alone:
             return

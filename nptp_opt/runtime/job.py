@@ -33,6 +33,7 @@ class JobSpec:
     transport: str
     rendezvous: str
     interface: str
+    delay_s: float
     threads: int
     pad: bool
 
@@ -40,7 +41,7 @@ class JobSpec:
 class Job:
     """Raises InputError when the plan is not the one that the launcher means."""
 
-    def __init__(self, spec: JobSpec, recorder: Recorder) -> None:
+    def __init__(self, spec: JobSpec, recorder: Recorder, secret: bytes) -> None:
         torch.set_num_threads(spec.threads)
         recorder.enter("loading")
         self.plan = load_checked_plan(Path(spec.plan), spec.plan_hash)
@@ -52,7 +53,12 @@ class Job:
         self.ranks = {number: rank for rank, number in enumerate(participants(self.plan))}
         weights = load_weights(Path(spec.weights), self.program)
         rendezvous = Rendezvous(
-            spec.rendezvous, self.ranks[device], len(self.ranks), spec.interface
+            spec.rendezvous,
+            self.ranks[device],
+            len(self.ranks),
+            spec.interface,
+            secret,
+            spec.delay_s,
         )
         recorder.enter("joining")
         self.transport = open_transport(spec.transport, rendezvous)

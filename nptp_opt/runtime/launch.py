@@ -55,8 +55,9 @@ def run_plan(
     ``threads`` are those of every worker; ``throttle="pad"`` stretches every task's computation
     to the cost model's seconds. ``timeout_s`` bounds silence and lack of progress.
 
-    ``site`` says where workers run. ``pool`` reuses workers that run already; it must know every device that the plan uses. Raises
-    ExecutionError, with the device's name, when a device fails or does not answer.
+    ``site`` says where workers run; ``pool`` reuses workers that run already, and must know every
+    device that the plan uses. Raises ExecutionError, with the device's name, when a device fails
+    or does not answer.
     """
     options = RunOptions(repeats, warmup, timeout_s, threads, transport, throttle, seed)
     check_executable(plan)
@@ -104,6 +105,7 @@ class Session:
                 transport=self.options.transport,
                 rendezvous=str(folder / "rendezvous"),
                 interface=self.pool.site.interface(name),
+                delay_s=self.pool.site.delay_s,
                 threads=self.options.threads,
                 pad=self.options.throttle == "pad",
             )

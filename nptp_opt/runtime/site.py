@@ -17,6 +17,11 @@ class Site(Protocol):
         """Name of the only network interface that the device's worker binds."""
         ...
 
+    @property
+    def delay_s(self) -> float:
+        """Latency that the transport has to add, because the place itself cannot."""
+        ...
+
 
 class _Local:
     """All devices on this machine, on the loopback interface."""
@@ -26,6 +31,10 @@ class _Local:
 
     def interface(self, device: str) -> str:
         return "lo"
+
+    @property
+    def delay_s(self) -> float:
+        return 0.0
 
 
 LOCAL: Site = _Local()

@@ -50,11 +50,15 @@ class Rendezvous:
     """Where the ranks of one job meet."""
 
     path: str
-    """A file that all ranks can reach and that no other job uses."""
+    """A path that all ranks can reach and that no other job uses; nothing is there yet."""
     rank: int
     size: int
     interface: str
     """Name of the only network interface that is bound."""
+    secret: bytes
+    """What ranks prove to each other, where the transport can."""
+    delay_s: float = 0.0
+    """Added to every message's way, for a network that cannot delay by itself."""
 
 
 def _gloo(rendezvous: Rendezvous) -> Transport:
@@ -63,7 +67,13 @@ def _gloo(rendezvous: Rendezvous) -> Transport:
     return GlooTransport(rendezvous)
 
 
-_TRANSPORTS: dict[str, Callable[[Rendezvous], Transport]] = {"gloo": _gloo}
+def _tcp(rendezvous: Rendezvous) -> Transport:
+    from nptp_opt.runtime.tcp import TcpTransport
+
+    return TcpTransport(rendezvous)
+
+
+_TRANSPORTS: dict[str, Callable[[Rendezvous], Transport]] = {"gloo": _gloo, "tcp": _tcp}
 
 TRANSPORTS = tuple(_TRANSPORTS)
 

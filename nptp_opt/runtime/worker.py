@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nptp-opt worker {args.name}: {error}", file=sys.stderr)
         return 6
     channel.settimeout(None)
-    Worker(channel).serve()
+    Worker(channel, secret).serve()
     return 0
 
 
@@ -67,8 +67,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 class Worker:
     """Dispatches the launcher's messages to the current job."""
 
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
+    def __init__(self, channel: Channel, secret: bytes) -> None:
+        self.channel, self.secret = channel, secret
         self.recorder = Recorder()
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.job: Job | None = None
@@ -92,7 +92,7 @@ class Worker:
         from nptp_opt.runtime.job import Job, JobSpec
 
         self._drop_job()
-        self.job = Job(JobSpec(**message["spec"]), self.recorder)
+        self.job = Job(JobSpec(**message["spec"]), self.recorder, self.secret)
         self.channel.send("ready", job=message["job"])
 
     def _on_arm(self, message: Message) -> None:

@@ -119,6 +119,20 @@ class ComputeIntervals:
             self._split(first)
         return self.low
 
+    def compute_range(self, goal_s: float, precision: float, clock: Clock) -> tuple[float, float]:
+        """Least and largest compute time of a partition within ``goal_s``, by the LP alone."""
+        done: list[Interval] = []
+        while self._open and self.low < goal_s and clock.left_s > 0:
+            first = heapq.heappop(self._open)
+            if first.high - first.low > precision * goal_s:
+                self._split(first)
+            else:
+                done.append(first)
+        for interval in done:
+            heapq.heappush(self._open, interval)
+        below = [i for i in self._open if i.bound_s < goal_s] or self._open
+        return min(i.low for i in below), max(i.high for i in below)
+
     def raise_to(
         self, goal_s: float, family: Family, clock: Clock, *, finest: float = 0.0
     ) -> bool:

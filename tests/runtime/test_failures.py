@@ -33,18 +33,20 @@ def _gone(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("victim", "number", "says"),
+    ("victim", "number", "says", "transport"),
     [
-        ("d1", signal.SIGKILL, "killed by signal 9"),
-        ("d0", signal.SIGKILL, "killed by signal 9"),
-        ("d2", signal.SIGSTOP, "no sign of life"),
+        ("d1", signal.SIGKILL, "killed by signal 9", "gloo"),
+        ("d0", signal.SIGKILL, "killed by signal 9", "tcp"),
+        ("d2", signal.SIGSTOP, "no sign of life", "gloo"),
     ],
 )
-def test_lost_device_is_named(victim: str, number: signal.Signals, says: str) -> None:
+def test_lost_device_is_named(
+    victim: str, number: signal.Signals, says: str, transport: str
+) -> None:
     """kill -9 or a hang in the middle of a run: the right name, in time, no process left."""
     model = model_of("chain")
     plan = hand_plan(model, "chain", tee, five_devices())
-    options = RunOptions(repeats=1, warmup=0)
+    options = RunOptions(repeats=1, warmup=0, transport=transport)
     (reference,) = make_references(plan, model, options)
     with (
         pytest.raises(DeviceLostError, match=says) as caught,
@@ -85,6 +87,8 @@ def test_worker_that_cannot_start_is_named() -> None:
 
         def interface(self, device: str) -> str:
             return "lo"
+
+        delay_s = 0.0
 
     said = r"d1.*exit status 3.*out of order"
     with pytest.raises(DeviceLostError, match=said), WorkerPool(NAMES, site=Missing()):

@@ -12,6 +12,7 @@ from nptp_opt.errors import InputError
 from nptp_opt.runtime.launch import run_plan
 from nptp_opt.runtime.pool import WorkerPool
 from nptp_opt.runtime.report import RunOptions, RunReport
+from nptp_opt.runtime.transport import TRANSPORTS
 from tests.builders import make_cluster
 from tests.runtime.plans import PARTITIONS, five_devices, hand_plan, model_of, strips, tee
 
@@ -29,12 +30,13 @@ def test_chain_gives_the_models_output(pool: WorkerPool, partition: str, fuse: i
     assert len(report.latency_s) == 2
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("partition", ["strips", "tee", "pinwheel"])
-def test_residual_gives_the_models_output(pool: WorkerPool, partition: str) -> None:
+def test_residual_gives_the_models_output(pool: WorkerPool, partition: str, transport: str) -> None:
     """A tensor that a later step reads again stays, and moves where another device needs it."""
     model = model_of("residual")
     plan = hand_plan(model, "residual", PARTITIONS[partition], five_devices())
-    report = run_plan(plan, model, pool=pool, repeats=2, warmup=0)
+    report = run_plan(plan, model, pool=pool, repeats=2, warmup=0, transport=transport)
     assert report.ok
     assert report.bytes == plan.transfer_bytes
 

@@ -1,0 +1,131 @@
+"""Prices of global layers: partials from the owners of tiles, the result wherever it is used.
+
+Each owner of a tile of the reduced map computes a partial of it and sends it to every device that
+uses the result; each of those finishes alike. A global layer that reads only such results sends
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.cost.loads import FloatArray, Load, LoadArrays, Transfer, makespans_s
+from nptp_opt.cost.segment import Ownership, gather_needs, transfer_loads
+from nptp_opt.geometry import IntArray, Tile
+from nptp_opt.network.ir import Layer, Network, external_inputs
+
+RESULT = Tile(0, 1, 0, 1)
+"""The map of a global layer's result, and the rectangle of a partial in a transfer."""
+
+
+def partial_bytes(network: Network, layer: Layer) -> int:
+    """Bytes of one device's partial; 0 for a layer that reduces nothing."""
+    return layer.partial_elements * network.bytes_per_element
+
+
+def result_users(
+    network: Network, sink: int, parts: Sequence[tuple[Sequence[Layer], Iterable[int]]]
+) -> dict[str, frozenset[int]]:
+    """The devices that use the result of every global layer, directly or through another one.
+
+    ``parts`` are the steps before the head in order: layers, and the devices that compute a tile
+    of them (for a global layer, alone in its part, the devices do not matter).
+    """
+    users: dict[str, set[int]] = {name: set() for name in network.replicated}
+    wanted = gather_needs(network, network.head, sink, network.spatial_outputs)
+    for layers, devices in [*parts, ((), [sink])][::-1]:
+        last = layers[-1].name if layers else None
+        using = users[last] if last in users else set(devices)
+        for tensor in external_inputs(layers) if layers else wanted:
+            if tensor in users:
+                users[tensor] |= using
+    return {name: frozenset(found) for name, found in users.items()}
+
+
+def reduction_transfers(
+    network: Network, layer: Layer, owners: Ownership, users: Collection[int]
+) -> list[Transfer]:
+    """Partials of a reducing layer from every owner to every other user, named by the layer."""
+    if not layer.reduces:
+        return []
+    size = partial_bytes(network, layer)
+    return [
+        Transfer(src, dst, layer.name, RESULT, size)
+        for dst in sorted(users)
+        for src, tile in sorted(owners.items())
+        if src != dst and not tile.is_empty
+    ]
+
+
+def reduction_compute_s(
+    cluster: Cluster, network: Network, layer: Layer, device: int, tile: Tile, *, uses: bool
+) -> float:
+    """Seconds on one device that owns ``tile`` of the reduced map and may use the result."""
+    if tile.is_empty and not uses:
+        return 0.0
+    partial, finish = _flop(network, layer)
+    node = cluster.devices[device]
+    return node.overhead_s + (partial * tile.area + finish * uses) / node.flop_per_s
+
+
+def _flop(network: Network, layer: Layer) -> tuple[float, float]:
+    """FLOP per pixel of the reduced map, and of finishing the result."""
+    if not layer.reduces:
+        return 0.0, layer.flop
+    anchor = layer.nodes[0]
+    return anchor.flop / network.full(anchor.inputs[0]).area, layer.flop - anchor.flop
+
+
+def reduction_loads(
+    cluster: Cluster,
+    network: Network,
+    layer: Layer,
+    owners: Ownership,
+    users: Collection[int],
+    transfers: Sequence[Transfer],
+) -> list[Load]:
+    """Loads of a global layer; ``owners`` is empty for one that reduces nothing."""
+    loads = transfer_loads(len(cluster.devices), transfers)
+    none = Tile(0, 0, 0, 0)
+    return [
+        replace(
+            load,
+            compute_s=reduction_compute_s(
+                cluster, network, layer, i, owners.get(i, none), uses=i in users
+            ),
+        )
+        for i, load in enumerate(loads)
+    ]
+
+
+def reduction_makespans(
+    cluster: Cluster,
+    network: Network,
+    layer: Layer,
+    owners: IntArray,
+    users: npt.NDArray[np.bool_],
+) -> FloatArray:
+    """Makespans (P, Q) for owners (P or 1, Q or 1, n, 4) of the map and users (Q, n)."""
+    area = (owners[..., 1] - owners[..., 0]) * (owners[..., 3] - owners[..., 2])
+    owns, uses = area > 0, users[None]
+    links = float(partial_bytes(network, layer)) * (uses[..., :, None] & owns[..., None, :])
+    n = links.shape[-1]
+    links[..., np.arange(n), np.arange(n)] = 0.0
+    partial, finish = _flop(network, layer)
+    speed = np.array([device.flop_per_s for device in cluster.devices])
+    overhead = np.array([device.overhead_s for device in cluster.devices])
+    compute = overhead * (owns | uses) + (partial * area + finish * uses) / speed
+    return makespans_s(
+        cluster,
+        LoadArrays(
+            compute_s=compute,
+            recv_bytes=links.sum(axis=-1),
+            send_bytes=links.sum(axis=-2),
+            messages=(links > 0).sum(axis=-1),
+        ),
+    )

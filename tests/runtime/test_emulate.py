@@ -1,0 +1,78 @@
+"""Emulated clusters: namespaces with links at the plan's rates, which nothing leaves behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nptp_opt.errors import ExecutionError
+from nptp_opt.runtime.emulate import EmulatedCluster, burst_bytes, shaper
+from nptp_opt.runtime.launch import run_plan
+from nptp_opt.runtime.namespace import Namespace
+from tests.builders import make_cluster
+from tests.runtime.plans import hand_plan, model_of, tee
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+
+def test_shaper_is_the_plans_rate() -> None:
+    """Rates and buckets as tc reads them: 4 kB at 50 Mbit/s, more where the rate is higher."""
+    assert shaper("eth0", 50.0) == (
+        "qdisc add dev eth0 root handle 1: tbf rate 50000000bit burst 4000 limit 16777216"
+    )
+    assert burst_bytes(1000.0) == 37500
+
+
+@needs_root
+@pytest.mark.parametrize("shared", [False, True], ids=["switched", "shared"])
+def test_run_on_an_emulated_cluster(shared: bool) -> None:
+    """The result is the model's; no link carries more than its rate; no namespace is left."""
+    model = model_of("chain")
+    cluster = make_cluster([1.0] * 3, rates=2.0, shared=shared, latency_ms=2.0)
+    plan = hand_plan(model, "chain", tee, cluster)
+    with EmulatedCluster(cluster) as site:
+        holders = [site.hub.pid, *(site._inside[d.name].pid for d in cluster.devices)]
+        report = run_plan(plan, model, site=site, transport="tcp", repeats=2, warmup=0)
+    assert report.ok
+    busiest = sum(step.makespan_s for step in plan.steps)
+    assert min(report.latency_s) > 0.5 * busiest
+    assert not any(Path(f"/proc/{pid}").exists() for pid in holders)
+
+
+@needs_root
+def test_namespaces_end_with_a_killed_launcher() -> None:
+    """kill -9 of the launcher leaves neither a holder nor its namespace."""
+    code = (
+        "import sys, time\n"
+        "from nptp_opt.runtime.namespace import Namespace\n"
+        "print(Namespace().pid, flush=True); time.sleep(60)"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert launcher.stdout is not None
+    holder = int(launcher.stdout.readline())
+    launcher.send_signal(signal.SIGKILL)
+    launcher.communicate()
+    deadline = time.monotonic() + 30
+    while _alive(holder) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(holder)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@needs_root
+def test_failing_command_is_an_error() -> None:
+    """What ip says is in the message."""
+    with Namespace() as namespace, pytest.raises(ExecutionError, match="nowhere"):
+        namespace.ip("link set nowhere up")

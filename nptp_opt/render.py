@@ -16,7 +16,7 @@ from nptp_opt import __version__
 from nptp_opt.steps import Plan, Step
 
 if TYPE_CHECKING:
-    from nptp_opt.runtime.launch import RunReport
+    from nptp_opt.runtime.report import RunReport
 
 PACKAGES = ("pulp", "highspy", "ortools", "torch", "torchvision", "numpy", "numba", "networkx")
 

@@ -48,11 +48,12 @@ class StepPrices:
 
         Every external input is in one of the two; without any in ``before``, P is 1.
         """
-        inside = inside or {}
-        links = sum(
-            self._bytes(tensor, owners[:, None]) for tensor, owners in before.items()
-        ) + sum(self._bytes(tensor, owners[None]) for tensor, owners in inside.items())
-        links = np.asarray(links)
+        q, n = self.compute_s.shape
+        links = np.zeros((1, q, n, n))
+        for tensor, owners in before.items():
+            links = links + self._bytes(tensor, owners[:, None])
+        for tensor, owners in (inside or {}).items():
+            links = links + self._bytes(tensor, owners[None])
         return makespans_s(
             self.cluster,
             LoadArrays(

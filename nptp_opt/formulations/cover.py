@@ -2,13 +2,13 @@
 
 Sets      devices i; candidates T_i, the tiles that device i can own in a partition no worse than a
           known one of makespan M; vertices v of the cut grid.
-Variables x[i,t] = 1 if device i owns tile t; z the makespan; shared networks also k (largest compute
-          time) and m (largest latency).
+Variables x[i,t] = 1 if device i owns tile t; z the makespan; shared networks also k (largest
+          compute time) and m (largest latency).
 Objective z, in units of M/100.
 Rows      for every v: tiles with their top-left or bottom-right corner at v minus those with one of
           the other two corners there, summed over x, equal the same count for the whole map; sum_t
-          x[i,t] <= 1; equal devices by falling area. Switched: sum_t price[i,t] x[i,t] <= z. Shared:
-          sum bytes x / rate + k + m <= z, sum_t compute[i,t] x[i,t] <= k, waits likewise <= m.
+          x[i,t] <= 1; equal devices by falling area. Switched: sum_t price[i,t] x[i,t] <= z.
+          Shared: sum bytes x / rate + k + m <= z, sum_t compute[i,t] x[i,t] <= k, waits alike <= m.
 
 The corner rows are the second differences of "every cell is covered once": the same linear system,
 but four entries per tile instead of one per cell. As every price is a constant, any cost model
@@ -19,6 +19,7 @@ that alone exceeds the slack is dropped (design 5's area rule is the case y = ar
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -104,9 +105,7 @@ def _priced(cost: LayerCost, device: int, shapes: IntArray, value_s: float) -> C
     need = cost.tables_y.need[y0, y1] * cost.tables_x.need[x0, x1]
     memory = cost.weight_bytes + cost.pixel_bytes * need + cost.out_pixel_bytes * area
     rate = (
-        cluster.network.bytes_per_s
-        if cluster.shared
-        else cluster.devices[device].down_bytes_per_s
+        cluster.network.bytes_per_s if cluster.shared else cluster.devices[device].down_bytes_per_s
     )
     seconds = bytes_ / rate + compute + messages * cluster.network.latency_s
     keep = (memory <= cluster.devices[device].memory_bytes) & (seconds <= value_s * (1 + SLACK))
@@ -185,7 +184,7 @@ def add_one_tile_each(rows: _Rows, c: Candidates, n_devices: int) -> None:
 def add_order(rows: _Rows, c: Candidates, problem: LayerProblem) -> None:
     """Equal devices are interchangeable: each has at least the area of the next of its class."""
     for group in problem.device_classes:
-        for i, j in zip(group, group[1:], strict=False):
+        for i, j in itertools.pairwise(group):
             one, two = np.flatnonzero(c.device == i), np.flatnonzero(c.device == j)
             area = np.concatenate([c.area[one], -c.area[two]])
             rows.add(f"order_{i}_{j}", np.concatenate([one, two]), area, 0.0, np.inf)
@@ -198,7 +197,7 @@ def add_makespan(rows: _Rows, c: Candidates, cost: LayerCost, unit_s: float) -> 
     if not cluster.shared:
         for i, device in enumerate(cluster.devices):
             own = np.flatnonzero(c.device == i)
-            price = c.bytes_[own] / device.down_bytes_per_s + c.messages[own] * latency
+            price: FloatArray = c.bytes_[own] / device.down_bytes_per_s + c.messages[own] * latency
             _add_below(rows, f"time_{i}", own, (price + c.compute_s[own]) / unit_s, n)
         return 1
     sent = np.append(c.bytes_ / cluster.network.bytes_per_s / unit_s, [-1.0, 1.0, 1.0])
@@ -206,11 +205,12 @@ def add_makespan(rows: _Rows, c: Candidates, cost: LayerCost, unit_s: float) -> 
     for i in range(len(cluster.devices)):
         own = np.flatnonzero(c.device == i)
         _add_below(rows, f"compute_{i}", own, c.compute_s[own] / unit_s, n + 1)
-        _add_below(rows, f"wait_{i}", own, c.messages[own] * latency / unit_s, n + 2)
+        _add_below(rows, f"wait_{i}", own, c.messages[own].astype(float) * latency / unit_s, n + 2)
     return 3
 
 
 def _add_below(rows: _Rows, name: str, own: IntArray, values: FloatArray, column: int) -> None:
+    """sum of values over ``own`` is at most ``column``."""
     rows.add(name, np.append(own, column), np.append(values, -1.0), -np.inf, 0.0)
 
 

@@ -110,13 +110,12 @@ class _Importer:
     made: dict[Value, str] = field(default_factory=dict)
 
     def run(self) -> Imported:
+        self._refuse_control_flow()
         self._placeholders()
         self.places = {node: i for i, node in enumerate(self.program.graph.nodes)}
         for node in self.program.graph.nodes:
             if node.op == "call_function":
                 self._call(node)
-            elif node.op not in ("placeholder", "output"):
-                raise UnsupportedError(f"node {node.name!r}: control flow is not supported")
         outputs = self._outputs()
         for tensor, value in self.graph.relaid.items():
             if value in self.made:
@@ -124,6 +123,17 @@ class _Importer:
         network = folded(self.graph, self.name, self.inputs, outputs)
         keys = {node: key for node, key in self.state_keys.items() if key in network.params}
         return Imported(network, self.program, self.origins, keys, tuple(self.derived))
+
+    def _refuse_control_flow(self) -> None:
+        for node in self.program.graph.nodes:
+            known = (
+                isinstance(node.target, torch._ops.OpOverload) or node.target is operator.getitem
+            )
+            if node.op not in ("placeholder", "output", "get_attr") and not known:
+                raise UnsupportedError(
+                    f"node {node.name!r}: {node.target} is not supported (control flow and "
+                    "data-dependent sizes cannot be planned)"
+                )
 
     def _placeholders(self) -> None:
         signature = self.program.graph_signature
@@ -158,12 +168,8 @@ class _Importer:
         if node.target is operator.getitem:
             self._getitem(node)
             return
-        if not isinstance(node.target, torch._ops.OpOverload):
-            raise UnsupportedError(
-                f"node {node.name!r}: {node.target} is not supported (control flow and "
-                "data-dependent values cannot be planned)"
-            )
-        packet, overload = node.target._schema.name.split("::")[1], node.target._overloadname
+        target: Any = node.target
+        packet, overload = target._schema.name.split("::")[1], target._overloadname
         if packet in _CHECKS:
             return
         call = self._described(node, packet, overload)

@@ -29,12 +29,15 @@ def visit_tensors(
     for name in keep:
         origin = imported.origins[name]
         wanted.setdefault(origin.node, []).append((name, origin))
-    runner = _Runner(imported, x.dtype, wanted, visit)
+    derived = derived_weights(imported, state)
+    runner = _Runner(imported, x.dtype, wanted, visit, derived)
     with torch.no_grad():
         runner.run(*_arguments(imported, state, x))
 
 
-def derived_weights(imported: Imported, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def derived_weights(
+    imported: Imported, state: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
     """Weights that the graph computes from other weights, by state key."""
     graph, values = imported.program.graph, dict[fx.Node, Any]()
     names = set(imported.derived)
@@ -91,13 +94,16 @@ class _Runner(fx.Interpreter):
         dtype: torch.dtype,
         wanted: Mapping[str, list[tuple[str, Origin]]],
         visit: Visit,
+        derived: Mapping[str, torch.Tensor],
     ) -> None:
         super().__init__(imported.program.graph_module)
-        self.imported, self.dtype, self.wanted, self.visit = imported, dtype, wanted, visit
+        self.dtype, self.wanted, self.visit, self.derived = dtype, wanted, visit, derived
 
     def run_node(self, n: fx.Node) -> Any:
         if "_assert" in str(n.target):
             return None
+        if f"derived:{n.name}" in self.derived:
+            return _cast(self.derived[f"derived:{n.name}"], self.dtype)
         if "device" in n.kwargs:
             n = _on_cpu(n)
         value = _cast(super().run_node(n), self.dtype)

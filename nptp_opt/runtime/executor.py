@@ -16,8 +16,8 @@ from torch import Tensor
 
 from nptp_opt.cost import Transfer
 from nptp_opt.geometry import Tile
-from nptp_opt.kernels.run import Crop, run_gather, run_segment
-from nptp_opt.network.ir import Network
+from nptp_opt.kernels import Crop, combine, partial, run_gather, run_segment
+from nptp_opt.network.ir import Layer, Network
 from nptp_opt.runtime.schedule import Message, Program, Task
 from nptp_opt.runtime.trace import Recorder
 from nptp_opt.runtime.transport import Pending, Transport
@@ -56,11 +56,11 @@ class Executor:
         self._outgoing: list[Pending] = []
         self._owned: dict[str, Crop] = {}
         self._whole: dict[str, Tensor] = {}
+        self._partials: dict[str, Tensor] = {}
 
     def arm(self, inputs: Mapping[str, Tensor]) -> None:
         """Get ready for one input: post all receives. ``inputs`` are given on the source alone."""
         self._owned = {name: (self.network.full(name), x) for name, x in inputs.items()}
-        self._whole = {}
         for message in self.program.receives:
             self._incoming[message.tag] = self.transport.receive(
                 self.ranks[message.peer], message.tag, self._received[message.tag]
@@ -87,25 +87,49 @@ class Executor:
             for pending in self._outgoing:
                 pending.wait()
         self._outgoing.clear()
-        self._owned, self._whole = {}, {}
+        self._owned, self._whole, self._partials = {}, {}, {}
 
     # -- computing -----------------------------------------------------------------------------
 
     def _compute(self, task: Task, inputs: Mapping[str, Crop]) -> None:
         start = time.monotonic()
         with self.recorder.span("compute", task.step):
-            if task.gather:
+            if task.kind == "gather":
                 self._run_head(task, inputs)
             else:
-                name = task.layers[-1].name
-                self._owned[name] = (
-                    task.tile,
-                    run_segment(task.layers, self.weights, inputs, task.tile),
-                )
+                run = self._run_global if task.kind == "global" else self._run_spatial
+                self._owned[task.layers[-1].name] = (task.tile, run(task, inputs))
         rest = start + task.modelled_s - time.monotonic()
         if self.pad and rest > 0:
             with self.recorder.span("pad", task.step):
                 time.sleep(rest)
+
+    def _run_spatial(self, task: Task, inputs: Mapping[str, Crop]) -> Tensor:
+        return run_segment(task.layers, self.weights, inputs, task.tile)
+
+    def _run_global(self, task: Task, inputs: Mapping[str, Crop]) -> Tensor:
+        """Own and received partials in the order of their devices, so that all finish alike."""
+        layer = task.layers[-1]
+        small = {name: values for name, (_, values) in inputs.items()}
+        if not layer.reduces:
+            return run_gather(layer, self.weights, small)
+        parts = {message.peer: self._received[message.tag] for message in task.receives}
+        if layer.nodes[0].inputs[0] in self._owned:
+            parts[self.program.device] = self._partial(layer)
+        shape = self._partial_shape(layer)
+        ordered = [parts[device].view(shape) for device in sorted(parts)]
+        return combine(layer, self.weights, ordered, small)
+
+    def _partial(self, layer: Layer) -> Tensor:
+        """This device's part of a reduction, computed when it is first wanted."""
+        if layer.name not in self._partials:
+            values = partial(layer, self._owned[layer.nodes[0].inputs[0]][1])
+            self._partials[layer.name] = values.contiguous()
+        return self._partials[layer.name]
+
+    def _partial_shape(self, layer: Layer) -> torch.Size:
+        channels = self.network.shapes[layer.nodes[0].inputs[0]][:2]
+        return partial(layer, torch.zeros(*channels, 1, 1)).shape
 
     def _run_head(self, task: Task, inputs: Mapping[str, Crop]) -> None:
         self._whole |= {name: values for name, (_, values) in inputs.items()}
@@ -123,6 +147,9 @@ class Executor:
                 )
 
     def _pack(self, message: Message) -> Tensor:
+        first = self.network.by_name.get(message.parts[0].tensor)
+        if first is not None and first.reduces:
+            return self._partial(first).view(-1)
         if len(message.parts) == 1:
             view = crop(message.parts[0].tile, *self._owned[message.parts[0].tensor])
             if view.is_contiguous():
@@ -172,8 +199,7 @@ class Executor:
         return torch.full((sum(self._elements(part) for part in message.parts),), float("nan"))
 
     def _elements(self, part: Transfer) -> int:
-        n, c = self.network.shapes[part.tensor][:2]
-        return n * c * part.tile.area
+        return part.bytes // self.network.bytes_per_element
 
     def _places(self, message: Message, buffer: Tensor) -> list[tuple[Transfer, Tensor]]:
         """Views of a message's flat buffer, one per rectangle."""

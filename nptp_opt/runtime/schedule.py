@@ -9,18 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from nptp_opt.cost import (
     Transfer,
     gather_compute_s,
     gather_needs,
+    reduction_compute_s,
     segment_compute_s,
     segment_needs,
 )
-from nptp_opt.errors import InputError, UnsupportedError
+from nptp_opt.errors import InputError
 from nptp_opt.geometry import EMPTY, Tile
-from nptp_opt.network.ir import Layer
+from nptp_opt.network.ir import Layer, external_inputs
 from nptp_opt.steps import Plan, Step
+
+StepKind = Literal["spatial", "global", "gather"]
 
 AT_START = -1
 """The step "before the first": what the network's inputs are made by."""
@@ -48,7 +52,7 @@ class Task:
     """One step on one device."""
 
     step: int
-    gather: bool
+    kind: StepKind
     layers: tuple[Layer, ...]
     tile: Tile
     """Of the last layer's output; EMPTY for a gather."""
@@ -114,17 +118,10 @@ def device_program(plan: Plan, device: int) -> Program:
 
 
 def check_executable(plan: Plan) -> None:
-    """Raise unless the steps are of a known kind and the last one leaves the result at the sink.
+    """Raise InputError unless the last step leaves the result at the sink.
 
     Whether the transfers carry every element that is needed is for ``verify``.
     """
-    for step in plan.steps:
-        for layer in plan.layers_of(step):
-            if layer.kind == "global":
-                raise UnsupportedError(
-                    f"layer {layer.name!r} ({layer.op}) reduces over all devices: "
-                    "the runtime does not execute such layers"
-                )
     last, sink = plan.steps[-1], plan.cluster.sink
     name = plan.cluster.devices[sink].name
     if last.kind != "gather" or last.device != sink:
@@ -146,7 +143,7 @@ def _task(
     step = plan.steps[k]
     return Task(
         step=k,
-        gather=step.kind == "gather",
+        kind=step.kind,
         layers=plan.layers_of(step),
         tile=step.tiles.get(device, EMPTY),
         needs=_needs(plan, k, device),
@@ -162,6 +159,9 @@ def _needs(plan: Plan, k: int, device: int) -> dict[str, Tile]:
     layers = plan.layers_of(step)
     if step.kind == "spatial":
         needs = segment_needs(layers, {device: step.tiles[device]})
+    elif step.kind == "global":
+        small = [name for name in external_inputs(layers) if name in network.replicated]
+        needs = {name: {device: network.full(name)} for name in small}
     else:
         collect = network.spatial_outputs if k == len(plan.steps) - 1 else ()
         needs = gather_needs(network, layers, device, collect)
@@ -172,7 +172,17 @@ def _modelled_s(plan: Plan, step: Step, device: int) -> float:
     layers = plan.layers_of(step)
     if step.kind == "gather":
         return gather_compute_s(plan.cluster, device, layers)
+    if step.kind == "global":
+        own = _own_of_reduced(plan, layers[-1], device)
+        return reduction_compute_s(plan.cluster, plan.network, layers[-1], device, own, uses=True)
     return segment_compute_s(plan.cluster, device, layers, step.tiles[device])
+
+
+def _own_of_reduced(plan: Plan, layer: Layer, device: int) -> Tile:
+    """What ``device`` owns of the map that a global layer reduces."""
+    reduced = layer.nodes[0].inputs[:1] if layer.reduces else ()
+    found = (s.tiles for s in plan.steps if s.kind == "spatial" and s.layers[-1:] == reduced)
+    return next(found, {}).get(device, EMPTY)
 
 
 def _messages(plan: Plan, device: int, *, outgoing: bool) -> list[Message]:
@@ -191,7 +201,15 @@ def _messages(plan: Plan, device: int, *, outgoing: bool) -> list[Message]:
 def _complete_after(plan: Plan, message: Message) -> int:
     """The step after which its sender has everything that a message carries."""
     maker = {name: k for k, step in enumerate(plan.steps) for name in step.layers[-1:]}
-    return max(maker.get(part.tensor, AT_START) for part in message.parts)
+    return max(maker.get(_read_for(plan, part), AT_START) for part in message.parts)
+
+
+def _read_for(plan: Plan, part: Transfer) -> str:
+    """The tensor that a sender reads for a transfer: for a partial, the map that is reduced."""
+    layer = plan.network.by_name.get(part.tensor)
+    if layer is None or not layer.reduces:
+        return part.tensor
+    return layer.nodes[0].inputs[0]
 
 
 def _check_served(
@@ -215,5 +233,6 @@ def _with_liveness(tasks: Sequence[Task], result: Sequence[str]) -> list[Task]:
         kept.append(replace(task, keep=live))
         sent = {part.tensor for message in task.sends for part in message.parts}
         made = {layer.name for layer in task.layers}
-        live = (live - made) | (sent - made) | task.needs.keys()
+        read = set(external_inputs(task.layers)) | task.needs.keys()
+        live = (live - made) | (sent - made) | read
     return kept[::-1]

@@ -11,9 +11,11 @@ from nptp_opt.problem import LayerProblem
 from nptp_opt.search.bisection import compute_floor_s
 from nptp_opt.search.configurations import ConfigurationLP
 from nptp_opt.search.intervals import ComputeIntervals
+from nptp_opt.search.pooling import pool
 from nptp_opt.search.prices import unit_prices
 from nptp_opt.search.support import FINEST_GAP, Clock, OutOfTimeError
 
+MOST_CLASSES = 24
 STEP = 1e-4
 """Relative precision of the bounds: they may be this much below the LP's own value."""
 
@@ -28,7 +30,12 @@ def configuration_bound(problem: LayerProblem, limit_s: float = math.inf) -> flo
 
 
 def bound_of(cost: LayerCost, clock: Clock) -> SwitchedBound | ComputeIntervals:
-    """The bound as an object with its value in ``low``, for searches that go on from there."""
+    """The bound as an object with its value in ``low``, for searches that go on from there.
+
+    Beyond ``MOST_CLASSES`` different devices, similar ones count as their strongest: still a bound.
+    """
+    if len(cost.problem.device_classes) > MOST_CLASSES:
+        cost = LayerCost(pool(cost.problem, MOST_CLASSES, strongest=True))
     if not cost.cluster.shared:
         bound = SwitchedBound(cost)
         bound.tighten_all(clock)

@@ -15,8 +15,8 @@ from nptp_opt.methods import Hints, Limits
 from nptp_opt.problem import LayerProblem
 from nptp_opt.result import LayerResult
 from nptp_opt.search.bisection import minimise
-from nptp_opt.search.column_tables import ColumnTables
 from nptp_opt.search.column_shared import SharedColumns
+from nptp_opt.search.column_tables import ColumnTables
 from nptp_opt.search.family import FamilyRun
 from nptp_opt.search.intervals import ComputeIntervals
 from nptp_opt.search.prices import UnitPrices, UnitRect, agree, unit_prices
@@ -39,8 +39,9 @@ class EitherWay:
         self._chosen = 0
 
     def update(self, target_s: float, check: Callable[[], None]) -> bool:
-        for self._chosen, tables in enumerate(self._tables):
+        for chosen, tables in enumerate(self._tables):
             if tables.update(target_s, check):
+                self._chosen = chosen
                 return True
         return False
 

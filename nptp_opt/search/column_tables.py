@@ -147,7 +147,7 @@ class ColumnTables:
         return found
 
     def _stack(self, whole: int, ends: int, width: int) -> list[tuple[int, int, int]]:
-        tiles = []
+        tiles: list[tuple[int, int, int]] = []
         contacts, y0, y1 = _TALL | ends, 0, self.rows
         while True:
             cls = self._alone(whole, contacts, width, y1 - y0)

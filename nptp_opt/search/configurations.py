@@ -1,4 +1,4 @@
-"""Configuration LP of design §5: each device picks (contacts, width, height) under side constraints.
+"""Configuration LP of design §5: a device picks (contacts, width, height) under side constraints.
 
 A configuration (class i, contacts f, width u) has the tallest height that a target allows. Over
 every partition of any family, the areas sum to H*W, the widths along the top and the bottom to W,
@@ -29,7 +29,9 @@ N_SUMS = 9
 SAFETY = 1e-10
 """Relative margin by which sums of floats must exceed what they prove."""
 
-_TOUCH = np.array([[bool(f & side) for side in (TOP, BOTTOM, LEFT, RIGHT)] for f in CONTACTS], float)
+_TOUCH = np.array(
+    [[bool(f & side) for side in (TOP, BOTTOM, LEFT, RIGHT)] for f in CONTACTS], float
+)
 _CORNER = np.array([[f & corner == corner for corner in CORNERS] for f in CONTACTS], float)
 
 
@@ -90,7 +92,8 @@ class ConfigurationLP:
     def base(self, y: FloatArray, target_s: float) -> FloatArray:
         """Per class min(0, least reduced cost of any tile within the target)."""
         least = np.minimum(*self._least(y, target_s))
-        return np.minimum(0.0, least.min(axis=(1, 2)))
+        base: FloatArray = np.minimum(0.0, least.min(axis=(1, 2)))
+        return base
 
     def bound(self, y: FloatArray, target_s: float) -> float:
         """L(y) at this target, less the safety margin."""

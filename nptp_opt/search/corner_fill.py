@@ -89,6 +89,30 @@ def _mirrored(f, c, first, symmetric):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
+def _admit(spent, sums, depth, f, tile, budgets, classes, exact, limits):  # type: ignore[no-untyped-def]
+    """Whether a tile keeps within all budgets and limits; writes the sums of the next depth."""
+    slope, const, base, slack = budgets
+    pixel_s, overhead_s, byte_s, memory = classes
+    target_s, goal_s, medium_byte_s, latency_s, wait_s = limits
+    c, w, h, y, x = tile
+    for k in range(len(slack)):
+        spent[depth + 1, k] = spent[depth, k] + slope[k, f, w] * h + const[k, f, w] - base[k, c]
+        if spent[depth + 1, k] > slack[k]:
+            return False
+    bytes_, seconds = _exact(
+        exact, target_s, byte_s[c], pixel_s[c], overhead_s[c], wait_s[f], memory[c],
+        y, y + h, x, x + w,
+    )  # fmt: skip
+    if bytes_ < 0:
+        return False
+    total = sums[depth + 1]
+    total[0] = sums[depth, 0] + bytes_
+    total[1] = max(sums[depth, 1], seconds)
+    total[2] = max(sums[depth, 2], 4 - (f & 1) - (f >> 1 & 1) - (f >> 2 & 1) - (f >> 3))
+    return total[0] * medium_byte_s + total[1] + total[2] * latency_s <= goal_s
+
+
+@numba.njit(cache=True)
 def fill_corners(  # type: ignore[no-untyped-def]
     state, left, shape, budgets, windows, classes, exact, limits, symmetric, steps
 ):
@@ -98,10 +122,7 @@ def fill_corners(  # type: ignore[no-untyped-def]
     """
     sky, at, spent, sums, top = state
     rows, cols, least_width = shape
-    slope, const, base, slack = budgets
     lo, hi = windows
-    pixel_s, overhead_s, byte_s, memory = classes
-    target_s, goal_s, medium_byte_s, latency_s, wait_s = limits
     depth = top[0]
     while depth >= 0:
         if steps <= 0:
@@ -117,23 +138,7 @@ def fill_corners(  # type: ignore[no-untyped-def]
         c, w, h, y, x = at[depth, _C], at[depth, _W], at[depth, _H], at[depth, _Y], at[depth, _X]
         if depth > 0 and _mirrored(f, c, at[0, _C], symmetric):
             continue
-        within = True
-        for k in range(len(slack)):
-            spent[depth + 1, k] = spent[depth, k] + slope[k, f, w] * h + const[k, f, w] - base[k, c]
-            within = within and spent[depth + 1, k] <= slack[k]
-        if not within:
-            continue
-        bytes_, seconds = _exact(
-            exact, target_s, byte_s[c], pixel_s[c], overhead_s[c], wait_s[f], memory[c],
-            y, y + h, x, x + w,
-        )  # fmt: skip
-        if bytes_ < 0:
-            continue
-        total = sums[depth + 1]
-        total[0] = sums[depth, 0] + bytes_
-        total[1] = max(sums[depth, 1], seconds)
-        total[2] = max(sums[depth, 2], 4 - (f & 1) - (f >> 1 & 1) - (f >> 2 & 1) - (f >> 3))
-        if total[0] * medium_byte_s + total[1] + total[2] * latency_s > goal_s:
+        if not _admit(spent, sums, depth, f, (c, w, h, y, x), budgets, classes, exact, limits):
             continue
         top[1] += 1
         sky[depth + 1] = sky[depth]
@@ -209,9 +214,17 @@ class CornerFill:
         """Look at ``steps`` more tiles at most; FOUND, EXHAUSTED or PAUSED."""
         return int(
             fill_corners(
-                self._state, self._left, self._shape, self._budgets, self._windows, self._classes,
-                self._exact, self._limits, self._symmetric, steps,
-            )  # fmt: skip
+                self._state,
+                self._left,
+                self._shape,
+                self._budgets,
+                self._windows,
+                self._classes,
+                self._exact,
+                self._limits,
+                self._symmetric,
+                steps,
+            )
         )
 
     def skip(self) -> None:

@@ -1,4 +1,4 @@
-"""Heights that sets of devices reach by guillotine cuts within a target: the recursion of design §5.
+"""Heights that device sets reach by guillotine cuts within a target: the recursion of design §5.
 
 T[S, f, u] is the largest height in units that the devices of S can cover at width u with border
 contacts f; 0 where they cannot. One device: closed form. Stacked sets: heights add. Side by side:
@@ -19,7 +19,7 @@ from nptp_opt.search.subsets import DevicePool, Subsets
 
 
 @numba.njit(cache=True)
-def _cap(height: int, contacts: int, units: int) -> int:
+def _cap(height, contacts, units):  # type: ignore[no-untyped-def]
     """Height that a piece with these contacts can have: all or nothing where it touches both."""
     both = (contacts & 1) + ((contacts >> 1) & 1)
     if both == 2:
@@ -56,7 +56,9 @@ def _fill(table, whole, parts, rows, cols, first, last):  # type: ignore[no-unty
             if last[f] < first[f]:
                 continue
             target = table[whole, f]
-            stack_heights(target, table[part, f & ~2], table[rest, f & ~1], f, first[f], last[f], rows)
+            stack_heights(
+                target, table[part, f & ~2], table[rest, f & ~1], f, first[f], last[f], rows
+            )
             _beside(target, table[part, f & ~8], table[rest, f & ~4], first[f], last[f])
 
 
@@ -116,9 +118,7 @@ class GuillotineTables:
                 return int(cls)
         return None
 
-    def _split(
-        self, whole: int, contacts: int, rect: UnitRect
-    ) -> list[tuple[int, int, UnitRect]]:
+    def _split(self, whole: int, contacts: int, rect: UnitRect) -> list[tuple[int, int, UnitRect]]:
         y0, y1, x0, x1 = rect
         height, width = y1 - y0, x1 - x0
         for cls in self.subsets.classes_in(whole):

@@ -133,9 +133,7 @@ class ComputeIntervals:
         below = [i for i in self._open if i.bound_s < goal_s] or self._open
         return min(i.low for i in below), max(i.high for i in below)
 
-    def raise_to(
-        self, goal_s: float, family: Family, clock: Clock, *, finest: float = 0.0
-    ) -> bool:
+    def raise_to(self, goal_s: float, family: Family, clock: Clock, *, finest: float = 0.0) -> bool:
         """Raise the bound on the family to ``goal_s``; False as soon as a better value is found.
 
         Intervals shorter than ``finest`` (relative) are not split: the bound stays below the goal

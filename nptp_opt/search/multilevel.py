@@ -18,6 +18,8 @@ from nptp_opt.search.support import Incumbent
 
 NAME = "multilevel"
 ROUNDS = 8
+MANY = 100
+"""Beyond this many devices the shares are corrected once only."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def improve(cost: LayerCost, best: Incumbent) -> None:
     order = sorted(range(len(cost.problem.devices)), key=cost.seconds_per_pixel)
     for count in _counts(len(order)):
         share = {i: 1.0 / cost.seconds_per_pixel(i) for i in order[:count]}
-        for _ in range(ROUNDS if count > 1 else 1):
+        for _ in range(ROUNDS if 1 < count <= MANY else 1 + (count > MANY)):
             tiles = split(cost, share)
             best.offer(tiles, NAME)
             share = _corrected(cost, share, tiles)
@@ -56,7 +58,7 @@ def _corrected(
 
 
 def _counts(n: int) -> list[int]:
-    few = list(range(1, min(n, 16) + 1))
+    few = list(range(1, min(n, 12) + 1))
     many = [n // 2**k for k in range(int(math.log2(max(n, 1))))]
     return sorted({*few, *many, n} - {0})
 

@@ -1,7 +1,7 @@
-"""Column partitions for many different devices: similar ones are treated as equally slow.
+"""Many different devices: similar ones are treated as equal.
 
-Each class takes the prices of its weakest member in every respect, so the partition found costs no
-more on the real devices. Nothing is proven about them.
+With the prices of its weakest member in every respect for each group, a partition found costs no
+more on the real devices. With those of the strongest, a bound proven holds for the real ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from nptp_opt.cluster import Cluster, Device
 from nptp_opt.cost import LayerCost
 from nptp_opt.methods import Limits
 from nptp_opt.problem import LayerProblem
-from nptp_opt.search import column
 from nptp_opt.search.support import Clock, Incumbent
 
 
@@ -21,6 +20,8 @@ def improve(
     cost: LayerCost, best: Incumbent, low_s: float, limits: Limits, clock: Clock
 ) -> tuple[float, bool]:
     """Improve ``best`` by column partitions of pooled devices; the bound returned is 0."""
+    from nptp_opt.search import column
+
     for count in range(6, 0, -1):
         pooled = pool(cost.problem, count)
         if column.affordable(pooled):
@@ -31,26 +32,41 @@ def improve(
     return 0.0, True
 
 
-def pool(problem: LayerProblem, count: int) -> LayerProblem:
-    """The problem with its devices, ordered by speed, in ``count`` groups of equal ones."""
+def pool(problem: LayerProblem, count: int, *, strongest: bool = False) -> LayerProblem:
+    """The problem with its devices, ordered by speed, in ``count`` groups of equal ones.
+
+    Each group is as weak as its weakest member in every respect, or as strong as its strongest.
+    """
     order = sorted(range(len(problem.devices)), key=lambda i: problem.devices[i].gflops)
     devices = list(problem.devices)
     size = -(-len(order) // count)
     for first in range(0, len(order), size):
         group = order[first : first + size]
-        weakest = _weakest([problem.devices[i] for i in group])
+        members = [problem.devices[i] for i in group]
+        shared = _strongest(members) if strongest else _weakest(members)
         for i in group:
-            devices[i] = problem.devices[i].model_copy(update=weakest)
+            devices[i] = problem.devices[i].model_copy(update=shared)
     cluster: Cluster = problem.cluster.model_copy(update={"devices": tuple(devices)})
     return replace(problem, cluster=cluster)
 
 
-def _weakest(group: Sequence[Device]) -> dict[str, float | None]:
-    def least(key: str) -> float | None:
-        given = [v for device in group if (v := getattr(device, key)) is not None]
-        return min(given, default=None)
+RATES = ("gflops", "up_mbit_per_s", "down_mbit_per_s")
 
-    fields: dict[str, float | None] = {
-        key: least(key) for key in ("gflops", "memory_mib", "up_mbit_per_s", "down_mbit_per_s")
-    }
-    return {**fields, "overhead_ms": max(device.overhead_ms for device in group)}
+
+def _given(group: Sequence[Device], key: str) -> list[float]:
+    return [value for device in group if (value := getattr(device, key)) is not None]
+
+
+def _weakest(group: Sequence[Device]) -> dict[str, float | None]:
+    fields = {key: min(_given(group, key), default=None) for key in RATES}
+    memory = min(_given(group, "memory_mib"), default=None)
+    overhead = max(device.overhead_ms for device in group)
+    return {**fields, "memory_mib": memory, "overhead_ms": overhead}
+
+
+def _strongest(group: Sequence[Device]) -> dict[str, float | None]:
+    fields = {key: max(_given(group, key), default=None) for key in RATES}
+    limits = _given(group, "memory_mib")
+    memory = max(limits) if len(limits) == len(group) else None
+    overhead = min(device.overhead_ms for device in group)
+    return {**fields, "memory_mib": memory, "overhead_ms": overhead}

@@ -144,7 +144,8 @@ class UnitPrices:
         # A tile that touches both ends is as tall as the map or does not exist.
         both = np.array([f & 3 == 3 for f in CONTACTS])
         units[:, both] = np.where(units[:, both] == self.rows.units, units[:, both], 0)
-        return units.astype(np.int64)
+        whole: IntArray = units.astype(np.int64)
+        return whole
 
     def seconds(self, cls: int, contacts: int, width: float, height: float) -> float:
         """Form price of a tile: comm + compute (switched) or compute alone (shared)."""

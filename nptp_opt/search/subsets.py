@@ -38,7 +38,8 @@ class Subsets:
     def vectors(self) -> IntArray:
         """Count vectors by number, (count, classes)."""
         number = np.arange(self.count)[:, None]
-        return (number // self.strides) % (np.array(self.sizes) + 1)
+        vectors: IntArray = (number // self.strides) % (np.array(self.sizes) + 1)
+        return vectors
 
     @cached_property
     def by_size(self) -> IntArray:

@@ -1,7 +1,7 @@
 """Every op, drawn at random with its parameters, shape and cuts, against torch's own op."""
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn

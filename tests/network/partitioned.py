@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import torch
@@ -88,7 +89,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     assert found.shape == expected.shape
     scale = expected.abs().max().clamp_min(1e-300)
     error = float(((found - expected).abs() / scale).max())
-    return error if error == error else float("inf")
+    return float("inf") if math.isnan(error) else error
 
 
 def check_module(module: torch.nn.Module, shape: tuple[int, ...], seed: int = 0) -> LoadedModel:

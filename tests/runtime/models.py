@@ -39,3 +39,23 @@ class _Residual(nn.Module):
 def residual() -> nn.Module:
     """A skip around two convolutions; the result is a feature map."""
     return _Residual()
+
+
+class _Squeeze(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 8, 3, padding=1)
+        self.down, self.up = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+        self.b = nn.Conv2d(8, 6, 3, stride=2, padding=1)
+        self.norm = nn.GroupNorm(2, 6)
+        self.c = nn.Conv2d(6, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x).relu()
+        scale = self.up(self.down(nn.functional.adaptive_avg_pool2d(x, 1)).relu()).sigmoid()
+        return self.c(self.norm(self.b(x * scale)))
+
+
+def squeeze() -> nn.Module:
+    """Squeeze and excitation, and a group norm: reductions over all devices."""
+    return _Squeeze()

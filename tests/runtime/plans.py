@@ -20,7 +20,7 @@ INPUT = (1, 3, 24, 20)
 
 def model_of(name: str) -> LoadedModel:
     """A model of ``tests.runtime.models``."""
-    return load_model(f"tests.runtime.models:{name}", INPUT, 0)
+    return load_model(f"tests.runtime.models:{name}", INPUT, 0, reductions=True)
 
 
 def strips(height: int, width: int) -> dict[int, Tile]:
@@ -90,7 +90,12 @@ def hand_plan(
     """Every ``fuse`` spatial layers are one step; a step has to end where others may read."""
     network = model.network
     choices, open_layers = [], list[Layer]()
-    for layer in network.spatial:
+    for layer in network.layers:
+        if layer.kind == "gather":
+            break
+        if layer.kind == "global":
+            choices.append(Choice((layer,)))
+            continue
         open_layers.append(layer)
         if len(open_layers) >= fuse or layer is network.spatial[-1]:
             choices.append(Choice(tuple(open_layers), partition(layer.height, layer.width)))

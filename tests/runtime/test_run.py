@@ -41,6 +41,17 @@ def test_residual_gives_the_models_output(pool: WorkerPool, partition: str, tran
     assert report.bytes == plan.transfer_bytes
 
 
+@pytest.mark.parametrize("partition", ["strips", "idle", "alternating"])
+def test_reductions_give_the_models_output(pool: WorkerPool, partition: str) -> None:
+    """Partials meet on every device that uses the result, also on one that owns no tile."""
+    model = model_of("squeeze")
+    assert any(layer.reduces for layer in model.network.layers)
+    plan = hand_plan(model, "squeeze", PARTITIONS[partition], five_devices())
+    report = run_plan(plan, model, pool=pool, repeats=2, warmup=0)
+    assert report.ok
+    assert report.bytes == plan.transfer_bytes
+
+
 def test_source_and_sink_may_be_different_devices(pool: WorkerPool) -> None:
     """The input starts and the result ends where the cluster says."""
     model = model_of("chain")

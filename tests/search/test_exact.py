@@ -78,9 +78,7 @@ def test_families_are_ordered_by_value() -> None:
         in_height=14,
         in_width=14,
     )
-    values = [
-        solve_layer(problem, name, limits=Limits(gap=1e-4)).makespan_s for name in EXACT[:3]
-    ]
+    values = [solve_layer(problem, name, limits=Limits(gap=1e-4)).makespan_s for name in EXACT[:3]]
     assert values[0] >= values[1] * (1 - 1e-4)
     assert values[1] >= values[2] * (1 - 1e-4)
 

@@ -16,8 +16,7 @@ def family_templates(cluster: Cluster) -> Iterator[Template]:
     """Single tiles, strips and columns for every useful number of devices, fastest first."""
     speed = {i: device.gflops for i, device in enumerate(cluster.devices)}
     order = sorted(speed, key=lambda i: (-speed[i], i != cluster.source, i))
-    for device in dict.fromkeys((cluster.source, cluster.sink, *order)):
-        yield Template(f"single-{device}", {device: UNIT})
+    yield from single_templates(cluster)
     for count in _counts(len(order)):
         chosen = sorted(order[:count])
         shares = [speed[i] for i in chosen]
@@ -26,6 +25,12 @@ def family_templates(cluster: Cluster) -> Iterator[Template]:
         for groups in _column_groups(chosen):
             for transpose in (False, True):
                 yield columns(f"column-{count}-{len(groups)}", groups, speed, transpose=transpose)
+
+
+def single_templates(cluster: Cluster) -> Iterator[Template]:
+    """One device alone, each in turn."""
+    for device in range(len(cluster.devices)):
+        yield Template(f"single-{device}", {device: UNIT})
 
 
 def _counts(n: int) -> list[int]:

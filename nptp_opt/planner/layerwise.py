@@ -6,14 +6,16 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.errors import InfeasibleError
 from nptp_opt.geometry import Window
 from nptp_opt.methods import Limits
 from nptp_opt.network.ir import Layer, Network
+from nptp_opt.planner.assemble import Choice
 from nptp_opt.planner.candidates import layers_by_work
-from nptp_opt.planner.templates import Template, from_tiles
+from nptp_opt.planner.templates import UNIT, Template, from_tiles, snaps
 from nptp_opt.problem import LAYER_OPS, LayerProblem, LayerShape
 from nptp_opt.solve import solve_layer
 
@@ -48,6 +50,32 @@ def layer_problem(network: Network, layer: Layer, cluster: Cluster) -> LayerProb
     return LayerProblem(layer.name, shape, cluster, cut_step=step)
 
 
+def layer_by_layer(
+    network: Network,
+    cluster: Cluster,
+    formulation: str,
+    solver: str | None,
+    limits: Limits,
+) -> list[Choice]:
+    """Every layer with the partition that its own problem gives, whatever its neighbours have.
+
+    A layer that has none (a concat, say) takes that of the layer before it.
+    """
+    solved: dict[object, Template] = {}
+    for problem, template in _solved(network, cluster, formulation, solver, limits):
+        solved[problem.layer] = template
+    choices, snap = [], snaps(network)
+    current = Template("single", {cluster.source: UNIT})
+    for layer in network.shared_out:
+        if layer.kind == "global":
+            choices.append(Choice((layer,)))
+            continue
+        own = layer_problem(network, layer, cluster)
+        current = solved.get(own.layer if own else None, current)
+        choices.append(Choice((layer,), current.at(layer.height, layer.width, snap[layer.name])))
+    return choices
+
+
 def solved_templates(
     network: Network,
     cluster: Cluster,
@@ -55,11 +83,19 @@ def solved_templates(
     solver: str | None,
     limits: Limits,
 ) -> Iterator[Template]:
-    """The solution of every distinct layer's problem as a template, heaviest layers first.
+    """The solution of every distinct layer's problem as a template, heaviest layers first."""
+    for _, template in _solved(network, cluster, formulation, solver, limits):
+        yield template
 
-    Each layer gets an equal part of the time that is left; a layer without a solution in its part
-    yields nothing.
-    """
+
+def _solved(
+    network: Network,
+    cluster: Cluster,
+    formulation: str,
+    solver: str | None,
+    limits: Limits,
+) -> Iterator[tuple[LayerProblem, Template]]:
+    """Each layer gets an equal part of the time that is left; without a solution it is left out."""
     problems = [layer_problem(network, layer, cluster) for layer in layers_by_work(network)]
     pending = [problem for problem in problems if problem is not None]
     deadline = time.monotonic() + limits.time_limit_s
@@ -67,7 +103,7 @@ def solved_templates(
         left = (deadline - time.monotonic()) / (len(pending) - k)
         if left <= 0:
             return
-        part = Limits(left, limits.gap, limits.seed, limits.threads)
+        part = replace(limits, time_limit_s=left)
         try:
             result = solve_layer(problem, formulation, solver=solver, limits=part)
         except InfeasibleError as error:
@@ -75,4 +111,5 @@ def solved_templates(
             continue
         log.info("layer %s: %s by %s", problem.name, result.status, formulation)
         if result.tiles is not None:
-            yield from_tiles(problem.name, result.tiles, problem.height, problem.width)
+            name = f"{formulation} {problem.name}"
+            yield problem, from_tiles(name, result.tiles, problem.height, problem.width)

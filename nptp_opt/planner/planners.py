@@ -12,10 +12,19 @@ from nptp_opt.errors import InputError, unknown_name
 from nptp_opt.methods import Limits
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.planner.baselines import coedge_shares, coedge_style, single, strip_equal
+from nptp_opt.planner.baselines import (
+    coedge_shares,
+    coedge_style,
+    grid_equal,
+    latency_s,
+    single,
+    strip_best,
+    strip_equal,
+    strip_proportional,
+)
 from nptp_opt.planner.bound import compute_bound
-from nptp_opt.planner.candidates import distinct, family_templates
-from nptp_opt.planner.layerwise import solved_templates
+from nptp_opt.planner.candidates import distinct, family_templates, single_templates
+from nptp_opt.planner.layerwise import layer_by_layer, solved_templates
 from nptp_opt.planner.shortest_path import ShortestPath
 from nptp_opt.planner.simulate import simulate
 from nptp_opt.planner.templates import strips
@@ -43,31 +52,84 @@ class PlannerSpec:
 
 
 def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
-    """Segments and partitions by the shortest path over templates and solved layers."""
+    """Segments and partitions by the shortest path over templates and solved layers.
+
+    The cheap baselines are priced too, and the best of all is returned.
+    """
     n = len(cluster.devices)
+    rivals = [plan(network, cluster) for plan in _QUICK.values()]
     pool = [
         *family_templates(cluster),
         strips("strip-equal", range(n), [1.0] * n, vertical=False),
         strips("coedge-style", range(n), coedge_shares(network, cluster), vertical=False),
-        *solved_templates(network, cluster, options.formulation, options.solver, options.limits),
     ]
+    for formulation in dict.fromkeys((options.formulation, *_LAYER_METHODS)):
+        solver = options.solver if formulation == options.formulation else None
+        pool += solved_templates(network, cluster, formulation, solver, options.limits)
     templates = distinct(pool, network.spatial)
-    return ShortestPath(network, cluster, templates, fuse=True).choices()
+    found = ShortestPath(network, cluster, templates, fuse=True).choices()
+    return min([found, *rivals], key=lambda choices: latency_s(network, cluster, choices))
 
+
+def layerwise(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
+    """Every layer by the chosen formulation, on its own."""
+    return layer_by_layer(network, cluster, options.formulation, options.solver, options.limits)
+
+
+def _pooled(formulation: str) -> Callable[[Network, Cluster, PlanOptions], list[Choice]]:
+    """Every layer may take any layer's partition by one method, or one device; no fusion."""
+
+    def plan(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
+        pool = [
+            *single_templates(cluster),
+            *solved_templates(network, cluster, formulation, None, options.limits),
+        ]
+        templates = distinct(pool, network.spatial)
+        return ShortestPath(network, cluster, templates, fuse=False).choices()
+
+    return plan
+
+
+def _plain(
+    plan: Callable[[Network, Cluster], list[Choice]],
+) -> Callable[[Network, Cluster, PlanOptions], list[Choice]]:
+    return lambda network, cluster, _: plan(network, cluster)
+
+
+_LAYER_METHODS = ("column-dp", "multilevel")
+
+_QUICK: dict[str, Callable[[Network, Cluster], list[Choice]]] = {
+    "single": single,
+    "strip-equal": strip_equal,
+    "strip-proportional": strip_proportional,
+    "strip-best": strip_best,
+    "coedge-style": coedge_style,
+    "grid-equal": grid_equal,
+}
+
+_SUMMARIES = {
+    "single": "baseline: the best single device",
+    "strip-equal": "baseline: equal strips on all devices",
+    "strip-proportional": "baseline: strips in proportion to speed on all devices (MoDNN)",
+    "strip-best": "baseline: the best strips over every choice of devices",
+    "coedge-style": "baseline: LP strips on all devices (CoEdge's idea, not its code)",
+    "grid-equal": "baseline: equal grid on fused first layers, then one device (DeepThings)",
+}
 
 PLANNERS = {
     spec.name: spec
     for spec in (
         PlannerSpec("nptp", "fusion, devices and partitions by shortest path", nptp),
-        PlannerSpec("single", "best single device", lambda n, c, _: single(n, c)),
+        *(PlannerSpec(name, _SUMMARIES[name], _plain(plan)) for name, plan in _QUICK.items()),
         PlannerSpec(
-            "strip-equal", "equal strips on all devices", lambda n, c, _: strip_equal(n, c)
+            "column-dp", "baseline: columns by dynamic programming, no fusion", _pooled("column-dp")
         ),
         PlannerSpec(
-            "coedge-style",
-            "LP strips on all devices, one partition throughout (idea of CoEdge; not its code)",
-            lambda n, c, _: coedge_style(n, c),
+            "multilevel",
+            "baseline: recursive splits, no fusion (reconstruction of NPTP's algorithm)",
+            _pooled("multilevel"),
         ),
+        PlannerSpec("layerwise", "every layer on its own by --formulation", layerwise),
     )
 }
 
@@ -114,6 +176,10 @@ def _check_size(network: Network, cluster: Cluster) -> None:
         )
 
 
+_SOLVING = ("nptp", "layerwise")
+"""Planners that use the chosen formulation."""
+
+
 def _provenance(options: PlanOptions, solve_s: float) -> dict[str, object]:
     limits = asdict(options.limits)
     if limits["time_limit_s"] == float("inf"):
@@ -121,7 +187,7 @@ def _provenance(options: PlanOptions, solve_s: float) -> dict[str, object]:
     return {
         "tool": f"nptp-opt {__version__}",
         "planner": options.planner,
-        "formulation": options.formulation if options.planner == "nptp" else None,
+        "formulation": options.formulation if options.planner in _SOLVING else None,
         "solver": options.solver,
         "options": limits,
         "solve_s": solve_s,

@@ -11,6 +11,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import (
@@ -25,6 +26,20 @@ from nptp_opt.steps import Step
 
 Task = tuple[int, int]
 """(step, device)"""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One predicted stretch of time: a task, or a message on its way; seconds from the input."""
+
+    kind: Literal["compute", "message"]
+    step: int
+    device: int
+    """Who computes or sends."""
+    start_s: float
+    end_s: float
+    peer: int | None = None
+    """Who receives."""
 
 
 @dataclass
@@ -65,6 +80,16 @@ def simulate(network: Network, cluster: Cluster, steps: Sequence[Step]) -> float
     return _Simulation(network, cluster, steps).run()
 
 
+def timeline(network: Network, cluster: Cluster, steps: Sequence[Step]) -> tuple[Planned, ...]:
+    """What ``simulate`` goes through: every task and every message, in the order of their start.
+
+    A message starts when it is ready; it may wait for its link.
+    """
+    simulation = _Simulation(network, cluster, steps)
+    simulation.run()
+    return tuple(sorted(simulation.planned, key=lambda planned: planned.start_s))
+
+
 class _Simulation:
     def __init__(self, network: Network, cluster: Cluster, steps: Sequence[Step]) -> None:
         self.seconds = _task_seconds(network, cluster, steps)
@@ -82,6 +107,7 @@ class _Simulation:
         self.busy: set[int] = set()
         self.events: list[tuple[float, int, str, object]] = []
         self.count = 0
+        self.planned: list[Planned] = []
 
     def run(self) -> float:
         now = 0.0
@@ -101,7 +127,11 @@ class _Simulation:
         heapq.heappush(self.events, (at, self.count, kind, item))
 
     def _on_ready(self, message: _Message, now: float) -> None:
-        self._push(self.links.send(message, now), "arrival", message)
+        arrival = self.links.send(message, now)
+        self.planned.append(
+            Planned("message", message.step, message.src, now, arrival, message.dst)
+        )
+        self._push(arrival, "arrival", message)
 
     def _on_arrival(self, message: _Message, now: float) -> None:
         self.missing[message.step, message.dst] -= 1
@@ -121,7 +151,9 @@ class _Simulation:
             return
         task = (waiting.pop(), device)
         self.busy.add(device)
-        self._push(now + self.seconds[task], "done", task)
+        end = now + self.seconds[task]
+        self.planned.append(Planned("compute", *task, now, end))
+        self._push(end, "done", task)
 
 
 def _task_seconds(network: Network, cluster: Cluster, steps: Sequence[Step]) -> dict[Task, float]:

@@ -83,6 +83,18 @@ def columns(
     return Template(name, boxes)
 
 
+def grid(name: str, rows: int, across: int) -> Template:
+    """Equal cells, one per device, row by row."""
+    return Template(
+        name,
+        {
+            r * across + c: (r / rows, (r + 1) / rows, c / across, (c + 1) / across)
+            for r in range(rows)
+            for c in range(across)
+        },
+    )
+
+
 def from_tiles(name: str, tiles: Mapping[int, Tile], height: int, width: int) -> Template:
     """The template of a partition that was found on a ``height x width`` map."""
     return Template(

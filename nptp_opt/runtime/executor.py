@@ -71,13 +71,13 @@ class Executor:
 
         Raises PeerError when another device is lost.
         """
-        self._send(self.program.first_sends, -1)
+        self._send(self.program.first_sends)
         for task in self.program.tasks:
             self._receive(task)
             with self.recorder.span("assemble", task.step):
                 inputs = {name: self._input(task, name, need) for name, need in task.needs.items()}
             self._compute(task, inputs)
-            self._send(task.sends, task.step)
+            self._send(task.sends)
             self._owned = {name: held for name, held in self._owned.items() if name in task.keep}
         return {name: self._whole[name] for name in self.program.results}
 
@@ -138,9 +138,9 @@ class Executor:
 
     # -- sending -------------------------------------------------------------------------------
 
-    def _send(self, messages: Sequence[Message], step: int) -> None:
+    def _send(self, messages: Sequence[Message]) -> None:
         for message in messages:
-            with self.recorder.span("send", step, message.peer, message.bytes):
+            with self.recorder.span("send", message.step, message.peer, message.bytes):
                 buffer = self._pack(message)
                 self._outgoing.append(
                     self.transport.send(self.ranks[message.peer], message.tag, buffer)

@@ -47,6 +47,11 @@ class Gate:
         self.address = address_of(self.sock)
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def expect(self, name: str) -> None:
+        """Let a worker of this name in once more."""
+        with self.lock:
+            self.expected.add(name)
+
     def close(self) -> None:
         """Accept nobody any more."""
         with contextlib.suppress(OSError):  # not every kind of socket supports it

@@ -7,18 +7,13 @@ with a worker's number of threads: its time is the single-device latency.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from safetensors.torch import save_file
-
-from nptp_opt.errors import InputError
+from nptp_opt.cluster import Cluster, cluster_from_json
+from nptp_opt.errors import ExecutionError
 from nptp_opt.network.load import LoadedModel
-from nptp_opt.plan import plan_to_json, write_plan
-from nptp_opt.runtime.control import Message
-from nptp_opt.runtime.job import JobSpec, pack, unpack
-from nptp_opt.runtime.pool import WorkerPool
+from nptp_opt.runtime.pool import DeviceLostError, WorkerPool
 from nptp_opt.runtime.process import terminable
 from nptp_opt.runtime.report import (
     Reference,
@@ -30,9 +25,12 @@ from nptp_opt.runtime.report import (
     make_report,
 )
 from nptp_opt.runtime.schedule import check_executable, participants
+from nptp_opt.runtime.session import Session
 from nptp_opt.runtime.site import LOCAL, Site
-from nptp_opt.runtime.trace import Span
 from nptp_opt.steps import Plan
+
+Replan = Callable[[Cluster], Plan]
+"""Plans the same model for the devices that are left."""
 
 
 def run_plan(
@@ -48,6 +46,7 @@ def run_plan(
     seed: int = 0,
     site: Site = LOCAL,
     pool: WorkerPool | None = None,
+    replan: Replan | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> RunReport:
     """Execute ``plan`` on ``repeats`` timed inputs and compare each with the model.
@@ -57,7 +56,8 @@ def run_plan(
 
     ``site`` says where workers run; ``pool`` reuses workers that run already, and must know every
     device that the plan uses. Raises ExecutionError, with the device's name, when a device fails
-    or does not answer.
+    or does not answer; with ``replan``, the survivors get a new plan instead and the input that
+    was under way is computed again.
     """
     options = RunOptions(repeats, warmup, timeout_s, threads, transport, throttle, seed)
     check_executable(plan)
@@ -65,99 +65,64 @@ def run_plan(
     references = make_references(plan, model, options)
     with terminable(), contextlib.ExitStack() as stack:
         if pool is None:
-            names = [plan.cluster.devices[i].name for i in participants(plan)]
+            names = _workers_of(plan, everyone=replan is not None)
             progress(f"starting {len(names)} workers")
             pool = stack.enter_context(WorkerPool(names, options.timeout_s, site))
-        session = stack.enter_context(Session(pool, plan, model, options))
-        progress(f"{options.warmup} + {options.repeats} runs on {len(session.names)} devices")
-        runs = [session.run(reference) for reference in references]
-    return make_report(plan, options, references, runs)
+        stream = Stream(pool, plan, model, options, replan, progress)
+        runs = stream.run(references)
+    return make_report(stream.plan, options, references, runs, stream.lost)
 
 
-class Session:
-    """A plan loaded on the workers of a pool, ready for inputs."""
-
-    def __init__(
-        self, pool: WorkerPool, plan: Plan, model: LoadedModel, options: RunOptions
-    ) -> None:
-        self.pool, self.plan, self.model, self.options = pool, plan, model, options
-        devices = plan.cluster.devices
-        self.names = [devices[i].name for i in participants(plan)]
-        self.source = devices[plan.cluster.source].name
-        self.sink = devices[plan.cluster.sink].name
-        unknown = [name for name in self.names if name not in pool.members]
-        if unknown:
-            raise InputError(f"device {unknown[0]!r} has no worker in this pool")
-
-    def __enter__(self) -> Session:
-        self.pool.jobs += 1
-        folder = self.pool.folder / f"job-{self.pool.jobs}"
-        folder.mkdir()
-        plan_hash = plan_to_json(self.plan)["hash"]
-        write_plan(self.plan, folder / "plan.json")
-        save_weights(self.model, folder / "weights.safetensors")
-        for name in self.names:
-            spec = JobSpec(
-                plan=str(folder / "plan.json"),
-                plan_hash=plan_hash,
-                weights=str(folder / "weights.safetensors"),
-                device=name,
-                transport=self.options.transport,
-                rendezvous=str(folder / "rendezvous"),
-                interface=self.pool.site.interface(name),
-                delay_s=self.pool.site.delay_s,
-                threads=self.options.threads,
-                pad=self.options.throttle == "pad",
-            )
-            self.pool.send(name, "job", spec=asdict(spec))
-        self.pool.collect("ready", self.names)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is not None:
-            return
-        for name in self.names:
-            self.pool.send(name, "end")
-        self.pool.collect("ended", self.names)
-        (self.pool.folder / f"job-{self.pool.jobs}" / "weights.safetensors").unlink()
-
-    def run(self, reference: Reference) -> Run:
-        """One input: all devices ready, then the source is released; nothing else is timed."""
-        for name in self.names:
-            payload = pack([reference.x]) if name == self.source else b""
-            self.pool.send(name, "arm", payload)
-        self.pool.collect("armed", self.names)
-        self.pool.send(self.source, "go")
-        done = self.pool.collect("done", self.names)
-        result = done[self.sink]
-        error, ok = reference.error(unpack(result["shapes"], result.payload))
-        start = done[self.source]["start_ns"]
-        spans = {name: _spans(message, start) for name, message in done.items()}
-        return Run(
-            latency_s=(result["end_ns"] - start) / 1e9,
-            error=error,
-            ok=ok,
-            sent_bytes=sum(s.bytes for found in spans.values() for s in found if s.phase == "send"),
-            spans=spans,
-        )
+def _workers_of(plan: Plan, *, everyone: bool) -> list[str]:
+    devices = plan.cluster.devices
+    numbers = range(len(devices)) if everyone else participants(plan)
+    return [devices[i].name for i in numbers]
 
 
-def _spans(message: Message, start_ns: int) -> tuple[Span, ...]:
-    """A device's spans from the moment at which the input was released."""
-    spans = (Span(**fields) for fields in message["spans"])
-    return tuple(
-        Span(s.phase, s.step, max(0, s.start_ns - start_ns), s.end_ns - start_ns, s.peer, s.bytes)
-        for s in spans
+@dataclass
+class Stream:
+    """A stream of inputs of which none is lost, as long as ``replan`` finds another plan."""
+
+    pool: WorkerPool
+    plan: Plan
+    model: LoadedModel
+    options: RunOptions
+    replan: Replan | None
+    progress: Callable[[str], None]
+    lost: list[str] = field(default_factory=list)
+
+    def run(self, references: Sequence[Reference]) -> list[Run]:
+        """Every input in order; raises DeviceLostError when there is no other plan."""
+        runs: list[Run] = []
+        while len(runs) < len(references):
+            try:
+                with Session(self.pool, self.plan, self.model, self.options) as session:
+                    self.progress(
+                        f"{len(references) - len(runs)} runs on {len(session.names)} devices"
+                    )
+                    while len(runs) < len(references):
+                        runs.append(session.run(references[len(runs)]))
+            except DeviceLostError as error:
+                if self.replan is None:
+                    raise
+                self._go_on_without(error)
+        return runs
+
+    def _go_on_without(self, error: DeviceLostError) -> None:
+        assert self.replan is not None
+        self.progress(f"{error}; planning again without it")
+        self.pool.drop(error.device)
+        self.lost.append(error.device)
+        self.plan = self.replan(without(self.plan.cluster, error.device))
+        check_executable(self.plan)
+
+
+def without(cluster: Cluster, device: str) -> Cluster:
+    """The cluster after the loss of a device; raises ExecutionError when it cannot do without."""
+    for role, number in (("source", cluster.source), ("sink", cluster.sink)):
+        if cluster.devices[number].name == device:
+            raise ExecutionError(f"device {device!r} is lost, and it is the {role}")
+    content = cluster.to_json()
+    return cluster_from_json(
+        content | {"device": [entry for entry in content["device"] if entry["name"] != device]}
     )
-
-
-def save_weights(model: LoadedModel, path: Path) -> None:
-    """The model's weights as safetensors; tensors that share memory are stored one by one."""
-    seen: set[int] = set()
-    stored = {}
-    for key, tensor in model.weights().items():
-        values = tensor.contiguous()
-        shared = values.untyped_storage().data_ptr() in seen
-        seen.add(values.untyped_storage().data_ptr())
-        stored[key] = values.clone() if shared else values
-    save_file(stored, path)

@@ -6,6 +6,8 @@ Whatever happens inside the ``with`` block, no process is left when it ends.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import queue
 import shutil
@@ -29,6 +31,8 @@ from nptp_opt.runtime.site import LOCAL, Site
 POLL_S = 0.05
 GRACE_S = 1.0
 """After the first failure: how long to look for the one that caused it."""
+RECOVERY_S = 3.0
+"""How long survivors have to let a broken job go before they are started anew."""
 
 WORKER_ENV = {
     # Without these malloc maps and unmaps every large buffer, which costs page faults per layer.
@@ -81,7 +85,8 @@ class WorkerPool:
 
     def __enter__(self) -> WorkerPool:
         self.folder = Path(tempfile.mkdtemp(prefix="nptp-run-"))
-        self.events: queue.SimpleQueue[tuple[str, Message | None]] = queue.SimpleQueue()
+        self.events: queue.SimpleQueue[tuple[Member, Message | None]] = queue.SimpleQueue()
+        self.numbers = itertools.count()
         self.health = Health(self.timeout_s)
         try:
             self._start()
@@ -100,20 +105,23 @@ class WorkerPool:
         self.close()
 
     def _start(self) -> None:
-        secret_file = self.folder / "secret"
-        secret = write_secret(secret_file)
-        self.gate = Gate(f"unix:{self.folder / 'control'}", secret, self.names, self._admitted)
-        for number, name in enumerate(self.names):
-            self.health.expect(name)
-            log = self.folder / f"worker-{number}.log"
-            self.members[name] = Member(name, self._spawn(name, secret_file, log), log)
+        secret = write_secret(self.folder / "secret")
+        self.gate = Gate(f"unix:{self.folder / 'control'}", secret, (), self._admitted)
+        for name in self.names:
+            self._add(name)
 
-    def _spawn(self, name: str, secret_file: Path, log: Path) -> subprocess.Popen[bytes]:
+    def _add(self, name: str) -> None:
+        self.health.expect(name)
+        self.gate.expect(name)
+        log = self.folder / f"worker-{next(self.numbers)}.log"
+        self.members[name] = Member(name, self._spawn(name, log), log)
+
+    def _spawn(self, name: str, log: Path) -> subprocess.Popen[bytes]:
         command = [
             *self.site.prefix(name),
             *(sys.executable, "-m", "nptp_opt.runtime.worker"),
             *("--name", name, "--connect", self.gate.address),
-            *("--secret-file", str(secret_file), "--parent", str(os.getpid())),
+            *("--secret-file", str(self.folder / "secret"), "--parent", str(os.getpid())),
         ]
         with log.open("wb") as file:
             return subprocess.Popen(
@@ -128,16 +136,17 @@ class WorkerPool:
 
     def _admitted(self, name: str, channel: Channel) -> None:
         """Read what an admitted worker says until it is gone; runs in the connection's thread."""
-        self.members[name].channel = channel
+        member = self.members[name]
+        member.channel = channel
         try:
             while True:
                 message = channel.receive()
                 if message.kind == "alive":
                     self.health.heard(name, message.fields)
                 else:
-                    self.events.put((name, message))
+                    self.events.put((member, message))
         except ChannelError:
-            self.events.put((name, None))
+            self.events.put((member, None))
 
     # -- talking -------------------------------------------------------------------------------
 
@@ -156,18 +165,23 @@ class WorkerPool:
         self.health.restart_clock()
         while len(found) < len(names):
             try:
-                name, message = self.events.get(timeout=POLL_S)
+                member, message = self.events.get(timeout=POLL_S)
             except queue.Empty:
                 self._check(names)
                 continue
-            if message is not None and message.fields.get("job", self.jobs) != self.jobs:
+            if not self._concerns_us(member, message):
                 continue
             if message is None or message.kind == "failed":
-                self.members[name].failure = message
-                self._blame([*names, name])
-            elif message.kind == kind and name in names:
-                found[name] = message
+                member.failure = message
+                self._blame([*names, member.name])
+            elif message.kind == kind and member.name in names:
+                found[member.name] = message
         return found
+
+    def _concerns_us(self, member: Member, message: Message | None) -> bool:
+        """False for what a worker that was given up says, or one of a job that is over."""
+        current = message is None or message.fields.get("job", self.jobs) == self.jobs
+        return current and self.members.get(member.name) is member
 
     def _check(self, names: Collection[str]) -> None:
         for name in names:
@@ -190,11 +204,11 @@ class WorkerPool:
                 if fate is not None:
                     raise DeviceLostError(name, fate)
             try:
-                name, message = self.events.get(timeout=POLL_S)
+                member, message = self.events.get(timeout=POLL_S)
             except queue.Empty:
                 continue
             if message is not None and message.kind == "failed":
-                self.members[name].failure = message
+                member.failure = message if self._concerns_us(member, message) else None
         self._blame_reports(names)
 
     def _blame_reports(self, names: Collection[str]) -> None:
@@ -209,6 +223,41 @@ class WorkerPool:
         for name, report in reports.items():
             raise DeviceLostError(report["peer"], f"was lost by {name!r}: {report['error']}")
         raise DeviceLostError(next(iter(names)), "closed its control channel")
+
+    def drop(self, name: str) -> None:
+        """Give a lost device up and get the others ready for another job.
+
+        The death of its process frees those that wait for it; who hangs all the same (in a
+        rendezvous, say) is started anew.
+        """
+        lost = self.members.pop(name)
+        lost.process.kill()
+        lost.process.wait()
+        stuck = self._stuck()
+        for other in stuck:
+            self.members[other].process.kill()
+            self.members[other].process.wait()
+            self._add(other)
+        self.collect("idle", stuck)
+
+    def _stuck(self) -> list[str]:
+        """Who does not drop the current job within the grace; the job's number is used up."""
+        self.jobs += 1
+        waiting = set(self.members)
+        for member in self.members.values():
+            member.failure = None
+            if member.channel is not None:
+                with contextlib.suppress(ChannelError):
+                    member.channel.send("end", job=self.jobs)
+        deadline = time.monotonic() + RECOVERY_S
+        while waiting and time.monotonic() < deadline:
+            try:
+                member, message = self.events.get(timeout=POLL_S)
+            except queue.Empty:
+                continue
+            if message is not None and message.kind == "ended":
+                waiting -= {member.name} if self._concerns_us(member, message) else set()
+        return sorted(waiting)
 
     # -- the end -------------------------------------------------------------------------------
 

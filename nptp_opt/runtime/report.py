@@ -62,6 +62,8 @@ class RunReport:
     single_device_s: float
     spans: Mapping[str, tuple[Span, ...]]
     """By device: the timed run whose latency is nearest to the median."""
+    lost: tuple[str, ...] = ()
+    """Devices that were lost on the way and planned around."""
 
     @property
     def median_s(self) -> float:
@@ -82,6 +84,7 @@ class RunReport:
             "bytes": self.bytes,
             "max_abs_error": self.max_abs_error,
             "devices": list(self.spans),
+            "lost": list(self.lost),
         }
 
 
@@ -115,7 +118,11 @@ class Run:
 
 
 def make_report(
-    plan: Plan, options: RunOptions, references: Sequence[Reference], runs: Sequence[Run]
+    plan: Plan,
+    options: RunOptions,
+    references: Sequence[Reference],
+    runs: Sequence[Run],
+    lost: Sequence[str] = (),
 ) -> RunReport:
     timed = runs[options.warmup :]
     latencies = tuple(run.latency_s for run in timed)
@@ -129,6 +136,7 @@ def make_report(
         predicted_s=plan.predicted_s,
         single_device_s=statistics.median(r.seconds for r in references[options.warmup :]),
         spans=typical.spans,
+        lost=tuple(lost),
     )
 
 

@@ -19,6 +19,7 @@ class Span:
 
     phase: Phase
     step: int
+    """The step that is worked on; for a send, the one that reads the message."""
     start_ns: int
     end_ns: int
     peer: int | None = None

@@ -27,7 +27,8 @@ from nptp_opt.search.intervals import Answer, ComputeIntervals, Interval, close
 from nptp_opt.search.prices import to_tiles
 from nptp_opt.search.support import Clock, Incumbent, OutOfTimeError, tight
 
-STEPS_PER_CHECK = 5_000_000
+STEPS_PER_CHECK = 200_000_000
+"""Work between two looks at the clock, in steps times (units of width + 40)."""
 FINEST_SPLIT = 1e-4
 """Relative length of a compute interval below which a search is not given up for a split."""
 
@@ -61,9 +62,10 @@ class Leaves:
 
     def run(self, search: CornerFill, check: Callable[[], bool]) -> int:
         """FOUND when the incumbent improved; PAUSED when ``check`` says to give up."""
+        steps = STEPS_PER_CHECK // (len(self.cost.problem.cuts_x) + 40)
         while True:
             before = search.nodes
-            state = search.run(STEPS_PER_CHECK)
+            state = search.run(steps)
             self.nodes += search.nodes - before
             if state == FOUND and not self._keep(to_tiles(self.cost.problem, search.rects())):
                 search.skip()

@@ -94,12 +94,13 @@ def result_of(
         status = Status.NO_SOLUTION
     else:
         status = Status.OPTIMAL if gap is not None and gap <= limits.gap else Status.FEASIBLE
+    stopped = Termination.TIME_LIMIT if clock.left_s <= 0 else Termination.OTHER_LIMIT
     proven = finished or status is Status.OPTIMAL
     return LayerResult(
         formulation=name,
         solver=None,
         status=status,
-        termination=Termination.COMPLETED if proven else Termination.TIME_LIMIT,
+        termination=Termination.COMPLETED if proven else stopped,
         tiles=best.tiles,
         makespan_s=value,
         bound_s=bound,

@@ -29,6 +29,11 @@ def strips(height: int, width: int) -> dict[int, Tile]:
     return {i: Tile(cuts[i], cuts[i + 1], 0, width) for i in range(4)}
 
 
+def halves(height: int, width: int) -> dict[int, Tile]:
+    """Two strips on devices 0 and 1."""
+    return {0: Tile(0, height // 2, 0, width), 1: Tile(height // 2, height, 0, width)}
+
+
 def unequal(height: int, width: int) -> dict[int, Tile]:
     """Three columns of 1/2, 1/3 and the rest, on devices 3, 1 and 0."""
     a, b = width // 2, width // 2 + width // 3

@@ -15,11 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from nptp_opt.runtime import launch
-from nptp_opt.runtime.launch import Session, run_plan
+from nptp_opt.cluster import Cluster
+from nptp_opt.errors import ExecutionError
+from nptp_opt.runtime import session as session_module
+from nptp_opt.runtime.launch import run_plan, without
 from nptp_opt.runtime.pool import DeviceLostError, WorkerPool
 from nptp_opt.runtime.report import RunOptions, make_references
-from tests.runtime.plans import five_devices, hand_plan, model_of, tee
+from nptp_opt.runtime.session import Session
+from nptp_opt.runtime.transport import TRANSPORTS
+from nptp_opt.steps import Plan
+from tests.runtime.plans import five_devices, halves, hand_plan, model_of, tee
 
 TIMEOUT_S = 10.0
 NAMES = ["d0", "d1", "d2"]
@@ -67,11 +72,38 @@ def test_lost_device_is_named(
     assert not pool.folder.exists()
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_survivors_finish_the_stream(transport: str) -> None:
+    """kill -9 of a device in a stream: no input is lost, each gives the model's result."""
+    model = model_of("chain")
+    plan = hand_plan(model, "chain", tee, five_devices())
+    asked: list[Cluster] = []
+
+    def replan(cluster: Cluster) -> Plan:
+        asked.append(cluster)
+        return hand_plan(model, "chain", halves, cluster)
+
+    with WorkerPool(NAMES, timeout_s=TIMEOUT_S) as pool:
+        target = pool.members["d1"].process.pid
+        threading.Timer(0.3, os.kill, (target, signal.SIGKILL)).start()
+        report = run_plan(plan, model, pool=pool, repeats=200, replan=replan, transport=transport)
+    assert report.ok
+    assert len(report.latency_s) == 200
+    assert report.lost == ("d1",)
+    assert [device.name for device in asked[0].devices] == ["d0", "d2", "d3", "d4"]
+
+
+def test_loss_of_the_source_ends_the_run() -> None:
+    """Nobody else has the input."""
+    with pytest.raises(ExecutionError, match="'d0' is lost, and it is the source"):
+        without(five_devices(), "d0")
+
+
 def test_wrong_plan_hash_is_refused(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every worker checks that its plan is the one that the launcher means; the pool lives on."""
     model = model_of("chain")
     plan = hand_plan(model, "chain", tee, five_devices())
-    monkeypatch.setattr(launch, "plan_to_json", lambda plan: {"hash": "0" * 64})
+    monkeypatch.setattr(session_module, "plan_to_json", lambda plan: {"hash": "0" * 64})
     with pytest.raises(DeviceLostError, match=r"hash .* is not the plan's"):
         run_plan(plan, model, pool=pool, repeats=1, warmup=0)
     monkeypatch.undo()

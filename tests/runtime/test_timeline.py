@@ -1,0 +1,77 @@
+"""Traces and tables of a run: checked on spans written by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from nptp_opt.planner.simulate import simulate, timeline
+from nptp_opt.runtime.launch import run_plan
+from nptp_opt.runtime.pool import WorkerPool
+from nptp_opt.runtime.timeline import chrome_trace, critical_shares, time_table
+from nptp_opt.runtime.trace import Recorder, Span
+from tests.runtime.plans import five_devices, hand_plan, model_of, tee
+
+MS = 1_000_000
+
+
+def test_recorder_notes_spans_and_status() -> None:
+    """The status says what goes on now; the span is there when it has ended."""
+    recorder = Recorder()
+    with recorder.span("wait", 3, peer=1, n_bytes=8):
+        assert (recorder.status.phase, recorder.status.step, recorder.status.peer) == ("wait", 3, 1)
+    (span,) = recorder.take()
+    assert (span.phase, span.step, span.peer, span.bytes) == ("wait", 3, 1, 8)
+    assert span.end_ns >= span.start_ns
+    assert recorder.take() == []
+
+
+def test_critical_shares_by_hand() -> None:
+    """d0 sends at 1 ms, d1 has it at 5, computes until 9, sends until 10, d0 has it at 14, ends 15.
+
+    d0 is responsible for 1 + 1 ms, d1 for 5, the network for 4 + 4: the latency of 15 ms.
+    """
+    plan = hand_plan(model_of("chain"), "chain", tee, five_devices())
+    spans = {
+        "d0": [
+            Span("send", 0, 0, 1 * MS, 1, 8),
+            Span("wait", 1, 1 * MS, 14 * MS, 1, 8),
+            Span("compute", 1, 14 * MS, 15 * MS),
+        ],
+        "d1": [
+            Span("wait", 0, 0, 5 * MS, 0, 8),
+            Span("compute", 0, 5 * MS, 9 * MS),
+            Span("send", 1, 9 * MS, 10 * MS, 0, 8),
+        ],
+    }
+    shares = critical_shares(plan, spans)
+    assert shares == pytest.approx({"d0": 0.002, "d1": 0.005, "(network)": 0.008})
+    rows = {row["device"]: row for row in time_table(plan, spans)}
+    assert rows["d1"]["compute_s"] == pytest.approx(0.004)
+    assert rows["(network)"]["critical_s"] == pytest.approx(0.008)
+
+
+def test_timeline_ends_with_the_predicted_latency() -> None:
+    """The last predicted task ends when the simulation says."""
+    plan = hand_plan(model_of("chain"), "chain", tee, five_devices())
+    planned = timeline(plan.network, plan.cluster, plan.steps)
+    assert max(item.end_s for item in planned) == simulate(plan.network, plan.cluster, plan.steps)
+
+
+def test_a_runs_trace_is_complete(pool: WorkerPool) -> None:
+    """Both processes of tracks, every task, JSON; the shares sum to the latency."""
+    model = model_of("chain")
+    plan = hand_plan(model, "chain", tee, five_devices())
+    report = run_plan(plan, model, pool=pool, repeats=1, warmup=0)
+    trace = json.loads(json.dumps(chrome_trace(plan, report.spans)))
+    for process in (1, 2):
+        computes = [
+            event
+            for event in trace["traceEvents"]
+            if event["pid"] == process and event["name"].startswith("compute")
+        ]
+        assert len(computes) == sum(len(step.tiles) or 1 for step in plan.steps)
+    assert sum(critical_shares(plan, report.spans).values()) == pytest.approx(
+        report.latency_s[0], abs=1e-3
+    )

@@ -155,6 +155,19 @@ def _print_table(content: dict[str, Any]) -> None:
     print_pairs(content)
 
 
+@main.command()
+@click.argument("model")
+@click.option("--input", "shape", default="1x3x224x224", show_default=True, help="Input shape.")
+@_json
+def inspect(model: str, shape: str, as_json: bool) -> None:
+    """Show MODEL as the planner sees it: layers, single-tensor cuts, what is gathered and why."""
+    from nptp_opt.network.load import load_model
+    from nptp_opt.render import inspection, print_inspection
+
+    content = inspection(load_model(model, _input_shape(shape)).network)
+    _print_json(content) if as_json else print_inspection(content)
+
+
 @main.command("solve-layer")
 @click.argument("instance", type=click.Path(path_type=Path))
 @click.option("--formulation", default="auto", show_default=True, help="See `formulations`.")

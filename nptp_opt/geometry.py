@@ -43,7 +43,7 @@ class Tile:
 
     @property
     def is_empty(self) -> bool:
-        return self.area == 0
+        return self.y1 <= self.y0 or self.x1 <= self.x0
 
     def intersect(self, other: Tile) -> Tile:
         """The common rectangle; empty (area 0) when the two do not meet."""

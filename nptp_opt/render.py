@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from statistics import median
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from nptp_opt import __version__
+from nptp_opt.network import describe
+from nptp_opt.network.ir import Network
 from nptp_opt.steps import Plan, Step
 
 if TYPE_CHECKING:
@@ -22,7 +25,9 @@ PACKAGES = ("pulp", "highspy", "ortools", "torch", "torchvision", "numpy", "numb
 
 
 def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+    """Wide where nothing says how wide: a pipe or a file is not cut at 80 columns."""
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=200)
 
 
 def cell(value: Any) -> str:
@@ -125,6 +130,44 @@ def print_plan(plan: Plan) -> None:
             "bytes": plan.transfer_bytes,
         }
     )
+
+
+def inspection(network: Network) -> dict[str, Any]:
+    """What ``inspect`` prints: layers, the cuts where one map is alive, and what is gathered."""
+    return {
+        "model": network.name,
+        "inputs": {name: list(network.shapes[name]) for name in network.inputs},
+        "outputs": list(network.outputs),
+        "flop": sum(layer.flop for layer in network.layers),
+        "param_bytes": sum(layer.param_bytes for layer in network.layers),
+        "layers": [asdict(row) for row in describe.rows(network)],
+        "cuts": describe.cut_points(network),
+        "gathered": [asdict(entry) for entry in describe.gathered(network)],
+    }
+
+
+def print_inspection(content: Mapping[str, Any]) -> None:
+    """The inspection as tables: one line per layer, then the cuts and what is gathered."""
+    print_rows(
+        [
+            {
+                "layer": row["name"],
+                "op": " + ".join((row["op"], *row["folded"])),
+                "output": "x".join(map(str, row["shape"])),
+                "window": row["window"] or row["kind"],
+                "MFLOP": row["flop"] / 1e6,
+                "out kB": row["out_bytes"] / 1e3,
+                "weights kB": row["param_bytes"] / 1e3,
+            }
+            for row in content["layers"]
+        ]
+    )
+    console = _console()
+    console.print(f"\ntotal {content['flop'] / 1e9:.4g} GFLOP, ", end="")
+    console.print(f"{content['param_bytes'] / 1e6:.4g} MB of weights")
+    console.print(f"single-tensor cuts after: {', '.join(content['cuts']) or 'none'}")
+    for entry in content["gathered"]:
+        console.print(f"not partitioned: {entry['name']}: {entry['why']}")
 
 
 def version_rows() -> dict[str, str]:

@@ -40,7 +40,7 @@ from nptp_opt.search.prices import UnitPrices
 from nptp_opt.solvers import MilpModel, SolverOutcome, find_milp
 
 NAME = "cover"
-MOST_COLUMNS = 400_000
+MOST_COLUMNS = 80_000
 COMPUTE_PRECISION = 2e-3
 """How finely the range of useful compute times is searched, relative to the makespan."""
 

@@ -43,8 +43,8 @@ def read_onnx(path: Path, input_shape: tuple[int, ...], seed: int) -> torch.nn.M
     Raises InputError for a file that is broken or reaches outside its folder, UnsupportedError
     with the node's name for an operator that is not known.
     """
-    graph, opset = _read(path)
-    known = _initialisers(graph, path, seed)
+    graph, opset = _read(path, seed)
+    known = _initialisers(graph, path)
     data, missing = _inputs(graph, known, input_shape, path)
     known.update(_random(missing, seed))
     for node in graph.node:
@@ -52,20 +52,28 @@ def read_onnx(path: Path, input_shape: tuple[int, ...], seed: int) -> torch.nn.M
     return OnnxModule(graph, opset, known, data, path)
 
 
-def _read(path: Path) -> tuple[onnx.GraphProto, int]:
+def _read(path: Path, seed: int) -> tuple[onnx.GraphProto, int]:
     try:
         model = onnx.load(str(path), load_external_data=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except Exception as error:  # noqa: BLE001 - protobuf raises its own kinds
+        raise _unusable(path, error) from None
+    _take_external(model.graph, path, seed)
+    try:
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
         onnx.checker.check_model(model)
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except Exception as error:  # noqa: BLE001 - protobuf and checker raise their own kinds
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{path}: not a usable ONNX file: {lines[0]}") from None
+    except Exception as error:  # noqa: BLE001 - the checker raises its own kinds
+        raise _unusable(path, error) from None
     opsets = {each.domain: each.version for each in model.opset_import}
     graph: onnx.GraphProto = model.graph
     return graph, int(opsets.get("", opsets.get("ai.onnx", 1)))
+
+
+def _unusable(path: Path, error: Exception) -> InputError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return InputError(f"{path}: not a usable ONNX file: {lines[0]}")
 
 
 def _check_node(node: onnx.NodeProto, path: Path) -> None:
@@ -74,27 +82,38 @@ def _check_node(node: onnx.NodeProto, path: Path) -> None:
         "ai.onnx",
     ):
         raise UnsupportedError(f"{path}: node {_name(node)!r}: op {node.op_type} is not supported")
+    if any(each.t.data_location == onnx.TensorProto.EXTERNAL for each in node.attribute):
+        raise UnsupportedError(f"{path}: node {_name(node)!r}: external data in an attribute")
 
 
 def _name(node: onnx.NodeProto) -> str:
     return str(node.name or node.output[0])
 
 
-def _initialisers(graph: onnx.GraphProto, path: Path, seed: int) -> Known:
-    """Every initialiser as an array; external data only from inside the file's folder."""
-    known, absent = {}, {}
+def _take_external(graph: onnx.GraphProto, path: Path, seed: int) -> None:
+    """Put external data into the graph; where its file is missing, random weights."""
+    absent = {}
     for proto in graph.initializer:
         _check_size(tuple(proto.dims), f"{path}: initialiser {proto.name!r}")
         if proto.data_location == onnx.TensorProto.EXTERNAL and not _fetch(proto, path):
             absent[proto.name] = tuple(proto.dims)
-            continue
+    made = _random(absent, seed)
+    for proto in graph.initializer:
+        if proto.name in made:
+            proto.CopyFrom(onnx.numpy_helper.from_array(made[proto.name], proto.name))
+    if absent:
+        log.warning("%s: weights of %d tensors are missing: random ones", path, len(absent))
+
+
+def _initialisers(graph: onnx.GraphProto, path: Path) -> Known:
+    """Every initialiser as an array."""
+    known: Known = {}
+    for proto in graph.initializer:
         try:
             known[proto.name] = onnx.numpy_helper.to_array(proto)
         except Exception as error:  # noqa: BLE001 - numpy and onnx raise their own kinds
             raise InputError(f"{path}: initialiser {proto.name!r}: {error}") from None
-    if absent:
-        log.warning("%s: weights of %d tensors are missing: random ones", path, len(absent))
-    return {**known, **_random(absent, seed)}
+    return known
 
 
 def _fetch(proto: onnx.TensorProto, path: Path) -> bool:

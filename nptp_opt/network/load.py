@@ -72,7 +72,7 @@ class LoadedModel:
 
 
 def load_model(
-    ref: str, input_shape: tuple[int, ...], seed: int = 0, *, reductions: bool = False
+    ref: str, input_shape: tuple[int, ...], seed: int = 0, *, reductions: bool = True
 ) -> LoadedModel:
     """The model ``ref`` at one input shape.
 

@@ -53,7 +53,8 @@ def _define_schemas() -> None:
 def build(name: str) -> torch.nn.Module:
     """The torchvision model ``name`` with random weights, in eval mode.
 
-    Raises InputError with the nearest known name when there is none of this name.
+    Raises InputError with the nearest known name when there is none of this name, and
+    NotImplementedError on the meta device for a builder that computes with tensors.
     """
     models = torchvision_models()
     known = models.list_models()
@@ -64,5 +65,11 @@ def build(name: str) -> torch.nn.Module:
         options["init_weights"] = False  # their truncated normal takes half a minute
     if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
         options["weights_backbone"] = None
-    model: torch.nn.Module = models.get_model(name, **options).eval()
+    try:
+        model: torch.nn.Module = models.get_model(name, **options).eval()
+    except NotImplementedError:
+        raise
+    except Exception as error:  # noqa: BLE001 - torchvision's builders raise what they like
+        first = (str(error).splitlines() or [""])[0]
+        raise InputError(f"model {name!r}: torchvision cannot build it: {first}") from None
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import time
@@ -21,6 +22,9 @@ from nptp_opt.solve import solve_layer
 
 FINEST_CUTS = 28
 """Cut positions per axis of a layer's problem; larger maps get a coarser ``cut_step``."""
+
+MOST_SOLVED = 8
+"""Layers whose own solutions become templates; each template is tried on every layer anyway."""
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +88,8 @@ def solved_templates(
     limits: Limits,
 ) -> Iterator[Template]:
     """The solution of every distinct layer's problem as a template, heaviest layers first."""
-    for _, template in _solved(network, cluster, formulation, solver, limits):
+    found = _solved(network, cluster, formulation, solver, limits)
+    for _, template in itertools.islice(found, MOST_SOLVED):
         yield template
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from nptp_opt import __version__, methods
@@ -25,9 +25,10 @@ from nptp_opt.planner.baselines import (
 from nptp_opt.planner.bound import compute_bound
 from nptp_opt.planner.candidates import distinct, family_templates, single_templates
 from nptp_opt.planner.layerwise import layer_by_layer, solved_templates
+from nptp_opt.planner.memory import overfull, require_fit
 from nptp_opt.planner.shortest_path import ShortestPath
 from nptp_opt.planner.simulate import simulate
-from nptp_opt.planner.templates import strips
+from nptp_opt.planner.templates import Template, strips
 from nptp_opt.solve import pick_solver
 from nptp_opt.steps import ModelRef, Plan
 
@@ -54,10 +55,27 @@ class PlannerSpec:
 def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
     """Segments and partitions by the shortest path over templates and solved layers.
 
-    The cheap baselines are priced too, and the best of all is returned.
+    The cheap baselines are priced too, and the best of all that fit into memory is returned.
+    While none does, the templates that use the first overfull device are given up.
     """
-    n = len(cluster.devices)
+    templates = distinct(_pool(network, cluster, options), network.spatial)
     rivals = [plan(network, cluster) for plan in _QUICK.values()]
+    while templates:
+        found = ShortestPath(network, cluster, templates, fuse=True).choices()
+        fitting = [c for c in (found, *rivals) if not _overfull(network, cluster, c)]
+        if fitting:
+            return min(fitting, key=lambda choices: latency_s(network, cluster, choices))
+        full = _overfull(network, cluster, found)[0]
+        templates = [template for template in templates if full not in template.boxes]
+    return found
+
+
+def _overfull(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> list[int]:
+    return overfull(network, cluster, assemble(network, cluster, choices))
+
+
+def _pool(network: Network, cluster: Cluster, options: PlanOptions) -> list[Template]:
+    n = len(cluster.devices)
     pool = [
         *family_templates(cluster),
         strips("strip-equal", range(n), [1.0] * n, vertical=False),
@@ -66,9 +84,7 @@ def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choic
     for formulation in dict.fromkeys((options.formulation, *_LAYER_METHODS)):
         solver = options.solver if formulation == options.formulation else None
         pool += solved_templates(network, cluster, formulation, solver, options.limits)
-    templates = distinct(pool, network.spatial)
-    found = ShortestPath(network, cluster, templates, fuse=True).choices()
-    return min([found, *rivals], key=lambda choices: latency_s(network, cluster, choices))
+    return pool
 
 
 def layerwise(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
@@ -137,7 +153,10 @@ PLANNERS = {
 def plan_network(
     model: ModelRef, network: Network, cluster: Cluster, options: PlanOptions | None = None
 ) -> Plan:
-    """Plan ``network`` on ``cluster``; raises InputError for an unknown planner.
+    """Plan ``network`` on ``cluster``.
+
+    Raises InputError for an unknown planner, InfeasibleError where the plan exceeds a device's
+    memory.
 
     The plan's bound holds for every plan of the network, whatever the planner.
     """
@@ -147,6 +166,7 @@ def plan_network(
     began = time.monotonic()
     choices = PLANNERS[options.planner].plan(network, cluster, options)
     steps = assemble(network, cluster, choices)
+    require_fit(network, cluster, steps, options.planner)
     return Plan(
         model=model,
         network=network,

@@ -19,12 +19,12 @@ from nptp_opt.solvers.model import MilpModel
 
 
 @contextmanager
-def stdout_to_stderr() -> Iterator[None]:
-    """Send what C code writes to stdout to stderr: stdout is for results."""
+def stdout_to(target: int) -> Iterator[None]:
+    """Send what C code writes to stdout to another file descriptor: stdout is for results."""
     sys.stdout.flush()
     kept = os.dup(1)
     try:
-        os.dup2(2, 1)
+        os.dup2(target, 1)
         yield
     finally:
         os.dup2(kept, 1)
@@ -36,8 +36,12 @@ def _swallow_banner() -> None:
     """The first ``Highs()`` of a process prints a banner that no option silences."""
     import highspy
 
-    with stdout_to_stderr():
-        highspy.Highs().setOptionValue("output_flag", False)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        with stdout_to(nowhere):
+            highspy.Highs().setOptionValue("output_flag", False)
+    finally:
+        os.close(nowhere)
 
 
 def new_highs() -> Any:
@@ -107,7 +111,7 @@ class Highs(MilpBackend):
             solver.setSolution(len(columns), columns.astype(np.int32), values)
         root = _RootBound()
         solver.cbMipInterrupt.subscribe(root)
-        with stdout_to_stderr():
+        with stdout_to(2):
             failed = _failed(solver.run())
         if failed:
             raise SolverError("solver 'highs' failed on the model; try another --solver")

@@ -103,6 +103,7 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "check": ["--json", "instance", "result"],
         "verify": ["--json", "--seed", "plan"],
         "run": ["--json", "--repeats", "--timeout", "--warmup", "plan"],
+        "inspect": ["--input", "--json", "model"],
         "show": ["--html", "--json", "--png", "--svg", "plan"],
         "formulations": ["--json"],
         "planners": ["--json"],
@@ -128,6 +129,17 @@ def test_solve_prints_what_the_design_promises(tmp_path: Path, cluster: Path) ->
     assert found["gap"] == pytest.approx(1 - found["bound_s"] / found["latency_s"])
     assert found["solve_s"] > 0
     assert json.loads(out.read_text())["schema"] == "nptp-opt/plan/1"
+
+
+def test_inspect_lists_layers_cuts_and_what_is_gathered() -> None:
+    found = called_json("inspect", MODEL, "--input", "1x3x20x24")
+    assert [row["op"] for row in found["layers"]][:3] == ["conv2d", "conv2d", "max_pool2d"]
+    assert found["layers"][0]["shape"] == [1, 8, 20, 24]
+    assert found["layers"][0]["flop"] == 20 * 24 * 8 * (2 * 9 * 3 + 1)
+    assert len(found["cuts"]) == 5
+    assert any("linear" in entry["why"] for entry in found["gathered"])
+    text = call("inspect", MODEL, "--input", "1x3x20x24")
+    assert text.exit_code == 0 and "single-tensor cuts after" in text.stdout
 
 
 def test_verify_and_show_a_plan(plan: Path, tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""Memory limits of whole plans: counted by hand, kept by the planner, refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from nptp_opt.cost import peak_bytes
+from nptp_opt.errors import InfeasibleError
+from nptp_opt.geometry import Tile
+from nptp_opt.planner import PlanOptions, plan_network
+from nptp_opt.planner.assemble import Choice, assemble
+from nptp_opt.steps import ModelRef
+from tests.builders import conv_chain, make_cluster
+
+REF = ModelRef("chain", (1, 4, 8, 8))
+
+
+def test_peak_of_two_strips_worked_by_hand() -> None:
+    """4 channels of 4 bytes: 16 bytes per pixel, 576 bytes of weights per layer, 8x8 maps.
+
+    d0 holds the input (64 pixels) while it makes its 32 of conv0: 96 pixels. d1 receives 5 rows,
+    40 pixels, and makes 32: 72. In conv1 d0 has 32 own, a halo of 8, and makes 32: 72 pixels.
+    In the end d0 holds 32 pixels, receives 32, and puts the result together.
+    """
+    network = conv_chain((1, 4, 8, 8), [{}, {}])
+    halves = {0: Tile(0, 4, 0, 8), 1: Tile(4, 8, 0, 8)}
+    steps = assemble(
+        network, make_cluster(), [Choice((layer,), halves) for layer in network.layers]
+    )
+    assert peak_bytes(network, 2, steps, 0) == [2 * 576 + 96 * 16, 2 * 576 + 72 * 16]
+
+
+def test_a_fused_segment_counts_its_inner_maps() -> None:
+    """One device, 8x8: input 64, conv0 64 and conv1 64 pixels are alive when conv1 is made."""
+    network = conv_chain((1, 4, 8, 8), [{}, {}])
+    steps = assemble(network, make_cluster((1.0,)), [Choice(network.layers, {0: Tile(0, 8, 0, 8)})])
+    assert peak_bytes(network, 1, steps, 0) == [2 * 576 + 3 * 64 * 16]
+
+
+def test_the_planner_leaves_out_a_device_without_room() -> None:
+    network = conv_chain((1, 4, 8, 8), [{"channels": 64}, {"channels": 64}])
+    free = make_cluster((0.001, 0.001), rates=1000.0)
+    assert 1 in plan_network(REF, network, free).steps[0].tiles
+    tight = make_cluster((0.001, 0.001), rates=1000.0, memory_mib={1: 0.01})
+    assert all(1 not in step.tiles for step in plan_network(REF, network, tight).steps)
+
+
+def test_a_limit_that_nothing_fits_names_the_device() -> None:
+    network = conv_chain((1, 4, 8, 8), [{"channels": 64}])
+    cluster = make_cluster(memory_mib={0: 0.001, 1: 0.001})
+    with pytest.raises(InfeasibleError, match=r"'d\d' needs .* MiB but has memory_mib = 0\.001"):
+        plan_network(REF, network, cluster)
+
+
+def test_a_baseline_that_does_not_fit_is_infeasible() -> None:
+    network = conv_chain((1, 4, 8, 8), [{"channels": 64}])
+    cluster = make_cluster(memory_mib={1: 0.001})
+    with pytest.raises(InfeasibleError, match="'strip-equal': device 'd1'"):
+        plan_network(REF, network, cluster, PlanOptions("strip-equal"))

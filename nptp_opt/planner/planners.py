@@ -60,14 +60,24 @@ def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choic
     """
     templates = distinct(_pool(network, cluster, options), network.spatial)
     rivals = [plan(network, cluster) for plan in _QUICK.values()]
-    while templates:
+    while True:
         found = ShortestPath(network, cluster, templates, fuse=True).choices()
         fitting = [c for c in (found, *rivals) if not _overfull(network, cluster, c)]
         if fitting:
             return min(fitting, key=lambda choices: latency_s(network, cluster, choices))
-        full = _overfull(network, cluster, found)[0]
-        templates = [template for template in templates if full not in template.boxes]
-    return found
+        left = _without(templates, _overfull(network, cluster, found))
+        if not left:
+            return found
+        templates = left
+
+
+def _without(templates: Sequence[Template], devices: Sequence[int]) -> list[Template]:
+    """Templates that leave out the first of ``devices`` that any uses; empty if that is all."""
+    for device in devices:
+        left = [template for template in templates if device not in template.boxes]
+        if 0 < len(left) < len(templates):
+            return left
+    return []
 
 
 def _overfull(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> list[int]:

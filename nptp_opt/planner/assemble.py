@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nptp_opt.cluster import Cluster
@@ -51,9 +51,9 @@ def assemble(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> t
             layer = choice.layers[-1]
             steps.append(_global_step(network, cluster, layer, owned, users[layer.name]))
         else:
-            steps.append(_segment_step(network, cluster, choice, owned))
+            steps.append(segment_step(network, cluster, choice, owned))
             owned[choice.layers[-1].name] = steps[-1].tiles
-    steps.append(_final_step(network, cluster, owned))
+    steps.append(final_step(network, cluster, owned))
     return tuple(steps)
 
 
@@ -61,9 +61,10 @@ def _devices(tiles: Ownership) -> list[int]:
     return [i for i, tile in tiles.items() if not tile.is_empty]
 
 
-def _segment_step(
-    network: Network, cluster: Cluster, choice: Choice, owned: dict[str, Ownership]
+def segment_step(
+    network: Network, cluster: Cluster, choice: Choice, owned: Mapping[str, Ownership]
 ) -> Step:
+    """One segment, priced with what the devices hold before it."""
     tiles = {i: tile for i, tile in sorted(choice.tiles.items()) if not tile.is_empty}
     moves = halo_transfers(network, segment_needs(choice.layers, tiles), owned)
     loads = segment_loads(cluster, choice.layers, tiles, moves)
@@ -85,7 +86,8 @@ def _global_step(
     return Step("global", (layer.name,), held, None, tuple(moves), makespan_s(cluster, loads))
 
 
-def _final_step(network: Network, cluster: Cluster, owned: dict[str, Ownership]) -> Step:
+def final_step(network: Network, cluster: Cluster, owned: Mapping[str, Ownership]) -> Step:
+    """The head (or collecting the results) at the sink."""
     sink = cluster.sink
     needs = gather_needs(network, network.head, sink, network.spatial_outputs)
     moves = halo_transfers(network, needs, owned)

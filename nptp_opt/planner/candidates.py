@@ -6,10 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.network.ir import Layer, Network
-from nptp_opt.planner.templates import UNIT, Template, columns, strips
+from nptp_opt.planner.assemble import Choice
+from nptp_opt.planner.moves import neighbours
+from nptp_opt.planner.templates import UNIT, Template, columns, from_tiles, strips
 
 MANY_DEVICES = 12
 """From here on only some numbers of devices are tried, and only balanced columns."""
+
+
+NEAR_GRID = 28
+"""Cut positions per axis that small changes of a template are made on."""
 
 
 def family_templates(cluster: Cluster) -> Iterator[Template]:
@@ -31,6 +37,21 @@ def single_templates(cluster: Cluster) -> Iterator[Template]:
     """One device alone, each in turn."""
     for device in range(len(cluster.devices)):
         yield Template(f"single-{device}", {device: UNIT})
+
+
+def used_templates(choices: Sequence[Choice]) -> Iterator[Template]:
+    """The partitions of a plan as templates."""
+    for choice in choices:
+        if not choice.is_global:
+            last = choice.layers[-1]
+            yield from_tiles(last.name, choice.tiles, last.height, last.width)
+
+
+def near_templates(template: Template) -> Iterator[Template]:
+    """Templates with one cut moved a little, or two devices swapped; steps of 1/``NEAR_GRID``."""
+    tiles = template.at(NEAR_GRID, NEAR_GRID)
+    for moved in neighbours(tiles, NEAR_GRID // 8):
+        yield from_tiles(template.name, moved, NEAR_GRID, NEAR_GRID)
 
 
 def _counts(n: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,10 +24,17 @@ from nptp_opt.planner.baselines import (
     strip_proportional,
 )
 from nptp_opt.planner.bound import compute_bound
-from nptp_opt.planner.candidates import distinct, family_templates, single_templates
+from nptp_opt.planner.candidates import (
+    distinct,
+    family_templates,
+    near_templates,
+    single_templates,
+    used_templates,
+)
 from nptp_opt.planner.layerwise import layer_by_layer, solved_templates
 from nptp_opt.planner.memory import overfull, require_fit
-from nptp_opt.planner.shortest_path import ShortestPath
+from nptp_opt.planner.polish import polish
+from nptp_opt.planner.shortest_path import ShortestPath, spans_of
 from nptp_opt.planner.simulate import simulate
 from nptp_opt.planner.templates import Template, strips
 from nptp_opt.solve import pick_solver
@@ -60,8 +68,9 @@ def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choic
     """
     templates = distinct(_pool(network, cluster, options), network.spatial)
     rivals = [plan(network, cluster) for plan in _QUICK.values()]
+    deadline = time.monotonic() + options.limits.time_limit_s
     while True:
-        found = ShortestPath(network, cluster, templates, fuse=True).choices()
+        found = _search(network, cluster, templates, deadline)
         fitting = [c for c in (found, *rivals) if not _overfull(network, cluster, c)]
         if fitting:
             return min(fitting, key=lambda choices: latency_s(network, cluster, choices))
@@ -69,6 +78,43 @@ def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choic
         if not left:
             return found
         templates = left
+
+
+def _search(
+    network: Network, cluster: Cluster, templates: Sequence[Template], deadline: float
+) -> list[Choice]:
+    """Shortest path and polish in turn: polished partitions are candidates of the next path."""
+    best = ShortestPath(network, cluster, templates, fuse=True).choices()
+    value = math.inf
+    while latency_s(network, cluster, best) < value * (1 - LEAST_GAIN):
+        value = latency_s(network, cluster, best)
+        best = polish(network, cluster, _recut(network, cluster, best, deadline), deadline)
+        if time.monotonic() >= deadline:
+            break
+        pool = distinct([*used_templates(best), *single_templates(cluster)], network.spatial)
+        path = ShortestPath(network, cluster, pool, fuse=True).choices()
+        best = min(best, path, key=lambda choices: latency_s(network, cluster, choices))
+    return best
+
+
+def _recut(network: Network, cluster: Cluster, best: list[Choice], deadline: float) -> list[Choice]:
+    """The same segments with the best of their partitions and all neighbours of these."""
+    value = math.inf
+    while latency_s(network, cluster, best) < value * (1 - LEAST_GAIN):
+        value = latency_s(network, cluster, best)
+        if time.monotonic() >= deadline:
+            break
+        used = distinct(used_templates(best), network.spatial)
+        near = (around for template in used for around in near_templates(template))
+        pool = distinct([*used, *near], network.spatial)
+        spans = spans_of(network, best)
+        path = ShortestPath(network, cluster, pool, fuse=True, spans=spans).choices()
+        best = min(best, path, key=lambda choices: latency_s(network, cluster, choices))
+    return best
+
+
+LEAST_GAIN = 1e-4
+"""Relative gain of a round of polishing below which the search ends."""
 
 
 def _without(templates: Sequence[Template], devices: Sequence[int]) -> list[Template]:

@@ -9,7 +9,7 @@ an edge per pair of candidates and segment, too many for one object each (docs/d
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,9 @@ from nptp_opt.planner.units import is_segment, units
 
 LONGEST_SEGMENT = 12
 """Units in one segment; longer ones recompute more than they save (see docs/decisions.md)."""
+
+Span = tuple[int, int]
+"""Units [start, end) that are gone through without a choice in between."""
 
 Ends = tuple[int, ...]
 """Positions in a run of layers after which a segment ends."""
@@ -66,16 +69,26 @@ class _Walk:
 
 
 class ShortestPath:
-    """Search over ``templates`` as the partitions of every map of ``network``."""
+    """Search over ``templates`` as the partitions of every map of ``network``.
+
+    ``spans`` limits the search to these runs of units (those of a plan: ``spans_of``).
+    """
 
     def __init__(
-        self, network: Network, cluster: Cluster, templates: Sequence[Template], *, fuse: bool
+        self,
+        network: Network,
+        cluster: Cluster,
+        templates: Sequence[Template],
+        *,
+        fuse: bool,
+        spans: Collection[Span] | None = None,
     ) -> None:
         self.network = network
         self.cluster = cluster
         self.templates = templates
         self.longest = LONGEST_SEGMENT if fuse else 1
         self.units = units(network)
+        self.spans = spans
         self._snaps = snaps(network)
         self._arrays: dict[tuple[int, int, int, int], IntArray] = {}
 
@@ -89,6 +102,8 @@ class ShortestPath:
     def _arrive(self, end: int, arrivals: Sequence[_Arrival]) -> _Arrival:
         found = _Arrival(np.full(len(self.templates), np.inf), [(0, 0, ())] * len(self.templates))
         for start in range(end - 1, max(0, end - self.longest) - 1, -1):
+            if self.spans is not None and (start, end) not in self.spans:
+                continue
             known = arrivals[start].cost
             for walk in self._walks(start, end, known, found.cost):
                 total = known[:, None] + walk.cost
@@ -227,3 +242,10 @@ class ShortestPath:
         if last.kind == "global":
             return Choice(layers)
         return Choice(layers, template.at(last.height, last.width, self._snaps[last.name]))
+
+
+def spans_of(network: Network, choices: Sequence[Choice]) -> frozenset[Span]:
+    """The runs of units of a plan: one per segment, or per unit where segments divide it."""
+    unit_of = {layer.name: k for k, unit in enumerate(units(network)) for layer in unit}
+    ends = [[unit_of[layer.name] for layer in choice.layers] for choice in choices]
+    return frozenset((min(numbers), max(numbers) + 1) for numbers in ends)

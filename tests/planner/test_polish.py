@@ -1,0 +1,80 @@
+"""Moves keep a partition a partition; polishing never makes a plan worse."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nptp_opt.geometry import Tile, cover_fault
+from nptp_opt.planner.baselines import latency_s, strip_equal
+from nptp_opt.planner.moves import neighbours, shifted
+from nptp_opt.planner.polish import polish
+from nptp_opt.planner.templates import columns
+from tests.builders import conv_chain, make_cluster
+from tests.networks import residual_network
+
+PINWHEEL = {
+    0: Tile(0, 2, 0, 4),
+    1: Tile(0, 4, 4, 6),
+    2: Tile(4, 6, 2, 6),
+    3: Tile(2, 6, 0, 2),
+    4: Tile(2, 4, 2, 4),
+}
+
+
+@given(st.integers(1, 4), st.integers(2, 4), st.integers(5, 12), st.integers(5, 12), st.booleans())
+def test_every_neighbour_of_a_partition_is_one(
+    first: int, second: int, height: int, width: int, transpose: bool
+) -> None:
+    groups = [range(first), range(first, first + second)]
+    share = dict.fromkeys(range(first + second), 1.0)
+    tiles = columns("t", groups, share, transpose=transpose).at(height, width)
+    for found in neighbours(tiles, 3):
+        assert cover_fault(found.values(), height, width) is None
+
+
+def test_every_neighbour_of_a_pinwheel_is_a_partition() -> None:
+    found = list(neighbours(PINWHEEL, 1))
+    assert len(found) > 10
+    assert all(cover_fault(tiles.values(), 6, 6) is None for tiles in found)
+
+
+def test_the_halves_of_a_crossing_cut_move_apart() -> None:
+    """2x2 cells: the left and the right half of the horizontal cut are two cuts."""
+    cells = {0: Tile(0, 3, 0, 3), 1: Tile(0, 3, 3, 6), 2: Tile(3, 6, 0, 3), 3: Tile(3, 6, 3, 6)}
+    found = list(shifted(cells, 1))
+    assert {0: Tile(0, 4, 0, 3), 1: cells[1], 2: Tile(4, 6, 0, 3), 3: cells[3]} in found
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_polish_balances_strips_of_unequal_devices(shared: bool) -> None:
+    """From equal strips, three times as fast a device ends with three times the rows."""
+    network = conv_chain((1, 3, 16, 16), [{"channels": 16, "kernel": 1, "padding": 0}])
+    cluster = make_cluster((0.003, 0.001), rates=1e6, shared=shared)
+    found = polish(network, cluster, strip_equal(network, cluster), time.monotonic() + 30)
+    assert found[0].tiles == {0: Tile(0, 12, 0, 16), 1: Tile(12, 16, 0, 16)}
+
+
+def test_polish_never_makes_a_plan_worse_and_stops_at_its_deadline() -> None:
+    network = residual_network(blocks=2, size=16)
+    cluster = make_cluster((1.0, 2.0, 1.0), rates=5.0, latency_ms=0.01)
+    start = strip_equal(network, cluster)
+    assert polish(network, cluster, start, time.monotonic() - 1) == start
+    found = polish(network, cluster, start, time.monotonic() + 30)
+    assert latency_s(network, cluster, found) <= latency_s(network, cluster, start)
+    assert [c.layers for c in found] == [c.layers for c in start]
+    for choice in found:
+        assert cover_fault(choice.tiles.values(), 16, 16) is None
+
+
+def test_polish_prices_like_the_assembled_plan() -> None:
+    """The ledger's incremental prices are those of the steps, also where a skip is read later."""
+    network = residual_network(blocks=1, size=16)
+    cluster = make_cluster((0.01, 0.03), rates=500.0)
+    start = strip_equal(network, cluster)
+    found = polish(network, cluster, start, time.monotonic() + 30)
+    assert latency_s(network, cluster, found) < 0.8 * latency_s(network, cluster, start)

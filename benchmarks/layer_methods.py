@@ -7,10 +7,10 @@ warm-up on a 14 x 14 map that compiles everything (compile time is not counted).
 clock from the call of ``solve_layer`` to its result, the configuration bound and exact re-pricing
 included. ``auto``, which runs the others first, has three times their limit; all methods stop at a
 gap of 1e-4. Each case asserts that every bound is at most every value, and that ``auto`` is no
-worse than any other method. Parts: named targets (issue 3), the table of methods, growth with devices and with map size
-(plot and fitted exponent of the times), and ``auto`` against ``dissection-bigm`` with HiGHS. All of
-it goes to ``benchmarks/results/layer_methods.{json,md,png}`` with commit, machine and versions;
-rows are written as soon as they are measured.
+worse than any other method. Parts: named targets (issue 3), the table of methods, growth with
+devices and with map size (plot and fitted exponent of the times), and ``auto`` against
+``dissection-bigm`` with HiGHS. All of it goes to ``benchmarks/results/layer_methods.{json,md,png}``
+with commit, machine and versions; rows are written as soon as they are measured.
 """
 
 from __future__ import annotations

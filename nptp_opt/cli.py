@@ -5,7 +5,6 @@ Results go to stdout, progress and logs to stderr; ``--json`` prints exactly one
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import sys
@@ -15,7 +14,12 @@ from typing import Any, TypeVar
 
 import click
 
-from nptp_opt import __version__
+from nptp_opt import __version__, cli_batch, cli_runtime
+from nptp_opt.cli_support import check_writable as _check_writable
+from nptp_opt.cli_support import json_flag as _json
+from nptp_opt.cli_support import load as _load
+from nptp_opt.cli_support import print_json as _print_json
+from nptp_opt.cli_support import say as _say
 from nptp_opt.errors import InputError, NoSolutionError, NptpError, VerificationError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -47,8 +51,6 @@ def _options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return apply
 
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object.")
-
 _limits = _options(
     click.option("--solver", help="Solver for the formulation; its first one by default."),
     click.option("--time-limit", type=float, callback=_finite, help="Seconds."),
@@ -65,10 +67,6 @@ def main(verbose: int) -> None:
     """Optimal partitions of CNN inference over several devices: plan, prove, execute."""
     level = logging.WARNING - 10 * min(verbose, 2)
     logging.basicConfig(stream=sys.stderr, level=level, format="%(name)s: %(message)s")
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    click.echo(json.dumps(content, allow_nan=False))
 
 
 def _input_shape(text: str) -> tuple[int, ...]:
@@ -107,7 +105,6 @@ def _limits_from(**options: Any) -> Any:
 def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     """Plan MODEL (a torchvision name, an .onnx file or module:callable) on a cluster."""
     from nptp_opt.cluster import load_cluster
-    from nptp_opt.network.load import load_model
     from nptp_opt.plan import write_plan
     from nptp_opt.planner import check_planner, plan_network
     from nptp_opt.render import solve_summary
@@ -119,7 +116,7 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     devices = load_cluster(cluster)
     _check_writable(output)
     _say(f"importing {model}")
-    loaded = load_model(model, shape, options["seed"])
+    loaded = _load(model, shape, options["seed"])
     _say(f"planning {len(loaded.network.layers)} layers on {len(devices.devices)} devices")
     reference = ModelRef(model, shape, options["seed"])
     plan = plan_network(reference, loaded.network, devices, chosen)
@@ -137,18 +134,6 @@ def _plan_options(options: dict[str, Any]) -> Any:
     return PlanOptions(limits=_limits_from(**options), **given)
 
 
-def _check_writable(path: Path) -> None:
-    """Fail before the work, not after it, when the output's folder cannot take the file."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
 def _print_table(content: dict[str, Any]) -> None:
     from nptp_opt.render import print_pairs
 
@@ -161,10 +146,9 @@ def _print_table(content: dict[str, Any]) -> None:
 @_json
 def inspect(model: str, shape: str, as_json: bool) -> None:
     """Show MODEL as the planner sees it: layers, single-tensor cuts, what is gathered and why."""
-    from nptp_opt.network.load import load_model
     from nptp_opt.render import inspection, print_inspection
 
-    content = inspection(load_model(model, _input_shape(shape)).network)
+    content = inspection(_load(model, _input_shape(shape)).network)
     _print_json(content) if as_json else print_inspection(content)
 
 
@@ -179,12 +163,12 @@ def solve_layer(instance: Path, formulation: str, **options: Any) -> None:
     """Solve one layer INSTANCE (JSON) with one formulation or method."""
     from nptp_opt.check import layer_result_to_json
     from nptp_opt.formulations import export_model
-    from nptp_opt.instances.reader import load_layer_problem
+    from nptp_opt.instances.library import open_layer
     from nptp_opt.render import print_layer_result
     from nptp_opt.result import Status
     from nptp_opt.solve import solve_layer as solve_problem
 
-    problem = load_layer_problem(instance)
+    problem = open_layer(instance)
     limits = _limits_from(**options)
     for path in (options["export_mps"], options["export_lp"]):
         if path is not None:
@@ -206,9 +190,9 @@ def solve_layer(instance: Path, formulation: str, **options: Any) -> None:
 def check(instance: Path, result: Path, as_json: bool) -> None:
     """Price a RESULT (as `solve-layer --json` prints it) of INSTANCE without any solver."""
     from nptp_opt.check import check_result
-    from nptp_opt.instances.reader import load_layer_problem
+    from nptp_opt.instances.library import open_layer
 
-    faults, makespan_s = check_result(load_layer_problem(instance), result)
+    faults, makespan_s = check_result(open_layer(instance), result)
     content = {"ok": not faults, "makespan_s": makespan_s, "faults": faults}
     _print_json(content) if as_json else _print_table(content)
     if faults:
@@ -221,41 +205,17 @@ def check(instance: Path, result: Path, as_json: bool) -> None:
 @_json
 def verify(plan: Path, seed: int, as_json: bool) -> None:
     """Prove in torch that PLAN computes the same tensors as the unpartitioned model."""
-    from nptp_opt.network.load import load_model
     from nptp_opt.plan import read_plan
     from nptp_opt.verify import verify_plan
 
     read, stale = read_plan(plan)
     _say(f"verifying {read.model.ref} on {len(read.cluster.devices)} devices")
-    model = load_model(read.model.ref, read.model.input, read.model.seed)
+    model = _load(read.model.ref, read.model.input, read.model.seed)
     report = verify_plan(read, model, stale=stale, seed=seed)
     content = report.to_json()
     _print_json(content) if as_json else _print_table(content)
     if not report.ok:
         raise VerificationError(f"{plan}: {report.faults[0]}")
-
-
-@main.command()
-@click.argument("plan", type=click.Path(path_type=Path))
-@click.option("--repeats", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--warmup", type=click.IntRange(min=0), default=2, show_default=True)
-@click.option("--timeout", type=click.FloatRange(min=1), default=30.0, show_default=True)
-@_json
-def run(plan: Path, repeats: int, warmup: int, timeout: float, as_json: bool) -> None:
-    """Execute PLAN with one process per device on this machine and measure the latency."""
-    from nptp_opt.network.load import load_model
-    from nptp_opt.plan import load_plan
-    from nptp_opt.render import run_summary
-    from nptp_opt.runtime.launch import run_plan
-
-    loaded = load_plan(plan)
-    _say(f"starting {len(loaded.cluster.devices)} local processes for {loaded.model.ref}")
-    model = load_model(loaded.model.ref, loaded.model.input, loaded.model.seed)
-    report = run_plan(loaded, model, repeats=repeats, warmup=warmup, timeout_s=timeout)
-    content = run_summary(report)
-    _print_json(content) if as_json else _print_table(content)
-    if not report.ok:
-        raise VerificationError(f"{plan}: the executed output differs from the model's")
 
 
 @main.command()
@@ -331,6 +291,13 @@ def _print_list(name: str, rows: list[dict[str, Any]], as_json: bool) -> None:
     from nptp_opt.render import print_rows
 
     _print_json({name: rows}) if as_json else print_rows(rows)
+
+
+_BATCH = (cli_batch.instances, cli_batch.compare, cli_batch.report)
+_RUNTIME = (cli_runtime.run, cli_runtime.worker, cli_runtime.profile, cli_runtime.emulate)
+
+for _command in (*_BATCH, *_RUNTIME):
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

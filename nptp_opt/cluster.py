@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,9 +11,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from nptp_opt.errors import InputError
 from nptp_opt.files import Strict, explain, load_json, read_text
+from nptp_opt.profiles import LayerSpeed, load_profile
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(ge=1e-9, le=1e15, allow_inf_nan=False)]
+"""Speeds, rates and sizes; the range keeps every price finite."""
+
+NonNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 BYTES_PER_MBIT = 1e6 / 8
 MIB = 2**20
@@ -24,6 +28,8 @@ class Device(Strict):
     name: Annotated[str, Field(min_length=1)]
     gflops: Positive
     overhead_ms: NonNegative = 0.0
+    layers: Annotated[tuple[LayerSpeed, ...] | None, Field(strict=False)] = None
+    """Measured layer shapes, from a profile; other layers have ``gflops`` and ``overhead_ms``."""
     memory_mib: Positive | None = None
     up_mbit_per_s: Positive | None = None
     down_mbit_per_s: Positive | None = None
@@ -36,6 +42,16 @@ class Device(Strict):
     @property
     def overhead_s(self) -> float:
         return self.overhead_ms * 1e-3
+
+    @cached_property
+    def measured(self) -> dict[str, LayerSpeed]:
+        """The measured layer shapes by key."""
+        return {speed.layer: speed for speed in self.layers or ()}
+
+    @property
+    def peak_flop_per_s(self) -> float:
+        """The rate of the layer shape that the device is best at."""
+        return max([self.flop_per_s, *(speed.flop_per_s for speed in self.layers or ())])
 
     @property
     def memory_bytes(self) -> float:
@@ -78,7 +94,7 @@ class Cluster(Strict):
 
     name: str = "cluster"
     network: NetworkLink
-    devices: Annotated[tuple[Device, ...], Field(alias="device", strict=False)]
+    devices: Annotated[tuple[Device, ...], Field(alias="device", strict=False)] = ()
 
     @property
     def shared(self) -> bool:
@@ -136,6 +152,8 @@ class Cluster(Strict):
 
 def cluster_from_json(data: Any, where: str = "cluster") -> Cluster:
     """Read a cluster from parsed TOML or JSON; raises InputError naming ``where`` and the field."""
+    if isinstance(data, dict) and "schema" in data:
+        raise InputError(f"{where}: is a {data['schema']!r} document, not a cluster")
     try:
         return Cluster.model_validate(data)
     except ValidationError as error:
@@ -143,11 +161,37 @@ def cluster_from_json(data: Any, where: str = "cluster") -> Cluster:
 
 
 def load_cluster(path: Path) -> Cluster:
-    """Read a cluster file (.toml, or .json with the same content)."""
-    if path.suffix == ".json":
-        return cluster_from_json(load_json(path), str(path))
+    """Read a cluster file (.toml, or .json with the same content).
+
+    A device's ``profile`` names a profile file, relative to the cluster file.
+    """
+    data = load_json(path) if path.suffix == ".json" else _load_toml(path)
+    return cluster_from_json(_with_profiles(data, path), str(path))
+
+
+def _with_profiles(data: Any, path: Path) -> Any:
+    """The content with every ``profile`` replaced by what the profile says."""
+    entries = data.get("device") if isinstance(data, dict) else None
+    if not isinstance(entries, list):
+        return data
+    return data | {"device": [_with_profile(entry, k, path) for k, entry in enumerate(entries)]}
+
+
+def _with_profile(entry: Any, number: int, path: Path) -> Any:
+    if not isinstance(entry, dict) or "profile" not in entry:
+        return entry
+    where = f"{path}: device.{number}"
+    named = entry["profile"]
+    if not isinstance(named, str):
+        raise InputError(f"{where}.profile: must be the path of a profile file")
+    if "gflops" in entry:
+        raise InputError(f"{where}: has a profile and gflops: leave one of them out")
+    rest = {key: value for key, value in entry.items() if key != "profile"}
+    return load_profile(path.parent / named).device_fields() | rest
+
+
+def _load_toml(path: Path) -> Any:
     try:
-        data = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid TOML: {error}") from None
-    return cluster_from_json(data, str(path))

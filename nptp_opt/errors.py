@@ -53,9 +53,16 @@ class ExecutionError(NptpError):
     exit_code = 6
 
 
+MOST_NAMES = 20
+"""Known names that one message lists; of more, the nearest."""
+
+
 def unknown_name(what: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not in a registry, with the nearest one and all known ones."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
+    if len(names) > MOST_NAMES:
+        nearest = difflib.get_close_matches(name, names, n=MOST_NAMES, cutoff=0.0)
+        names = [*nearest, "..."]
     return InputError(f"unknown {what} {name!r}.{hint} Known: {', '.join(names)}.")

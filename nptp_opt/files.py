@@ -22,9 +22,12 @@ class Strict(BaseModel):
 def explain(error: ValidationError, where: str) -> InputError:
     """The first fault of a pydantic error as one line: file, field, what is wrong."""
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or "content"
+    field = ".".join(str(part) for part in first["loc"])
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return InputError(f"{where}: {field}: {first['msg']}{more}")
+    text = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("model_type", "dict_type"):
+        text = "must be an object (a table, in TOML)"
+    return InputError(": ".join(filter(None, (where, field, text + more))))
 
 
 def read_text(path: Path) -> str:
@@ -40,11 +43,17 @@ def read_text(path: Path) -> str:
 def load_json(path: Path) -> Any:
     """Parsed JSON file; raises InputError with file, line and column."""
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path), parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path}: line {error.lineno}, column {error.colno}: {error.msg}"
         ) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not usable JSON: {error}") from None
+
+
+def _no_constant(word: str) -> float:
+    raise ValueError(f"{word} is no JSON number")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -53,9 +62,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """As ``write_text``, for bytes; raises InputError when the place cannot be written."""
+    """As ``write_text``, for bytes; raises InputError when the place cannot be written.
+
+    A link is followed; what is no regular file (a pipe, a device) is written directly.
+    """
     beside: str | None = None
     try:
+        path = path.resolve()
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            path.write_bytes(content)
+            return
         handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             file.write(content)

@@ -24,12 +24,30 @@ from nptp_opt.cost import (
     segment_loads,
     segment_needs,
 )
+from nptp_opt.errors import VerificationError
 from nptp_opt.geometry import cover_fault
-from nptp_opt.network.ir import Layer
+from nptp_opt.network.ir import Layer, Network
+from nptp_opt.network.serial import network_hash
+from nptp_opt.planner.bound import compute_bound
+from nptp_opt.planner.simulate import simulate
 from nptp_opt.steps import Plan, Step
 
 PRICE_TOLERANCE = 1e-9
 """Relative difference up to which a stated makespan counts as the priced one."""
+
+
+def require_right(plan: Plan, network: Network, where: str) -> None:
+    """Raise VerificationError for a plan that is wrong on paper, or not for ``network``."""
+    faults = [*network_faults(plan, network), *paper_faults(plan)]
+    if faults:
+        raise VerificationError(f"{where}: {faults[0]}")
+
+
+def network_faults(plan: Plan, network: Network) -> list[str]:
+    """Is ``network``, the model as it is now, the one that was planned?"""
+    if network_hash(network) == network_hash(plan.network):
+        return []
+    return [f"the plan is for another network than {plan.model.ref!r} is now: plan again"]
 
 
 def paper_faults(plan: Plan) -> list[str]:
@@ -51,6 +69,18 @@ def paper_faults(plan: Plan) -> list[str]:
         faults += [f"{at}: {fault}" for fault in found]
         if step.kind == "spatial":
             owned[step.layers[-1]] = step.tiles
+    return faults or _total_faults(plan)
+
+
+def _total_faults(plan: Plan) -> list[str]:
+    """Is the prediction that of the steps, and the bound one that can be proven?"""
+    faults = []
+    predicted_s = simulate(plan.network, plan.cluster, plan.steps)
+    if abs(plan.predicted_s - predicted_s) > PRICE_TOLERANCE * predicted_s:
+        faults.append(f"predicted_s is {plan.predicted_s}, the simulation gives {predicted_s}")
+    bound_s = compute_bound(plan.network, plan.cluster)
+    if plan.bound_s is not None and plan.bound_s > bound_s * (1 + PRICE_TOLERANCE):
+        faults.append(f"bound_s is {plan.bound_s}, what is proven is {bound_s}")
     return faults
 
 

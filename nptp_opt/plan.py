@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -85,7 +86,7 @@ class ModelEntry(Strict):
 
     ref: str
     input: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
-    seed: Index
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
     network_hash: str
 
 
@@ -182,7 +183,7 @@ def read_plan(path: Path) -> tuple[Plan, tuple[str, ...]]:
     """As ``load_plan``, but returns what is wrong with the hashes beside the plan."""
     data = load_json(path)
     plan = plan_from_json(data, str(path))
-    return plan, _stale_hashes(data, plan)
+    return plan, _false_fields(data, plan)
 
 
 def plan_from_json(data: Any, where: str = "plan") -> Plan:
@@ -201,24 +202,46 @@ def plan_from_json(data: Any, where: str = "plan") -> Plan:
             for k, entry in enumerate(document.segments)
         ),
         predicted_s=document.predicted_s,
-        bound_s=document.bound_s,
+        bound_s=_below(document.bound_s, document.segments, where),
         provenance=document.provenance,
     )
 
 
-def _stale_hashes(data: dict[str, Any], plan: Plan) -> tuple[str, ...]:
-    """Hashes that do not fit what they stand for, each as one sentence."""
+def _below(bound_s: float | None, segments: Sequence[SegmentEntry], where: str) -> float | None:
+    latency_s = sum(segment.makespan_s for segment in segments)
+    if bound_s is not None and bound_s > latency_s * (1 + 1e-6):
+        raise InputError(f"{where}: bound_s is {bound_s}, above the latency {latency_s}")
+    return bound_s
+
+
+def _false_fields(data: dict[str, Any], plan: Plan) -> tuple[str, ...]:
+    """Hashes and totals that do not fit what they stand for, each as one sentence."""
     content = {key: value for key, value in data.items() if key != "hash"}
     found = {
         "model.network_hash": (data["model"]["network_hash"], network_hash(plan.network)),
         "cluster_hash": (data["cluster_hash"], content_hash(plan.cluster.to_json())),
         "hash": (data["hash"], content_hash(content)),
     }
-    return tuple(
+    stale = [
         f"{field} is stale: the file was edited or is damaged; plan again with `nptp-opt solve`"
         for field, (written, actual) in found.items()
         if written != actual
+    ]
+    totals = {"latency_s": plan.latency_s, "gap": plan.gap}
+    return (
+        *stale,
+        *(
+            f"{field} is {data[field]}, the segments give {value}"
+            for field, value in totals.items()
+            if not _same(data[field], value)
+        ),
     )
+
+
+def _same(written: float | None, actual: float | None) -> bool:
+    if written is None or actual is None:
+        return written is actual
+    return abs(written - actual) <= 1e-9 * max(abs(written), abs(actual))
 
 
 def _segment_from_json(entry: SegmentEntry, cluster: Cluster, network: Network, at: str) -> Step:

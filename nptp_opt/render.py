@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -26,8 +25,10 @@ PACKAGES = ("pulp", "highspy", "ortools", "torch", "torchvision", "numpy", "numb
 
 def _console() -> Console:
     """Wide where nothing says how wide: a pipe or a file is not cut at 80 columns."""
-    console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=200)
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 200
+    return console
 
 
 def cell(value: Any) -> str:
@@ -79,17 +80,21 @@ def solve_summary(plan: Plan, path: Path) -> dict[str, Any]:
 
 
 def run_summary(report: RunReport) -> dict[str, Any]:
-    """What ``run`` prints."""
-    times = report.latency_s
-    return {
-        "ok": report.ok,
-        "latency_s": {"median": median(times), "min": min(times), "max": max(times)},
-        "runs": len(times),
-        "predicted_s": report.predicted_s,
-        "single_device_s": report.single_device_s,
-        "bytes": report.bytes,
-        "max_abs_error": report.max_abs_error,
-    }
+    """What ``run --json`` prints."""
+    from nptp_opt.runtime.timeline import critical_device, overrun_s, time_table
+
+    content = report.to_json()
+    if report.throttle == "pad":
+        content["overrun_s"] = overrun_s(report.plan, report.spans)
+    content["critical_device"] = critical_device(report.plan, report.spans)
+    return content | {"time": time_table(report.plan, report.spans)}
+
+
+def print_run(content: Mapping[str, Any]) -> None:
+    """The figures of a run, then where the time of a typical one went."""
+    print_pairs({k: v for k, v in content.items() if k not in ("time", "latencies_s")})
+    _console().print("\nwhere the time went in the run nearest to the median, in seconds")
+    print_rows(content["time"])
 
 
 def print_layer_result(content: Mapping[str, Any]) -> None:

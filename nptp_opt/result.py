@@ -40,6 +40,10 @@ class ModelSize:
     integers: int
 
 
+TracePoint = tuple[float, float | None, float | None]
+"""Seconds since the start, then the value and the bound known at that time."""
+
+
 @dataclass(frozen=True)
 class LayerResult:
     """Outcome of one method on one layer problem.
@@ -62,6 +66,8 @@ class LayerResult:
     size: ModelSize | None = None
     build_s: float = 0.0
     solve_s: float = 0.0
+    trace: tuple[TracePoint, ...] = ()
+    """How value and bound improved, for solvers that tell."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Which method gave the value and which the bound, for methods that combine several."""
 
@@ -75,4 +81,5 @@ def relative_gap(value: float | None, bound: float | None) -> float | None:
     """(value - bound) / value, never below 0; None where either is unknown."""
     if value is None or bound is None:
         return None
+    assert bound <= value * (1 + 1e-6), f"bound {bound} above value {value}: one of them is wrong"
     return max(0.0, (value - bound) / value) if value > 0 else 0.0

@@ -15,7 +15,7 @@ from nptp_opt.geometry import Tile
 from nptp_opt.network.load import LoadedModel, load_model
 from nptp_opt.plan import content_hash, plan_from_json, plan_to_json, read_plan
 from nptp_opt.planner import PlanOptions, plan_network
-from nptp_opt.planner.assemble import Choice, assemble
+from nptp_opt.planner.assemble import Choice
 from nptp_opt.steps import ModelRef, Plan
 from nptp_opt.verify import verify_plan
 from tests.builders import make_cluster
@@ -53,8 +53,7 @@ def test_a_pinwheel_on_every_layer_is_verified(model: LoadedModel) -> None:
         tiles = [Tile(0, a, 0, d), Tile(0, b, d, w), Tile(b, h, c, w), Tile(a, h, 0, c)]
         middle = Tile(a, b, c, d)
         choices.append(Choice((layer,), dict(enumerate([*tiles, middle]))))
-    steps = assemble(model.network, cluster, choices)
-    report = verify_plan(Plan(REF, model.network, cluster, steps, 0.0), model)
+    report = verify_plan(plan_of(REF, model.network, cluster, choices), model)
     assert report.faults == []
 
 
@@ -108,9 +107,19 @@ def drop_gather(data: dict[str, Any]) -> None:
     data["segments"][-1]["device"] = "d1"
 
 
+def higher_bound(data: dict[str, Any]) -> None:
+    data["bound_s"] = 0.999 * data["latency_s"]
+
+
+def lower_prediction(data: dict[str, Any]) -> None:
+    data["predicted_s"] = 1e-9
+
+
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
+        (higher_bound, "what is proven is"),
+        (lower_prediction, "predicted_s is 1e-09"),
         (shift_tile, "do not cover the map exactly once"),
         (drop_transfer, "transfer missing"),
         (add_transfer, "transfer listed twice"),
@@ -136,6 +145,18 @@ def test_a_stale_hash_is_found(tmp_path: Path, model: LoadedModel, plan: Plan) -
     read, stale = read_plan(path)
     assert stale and "hash is stale" in stale[0]
     assert any("stale" in fault for fault in verify_plan(read, model, stale=stale).faults)
+
+
+def test_a_false_total_is_found(tmp_path: Path, plan: Plan) -> None:
+    """Regression: latency_s and gap of the document were dropped unread."""
+
+    def lower_latency(data: dict[str, Any]) -> None:
+        data["latency_s"] = 1e-9
+
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(edited(plan, lower_latency)))
+    _, false = read_plan(path)
+    assert false == (f"latency_s is 1e-09, the segments give {plan.latency_s}",)
 
 
 def test_a_device_with_two_tiles_is_refused(plan: Plan) -> None:

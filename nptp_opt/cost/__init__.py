@@ -42,6 +42,7 @@ from nptp_opt.cost.segment import (
     segment_needs,
     transfer_loads,
 )
+from nptp_opt.cost.speed import Speed, for_layer, layer_key, layer_speed
 
 __all__ = [
     "RESULT",
@@ -51,10 +52,12 @@ __all__ = [
     "Load",
     "LoadArrays",
     "Ownership",
+    "Speed",
     "StepPrices",
     "Transfer",
     "candidate_array",
     "comm_s",
+    "for_layer",
     "gather_compute_s",
     "gather_loads",
     "gather_needs",
@@ -62,6 +65,8 @@ __all__ = [
     "halo_transfers",
     "input_ownership",
     "layer_flop_per_pixel",
+    "layer_key",
+    "layer_speed",
     "layer_weight_bytes",
     "makespan_s",
     "makespans_s",

@@ -14,6 +14,7 @@ import numpy as np
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.loads import FloatArray, LoadArrays, makespans_s
 from nptp_opt.cost.segment import Ownership, gather_compute_s, gather_needs
+from nptp_opt.cost.speed import layer_speed
 from nptp_opt.geometry import IntArray, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs, regions
 
@@ -81,7 +82,10 @@ def segment_prices(
 ) -> StepPrices:
     """Prices of one segment for Q partitions (Q, n, 4) of its output."""
     q, n, _ = tiles.shape
-    flop, calls = np.zeros((q, n)), np.zeros((q, n))
+    compute_s = np.zeros((q, n))
+    speeds = [[layer_speed(device, layer) for layer in layers] for device in cluster.devices]
+    overhead_s = np.array([[speed.overhead_s for speed in own] for own in speeds])
+    flop_per_s = np.array([[speed.flop_per_s for speed in own] for own in speeds])
     moving = [tensor for tensor in external_inputs(layers) if tensor not in network.replicated]
     needs = {tensor: np.zeros((q, n, 4), dtype=np.int64) for tensor in moving}
     distinct, place = np.unique(tiles.reshape(-1, 4), axis=0, return_inverse=True)
@@ -91,13 +95,13 @@ def segment_prices(
             continue
         at = (place == k).reshape(q, n)
         found = regions(layers, tile)
-        flop[at] = sum(layer.flop_per_pixel * found[layer.name].area for layer in layers)
-        calls[at] = sum(not found[layer.name].is_empty for layer in layers)
+        flop = np.array([layer.flop_per_pixel * found[layer.name].area for layer in layers])
+        calls = np.array([not found[layer.name].is_empty for layer in layers])
+        seconds = (overhead_s * calls + flop / flop_per_s).sum(axis=1)
+        compute_s = np.where(at, seconds, compute_s)
         for tensor, array in needs.items():
             array[at] = _sides(found[tensor])
-    overhead = np.array([device.overhead_s for device in cluster.devices])
-    speed = np.array([device.flop_per_s for device in cluster.devices])
-    return StepPrices(cluster, network, needs, overhead * calls + flop / speed)
+    return StepPrices(cluster, network, needs, compute_s)
 
 
 def gather_prices(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.loads import FloatArray, Load, LoadArrays, Transfer, makespans_s
 from nptp_opt.cost.segment import Ownership, gather_needs, transfer_loads
+from nptp_opt.cost.speed import layer_speed
 from nptp_opt.geometry import IntArray, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs
 
@@ -69,8 +70,8 @@ def reduction_compute_s(
     if tile.is_empty and not uses:
         return 0.0
     partial, finish = _flop(network, layer)
-    node = cluster.devices[device]
-    return node.overhead_s + (partial * tile.area + finish * uses) / node.flop_per_s
+    speed = layer_speed(cluster.devices[device], layer)
+    return speed.seconds(partial * tile.area + finish * uses)
 
 
 def _flop(network: Network, layer: Layer) -> tuple[float, float]:
@@ -117,8 +118,9 @@ def reduction_makespans(
     n = links.shape[-1]
     links[..., np.arange(n), np.arange(n)] = 0.0
     partial, finish = _flop(network, layer)
-    speed = np.array([device.flop_per_s for device in cluster.devices])
-    overhead = np.array([device.overhead_s for device in cluster.devices])
+    speeds = [layer_speed(device, layer) for device in cluster.devices]
+    speed = np.array([each.flop_per_s for each in speeds])
+    overhead = np.array([each.overhead_s for each in speeds])
     compute = overhead * (owns | uses) + (partial * area + finish * uses) / speed
     return makespans_s(
         cluster,

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.loads import Load, Transfer
+from nptp_opt.cost.speed import layer_speed
 from nptp_opt.geometry import EMPTY, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs, regions
 
@@ -55,11 +56,12 @@ def segment_compute_s(cluster: Cluster, device: int, layers: Sequence[Layer], ti
     """Compute seconds of a segment for ``tile`` of its output, recomputed rims included."""
     if tile.is_empty:
         return 0.0
-    node = cluster.devices[device]
-    found = regions(layers, tile)
-    flop = sum(layer.flop_per_pixel * found[layer.name].area for layer in layers)
-    calls = sum(not found[layer.name].is_empty for layer in layers)
-    return node.overhead_s * calls + flop / node.flop_per_s
+    node, found = cluster.devices[device], regions(layers, tile)
+    return sum(
+        layer_speed(node, layer).seconds(layer.flop_per_pixel * found[layer.name].area)
+        for layer in layers
+        if not found[layer.name].is_empty
+    )
 
 
 def segment_needs(layers: Sequence[Layer], tiles: Ownership) -> dict[str, dict[int, Tile]]:
@@ -93,7 +95,7 @@ def gather_needs(
 def gather_compute_s(cluster: Cluster, device: int, layers: Sequence[Layer]) -> float:
     """Compute seconds of whole-map layers on one device."""
     node = cluster.devices[device]
-    return node.overhead_s * len(layers) + sum(layer.flop for layer in layers) / node.flop_per_s
+    return sum(layer_speed(node, layer).seconds(layer.flop) for layer in layers)
 
 
 def gather_loads(

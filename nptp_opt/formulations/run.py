@@ -21,6 +21,7 @@ from nptp_opt.result import (
     LayerResult,
     ModelSize,
     Status,
+    TracePoint,
     relative_gap,
 )
 
@@ -106,7 +107,21 @@ def finish(
         size=answer.size,
         build_s=answer.build_s,
         solve_s=answer.solve_s,
+        trace=_trace(pricing, answer),
         notes=notes,
+    )
+
+
+def _trace(pricing: Pricing, answer: Answer) -> tuple[TracePoint, ...]:
+    """The solver's trace in seconds from the start of the build; values under its own prices."""
+    unit_s = pricing.unit_s
+    return tuple(
+        (
+            answer.build_s + at_s,
+            None if value is None else value * unit_s,
+            None if bound is None else bound * unit_s,
+        )
+        for at_s, value, bound in answer.outcome.trace
     )
 
 

@@ -29,8 +29,12 @@ def run_layer(
 ) -> Tensor:
     """``tile`` of a spatial layer's output from crops that hold at least what it needs.
 
+    An empty tile gives an empty tensor.
     Weights must have the crops' dtype. Raises InputError when a crop is too small.
     """
+    if tile.is_empty:
+        given = next(iter(inputs.values()))[1]
+        return given.new_empty((*layer.shape[:2], tile.height, tile.width))
     return _run_nodes(layer.nodes, weights, inputs, tile)
 
 
@@ -43,9 +47,7 @@ def run_segment(
     """``tile`` of the last layer's output; what the layers before it overlap is computed anew."""
     wanted, held = regions(layers, tile), dict(inputs)
     for layer in layers:
-        region = wanted[layer.name]
-        if not region.is_empty or layer is layers[-1]:
-            held[layer.name] = (region, run_layer(layer, weights, held, region))
+        held[layer.name] = (wanted[layer.name], run_layer(layer, weights, held, wanted[layer.name]))
     return held[layers[-1].name][1]
 
 

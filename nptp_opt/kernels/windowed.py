@@ -47,14 +47,27 @@ def padded(node: Node, crop: Tensor, tile: Tile, fill: float) -> Tensor:
 
 
 def conv2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
+    even = _even_padding(node, crops[0], tile)
     return F.conv2d(
-        padded(node, crops[0], tile, 0.0),
+        crops[0] if even else padded(node, crops[0], tile, 0.0),
         params["weight"].reshape(node.attrs["weight_shape"]),
         params.get("bias"),
+        padding=even or (0, 0),
         stride=node.attrs["stride"],
         dilation=node.attrs["dilation"],
         groups=node.attrs["groups"],
     )
+
+
+def _even_padding(node: Node, crop: Tensor, tile: Tile) -> tuple[int, int] | None:
+    """Padding that torch can apply itself, without a copy: the same on opposite sides."""
+    sides = [
+        cast(Window, axis).padding(a, b)
+        for axis, (a, b) in zip(node.maps[0], ranges(tile), strict=True)
+    ]
+    if not crop.numel() or any(lo != hi for lo, hi in sides):
+        return None
+    return sides[0][0], sides[1][0]
 
 
 def conv_transpose2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from nptp_opt.axis_maps import Hull
-from nptp_opt.errors import UnsupportedError
 from nptp_opt.geometry import AxisMap, Window
 from nptp_opt.network.graph import Graph
 from nptp_opt.network.ir import AxisMaps, Layer, LayerKind, Network, Node
@@ -44,28 +43,6 @@ def folded(graph: Graph, name: str, inputs: Sequence[str], outputs: Sequence[str
     )
 
 
-def without_reductions(network: Network) -> Network:
-    """The network for executors that know no reductions: those at its end gather the map instead.
-
-    Raises UnsupportedError, naming the layer, for a reduction whose result goes back onto a map.
-    """
-    gathered = {layer.name for layer in network.layers if layer.kind == "gather"}
-    for layer in reversed(network.layers):
-        if layer.kind != "global":
-            continue
-        if not gathered.issuperset(network.consumers[layer.name]):
-            raise UnsupportedError(
-                f"layer {layer.name!r}: op {layer.op} needs the whole map in the middle of the "
-                "network, and reductions are switched off"
-            )
-        gathered.add(layer.name)
-    layers = tuple(
-        replace(layer, kind="gather") if layer.name in gathered else layer
-        for layer in network.layers
-    )
-    return replace(network, layers=layers)
-
-
 def _needed(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
     wanted, kept = set(outputs), []
     for node in reversed(nodes):
@@ -93,11 +70,12 @@ def _kinds(nodes: Sequence[Node]) -> dict[str, LayerKind]:
 
 
 def _kind(node: Node, kinds: Mapping[str, LayerKind]) -> LayerKind:
-    """Gathered things stay gathered; what is made of small tensors alone is small."""
+    """Gathered things stay gathered; one pixel that is made of small tensors alone is small."""
     sources = {kinds.get(tensor, "spatial") for tensor in node.inputs}
     if "gather" in sources or (not node.maps and node.op not in REDUCTIONS):
         return "gather"
-    return "global" if node.op in REDUCTIONS or sources == {"global"} else "spatial"
+    small = sources == {"global"} and node.shape[2:] == (1, 1)
+    return "global" if node.op in REDUCTIONS or small else "spatial"
 
 
 def _grouped(nodes: Sequence[Node], outputs: set[str]) -> list[_Group]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from nptp_opt.errors import InputError
 from nptp_opt.network.ir import Network
-from nptp_opt.network.layers import without_reductions
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +46,14 @@ class LoadedModel:
         found = {**self._state, **derived_weights(self.imported, self._state)}
         return {key: found[key].detach() for key in self.network.params}
 
+    def cast(self, dtype: torch.dtype) -> LoadedModel:
+        """The same model with its floating-point weights in ``dtype``, converted once."""
+        state = {
+            key: value.to(dtype) if value.is_floating_point() else value
+            for key, value in self._state.items()
+        }
+        return replace(self, build=lambda: state)
+
     @property
     def comparable(self) -> frozenset[str]:
         """Tensors of the network that the model itself computes: those ``reference`` can give."""
@@ -59,37 +66,33 @@ class LoadedModel:
         not ``comparable``.
         """
         found: dict[str, torch.Tensor] = {}
-        self.visit(x, {*keep, *self.network.outputs}, found.__setitem__)
+
+        def see(name: str, value: torch.Tensor) -> None:
+            found[name] = value.clone()
+
+        self.visit(x, {*keep, *self.network.outputs}, see)
         return found
 
     def visit(
         self, x: torch.Tensor, keep: Collection[str], see: Callable[[str, torch.Tensor], None]
     ) -> None:
-        """As ``reference``, handing over each tensor as soon as it is made and holding none."""
+        """As ``reference``, handing over each tensor before the model goes on, which may change it.
+
+        Nothing is held: what ``see`` keeps it must copy.
+        """
         from nptp_opt.network.reference import visit_tensors
 
         visit_tensors(self.imported, self._state, x, keep, see)
 
 
-def load_model(
-    ref: str, input_shape: tuple[int, ...], seed: int = 0, *, reductions: bool = True
-) -> LoadedModel:
+def load_model(ref: str, input_shape: tuple[int, ...], seed: int = 0) -> LoadedModel:
     """The model ``ref`` at one input shape.
 
     ``ref`` is a torchvision name, the path of an .onnx file, or ``module:callable`` where the
-    callable returns a torch.nn.Module. ``seed`` makes random weights. Without ``reductions`` a
-    network with ``global`` layers becomes one without, or is refused. Raises InputError, or
+    callable returns a torch.nn.Module. ``seed`` makes random weights. Raises InputError, or
     UnsupportedError for what the importer does not know, with the name of the node.
     """
     _check_shape(input_shape)
-    model = _load(ref, input_shape, seed)
-    if reductions:
-        return model
-    plain = replace(model.imported, network=without_reductions(model.network))
-    return replace(model, imported=plain)
-
-
-def _load(ref: str, input_shape: tuple[int, ...], seed: int) -> LoadedModel:
     if ref.endswith(".onnx"):
         from nptp_opt.network.from_onnx import read_onnx
 
@@ -110,7 +113,7 @@ def _check_shape(shape: tuple[int, ...]) -> None:
 
 
 def load_module(model: torch.nn.Module, name: str, input_shape: tuple[int, ...]) -> LoadedModel:
-    """A torch module at one input shape, reductions included; ``name`` is for messages."""
+    """A torch module at one input shape; ``name`` is for messages."""
     return _loaded(model, name, input_shape, "cpu", lambda: _state_of(model))
 
 
@@ -161,9 +164,10 @@ def _called(ref: str, seed: int) -> torch.nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = function()
-    except Exception as error:  # noqa: BLE001 - a user's code may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code may raise anything
         first = (str(error).splitlines() or [""])[0]
-        raise InputError(f"model {ref!r}: {type(error).__name__}: {first}") from None
+        hint = "" if not isinstance(error, ModuleNotFoundError) else f" (looked in {here} too)"
+        raise InputError(f"model {ref!r}: {type(error).__name__}: {first}{hint}") from None
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"model {ref!r}: returned {type(model).__name__}, not a torch.nn.Module")
     return model.eval()

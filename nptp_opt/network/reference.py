@@ -22,8 +22,8 @@ def visit_tensors(
 ) -> None:
     """Run the exported graph on ``x`` in its dtype; ``visit`` gets every tensor of ``keep``.
 
-    Tensors come in the order in which they are made, as the network shapes them; nothing is held
-    longer than the graph itself needs it.
+    Tensors come in the order in which they are made, as the network shapes them, once what only
+    they read is forgotten. They are the model's own: it may change them afterwards.
     """
     wanted: dict[str, list[tuple[str, Origin]]] = {}
     for name in keep:
@@ -33,6 +33,7 @@ def visit_tensors(
     runner = _Runner(imported, x.dtype, wanted, visit, derived)
     with torch.no_grad():
         runner.run(*_arguments(imported, state, x))
+        runner.show()
 
 
 def derived_weights(
@@ -98,8 +99,15 @@ class _Runner(fx.Interpreter):
     ) -> None:
         super().__init__(imported.program.graph_module)
         self.dtype, self.wanted, self.visit, self.derived = dtype, wanted, visit, derived
+        self.unseen: list[tuple[str, torch.Tensor]] = []
+
+    def show(self) -> None:
+        """Hand over what the last node made."""
+        while self.unseen:
+            self.visit(*self.unseen.pop(0))
 
     def run_node(self, n: fx.Node) -> Any:
+        self.show()
         if "_assert" in str(n.target):
             return None
         if f"derived:{n.name}" in self.derived:
@@ -108,7 +116,7 @@ class _Runner(fx.Interpreter):
             n = _on_cpu(n)
         value = _cast(super().run_node(n), self.dtype)
         for name, origin in self.wanted.get(n.name, ()):
-            self.visit(name, canonical(value, origin))
+            self.unseen.append((name, canonical(value, origin)))
         return value
 
 
@@ -118,9 +126,8 @@ def _on_cpu(node: fx.Node) -> fx.Node:
 
 
 def canonical(value: torch.Tensor, origin: Origin) -> torch.Tensor:
-    """A copy of a model's tensor as the network shapes it."""
+    """A model's tensor as the network shapes it."""
     layout = origin.layout
     if layout is None:
-        return value.clone()
-    shape = layout.canonical(value.shape)
-    return value.permute(layout.order()).reshape(shape).clone()
+        return value
+    return value.permute(layout.order()).reshape(layout.canonical(value.shape))

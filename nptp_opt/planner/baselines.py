@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import comm_s, halo_transfers, makespan_s, segment_needs, transfer_loads
@@ -171,3 +171,14 @@ def _exchange_s(
     if cluster.shared:
         return [makespan_s(cluster, loads)] * len(loads)
     return [comm_s(cluster, i, load) for i, load in enumerate(loads)]
+
+
+QUICK: dict[str, Callable[[Network, Cluster], list[Choice]]] = {
+    "single": single,
+    "strip-equal": strip_equal,
+    "strip-proportional": strip_proportional,
+    "strip-best": strip_best,
+    "coedge-style": coedge_style,
+    "grid-equal": grid_equal,
+}
+"""The baselines that solve no layer's problem."""

@@ -2,17 +2,67 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import gather_compute_s
-from nptp_opt.network.ir import Network
+from nptp_opt.geometry import AxisMap
+from nptp_opt.network.ir import Layer, Network, external_inputs
+
+Mask = npt.NDArray[np.bool_]
 
 
 def compute_bound(network: Network, cluster: Cluster) -> float:
     """Latency with perfect balance and free exchange; holds for every plan.
 
     In any step the makespan is at least max_i flop_i / speed_i >= sum flop_i / sum speed_i, and the
-    steps together compute every pixel at least once. The head runs on the sink alone.
+    steps together compute every pixel that something reads. The head runs on the sink alone.
     """
-    speed = sum(device.flop_per_s for device in cluster.devices)
-    spatial = sum(layer.flop for layer in network.shared_out) / speed
-    return spatial + gather_compute_s(cluster, cluster.sink, network.head)
+    speed = sum(device.peak_flop_per_s for device in cluster.devices)
+    found = {layer.name: layer for layer in network.shared_out}
+    pixels = read_pixels(network)
+    flop = sum(
+        layer.flop_per_pixel * pixels[name] if layer.kind == "spatial" else layer.flop
+        for name, layer in found.items()
+    )
+    return flop / speed + gather_compute_s(cluster, cluster.sink, network.head)
+
+
+def read_pixels(network: Network) -> dict[str, int]:
+    """For every spatial layer a number of output pixels that every plan computes.
+
+    Rows and columns that no window reads (behind a pool on an odd map, or between the pixels of a
+    1x1 convolution with stride 2) need not be computed inside a segment. Of several readers the
+    one that reads most counts.
+    """
+    whole = set(network.outputs)
+    whole |= set(external_inputs(network.head)) if network.head else set()
+    whole |= {layer.nodes[0].inputs[0] for layer in network.shared_out if layer.reduces}
+    masks: dict[str, tuple[Mask, Mask]] = {}
+    for layer in reversed(network.spatial):
+        full = (np.ones(layer.height, dtype=bool), np.ones(layer.width, dtype=bool))
+        seen = [] if layer.name not in whole else [full]
+        for name in network.consumers[layer.name]:
+            if name in masks:
+                seen.append(_read_by(network.by_name[name], layer, masks[name]))
+        masks[layer.name] = max(seen, key=_area, default=(full[0] & False, full[1] & False))
+    return {name: _area(pair) for name, pair in masks.items()}
+
+
+def _area(pair: tuple[Mask, Mask]) -> int:
+    return int(pair[0].sum()) * int(pair[1].sum())
+
+
+def _read_by(reader: Layer, layer: Layer, wanted: tuple[Mask, Mask]) -> tuple[Mask, Mask]:
+    """Rows and columns of ``layer`` that single wanted pixels of ``reader`` read at least."""
+    map_y, map_x = reader.maps[layer.name]
+    return _axis(map_y, wanted[0], layer.height), _axis(map_x, wanted[1], layer.width)
+
+
+def _axis(axis: AxisMap, wanted: Mask, length: int) -> Mask:
+    read = np.zeros(length, dtype=bool)
+    for position in np.flatnonzero(wanted):
+        lo, hi = axis.need(int(position), int(position) + 1)
+        read[lo:hi] = True
+    return read

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.errors import InfeasibleError
+from nptp_opt.errors import InfeasibleError, NoSolutionError
 from nptp_opt.geometry import Window
 from nptp_opt.methods import Limits
 from nptp_opt.network.ir import Layer, Network
@@ -63,11 +63,18 @@ def layer_by_layer(
 ) -> list[Choice]:
     """Every layer with the partition that its own problem gives, whatever its neighbours have.
 
-    A layer that has none (a concat, say) takes that of the layer before it.
+    A layer that has none (a concat, say) takes that of the layer before it. Raises
+    NoSolutionError where the limit leaves a layer without a partition.
     """
     solved: dict[object, Template] = {}
-    for problem, template in _solved(network, cluster, formulation, solver, limits):
+    for problem, template in _solved(network, cluster, formulation, solver, limits, strict=True):
         solved[problem.layer] = template
+    for problem in _problems(network, cluster):
+        if problem.layer not in solved:
+            raise NoSolutionError(
+                f"{formulation}: no partition for layer {problem.name!r} within "
+                f"{limits.time_limit_s} s; raise --time-limit"
+            )
     choices, snap = [], snaps(network)
     current = Template("single", {cluster.source: UNIT})
     for layer in network.shared_out:
@@ -93,16 +100,25 @@ def solved_templates(
         yield template
 
 
+def _problems(network: Network, cluster: Cluster) -> list[LayerProblem]:
+    found = [layer_problem(network, layer, cluster) for layer in layers_by_work(network)]
+    return [problem for problem in found if problem is not None]
+
+
 def _solved(
     network: Network,
     cluster: Cluster,
     formulation: str,
     solver: str | None,
     limits: Limits,
+    *,
+    strict: bool = False,
 ) -> Iterator[tuple[LayerProblem, Template]]:
-    """Each layer gets an equal part of the time that is left; without a solution it is left out."""
-    problems = [layer_problem(network, layer, cluster) for layer in layers_by_work(network)]
-    pending = [problem for problem in problems if problem is not None]
+    """Each layer gets an equal part of the time that is left; without a solution it is left out.
+
+    ``strict`` passes on the error for a layer that fits into no memory.
+    """
+    pending = _problems(network, cluster)
     deadline = time.monotonic() + limits.time_limit_s
     for k, problem in enumerate(pending):
         left = (deadline - time.monotonic()) / (len(pending) - k)
@@ -112,6 +128,8 @@ def _solved(
         try:
             result = solve_layer(problem, formulation, solver=solver, limits=part)
         except InfeasibleError as error:
+            if strict:
+                raise
             log.warning("layer %s: %s", problem.name, error)
             continue
         log.info("layer %s: %s by %s", problem.name, result.status, formulation)

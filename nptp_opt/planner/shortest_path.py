@@ -2,13 +2,17 @@
 
 A state is a candidate partition at a single-tensor cut; a step is a segment of one or more whole
 units, or a walk through the segments inside one unit with the same template for all its tensors.
-All prices are exact (``cost.StepPrices``). Dynamic programming over matrices (P, Q): the graph has
+Prices are exact (``cost.StepPrices``), but for results that a unit
+before the last one makes: collecting them is priced as if they had the last one's partition.
+ Dynamic programming over matrices (P, Q): the graph has
 an edge per pair of candidates and segment, too many for one object each (docs/decisions.md).
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -86,6 +90,7 @@ class ShortestPath:
         self.network = network
         self.cluster = cluster
         self.templates = templates
+        self.fuse = fuse
         self.longest = LONGEST_SEGMENT if fuse else 1
         self.units = units(network)
         self.spans = spans
@@ -94,8 +99,16 @@ class ShortestPath:
 
     def choices(self) -> list[Choice]:
         """The segments and partitions of the cheapest path."""
+        found = self.choices_by(math.inf)
+        assert found is not None, "there is no deadline"
+        return found
+
+    def choices_by(self, deadline: float) -> list[Choice] | None:
+        """As ``choices``; None when ``time.monotonic()`` passes ``deadline`` before the end."""
         arrivals = [_Arrival(np.zeros(1), [(0, 0, ())])]
         for end in range(1, len(self.units) + 1):
+            if time.monotonic() > deadline:
+                return None
             arrivals.append(self._arrive(end, arrivals))
         return self._trace(arrivals, int(np.argmin(arrivals[-1].cost + self._collect_s())))
 
@@ -121,7 +134,7 @@ class ShortestPath:
         walks = []
         if end == start + 1 and not (len(layers) == 1 and is_segment(self.network, layers)):
             walks.append(self._inside(layers, before, len(known)))
-        if is_segment(self.network, layers):
+        if is_segment(self.network, layers) and (self.fuse or len(layers) == 1):
             prices = self._prices(layers)
             if np.any(known.min() + prices.compute_s.max(axis=1) < best):
                 whole = prices.makespans(before)
@@ -138,7 +151,7 @@ class ShortestPath:
         for end in range(1, len(layers) + 1):
             cost[end] = np.full(shape, np.inf)
             back[end] = np.zeros(shape, dtype=np.int64)
-            for start in range(end - 1, max(0, end - LONGEST_SEGMENT) - 1, -1):
+            for start in range(end - 1, max(0, end - self.longest) - 1, -1):
                 price = self._makespans(layers[start:end], layers, before)
                 if price is None:
                     continue

@@ -175,7 +175,9 @@ def _task_seconds(network: Network, cluster: Cluster, steps: Sequence[Step]) -> 
 def _reduction_seconds(
     network: Network, cluster: Cluster, steps: Sequence[Step], number: int
 ) -> dict[Task, float]:
-    """Partial and result together: the partial is small, so it is not a task of its own."""
+    """One task per owner or user. Its partial leaves as soon as the map's tile is done: the
+    seconds of the partial itself count, but do not hold the message up.
+    """
     step, layer = steps[number], network.by_name[steps[number].layers[-1]]
     owners: Ownership = {}
     if layer.reduces:
@@ -190,7 +192,7 @@ def _reduction_seconds(
             owners.get(device, EMPTY),
             uses=device in step.tiles,
         )
-        for device in step.tiles
+        for device in {*step.tiles, *(i for i, tile in owners.items() if not tile.is_empty)}
     }
 
 

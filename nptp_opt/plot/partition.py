@@ -31,7 +31,7 @@ def draw_partition(
         face = colours(device % 20)
         ax.add_patch(Rectangle(corner, tile.width, tile.height, fc=face, ec="black", lw=0.8))
         middle = (tile.x0 + tile.width / 2, tile.y0 + tile.height / 2)
-        ax.text(*middle, names[device], ha="center", va="center", fontsize=6)
+        ax.text(*middle, names[device], ha="center", va="center", fontsize=6, parse_math=False)
     ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xticks=[], yticks=[])
-    ax.set_title(title, fontsize=7)
+    ax.set_title(title, fontsize=7, parse_math=False)
     return ax

@@ -24,8 +24,8 @@ def draw_plan(plan: Plan) -> Figure:
     from matplotlib.figure import Figure
 
     steps = [step for step in plan.steps if step.kind == "spatial"]
-    columns = min(COLUMNS, len(steps))
-    rows = math.ceil(len(steps) / columns)
+    columns = max(1, min(COLUMNS, len(steps)))
+    rows = max(1, math.ceil(len(steps) / columns))
     figure = Figure(figsize=(2.1 * columns, 2.4 * rows), layout="constrained")
     names = [device.name for device in plan.cluster.devices]
     for number, step in enumerate(steps):
@@ -39,6 +39,7 @@ def draw_plan(plan: Plan) -> Figure:
         f"{plan.model.ref} on {len(names)} devices ({kind}), "
         f"{plan.provenance.get('planner', 'plan')}: {plan.latency_s * 1e3:.1f} ms",
         fontsize=9,
+        parse_math=False,
     )
     return figure
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import ipaddress
 import json
 import secrets
 import socket
@@ -18,6 +19,8 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from nptp_opt.errors import InputError
 
 HEADER = struct.Struct("!II")
 MAX_JSON_BYTES = 64 * 2**20
@@ -120,18 +123,36 @@ def listen(address: str) -> socket.socket:
     return sock
 
 
+def check_address(text: str) -> None:
+    """Raise InputError unless ``text`` is HOST:PORT with one interface's IPv4 address."""
+    host, _, port = text.rpartition(":")
+    try:
+        address = ipaddress.IPv4Address(host)
+    except ValueError:
+        raise InputError(f"{text!r} must look like 192.0.2.1:7000 (IPv4 address, port)") from None
+    if not port.isdigit() or int(port) > 65535:
+        raise InputError(f"{text!r}: the port must be a number up to 65535")
+    if address.is_unspecified:
+        raise InputError(f"{text!r} means every interface: name the address of one")
+
+
 def address_of(sock: socket.socket) -> str:
     """The address under which a listening socket is reached."""
     name = sock.getsockname()
     return f"unix:{name}" if sock.family == socket.AF_UNIX else f"tcp:{name[0]}:{name[1]}"
 
 
-def connect(address: str, timeout_s: float) -> Channel:
-    """Connect to a listening launcher; raises ChannelError."""
+def connect(address: str, timeout_s: float, source: str = "") -> Channel:
+    """Connect to a listening launcher, from the address ``source`` if one is given.
+
+    Raises ChannelError.
+    """
     family, target = _parse(address)
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.settimeout(timeout_s)
     try:
+        if source:
+            sock.bind((source, 0))
         sock.connect(target)
     except OSError as error:
         sock.close()

@@ -16,7 +16,7 @@ from types import TracebackType
 
 from nptp_opt.cluster import Cluster, Device
 from nptp_opt.errors import ExecutionError
-from nptp_opt.runtime.namespace import Namespace
+from nptp_opt.runtime.namespace import Namespace, check_tools
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +28,22 @@ VIA_TRUNK = 100
 """Number of the routing table that sends a packet through the trunk."""
 
 
+FRAME_BYTES, PAYLOAD_BYTES = 1514, 1448
+"""A full Ethernet frame as ``tbf`` counts it, and what TCP carries in it: MTU 1500 less 20 bytes of
+IP and 32 of TCP with timestamps."""
+
+
 def burst_bytes(mbit_per_s: float) -> int:
     """Bucket size: 4 kB up to 100 Mbit/s, above that what 0.3 ms of the rate fill."""
     return max(4000, int(mbit_per_s * 1e6 / 8 * 0.3e-3))
 
 
 def shaper(interface: str, mbit_per_s: float) -> str:
-    """The ``tc`` command that shapes what leaves through an interface."""
-    rate = f"{mbit_per_s * 1e6:.0f}bit"
+    """The ``tc`` command that shapes what leaves through an interface.
+
+    A plan's rates are payload rates, so the bucket gets what the frames around them need.
+    """
+    rate = f"{mbit_per_s * 1e6 * FRAME_BYTES / PAYLOAD_BYTES:.0f}bit"
     bucket = f"burst {burst_bytes(mbit_per_s)} limit {QUEUE_BYTES}"
     return f"qdisc add dev {interface} root handle 1: tbf rate {rate} {bucket}"
 
@@ -59,6 +67,7 @@ class EmulatedCluster:
         return INTERFACE
 
     def __enter__(self) -> EmulatedCluster:
+        check_tools()
         try:
             self.hub = self._open.enter_context(Namespace())
             for device in self.cluster.devices:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from nptp_opt.geometry import Tile
 from nptp_opt.kernels import Crop, combine, partial, run_gather, run_segment
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.runtime.schedule import Message, Program, Task
-from nptp_opt.runtime.trace import Recorder
+from nptp_opt.runtime.trace import WAITED_NS, Recorder
 from nptp_opt.runtime.transport import Pending, Transport
 
 
@@ -30,10 +31,28 @@ def crop(tile: Tile, held: Tile, values: Tensor) -> Tensor:
     ]
 
 
+@dataclass
+class Pace:
+    """When a padded device would have begun and finished its tasks; nanoseconds, monotonic.
+
+    What this machine adds to a task (a sleep that ends late, say) is made up for in the next one,
+    unless that has to wait for a message anyway.
+    """
+
+    free_ns: int
+    began_ns: int = 0
+
+    def finish(self, seconds: float) -> int:
+        """The device is free again ``seconds`` after it began; returns that moment."""
+        self.free_ns = self.began_ns + round(seconds * 1e9)
+        return self.free_ns
+
+
 class Executor:
     """One device's part of a job. ``ranks`` maps device numbers to ranks of the transport.
 
-    ``pad`` stretches every task's computation to the seconds that the cost model gives it.
+    ``pad`` stretches every task to the seconds that the cost model gives it: from the moment at
+    which its inputs were there and the device was free, putting the inputs together included.
     """
 
     def __init__(
@@ -71,12 +90,15 @@ class Executor:
 
         Raises PeerError when another device is lost.
         """
+        pace = Pace(time.monotonic_ns())
         self._send(self.program.first_sends)
         for task in self.program.tasks:
-            self._receive(task)
+            pace.began_ns = self._receive(task, pace.free_ns)
             with self.recorder.span("assemble", task.step):
                 inputs = {name: self._input(task, name, need) for name, need in task.needs.items()}
             self._compute(task, inputs)
+            if self.pad:
+                self._pad(task, pace)
             self._send(task.sends)
             self._owned = {name: held for name, held in self._owned.items() if name in task.keep}
         return {name: self._whole[name] for name in self.program.results}
@@ -92,17 +114,18 @@ class Executor:
     # -- computing -----------------------------------------------------------------------------
 
     def _compute(self, task: Task, inputs: Mapping[str, Crop]) -> None:
-        start = time.monotonic()
         with self.recorder.span("compute", task.step):
             if task.kind == "gather":
                 self._run_head(task, inputs)
             else:
                 run = self._run_global if task.kind == "global" else self._run_spatial
                 self._owned[task.layers[-1].name] = (task.tile, run(task, inputs))
-        rest = start + task.modelled_s - time.monotonic()
-        if self.pad and rest > 0:
+
+    def _pad(self, task: Task, pace: Pace) -> None:
+        rest_ns = pace.finish(task.modelled_s) - time.monotonic_ns()
+        if rest_ns > 0:
             with self.recorder.span("pad", task.step):
-                time.sleep(rest)
+                time.sleep(rest_ns / 1e9)
 
     def _run_spatial(self, task: Task, inputs: Mapping[str, Crop]) -> Tensor:
         return run_segment(task.layers, self.weights, inputs, task.tile)
@@ -161,10 +184,15 @@ class Executor:
 
     # -- receiving -----------------------------------------------------------------------------
 
-    def _receive(self, task: Task) -> None:
+    def _receive(self, task: Task, free_ns: int) -> int:
+        """Wait for a task's messages; returns when the last was there, at least ``free_ns``."""
         for message in task.receives:
             with self.recorder.span("wait", task.step, message.peer, message.bytes):
                 self._incoming.pop(message.tag).wait()
+            span = self.recorder.spans[-1]
+            if span.end_ns - span.start_ns > WAITED_NS:
+                free_ns = max(free_ns, span.end_ns)
+        return free_ns
 
     def _input(self, task: Task, tensor: str, need: Tile) -> Crop:
         """The rectangle ``need`` of a tensor: a view where one piece holds it all."""

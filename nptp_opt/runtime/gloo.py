@@ -40,6 +40,8 @@ class GlooTransport:
         self.alone = rendezvous.size == 1
         if self.alone:
             return
+        if rendezvous.path is None:
+            raise InputError("transport 'gloo' needs a common file system: use transport 'tcp'")
         os.environ["GLOO_SOCKET_IFNAME"] = rendezvous.interface
         dist.init_process_group(
             "gloo",

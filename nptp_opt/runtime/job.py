@@ -18,20 +18,24 @@ from nptp_opt.plan import load_plan
 from nptp_opt.runtime.executor import Executor
 from nptp_opt.runtime.schedule import Program, device_program, participants
 from nptp_opt.runtime.trace import Recorder
-from nptp_opt.runtime.transport import PeerError, Rendezvous, open_transport
+from nptp_opt.runtime.transport import Meet, PeerError, Rendezvous, open_transport
 from nptp_opt.steps import Plan
 
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What the launcher tells a worker: which files, who it is, how to meet the others."""
+    """What the launcher tells a worker: which files, who it is, how to meet the others.
+
+    ``plan`` and ``weights`` are paths; where there is no common disk the message's payload brings
+    their content and they are empty.
+    """
 
     plan: str
     plan_hash: str
     weights: str
     device: str
     transport: str
-    rendezvous: str
+    rendezvous: str | None
     interface: str
     delay_s: float
     threads: int
@@ -41,7 +45,7 @@ class JobSpec:
 class Job:
     """Raises InputError when the plan is not the one that the launcher means."""
 
-    def __init__(self, spec: JobSpec, recorder: Recorder, secret: bytes) -> None:
+    def __init__(self, spec: JobSpec, recorder: Recorder, secret: bytes, meet: Meet) -> None:
         torch.set_num_threads(spec.threads)
         recorder.enter("loading")
         self.plan = load_checked_plan(Path(spec.plan), spec.plan_hash)
@@ -58,6 +62,7 @@ class Job:
             len(self.ranks),
             spec.interface,
             secret,
+            meet,
             spec.delay_s,
         )
         recorder.enter("joining")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nptp_opt.cluster import Cluster, cluster_from_json
 from nptp_opt.errors import ExecutionError
@@ -45,6 +46,8 @@ def run_plan(
     throttle: Throttle = "none",
     seed: int = 0,
     site: Site = LOCAL,
+    listen: str | None = None,
+    secret_file: Path | None = None,
     pool: WorkerPool | None = None,
     replan: Replan | None = None,
     progress: Callable[[str], None] = lambda text: None,
@@ -54,10 +57,13 @@ def run_plan(
     ``threads`` are those of every worker; ``throttle="pad"`` stretches every task's computation
     to the cost model's seconds. ``timeout_s`` bounds silence and lack of progress.
 
-    ``site`` says where workers run; ``pool`` reuses workers that run already, and must know every
-    device that the plan uses. Raises ExecutionError, with the device's name, when a device fails
-    or does not answer; with ``replan``, the survivors get a new plan instead and the input that
-    was under way is computed again.
+    ``site`` says where workers run; with ``listen`` (``tcp:HOST:PORT``) they are started elsewhere
+    and join there, each with the secret of ``secret_file``. ``pool`` reuses workers that run
+    already, and must know every device that the plan uses.
+
+    Raises ExecutionError, with the device's name, when a device fails or does not answer; with
+    ``replan``, the survivors get a new plan instead and the input that was under way is computed
+    again.
     """
     options = RunOptions(repeats, warmup, timeout_s, threads, transport, throttle, seed)
     check_executable(plan)
@@ -66,11 +72,17 @@ def run_plan(
     with terminable(), contextlib.ExitStack() as stack:
         if pool is None:
             names = _workers_of(plan, everyone=replan is not None)
-            progress(f"starting {len(names)} workers")
-            pool = stack.enter_context(WorkerPool(names, options.timeout_s, site))
+            progress(
+                f"starting {len(names)} workers"
+                if listen is None
+                else f"waiting at {listen} for {', '.join(names)}"
+            )
+            pool = stack.enter_context(
+                WorkerPool(names, options.timeout_s, site, address=listen, secret_file=secret_file)
+            )
         stream = Stream(pool, plan, model, options, replan, progress)
         runs = stream.run(references)
-    return make_report(stream.plan, options, references, runs, stream.lost)
+    return make_report(options, references, runs, stream.lost)
 
 
 def _workers_of(plan: Plan, *, everyone: bool) -> list[str]:

@@ -7,6 +7,7 @@ it, together with every virtual link that has an end in it.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,16 @@ from types import TracebackType
 
 from nptp_opt.errors import ExecutionError
 from nptp_opt.runtime.process import child_environment
+
+TOOLS = {"ip": "iproute2", "tc": "iproute2", "nsenter": "util-linux", "sysctl": "procps"}
+"""Programs that the emulation calls, and the packages that bring them."""
+
+
+def check_tools() -> None:
+    """Raise ExecutionError with the first program that is missing, and its package."""
+    for tool, package in TOOLS.items():
+        if shutil.which(tool) is None:
+            raise ExecutionError(f"the program {tool!r} is missing: install {package}")
 
 
 class Namespace:
@@ -57,12 +68,9 @@ class Namespace:
 
     def run(self, *command: str, text: str = "") -> str:
         """Run a command inside and return what it prints; raises ExecutionError."""
-        try:
-            done = subprocess.run(
-                [*self.prefix, *command], input=text, capture_output=True, text=True, check=False
-            )
-        except FileNotFoundError:
-            raise ExecutionError("nsenter is missing: install util-linux and iproute2") from None
+        done = subprocess.run(
+            [*self.prefix, *command], input=text, capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             said = done.stderr.strip().splitlines() or ["no message"]
             raise ExecutionError(f"emulated network: {command[0]}: {'; '.join(said)}")

@@ -22,10 +22,11 @@ from types import TracebackType
 from typing import Any
 
 from nptp_opt.errors import ExecutionError
-from nptp_opt.runtime.control import Channel, ChannelError, Message, write_secret
+from nptp_opt.runtime.control import Channel, ChannelError, Message, read_secret, write_secret
 from nptp_opt.runtime.gate import Gate
 from nptp_opt.runtime.health import Health
-from nptp_opt.runtime.process import child_environment
+from nptp_opt.runtime.leftovers import FOLDER_PREFIX, claim
+from nptp_opt.runtime.process import WORKER_ENV, child_environment
 from nptp_opt.runtime.site import LOCAL, Site
 
 POLL_S = 0.05
@@ -33,12 +34,6 @@ GRACE_S = 1.0
 """After the first failure: how long to look for the one that caused it."""
 RECOVERY_S = 3.0
 """How long survivors have to let a broken job go before they are started anew."""
-
-WORKER_ENV = {
-    # Without these malloc maps and unmaps every large buffer, which costs page faults per layer.
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
-}
 
 
 class DeviceLostError(ExecutionError):
@@ -54,19 +49,32 @@ class Member:
     """One device's worker as the launcher knows it."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | None
+    """None for a worker on another machine."""
     log: Path
     channel: Channel | None = None
     failure: Message | None = None
+    closed: bool = False
+    """The worker's end of the control channel was closed."""
 
     def fate(self) -> str | None:
-        """How the process ended; None while it runs."""
+        """How the process ended; None while it runs, or may."""
+        if self.process is None:
+            return "closed its control channel" if self.closed else None
         status = self.process.poll()
         if status is None:
             return None
         how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
         last = self.log.read_text(errors="replace").strip().splitlines()[-1:]
         return f"died ({how})" + "".join(f": {line}" for line in last)
+
+    def end(self) -> None:
+        """End a process of ours; a worker elsewhere ends when its channel is closed."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        if self.channel is not None:
+            self.channel.close()
 
 
 @dataclass
@@ -80,11 +88,16 @@ class WorkerPool:
     names: Sequence[str]
     timeout_s: float = 30.0
     site: Site = LOCAL
+    address: str | None = None
+    """Where workers on other machines join (``tcp:HOST:PORT``); None starts them here."""
+    secret_file: Path | None = None
+    """A secret that those workers know; None makes one for this run."""
     members: dict[str, Member] = field(default_factory=dict)
     jobs: int = 0
 
     def __enter__(self) -> WorkerPool:
-        self.folder = Path(tempfile.mkdtemp(prefix="nptp-run-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
+        self.claim = claim(self.folder)
         self.events: queue.SimpleQueue[tuple[Member, Message | None]] = queue.SimpleQueue()
         self.numbers = itertools.count()
         self.health = Health(self.timeout_s)
@@ -105,8 +118,15 @@ class WorkerPool:
         self.close()
 
     def _start(self) -> None:
-        secret = write_secret(self.folder / "secret")
-        self.gate = Gate(f"unix:{self.folder / 'control'}", secret, (), self._admitted)
+        if self.secret_file is None:
+            secret = write_secret(self.folder / "secret")
+        else:
+            secret = read_secret(self.secret_file)
+        address = self.address or f"unix:{self.folder / 'control'}"
+        try:
+            self.gate = Gate(address, secret, (), self._admitted)
+        except OSError as error:
+            raise ExecutionError(f"cannot listen at {address}: {error.strerror}") from None
         for name in self.names:
             self._add(name)
 
@@ -114,7 +134,13 @@ class WorkerPool:
         self.health.expect(name)
         self.gate.expect(name)
         log = self.folder / f"worker-{next(self.numbers)}.log"
-        self.members[name] = Member(name, self._spawn(name, log), log)
+        process = None if self.remote else self._spawn(name, log)
+        self.members[name] = Member(name, process, log)
+
+    @property
+    def remote(self) -> bool:
+        """True when the workers run on other machines, without a common disk."""
+        return self.address is not None
 
     def _spawn(self, name: str, log: Path) -> subprocess.Popen[bytes]:
         command = [
@@ -136,6 +162,8 @@ class WorkerPool:
 
     def _admitted(self, name: str, channel: Channel) -> None:
         """Read what an admitted worker says until it is gone; runs in the connection's thread."""
+        while name not in self.members:  # it may join before ``_add`` has noted it
+            time.sleep(POLL_S)
         member = self.members[name]
         member.channel = channel
         try:
@@ -146,6 +174,7 @@ class WorkerPool:
                 else:
                     self.events.put((member, message))
         except ChannelError:
+            member.closed = True
             self.events.put((member, None))
 
     # -- talking -------------------------------------------------------------------------------
@@ -230,13 +259,12 @@ class WorkerPool:
         The death of its process frees those that wait for it; who hangs all the same (in a
         rendezvous, say) is started anew.
         """
-        lost = self.members.pop(name)
-        lost.process.kill()
-        lost.process.wait()
+        self.members.pop(name).end()
         stuck = self._stuck()
         for other in stuck:
-            self.members[other].process.kill()
-            self.members[other].process.wait()
+            if self.remote:
+                raise DeviceLostError(other, "does not let the broken job go")
+            self.members[other].end()
             self._add(other)
         self.collect("idle", stuck)
 
@@ -264,11 +292,8 @@ class WorkerPool:
     def close(self) -> None:
         """Kill the workers, stopped ones too, and remove the run's folder."""
         for member in self.members.values():
-            member.process.kill()
-        for member in self.members.values():
-            member.process.wait()
-            if member.channel is not None:
-                member.channel.close()
+            member.end()
         if hasattr(self, "gate"):
             self.gate.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.claim.close()

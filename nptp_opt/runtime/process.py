@@ -14,6 +14,13 @@ from types import FrameType
 import nptp_opt
 
 PR_SET_PDEATHSIG = 1
+PR_SET_TIMERSLACK = 29
+
+WORKER_ENV = {
+    # Without these malloc maps and unmaps every large buffer, which costs page faults per layer.
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+}
 
 
 def die_with(parent: int) -> None:
@@ -21,6 +28,11 @@ def die_with(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(0)
+
+
+def fine_timers() -> None:
+    """Let sleeps of this thread end on time instead of up to 50 microseconds late (Linux)."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
 
 
 def child_environment() -> dict[str, str]:

@@ -18,6 +18,8 @@ from nptp_opt.runtime.trace import Span
 from nptp_opt.runtime.transport import check_transport
 from nptp_opt.steps import Plan
 
+DISTINCT_INPUTS = 16
+"""A long stream takes this many inputs in turn; each differs from its neighbours."""
 TOLERANCE = 1e-4
 """Largest error that is still the same result, relative to the largest element (float32)."""
 
@@ -61,7 +63,10 @@ class RunReport:
     predicted_s: float
     single_device_s: float
     spans: Mapping[str, tuple[Span, ...]]
-    """By device: the timed run whose latency is nearest to the median."""
+    """By device: of the runs of ``plan``, the one whose latency is nearest to their median."""
+    plan: Plan
+    """The plan that ran last: another one than the given one if a device was lost."""
+    throttle: Throttle = "none"
     lost: tuple[str, ...] = ()
     """Devices that were lost on the way and planned around."""
 
@@ -78,6 +83,7 @@ class RunReport:
                 "min": min(self.latency_s),
                 "max": max(self.latency_s),
             },
+            "runs": len(self.latency_s),
             "latencies_s": list(self.latency_s),
             "predicted_s": self.predicted_s,
             "single_device_s": self.single_device_s,
@@ -115,10 +121,10 @@ class Run:
     ok: bool
     sent_bytes: int
     spans: Mapping[str, tuple[Span, ...]]
+    plan: Plan
 
 
 def make_report(
-    plan: Plan,
     options: RunOptions,
     references: Sequence[Reference],
     runs: Sequence[Run],
@@ -126,8 +132,10 @@ def make_report(
 ) -> RunReport:
     timed = runs[options.warmup :]
     latencies = tuple(run.latency_s for run in timed)
-    middle = statistics.median(latencies)
-    typical = min(timed, key=lambda run: abs(run.latency_s - middle))
+    plan = timed[-1].plan
+    last = [run for run in timed if run.plan is plan]
+    middle = statistics.median(run.latency_s for run in last)
+    typical = min(last, key=lambda run: abs(run.latency_s - middle))
     return RunReport(
         latency_s=latencies,
         max_abs_error=max(run.error for run in runs),
@@ -136,20 +144,24 @@ def make_report(
         predicted_s=plan.predicted_s,
         single_device_s=statistics.median(r.seconds for r in references[options.warmup :]),
         spans=typical.spans,
+        plan=plan,
+        throttle=options.throttle,
         lost=tuple(lost),
     )
 
 
 def make_references(plan: Plan, model: LoadedModel, options: RunOptions) -> list[Reference]:
-    """One input per run, the warm-ups first, each different: stale data cannot pass unseen."""
+    """One input per run, the warm-ups first, none like the one before: stale data is seen."""
     (name,) = plan.network.inputs
     threads = torch.get_num_threads()
     torch.set_num_threads(options.threads)
     try:
-        return [
+        count = options.warmup + options.repeats
+        made = [
             _reference(model, plan.network.shapes[name], options.seed + k)
-            for k in range(options.warmup + options.repeats)
+            for k in range(min(count, DISTINCT_INPUTS))
         ]
+        return [made[k % len(made)] for k in range(count)]
     finally:
         torch.set_num_threads(threads)
 

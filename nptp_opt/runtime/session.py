@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
+from torch import Tensor
 
 from nptp_opt.errors import InputError
 from nptp_opt.network.load import LoadedModel
@@ -14,9 +18,12 @@ from nptp_opt.runtime.control import Message
 from nptp_opt.runtime.job import JobSpec, pack, unpack
 from nptp_opt.runtime.pool import WorkerPool
 from nptp_opt.runtime.report import Reference, Run, RunOptions
-from nptp_opt.runtime.schedule import participants
+from nptp_opt.runtime.schedule import device_program, participants
 from nptp_opt.runtime.trace import Span
 from nptp_opt.steps import Plan
+
+WEIGHTS = "weights.safetensors"
+CLOCK_QUESTIONS = 9
 
 
 class Session:
@@ -36,27 +43,79 @@ class Session:
 
     def __enter__(self) -> Session:
         self.pool.jobs += 1
-        folder = self.pool.folder / f"job-{self.pool.jobs}"
-        folder.mkdir()
-        plan_hash = plan_to_json(self.plan)["hash"]
-        write_plan(self.plan, folder / "plan.json")
-        save_weights(self.model, folder / "weights.safetensors")
+        self.folder = self.pool.folder / f"job-{self.pool.jobs}"
+        self.folder.mkdir()
+        content = plan_to_json(self.plan)
+        if self.pool.remote:
+            self._send_content(content)
+        else:
+            self._send_paths(content)
+        if self.options.transport == "tcp" and len(self.names) > 1:
+            self._introduce()
+        self.pool.collect("ready", self.names)
+        self.clocks = self._compare_clocks() if self.pool.remote else dict.fromkeys(self.names, 0)
+        return self
+
+    def _send_paths(self, content: dict[str, Any]) -> None:
+        """Workers on this machine read the job from the run's folder."""
+        write_plan(self.plan, self.folder / "plan.json")
+        save_file(unshared(self.model.weights()), self.folder / WEIGHTS)
         for name in self.names:
-            spec = JobSpec(
-                plan=str(folder / "plan.json"),
-                plan_hash=plan_hash,
-                weights=str(folder / "weights.safetensors"),
-                device=name,
-                transport=self.options.transport,
-                rendezvous=str(folder / "rendezvous"),
-                interface=self.pool.site.interface(name),
-                delay_s=self.pool.site.delay_s,
-                threads=self.options.threads,
-                pad=self.options.throttle == "pad",
+            spec = replace(
+                self._spec(name, content["hash"]),
+                plan=str(self.folder / "plan.json"),
+                weights=str(self.folder / WEIGHTS),
+                rendezvous=str(self.folder / "rendezvous"),
             )
             self.pool.send(name, "job", spec=asdict(spec))
-        self.pool.collect("ready", self.names)
-        return self
+
+    def _send_content(self, content: dict[str, Any]) -> None:
+        """Workers elsewhere get the plan and the weights that they need with the message."""
+        text, stored = json.dumps(content).encode(), self.model.weights()
+        numbers = {device.name: i for i, device in enumerate(self.plan.cluster.devices)}
+        for name in self.names:
+            keys = device_program(self.plan, numbers[name]).weight_keys
+            weights = save(unshared({key: stored[key] for key in sorted(keys)}))
+            spec = self._spec(name, content["hash"])
+            self.pool.send(name, "job", text + weights, spec=asdict(spec), plan_bytes=len(text))
+
+    def _spec(self, name: str, plan_hash: str) -> JobSpec:
+        return JobSpec(
+            plan="",
+            plan_hash=plan_hash,
+            weights="",
+            device=name,
+            transport=self.options.transport,
+            rendezvous=None,
+            interface=self.pool.site.interface(name),
+            delay_s=self.pool.site.delay_s,
+            threads=self.options.threads,
+            pad=self.options.throttle == "pad",
+        )
+
+    def _introduce(self) -> None:
+        """Tell every worker where the others listen, in the order of their ranks."""
+        listening = self.pool.collect("listening", self.names)
+        addresses = [listening[name]["address"] for name in self.names]
+        for name in self.names:
+            self.pool.send(name, "peers", addresses=addresses)
+
+    def _compare_clocks(self) -> dict[str, int]:
+        """Nanoseconds to add to each worker's clock to have this machine's.
+
+        Of several questions the one that was answered fastest counts; half its round trip is the
+        error.
+        """
+        return {name: min(self._ask_clock(name) for _ in range(CLOCK_QUESTIONS))[1]
+                for name in self.names}  # fmt: skip
+
+    def _ask_clock(self, name: str) -> tuple[int, int]:
+        """Round trip and offset."""
+        start = time.monotonic_ns()
+        self.pool.send(name, "clock")
+        theirs = self.pool.collect("clock", [name])[name]["now_ns"]
+        end = time.monotonic_ns()
+        return end - start, (start + end) // 2 - theirs
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is not None:
@@ -64,7 +123,7 @@ class Session:
         for name in self.names:
             self.pool.send(name, "end")
         self.pool.collect("ended", self.names)
-        (self.pool.folder / f"job-{self.pool.jobs}" / "weights.safetensors").unlink()
+        (self.folder / WEIGHTS).unlink(missing_ok=True)
 
     def run(self, reference: Reference) -> Run:
         """One input: all devices ready, then the source is released; nothing else is timed."""
@@ -76,14 +135,15 @@ class Session:
         done = self.pool.collect("done", self.names)
         result = done[self.sink]
         error, ok = reference.error(unpack(result["shapes"], result.payload))
-        start = done[self.source]["start_ns"]
-        spans = {name: _spans(message, start) for name, message in done.items()}
+        start = done[self.source]["start_ns"] + self.clocks[self.source]
+        spans = {n: _spans(message, start - self.clocks[n]) for n, message in done.items()}
         return Run(
-            latency_s=(result["end_ns"] - start) / 1e9,
+            latency_s=(result["end_ns"] + self.clocks[self.sink] - start) / 1e9,
             error=error,
             ok=ok,
             sent_bytes=sum(s.bytes for found in spans.values() for s in found if s.phase == "send"),
             spans=spans,
+            plan=self.plan,
         )
 
 
@@ -96,13 +156,13 @@ def _spans(message: Message, start_ns: int) -> tuple[Span, ...]:
     )
 
 
-def save_weights(model: LoadedModel, path: Path) -> None:
-    """The model's weights as safetensors; tensors that share memory are stored one by one."""
+def unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors of which no two share memory, as safetensors wants them."""
     seen: set[int] = set()
-    stored = {}
-    for key, tensor in model.weights().items():
+    found = {}
+    for key, tensor in weights.items():
         values = tensor.contiguous()
         shared = values.untyped_storage().data_ptr() in seen
         seen.add(values.untyped_storage().data_ptr())
-        stored[key] = values.clone() if shared else values
-    save_file(stored, path)
+        found[key] = values.clone() if shared else values
+    return found

@@ -8,7 +8,9 @@ what follows is neither encrypted nor signed.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import ipaddress
 import os
 import queue
 import socket
@@ -16,7 +18,6 @@ import struct
 import threading
 import time
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -28,7 +29,6 @@ FRAME = struct.Struct("!IQ")
 SIOCGIFADDR = 0x8915
 SEND_BUFFER_BYTES = 128 * 2**10
 """Small, so that a message has nearly left before the next one begins."""
-POLL_S = 0.01
 
 
 class _Posted:
@@ -39,6 +39,8 @@ class _Posted:
         self.buffer = buffer.numpy().data.cast("B") if buffer.numel() else memoryview(b"")
         self.done = threading.Event()
         self.error: str | None = None
+        self.sent = 0
+        """Bytes of frame and buffer that have left."""
 
     def wait(self) -> None:
         self.done.wait()
@@ -64,28 +66,27 @@ class TcpTransport:
         self.posted: dict[tuple[int, int], list[_Posted]] = defaultdict(list)
         self.changed = threading.Condition()
         self.outgoing: queue.SimpleQueue[_Posted | None] = queue.SimpleQueue()
-        self._meet(Path(rendezvous.path), rendezvous.size, rendezvous.interface)
+        self.sending = threading.Lock()
+        self.behind = 0
+        """Messages that the sending thread has yet to finish."""
+        self._meet(rendezvous)
         threading.Thread(target=self._send_all, daemon=True).start()
         for peer in self.sockets:
             threading.Thread(target=self._receive_all, args=(peer,), daemon=True).start()
 
     # -- meeting -------------------------------------------------------------------------------
 
-    def _meet(self, folder: Path, size: int, interface: str) -> None:
-        folder.mkdir(exist_ok=True)
-        with socket.create_server((_address_of(interface), 0), backlog=size) as server:
-            beside = folder / f".{self.rank}"
-            beside.write_text("{}:{}".format(*server.getsockname()))
-            beside.rename(folder / str(self.rank))
+    def _meet(self, rendezvous: Rendezvous) -> None:
+        here = (address_of(rendezvous.interface), 0)
+        with socket.create_server(here, backlog=rendezvous.size) as server:
+            addresses = rendezvous.meet("{}:{}".format(*server.getsockname()))
             for peer in range(self.rank):
-                self._keep(peer, self._call(folder / str(peer)))
-            while len(self.sockets) < size - 1:
+                self._keep(peer, self._call(addresses[peer]))
+            while len(self.sockets) < rendezvous.size - 1:
                 self._admit(server.accept()[0])
 
-    def _call(self, path: Path) -> socket.socket:
-        while not path.exists():
-            time.sleep(POLL_S)
-        host, _, port = path.read_text().rpartition(":")
+    def _call(self, address: str) -> socket.socket:
+        host, _, port = address.rpartition(":")
         sock = socket.create_connection((host, int(port)))
         join(Channel(sock), self.secret, {"rank": self.rank})
         return sock
@@ -121,8 +122,27 @@ class TcpTransport:
 
     def send(self, peer: int, tag: int, buffer: Tensor) -> _Posted:
         posted = _Posted(peer, tag, buffer)
-        self.outgoing.put(posted)
+        with self.sending:
+            if self.behind or not self._sent_at_once(posted):
+                self.behind += 1
+                self.outgoing.put(posted)
         return posted
+
+    def _sent_at_once(self, message: _Posted) -> bool:
+        """Hand over what the socket takes now: a small message needs no other thread."""
+        header = FRAME.pack(message.tag, len(message.buffer))
+        try:
+            sock = self.sockets[message.peer]
+            message.sent = sock.sendmsg([header, message.buffer], [], socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            message.end(f"send failed: {error}")
+            return True
+        if message.sent < len(header) + len(message.buffer):
+            return False
+        message.end()
+        return True
 
     def close(self) -> None:
         self.outgoing.put(None)
@@ -136,11 +156,12 @@ class TcpTransport:
     def _send_all(self) -> None:
         while (message := self.outgoing.get()) is not None:
             try:
-                sock = self.sockets[message.peer]
-                _send_parts(sock, FRAME.pack(message.tag, len(message.buffer)), message.buffer)
+                _send_rest(self.sockets[message.peer], message)
                 message.end()
             except OSError as error:
                 message.end(f"send failed: {error}")
+            with self.sending:
+                self.behind -= 1
 
     def _receive_all(self, peer: int) -> None:
         try:
@@ -189,16 +210,18 @@ def _fill(sock: socket.socket, view: memoryview) -> None:
         got += n
 
 
-def _send_parts(sock: socket.socket, header: bytes, body: memoryview) -> None:
-    sent = sock.sendmsg([header, body])
-    if sent < len(header):
-        sock.sendall(header[sent:])
-        sent = len(header)
-    sock.sendall(body[sent - len(header) :])
+def _send_rest(sock: socket.socket, message: _Posted) -> None:
+    header = FRAME.pack(message.tag, len(message.buffer))
+    if message.sent < len(header):
+        sock.sendall(header[message.sent :])
+        message.sent = len(header)
+    sock.sendall(message.buffer[message.sent - len(header) :])
 
 
-def _address_of(interface: str) -> str:
-    """The IPv4 address of a network interface."""
+def address_of(interface: str) -> str:
+    """The IPv4 address of a network interface; an address is its own."""
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.IPv4Address(interface))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         request = struct.pack("256s", os.fsencode(interface)[:15])
         answer: Any = fcntl.ioctl(sock.fileno(), SIOCGIFADDR, request)

@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nptp_opt.planner.simulate import Planned, timeline
-from nptp_opt.runtime.trace import Span
+from nptp_opt.runtime.schedule import device_program
+from nptp_opt.runtime.trace import WAITED_NS, Span
 from nptp_opt.steps import Plan
 
 MEASURED, PREDICTED = 1, 2
-WAITED_NS = 50_000
-"""A wait shorter than this found its message there: it held nothing up."""
 
 Spans = Mapping[str, Sequence[Span]]
 """One run's spans by device name."""
@@ -79,6 +78,27 @@ def time_table(plan: Plan, spans: Spans) -> list[dict[str, Any]]:
         rows.append(row | {"critical_s": critical.get(device, 0.0)})
     blank = dict.fromkeys(("wait_s", "assemble_s", "compute_s", "pad_s", "send_s"))
     return [*rows, {"device": "(network)", **blank, "critical_s": critical["(network)"]}]
+
+
+def critical_device(plan: Plan, spans: Spans) -> str:
+    """Who has the largest share of the latency: a device, or ``(network)``."""
+    shares = critical_shares(plan, spans)
+    return max(shares, key=lambda name: shares[name])
+
+
+def overrun_s(plan: Plan, spans: Spans) -> float:
+    """Seconds by which this machine computed slower than the model, on the worst device.
+
+    Above 0, padding could not emulate that device: it was slower than the plan says.
+    """
+    names = [device.name for device in plan.cluster.devices]
+    return max(_overrun_s(plan, names.index(device), found) for device, found in spans.items())
+
+
+def _overrun_s(plan: Plan, device: int, spans: Sequence[Span]) -> float:
+    modelled = {task.step: task.modelled_s for task in device_program(plan, device).tasks}
+    computed = [(s.step, (s.end_ns - s.start_ns) / 1e9) for s in spans if s.phase == "compute"]
+    return sum(max(0.0, seconds - modelled[step]) for step, seconds in computed)
 
 
 def critical_shares(plan: Plan, spans: Spans) -> dict[str, float]:

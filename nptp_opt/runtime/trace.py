@@ -12,6 +12,9 @@ Phase = Literal[
     "starting", "loading", "joining", "idle", "send", "wait", "assemble", "compute", "pad", "flush"
 ]
 
+WAITED_NS = 50_000
+"""A wait shorter than this found its message there: it held nothing up."""
+
 
 @dataclass(frozen=True)
 class Span:

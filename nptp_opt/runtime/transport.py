@@ -6,7 +6,7 @@ order in which they were posted; a buffer belongs to the transport until ``wait`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,18 +45,24 @@ class PeerError(Exception):
         self.peer = peer
 
 
+Meet = Callable[[str], Sequence[str]]
+"""Makes a rank's address known and returns those of all ranks, in order."""
+
+
 @dataclass(frozen=True)
 class Rendezvous:
     """Where the ranks of one job meet."""
 
-    path: str
-    """A path that all ranks can reach and that no other job uses; nothing is there yet."""
+    path: str | None
+    """A path that all ranks can reach and that no other job uses; None without a common disk."""
     rank: int
     size: int
     interface: str
-    """Name of the only network interface that is bound."""
+    """Name, or IPv4 address, of the only network interface that is bound."""
     secret: bytes
     """What ranks prove to each other, where the transport can."""
+    meet: Meet
+    """Tells the others this rank's address."""
     delay_s: float = 0.0
     """Added to every message's way, for a network that cannot delay by itself."""
 

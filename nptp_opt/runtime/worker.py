@@ -12,9 +12,11 @@ import argparse
 import os
 import queue
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,32 +29,59 @@ from nptp_opt.runtime.control import (
     join,
     read_secret,
 )
-from nptp_opt.runtime.process import die_with
+from nptp_opt.runtime.process import die_with, fine_timers
 from nptp_opt.runtime.trace import Recorder
 
 if TYPE_CHECKING:
-    from nptp_opt.runtime.job import Job
+    from nptp_opt.runtime.job import Job, JobSpec
 
 HEARTBEAT_S = 0.25
 CONNECT_TIMEOUT_S = 10.0
+PATIENCE_S = 120.0
+"""How long a worker on another machine waits for its launcher to be there."""
+RETRY_S = 0.5
+SWITCH_S = 1e-4
+"""How long a thread that brings a message may wait for the one that computes (Python's 5 ms)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve one launcher until it closes the channel; returns the exit status."""
+    """Serve a launcher on this machine until it closes the channel; returns the exit status."""
     args = _arguments(argv)
     if args.parent is not None:
         die_with(args.parent)
     try:
-        channel = connect(args.connect, CONNECT_TIMEOUT_S)
-        secret = read_secret(args.secret_file)
-        hello = {"device": args.name, "version": __version__, "pid": os.getpid()}
-        join(channel, secret, hello)
+        work(args.name, args.connect, args.secret_file, args.interface)
     except (ChannelError, ValueError, OSError) as error:
         print(f"nptp-opt worker {args.name}: {error}", file=sys.stderr)
         return 6
-    channel.settimeout(None)
-    Worker(channel, secret).serve()
     return 0
+
+
+def work(name: str, address: str, secret_file: Path, interface: str = "") -> None:
+    """Join the launcher at ``address`` (``unix:PATH`` or ``tcp:HOST:PORT``) and serve it.
+
+    ``interface`` is the only address that is bound for other devices; empty where the launcher
+    says which. Raises ChannelError when it does not let this worker in, ValueError for a secret
+    that is too short. The process ends when the launcher closes the channel.
+    """
+    secret = read_secret(secret_file)
+    channel = _connected(address, interface)
+    join(channel, secret, {"device": name, "version": __version__, "pid": os.getpid()})
+    channel.settimeout(None)
+    sys.setswitchinterval(SWITCH_S)
+    fine_timers()
+    Worker(channel, secret, interface).serve()
+
+
+def _connected(address: str, interface: str) -> Channel:
+    deadline = time.monotonic() + (PATIENCE_S if address.startswith("tcp:") else 0.0)
+    while True:
+        try:
+            return connect(address, CONNECT_TIMEOUT_S, interface)
+        except ChannelError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(RETRY_S)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -60,6 +89,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--name", required=True, help="device name in the plan")
     parser.add_argument("--connect", required=True, help="unix:PATH or tcp:HOST:PORT")
     parser.add_argument("--secret-file", required=True, type=Path)
+    parser.add_argument("--interface", default="", help="the only address to bind")
     parser.add_argument("--parent", type=int, help="end with this process")
     return parser.parse_args(argv)
 
@@ -67,11 +97,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 class Worker:
     """Dispatches the launcher's messages to the current job."""
 
-    def __init__(self, channel: Channel, secret: bytes) -> None:
-        self.channel, self.secret = channel, secret
+    def __init__(self, channel: Channel, secret: bytes, interface: str = "") -> None:
+        self.channel, self.secret, self.interface = channel, secret, interface
         self.recorder = Recorder()
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.job: Job | None = None
+        self.files: tempfile.TemporaryDirectory[str] | None = None
 
     def serve(self) -> None:
         """Work until the launcher closes the channel, which ends the process at once."""
@@ -92,8 +123,34 @@ class Worker:
         from nptp_opt.runtime.job import Job, JobSpec
 
         self._drop_job()
-        self.job = Job(JobSpec(**message["spec"]), self.recorder, self.secret)
+        spec = self._with_files(JobSpec(**message["spec"]), message)
+
+        def meet(address: str) -> list[str]:
+            self.channel.send("listening", job=message["job"], address=address)
+            answer = self.inbox.get()
+            if answer.kind != "peers":
+                self.inbox.put(answer)
+                raise ChannelError("the launcher gave the job up")
+            return list(answer["addresses"])
+
+        self.job = Job(spec, self.recorder, self.secret, meet)
         self.channel.send("ready", job=message["job"])
+
+    def _with_files(self, spec: JobSpec, message: Message) -> JobSpec:
+        """The spec with the paths of the files that came as the message's payload, if any did."""
+        if spec.plan:
+            return spec
+        self.files = tempfile.TemporaryDirectory(prefix="nptp-job-")
+        plan, weights = (Path(self.files.name) / name for name in ("plan", "weights"))
+        content, size = memoryview(message.payload), message["plan_bytes"]
+        plan.write_bytes(content[:size])
+        weights.write_bytes(content[size:])
+        return replace(
+            spec, plan=str(plan), weights=str(weights), interface=self.interface or spec.interface
+        )
+
+    def _on_clock(self, message: Message) -> None:
+        self.channel.send("clock", job=message["job"], now_ns=time.monotonic_ns())
 
     def _on_arm(self, message: Message) -> None:
         assert self.job is not None
@@ -129,12 +186,17 @@ class Worker:
         self.recorder.enter("idle")
         if job is not None:
             job.close()
+        if self.files is not None:
+            self.files.cleanup()
+            self.files = None
 
     def _read(self) -> None:
         try:
             while True:
                 self.inbox.put(self.channel.receive())
         except ChannelError:
+            if self.files is not None:
+                self.files.cleanup()
             os._exit(0)
 
     def _beat(self) -> None:

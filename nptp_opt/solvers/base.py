@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from nptp_opt.errors import InputError, SolverError, unknown_name
 from nptp_opt.methods import Limits
-from nptp_opt.result import Status, Termination
+from nptp_opt.result import Status, Termination, TracePoint
 from nptp_opt.solvers.model import FloatArray, MilpModel
 
 ModelKind = Literal["milp", "cp"]
@@ -35,7 +35,7 @@ class SolverOutcome:
 
     ``status`` is what was found, ``termination`` why it stopped. ``value`` and ``bound`` are the
     solver's own objective values; None where unknown. ``values`` holds one entry per column, None
-    without a solution.
+    without a solution. ``trace`` is in seconds and the solver's own values.
     """
 
     status: Status
@@ -45,6 +45,7 @@ class SolverOutcome:
     bound: float | None = None
     root_bound: float | None = None
     nodes: int | None = None
+    trace: tuple[TracePoint, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
 
 

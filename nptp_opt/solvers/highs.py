@@ -13,7 +13,7 @@ import numpy as np
 
 from nptp_opt.errors import SolverError
 from nptp_opt.methods import Limits
-from nptp_opt.result import Status, Termination
+from nptp_opt.result import Status, Termination, TracePoint
 from nptp_opt.solvers.base import Capabilities, MilpBackend, SolverOutcome
 from nptp_opt.solvers.model import MilpModel
 
@@ -72,16 +72,24 @@ def _to_lp(model: MilpModel) -> Any:
     return lp
 
 
-class _RootBound:
-    """Follows the dual bound until the search leaves the root node."""
+class _Progress:
+    """Follows value and bound; ``root_bound`` is the bound until the search leaves the root."""
 
     def __init__(self) -> None:
-        self.bound: float | None = None
+        self.root_bound: float | None = None
+        self.trace: list[TracePoint] = []
 
     def __call__(self, event: Any) -> None:
         data = event.data_out
-        if data.mip_node_count <= 1 and np.isfinite(data.mip_dual_bound):
-            self.bound = float(data.mip_dual_bound)
+        value, bound = _finite(data.mip_primal_bound), _finite(data.mip_dual_bound)
+        if data.mip_node_count <= 1 and bound is not None:
+            self.root_bound = bound
+        if not self.trace or self.trace[-1][1:] != (value, bound):
+            self.trace.append((float(data.running_time), value, bound))
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 class Highs(MilpBackend):
@@ -109,13 +117,13 @@ class Highs(MilpBackend):
         if start:
             columns, values = model.start_indices(start)
             solver.setSolution(len(columns), columns.astype(np.int32), values)
-        root = _RootBound()
-        solver.cbMipInterrupt.subscribe(root)
+        progress = _Progress()
+        solver.cbMipInterrupt.subscribe(progress)
         with stdout_to(2):
             failed = _failed(solver.run())
         if failed:
             raise SolverError("solver 'highs' failed on the model; try another --solver")
-        return _outcome(solver, root.bound)
+        return _outcome(solver, progress)
 
     def _set_options(self, solver: Any, limits: Limits) -> None:
         import highspy
@@ -141,7 +149,7 @@ def _failed(status: Any) -> bool:
     return bool(status == highspy.HighsStatus.kError)
 
 
-def _outcome(solver: Any, root_bound: float | None) -> SolverOutcome:
+def _outcome(solver: Any, progress: _Progress) -> SolverOutcome:
     import highspy
 
     kind = highspy.HighsModelStatus
@@ -163,6 +171,7 @@ def _outcome(solver: Any, root_bound: float | None) -> SolverOutcome:
         values=np.array(solver.getSolution().col_value) if feasible else None,
         value=float(info.objective_function_value) if feasible else None,
         bound=float(bound) if np.isfinite(bound) and (is_mip or optimal) else None,
-        root_bound=root_bound,
+        root_bound=progress.root_bound,
+        trace=tuple(progress.trace),
         nodes=max(0, int(info.mip_node_count)),
     )

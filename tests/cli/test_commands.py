@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -105,10 +106,33 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "run": ["--json", "--repeats", "--timeout", "--warmup", "plan"],
         "inspect": ["--input", "--json", "model"],
         "show": ["--html", "--json", "--png", "--svg", "plan"],
+        "instances": [],
+        "compare": sorted(
+            "spec --output -o --instance --tag --formulation --planner --solver --seed "
+            "--time-limit --memory --workers --retry --scheduler --tls-ca-file --tls-cert "
+            "--tls-key --json".split()
+        ),
+        "report": sorted("results --html --csv --markdown --baseline --against --json".split()),
         "formulations": ["--json"],
         "planners": ["--json"],
         "solvers": ["--json"],
         "versions": ["--json"],
+    }
+
+
+def test_the_surface_of_instances_is_frozen() -> None:
+    """As above, for the commands under `instances`."""
+    group = main.commands["instances"]
+    assert isinstance(group, click.Group)
+    surface = {
+        name: sorted(option for param in command.params for option in param.opts)
+        for name, command in group.commands.items()
+    }
+    assert surface == {
+        "list": ["--json", "--name", "--tag"],
+        "show": ["--json", "name"],
+        "export": ["--json", "--name", "--output", "--tag", "-o"],
+        "generate": ["--json", "--output", "-o"],
     }
 
 

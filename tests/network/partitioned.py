@@ -9,7 +9,7 @@ import torch
 
 from nptp_opt.geometry import Tile
 from nptp_opt.kernels import combine, partial, run_gather, run_layer
-from nptp_opt.network.ir import Layer
+from nptp_opt.network.ir import Layer, Network
 from nptp_opt.network.load import LoadedModel, load_module
 
 TOLERANCE = 1e-9
@@ -83,6 +83,15 @@ def largest_error(model: LoadedModel, seed: int = 0) -> float:
             if layer.name in expected:
                 worst = max(worst, relative(held[layer.name], expected[layer.name]))
     return worst
+
+
+def whole_convolutions(network: Network) -> list[str]:
+    """Convolutions of maps that are not partitioned: there must be none."""
+    return [
+        layer.name
+        for layer in network.layers
+        if layer.op == "conv2d" and layer.shape[2:] > (1, 1) and layer.kind != "spatial"
+    ]
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:

@@ -113,7 +113,7 @@ def test_operators_agree_with_the_reference_evaluator(case, tmp_path):
     op, inputs, attrs, weights = SINGLE[case]
     node = helper.make_node(op, inputs, ["y"], **attrs)
     path = save(tmp_path / "m.onnx", [node], [("x", [1, 4, 9, 8])], ["y"], weights.items())
-    model = load_model(path, (1, 4, 9, 8), reductions=True)
+    model = load_model(path, (1, 4, 9, 8))
     x = RNG.standard_normal((1, 4, 9, 8)).astype(np.float32)
     (expected,) = ReferenceEvaluator(path).run(None, {"x": x})
     (found,) = model.reference(torch.from_numpy(x), []).values()

@@ -20,7 +20,7 @@ INPUT = (1, 3, 24, 20)
 
 def model_of(name: str) -> LoadedModel:
     """A model of ``tests.runtime.models``."""
-    return load_model(f"tests.runtime.models:{name}", INPUT, 0, reductions=True)
+    return load_model(f"tests.runtime.models:{name}", INPUT, 0)
 
 
 def strips(height: int, width: int) -> dict[int, Tile]:

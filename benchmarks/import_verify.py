@@ -1,0 +1,245 @@
+"""Import times, and what ``verify`` costs beside one forward pass of the model.
+
+    python benchmarks/import_verify.py
+
+Protocol. ``import``: ``load_model`` in a fresh process, torch and torchvision loaded before the
+clock starts. ``verify``: a plan for the boards of ``examples/four-unequal.toml`` is verified
+in float32 and float64. Its time, best of the repeats, without what the comparison of layers takes,
+is divided by that of one forward pass of the model's own module in each dtype, best of the repeats,
+weights converted before. Memory is the largest sum of all storages alive at once that torch ops
+have made (weights left out, they are held once), seen by a ``TorchDispatchMode``; the unpartitioned
+run is the same module in float64. The answer is asserted: no faults. Results go to
+``benchmarks/results/import_verify.{json,md}`` with commit, machine and versions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nptp_opt import verify
+from nptp_opt.cluster import load_cluster
+from nptp_opt.network import zoo
+from nptp_opt.network.load import LoadedModel, load_model
+from nptp_opt.planner import PlanOptions, plan_network
+from nptp_opt.steps import ModelRef, Plan
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+SHAPE = (1, 3, 224, 224)
+IMPORTS = ("resnet152", "densenet121")
+VERIFIED = (("vgg16", "nptp"), ("vgg16", "strip-equal"), ("resnet50", "strip-equal"))
+TARGETS = {"import_s": 10.0, "time_ratio": 3.0, "memory_ratio": 2.0}
+
+Row = dict[str, Any]
+
+
+class Peak(TorchDispatchMode):
+    """Bytes of all storages that ops have made and that are alive; ``weights`` do not count."""
+
+    def __init__(self, weights: list[torch.Tensor]) -> None:
+        super().__init__()
+        self.weights = {t.untyped_storage().data_ptr() for t in weights}
+        self.users, self.now, self.peak = Counter[int](), 0, 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (list, tuple)) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                self._add(tensor)
+        return result
+
+    def _add(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage.data_ptr(), storage.nbytes()
+        if key in self.weights or size == 0:
+            return
+        if not self.users[key]:
+            self.now += size
+            self.peak = max(self.peak, self.now)
+        self.users[key] += 1
+        weakref.finalize(tensor, self._drop, key, size)
+
+    def _drop(self, key: int, size: int) -> None:
+        self.users[key] -= 1
+        if not self.users[key]:
+            self.now -= size
+
+
+class Frozen(LoadedModel):
+    """A model whose conversions are made before the clock starts, as those of the module are."""
+
+    def cast(self, dtype: torch.dtype) -> LoadedModel:
+        kept: dict[torch.dtype, LoadedModel] = self.__dict__.setdefault("kept", {})
+        if dtype not in kept:
+            kept[dtype] = super().cast(dtype)
+            kept[dtype].weights()
+        return kept[dtype]
+
+
+def best(repeats: int, action: Callable[[], Any]) -> float:
+    """Shortest time of the repeats."""
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def import_row(name: str) -> Row:
+    code = (
+        "import time, nptp_opt.network.from_export\n"
+        "from nptp_opt.network.zoo import torchvision_models\n"
+        "from nptp_opt.network.load import load_model\n"
+        f"torchvision_models(); t = time.perf_counter(); load_model({name!r}, {SHAPE}); print(time.perf_counter() - t)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {"model": name, "import_s": float(done.stdout)}
+
+
+def module_of(name: str, dtype: torch.dtype) -> torch.nn.Module:
+    return zoo.build(name).to(dtype).eval()
+
+
+def forward_s(name: str, repeats: int) -> dict[str, float]:
+    found = {}
+    for dtype in (torch.float32, torch.float64):
+        module, x = module_of(name, dtype), torch.randn(SHAPE, dtype=dtype)
+        with torch.inference_mode():
+            found[str(dtype)] = best(repeats + 1, lambda m=module, x=x: m(x))
+    return found
+
+
+def compared_s(plan: Plan, model: LoadedModel, repeats: int) -> tuple[float, float]:
+    """Shortest time of ``verify`` and of the comparison within that run."""
+    plain = verify._Pass._compare
+    found = []
+    for _ in range(repeats):
+        spent = [0.0]
+
+        def timed(*args: Any, spent: list[float] = spent) -> None:
+            started = time.perf_counter()
+            plain(*args)
+            spent[0] += time.perf_counter() - started
+
+        verify._Pass._compare = timed  # type: ignore[method-assign]
+        started = time.perf_counter()
+        report = verify.verify_plan(plan, model)
+        found.append((time.perf_counter() - started, spent[0]))
+        assert report.faults == [], report.faults
+    verify._Pass._compare = plain  # type: ignore[method-assign]
+    return min(found, key=lambda pair: pair[0] - pair[1])
+
+
+def peaks(name: str, plan: Plan, model: LoadedModel) -> tuple[int, int]:
+    """Peak bytes of the unpartitioned float64 run and of ``verify``."""
+    module = module_of(name, torch.float64)
+    with torch.inference_mode(), Peak([*module.state_dict().values()]) as alone:
+        module(torch.randn(SHAPE, dtype=torch.float64))
+    casts = [model.cast(dtype) for dtype in (torch.float32, torch.float64)]
+    with Peak([t for each in casts for t in each.weights().values()]) as both:
+        verify.verify_plan(plan, model)
+    return alone.peak, both.peak
+
+
+def verify_row(name: str, planner: str, repeats: int) -> Row:
+    loaded = load_model(name, SHAPE)
+    model = Frozen(loaded.imported, loaded.build)
+    cluster = load_cluster(ROOT / "examples" / "four-unequal.toml")
+    plan = plan_network(ModelRef(name, SHAPE), model.network, cluster, PlanOptions(planner))
+    forward = forward_s(name, repeats)
+    verify.verify_plan(plan, model)
+    total_s, comparing_s = compared_s(plan, model, repeats)
+    alone, both = peaks(name, plan, model)
+    return {
+        "model": name,
+        "planner": planner,
+        "forward_s": forward,
+        "verify_s": total_s,
+        "comparing_s": comparing_s,
+        "time_ratio": (total_s - comparing_s) / sum(forward.values()),
+        "peak_bytes": alone,
+        "verify_peak_bytes": both,
+        "memory_ratio": both / alone,
+    }
+
+
+def machine() -> Row:
+    info = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in info if "model name" in line), "unknown")
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    return {
+        "commit": commit,
+        "date": date.today().isoformat(),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def markdown(about: Row, imports: list[Row], rows: list[Row]) -> str:
+    lines = [
+        "# Import and verify",
+        "",
+        f"`python benchmarks/import_verify.py`; {about['cpu']}, {about['cores']} cores, load "
+        f"{about['load']:.1f}, torch {about['torch']}, commit {about['commit']}, {about['date']}.",
+        "",
+        "| model | import s (target < 10) |",
+        "|---|---|",
+        *(f"| {row['model']} | {row['import_s']:.2f} |" for row in imports),
+        "",
+        "| model | plan | forward s (f32 + f64) | verify s | of that comparing s "
+        "| time ratio (target <= 3) | memory ratio (target <= 2) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        forward = " + ".join(f"{value:.3f}" for value in row["forward_s"].values())
+        lines.append(
+            f"| {row['model']} | {row['planner']} | {forward} | {row['verify_s']:.2f} "
+            f"| {row['comparing_s']:.2f} | {row['time_ratio']:.2f} | {row['memory_ratio']:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats = parser.parse_args().repeats
+    about = machine()
+    imports = [import_row(name) for name in IMPORTS]
+    rows = [verify_row(name, planner, repeats) for name, planner in VERIFIED]
+    record = {**about, "targets": TARGETS, "imports": imports, "verify": rows}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "import_verify.json").write_text(json.dumps(record, indent=1) + "\n")
+    (RESULTS / "import_verify.md").write_text(markdown(about, imports, rows))
+    print(json.dumps(record))
+
+
+if __name__ == "__main__":
+    main()

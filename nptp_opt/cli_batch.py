@@ -1,0 +1,132 @@
+"""Commands of the instance library and of batch comparison: instances, compare, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nptp_opt.cli_support import check_writable, json_flag, print_json, say
+from nptp_opt.errors import InputError
+
+FILE = click.Path(path_type=Path)
+
+_tag = click.option("--tag", "tags", multiple=True, help="Only with this tag; may be repeated.")
+_name = click.option("--name", "names", default="*", show_default=True, help="Pattern of names.")
+
+
+@click.group()
+def instances() -> None:
+    """The library of layer and network instances; their names stand for files anywhere."""
+
+
+@instances.command("list")
+@_tag
+@_name
+@json_flag
+def list_instances(tags: tuple[str, ...], names: str, as_json: bool) -> None:
+    """List instances with grade, best known value and proven bound."""
+    from nptp_opt.instances import library
+    from nptp_opt.render import print_rows
+
+    rows = [library.row(entry) for entry in library.select(tags, names)]
+    print_json({"instances": rows}) if as_json else print_rows(rows)
+
+
+@instances.command("show")
+@click.argument("name")
+@json_flag
+def show_instance(name: str, as_json: bool) -> None:
+    """Print one instance as its file would be."""
+    from nptp_opt.instances import library
+
+    content = library.problem_to_json(library.open_instance(name))
+    print_json(content) if as_json else click.echo(json.dumps(content, indent=1))
+
+
+@instances.command("export")
+@_tag
+@_name
+@click.option("-o", "--output", type=FILE, required=True, help="Folder; it is made if need be.")
+@json_flag
+def export_instances(tags: tuple[str, ...], names: str, output: Path, as_json: bool) -> None:
+    """Write instances as files."""
+    from nptp_opt.files import write_text
+    from nptp_opt.instances import library
+
+    files = library.export(library.select(tags, names))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be made a folder: {error.strerror}") from None
+    for name, content in files.items():
+        write_text(output / name, json.dumps(content, indent=1) + "\n")
+    written = {"folder": str(output), "files": len(files)}
+    print_json(written) if as_json else click.echo(f"{len(files)} files in {output}")
+
+
+@instances.command("generate")
+@click.option("-o", "--output", type=FILE, required=True, help="Library file to write.")
+@json_flag
+def generate_instances(output: Path, as_json: bool) -> None:
+    """Make the library anew from the models; needs torchvision, takes about 15 s."""
+    from nptp_opt.files import write_text
+    from nptp_opt.instances.generate import generate, to_text
+
+    check_writable(output)
+    content = generate()
+    write_text(output, to_text(content))
+    written = {"library": str(output), "instances": len(content["instances"])}
+    print_json(written) if as_json else click.echo(f"{written['instances']} in {output}")
+
+
+@click.command()
+@click.argument("spec", type=FILE, required=False)
+@click.option("-o", "--output", type=FILE, required=True, help="Results file (SQLite).")
+@click.option("--instance", "instances", multiple=True, help="File, library name or pattern.")
+@_tag
+@click.option("--formulation", "formulations", multiple=True, help="For layer instances.")
+@click.option("--planner", "planners", multiple=True, help="For network instances.")
+@click.option("--solver", "solvers", multiple=True, help="Name, `default` or `all`.")
+@click.option("--seed", "seeds", type=int, multiple=True)
+@click.option("--time-limit", "time_limits_s", type=float, multiple=True, help="Seconds per run.")
+@click.option("--memory", "memory_mib", type=float, help="MiB per run.")
+@click.option("--workers", type=click.IntRange(min=1), help="Runs at a time; all cores by default.")
+@click.option("--retry", type=click.Choice(["failed"]), help="Do these runs again.")
+@click.option("--scheduler", help="Dask scheduler (tcp://HOST:8786), or `local` for its own.")
+@click.option("--tls-ca-file", help="Dask's TLS: authority.")
+@click.option("--tls-cert", help="Dask's TLS: certificate.")
+@click.option("--tls-key", help="Dask's TLS: key.")
+@json_flag
+def compare(spec: Path | None, output: Path, as_json: bool, **options: Any) -> None:
+    """Run every instance with every method, solver, seed and limit of SPEC (TOML) or the options.
+
+    Finished runs are in the results file at once; started again, only the others are done.
+    """
+    from nptp_opt.compare.command import comparison
+    from nptp_opt.render import print_pairs
+
+    check_writable(output)
+    content = comparison(spec, output, options, say)
+    print_json(content) if as_json else print_pairs(content)
+
+
+@click.command()
+@click.argument("results", type=FILE)
+@click.option("--html", type=FILE, help="Write a self-contained page.")
+@click.option("--csv", type=FILE, help="Write one line per run.")
+@click.option("--markdown", type=FILE, help="Write the tables.")
+@click.option("--baseline", help="Contender to compare with, as the tables name it.")
+@click.option("--against", help="Contender that is compared with the baseline.")
+@json_flag
+def report(results: Path, as_json: bool, **options: Any) -> None:
+    """Tables, profiles and figures of a results file; contradictions come first."""
+    from nptp_opt.compare.command import print_report, reported
+
+    for kind in ("html", "csv", "markdown"):
+        if options[kind] is not None:
+            check_writable(options[kind])
+    content = reported(results, **options)
+    print_json(content) if as_json else print_report(content)

@@ -1,0 +1,44 @@
+"""What the files of the command line share."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nptp_opt.errors import InputError
+
+if TYPE_CHECKING:
+    from nptp_opt.network.load import LoadedModel
+
+json_flag = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object.")
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """One JSON object on stdout."""
+    click.echo(json.dumps(content, allow_nan=False))
+
+
+def say(text: str) -> None:
+    """Progress, on stderr."""
+    click.echo(text, err=True)
+
+
+def load(ref: str, shape: tuple[int, ...], seed: int = 0) -> LoadedModel:
+    """The model; what a user's module prints goes to stderr, stdout is for results."""
+    from nptp_opt.network.load import load_model
+
+    with contextlib.redirect_stdout(sys.stderr):
+        return load_model(ref, shape, seed)
+
+
+def check_writable(path: Path) -> None:
+    """Fail before the work, not after it, when the output's folder cannot take the file."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")

@@ -1,0 +1,139 @@
+"""The fresh process of one run: ``python -m nptp_opt.compare.child FOLDER``.
+
+Reads ``run.json`` in the folder, writes ``result.json`` or ``plan.json``, then ``outcome.json``.
+What it prints goes where the harness sent its stdout. Its whole process group is killed by the
+kernel when the harness at the other end of stdin dies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nptp_opt.compare.runs import Run
+
+MIB = 2**20
+HEADROOM_MIB = 1024
+"""The harness kills above the limit; the kernel refuses memory this much later."""
+
+
+def die_with_harness() -> None:
+    """Have the kernel kill this process group when the other end of stdin closes (Linux)."""
+    if not hasattr(fcntl, "F_SETSIG"):
+        return
+    fcntl.fcntl(0, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(0, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def limit_memory(memory_mib: float) -> None:
+    """A hard ceiling for what outruns the harness's measurements."""
+    most = int((memory_mib + HEADROOM_MIB) * MIB)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard == resource.RLIM_INFINITY or most < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def peak_mib() -> float | None:
+    """Largest resident size of this process so far, from the kernel; None where it has no /proc."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    sizes = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return int(sizes[0]) / 1024 if sizes else None
+
+
+def do(run: Run, folder: Path) -> dict[str, Any]:
+    """Build and solve; the outcome's part that says how it ended."""
+    from nptp_opt.errors import InfeasibleError, NoSolutionError, NptpError
+
+    try:
+        return solve_layer_run(run, folder) if run.kind == "layer" else plan_run(run, folder)
+    except MemoryError:
+        return {"harness": "out-of-memory", "message": "memory was refused"}
+    except InfeasibleError as error:
+        return {"harness": "finished", "status": "infeasible", "message": str(error)}
+    except NoSolutionError as error:
+        return {"harness": "finished", "status": "no-solution", "message": str(error)}
+    except NptpError as error:
+        return {"harness": "error", "message": f"{type(error).__name__}: {error}"}
+
+
+def solve_layer_run(run: Run, folder: Path) -> dict[str, Any]:
+    """One formulation on one layer."""
+    from nptp_opt.check import layer_result_to_json
+    from nptp_opt.instances.reader import layer_problem_from_json
+    from nptp_opt.solve import solve_layer
+
+    problem = layer_problem_from_json(run.instance, run.name)
+    began = time.perf_counter()
+    result = solve_layer(problem, run.method, solver=run.solver, limits=limits_of(run))
+    spent = time.perf_counter() - began
+    content = layer_result_to_json(problem, result)
+    (folder / "result.json").write_text(json.dumps(content))
+    trace = [list(point) for point in result.trace]
+    return {
+        "harness": "finished",
+        "status": content["status"],
+        "trace": [*trace, [spent, result.makespan_s, result.bound_s]],
+    }
+
+
+def plan_run(run: Run, folder: Path) -> dict[str, Any]:
+    """One planner on one network."""
+    from nptp_opt.instances.networks import network_problem_from_json
+    from nptp_opt.network.load import load_model
+    from nptp_opt.plan import write_plan
+    from nptp_opt.planner import PlanOptions, plan_network
+
+    problem = network_problem_from_json(run.instance, run.name)
+    model = problem.model
+    began = time.perf_counter()
+    network = load_model(model.ref, model.input, model.seed).network
+    built = time.perf_counter() - began
+    options = PlanOptions(planner=run.method, limits=limits_of(run))
+    plan = plan_network(model, network, problem.cluster, options)
+    spent = time.perf_counter() - began
+    write_plan(plan, folder / "plan.json")
+    optimal = plan.gap is not None and plan.gap <= run.gap
+    return {
+        "harness": "finished",
+        "status": "optimal" if optimal else "feasible",
+        "build_s": built,
+        "trace": [[spent, plan.latency_s, plan.bound_s]],
+    }
+
+
+def limits_of(run: Run) -> Any:
+    """The run's limits as methods take them."""
+    from nptp_opt.methods import Limits
+
+    return Limits(run.time_limit_s, run.gap, run.seed, run.threads)
+
+
+def main(folder: Path) -> None:
+    """Do the run of the folder."""
+    die_with_harness()
+    from nptp_opt.compare.runs import run_from_json
+    from nptp_opt.compare.spec import load_plugins
+
+    run = run_from_json(json.loads((folder / "run.json").read_text()))
+    limit_memory(run.memory_mib)
+    load_plugins(run.plugins)
+    outcome = do(run, folder)
+    written = folder / "outcome.part"
+    written.write_text(json.dumps({**outcome, "peak_mib": peak_mib()}))
+    written.replace(folder / "outcome.json")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

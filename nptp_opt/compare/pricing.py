@@ -1,0 +1,95 @@
+"""Prices a run's result again, outside the process that made it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nptp_opt.compare.runs import Run
+
+if TYPE_CHECKING:
+    from nptp_opt.steps import Plan, Step
+
+TOLERANCE = 1e-9
+"""Relative difference up to which two prices are the same."""
+
+RESULT_FIELDS = (
+    "termination",
+    "makespan_s",
+    "bound_s",
+    "any_bound_s",
+    "root_bound_s",
+    "nodes",
+    "rows",
+    "columns",
+    "nonzeros",
+    "integers",
+    "build_s",
+    "solve_s",
+    "tiles",
+    "notes",
+)
+
+
+def priced(run: Run, folder: Path) -> dict[str, Any]:
+    """What the run's result holds, its value priced anew; ``fault`` says what is wrong with it."""
+    if (folder / "result.json").exists():
+        return _layer(run, folder / "result.json")
+    if (folder / "plan.json").exists():
+        return _plan(folder / "plan.json")
+    return {}
+
+
+def _layer(run: Run, path: Path) -> dict[str, Any]:
+    from nptp_opt.check import check_result
+    from nptp_opt.instances.reader import layer_problem_from_json
+
+    content = json.loads(path.read_text())
+    kept = {name: content[name] for name in RESULT_FIELDS}
+    kept["value_s"] = kept.pop("makespan_s")
+    if kept["tiles"] is None:
+        return kept
+    faults, value = check_result(layer_problem_from_json(run.instance, run.name), path)
+    faults += _bound_faults(value, kept["bound_s"])
+    return {**kept, "value_s": value, "fault": faults[0] if faults else None}
+
+
+def _plan(path: Path) -> dict[str, Any]:
+    from nptp_opt.plan import load_plan
+    from nptp_opt.planner.assemble import Choice, assemble
+
+    plan = load_plan(path)
+    choices = [
+        Choice(plan.layers_of(step), {} if step.kind == "global" else step.tiles)
+        for step in plan.steps
+        if step.kind != "gather"
+    ]
+    value = sum(s.makespan_s for s in assemble(plan.network, plan.cluster, choices))
+    faults = _bound_faults(value, plan.bound_s)
+    if abs(value - plan.latency_s) > TOLERANCE * value:
+        faults.append(f"latency_s is given as {plan.latency_s!r}, it is {value!r}")
+    return {
+        "value_s": value,
+        "bound_s": plan.bound_s,
+        "solve_s": plan.provenance["solve_s"],
+        "predicted_s": plan.predicted_s,
+        "tiles": [_partition(plan, step) for step in plan.steps if step.kind == "spatial"],
+        "fault": faults[0] if faults else None,
+    }
+
+
+def _partition(plan: Plan, step: Step) -> dict[str, Any]:
+    """A segment's partition, named by its last layer."""
+    names = [device.name for device in plan.cluster.devices]
+    tiles = [
+        {"device": names[i], "y0": t.y0, "y1": t.y1, "x0": t.x0, "x1": t.x1}
+        for i, t in step.tiles.items()
+    ]
+    return {"segment": step.layers[-1], "tiles": tiles}
+
+
+def _bound_faults(value: float | None, bound: float | None) -> list[str]:
+    if value is None or bound is None or bound <= value * (1 + TOLERANCE):
+        return []
+    return [f"bound_s {bound!r} is above the value {value!r}"]

@@ -1,0 +1,87 @@
+"""The report as one dictionary of tables, and its forms in Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nptp_opt.compare import measures
+from nptp_opt.compare.agreement import agreements, disagreements
+from nptp_opt.compare.records import Record
+from nptp_opt.render import cell
+
+RULES = (
+    "A run that proved nothing counts with its time limit. Times are build plus solve in seconds; "
+    f"time_s is their shifted geometric mean with a shift of {measures.SHIFT_S:g} s. Means are "
+    "over the instances and seeds that every contender of the same kind has run (shared). ratio "
+    "is the geometric mean of value / best value of any contender. Optimal means proven within "
+    "the contender's own family."
+)
+
+TITLES = {
+    "disagreements": "Contradictions: a bound above a value that it should bound",
+    "agreement": "Agreement of proven optima",
+    "summary": "Contenders",
+    "sizes": "Model sizes (medians)",
+    "roots": "Bounds at the root, as a part of the family's best value",
+    "wins": "Pairwise wins by value (row against column)",
+    "faults": "Runs whose result the check rejects",
+}
+
+CSV_FIELDS = tuple(
+    "instance kind method solver seed time_limit_s harness status message fault value_s bound_s "
+    "any_bound_s root_bound_s predicted_s nodes rows columns nonzeros integers build_s solve_s "
+    "wall_s cpu_s peak_mib stdout_bytes started_at tool key".split()
+)
+
+
+def tables(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
+    """All tables by name; layers and networks are compared apart."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in TITLES}
+    for kind in ("layer", "network"):
+        group = [record for record in records if record.row["kind"] == kind]
+        if group:
+            found["disagreements"] += disagreements(group)
+            found["agreement"] += agreements(group)
+            found["summary"] += measures.summary(group)
+            found["sizes"] += measures.sizes(group)
+            found["roots"] += measures.roots(group)
+            found["wins"] += measures.wins(group)
+    found["faults"] = [
+        {"instance": r.instance, "contender": r.contender, "fault": r.row["fault"]}
+        for r in records
+        if r.row["fault"] is not None
+    ]
+    return found
+
+
+def to_markdown(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """The tables as Markdown, contradictions first."""
+    parts = [f"# Comparison\n\n{RULES}\n"]
+    for name, title in TITLES.items():
+        if found[name]:
+            parts.append(f"## {title}\n\n{_markdown_table(found[name])}\n")
+    if not found["disagreements"]:
+        parts.insert(1, "No contradictions.\n")
+    return "\n".join(parts)
+
+
+def _markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    lines = ["| " + " | ".join(keys) + " |", "|" + "---|" * len(keys)]
+    for row in rows:
+        cells = (cell(row.get(key)).replace("|", "\\|") for key in keys)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def to_csv(records: Sequence[Record]) -> str:
+    """One line per run."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_FIELDS)
+    for record in records:
+        writer.writerow([record.row[name] for name in CSV_FIELDS])
+    return text.getvalue()

@@ -1,0 +1,70 @@
+"""How fast a device computes one layer: from its profile, or from its FLOP/s. The only place.
+
+Seconds of a tile are ``overhead_s`` per call plus ``pixel_s`` times its area.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nptp_opt.cluster import Cluster, Device
+from nptp_opt.geometry import Window
+from nptp_opt.network.ir import Layer
+from nptp_opt.problem import LayerShape
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """One device's speed on one layer shape."""
+
+    flop_per_s: float
+    overhead_s: float
+
+    def seconds(self, flop: float) -> float:
+        """Of one call that computes ``flop`` operations."""
+        return self.overhead_s + flop / self.flop_per_s
+
+
+def layer_speed(device: Device, layer: Layer | LayerShape) -> Speed:
+    """The measured speed where the device's profile has this layer shape, else the device's own."""
+    found = device.measured.get(layer_key(layer)) if device.measured else None
+    chosen = found or device
+    return Speed(chosen.flop_per_s, chosen.overhead_s)
+
+
+def layer_key(layer: Layer | LayerShape) -> str:
+    """A layer's shape in words, its map's size left out: layers with one key have one speed."""
+    if isinstance(layer, LayerShape):
+        taps = layer.in_channels // layer.groups if layer.op == "conv2d" else 1
+        words = (layer.kernel, layer.stride, layer.dilation)
+        return _windowed(layer.op, layer.out_channels, taps, layer.groups, *words)
+    windows = layer.maps[layer.inputs[0]] if layer.kind == "spatial" else ()
+    if not windows or not all(isinstance(window, Window) for window in windows):
+        flop = layer.flop_per_pixel if layer.kind == "spatial" else layer.flop
+        return f"{layer.op} {'x'.join(map(str, layer.shape[1:2]))} {flop:.6g} FLOP"
+    y, x = windows
+    assert isinstance(y, Window)
+    assert isinstance(x, Window)
+    attrs = layer.nodes[0].attrs
+    taps = int(attrs["weight_shape"][1]) if "weight_shape" in attrs else 1
+    words = ((y.kernel, x.kernel), (y.stride, x.stride), (y.dilation, x.dilation))
+    return _windowed(layer.op, layer.shape[1], taps, int(attrs.get("groups", 1)), *words)
+
+
+def _windowed(op: str, channels: int, taps: int, groups: int, *pairs: tuple[int, int]) -> str:
+    kernel, stride, dilation = ("x".join(map(str, pair)) for pair in pairs)
+    text = f"{op} {channels}x{taps} kernel {kernel} stride {stride}"
+    text += f" dilation {dilation}" if dilation != "1x1" else ""
+    return text + (f" groups {groups}" if groups > 1 else "")
+
+
+def for_layer(cluster: Cluster, layer: LayerShape) -> Cluster:
+    """The cluster whose devices have, as their only speed, the one that they have on ``layer``."""
+    if not any(device.layers for device in cluster.devices):
+        return cluster
+    devices = []
+    for device in cluster.devices:
+        speed = layer_speed(device, layer)
+        own = {"gflops": speed.flop_per_s / 1e9, "overhead_ms": speed.overhead_s * 1e3}
+        devices.append(device.model_copy(update={**own, "layers": None}))
+    return cluster.model_copy(update={"devices": tuple(devices)})

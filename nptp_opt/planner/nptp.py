@@ -1,0 +1,140 @@
+"""``nptp``: segments, devices and partitions of a whole network together.
+
+Candidates come from the families' templates and from the solved problems of single layers. The
+shortest path over (cut, partition) states picks segments and partitions; then the cuts of all
+segments are moved together (the same path over the neighbours of what it uses), then one by one.
+Polished partitions are candidates of the next path, until a round gains nothing. Anytime: the best
+plan so far, at worst a baseline, is returned at the limit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.network.ir import Network
+from nptp_opt.planner.assemble import Choice, assemble
+from nptp_opt.planner.baselines import QUICK, coedge_shares, latency_s
+from nptp_opt.planner.candidates import (
+    distinct,
+    family_templates,
+    near_templates,
+    single_templates,
+    used_templates,
+)
+from nptp_opt.planner.layerwise import solved_templates
+from nptp_opt.planner.memory import overfull
+from nptp_opt.planner.options import PlanOptions
+from nptp_opt.planner.polish import polish
+from nptp_opt.planner.shortest_path import ShortestPath, spans_of
+from nptp_opt.planner.templates import Template, strips
+
+LAYER_METHODS = ("column-dp", "multilevel")
+"""Methods whose solutions are always candidates: their planners are baselines."""
+
+SOLVING_S = 20.0
+"""Seconds for the single layers' problems where no time limit is given."""
+
+LEAST_GAIN = 1e-4
+"""Relative gain of a round below which the search ends."""
+
+
+def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
+    """The best plan found that fits into memory, the cheap baselines included.
+
+    While none fits, the templates that use the first overfull device are given up.
+    """
+    deadline = time.monotonic() + options.limits.time_limit_s
+    rivals = [plan(network, cluster) for plan in QUICK.values()]
+    templates = distinct(_pool(network, cluster, options), network.spatial)
+    while True:
+        found = _Search(network, cluster, deadline).run(templates)
+        options_left = [*rivals] if found is None else [found, *rivals]
+        fitting = [c for c in options_left if not _overfull(network, cluster, c)]
+        left = [] if found is None else _without(templates, _overfull(network, cluster, found))
+        if fitting or not left:
+            return min(fitting or options_left, key=lambda c: latency_s(network, cluster, c))
+        templates = left
+
+
+class _Search:
+    """Path and polish in turn, on one network and cluster, until a deadline."""
+
+    def __init__(self, network: Network, cluster: Cluster, deadline: float) -> None:
+        self.network, self.cluster, self.deadline = network, cluster, deadline
+
+    def run(self, templates: Sequence[Template]) -> list[Choice] | None:
+        """The best plan found; None when the deadline came before the first path."""
+        first = self._path(templates)
+        return None if first is None else self._until_no_gain(first, self._round)
+
+    def _round(self, best: list[Choice]) -> list[Choice]:
+        best = self._until_no_gain(best, self._recut)
+        best = polish(self.network, self.cluster, best, self.deadline)
+        pool = [*used_templates(best), *single_templates(self.cluster)]
+        return self._better(best, self._path(distinct(pool, self.network.spatial)))
+
+    def _recut(self, best: list[Choice]) -> list[Choice]:
+        """The same segments, with the best of their partitions and all neighbours of these."""
+        used = distinct(used_templates(best), self.network.spatial)
+        pool = [*used, *_around(used)]
+        return self._better(best, self._path(distinct(pool, self.network.spatial), best))
+
+    def _path(
+        self, templates: Sequence[Template], within: Sequence[Choice] | None = None
+    ) -> list[Choice] | None:
+        spans = None if within is None else spans_of(self.network, within)
+        path = ShortestPath(self.network, self.cluster, templates, fuse=True, spans=spans)
+        return path.choices_by(self.deadline)
+
+    def _until_no_gain(
+        self, best: list[Choice], improve: Callable[[list[Choice]], list[Choice]]
+    ) -> list[Choice]:
+        value = math.inf
+        while self._price(best) < value * (1 - LEAST_GAIN) and time.monotonic() < self.deadline:
+            value = self._price(best)
+            best = improve(best)
+        return best
+
+    def _better(self, best: list[Choice], other: list[Choice] | None) -> list[Choice]:
+        return best if other is None or self._price(best) <= self._price(other) else other
+
+    def _price(self, choices: Sequence[Choice]) -> float:
+        return latency_s(self.network, self.cluster, choices)
+
+
+def _around(templates: Sequence[Template]) -> Iterator[Template]:
+    return (near for template in templates for near in near_templates(template))
+
+
+def _without(templates: Sequence[Template], devices: Sequence[int]) -> list[Template]:
+    """Templates that leave out the first of ``devices`` that any uses; empty if that is all."""
+    for device in devices:
+        left = [template for template in templates if device not in template.boxes]
+        if 0 < len(left) < len(templates):
+            return left
+    return []
+
+
+def _overfull(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> list[int]:
+    return overfull(network, cluster, assemble(network, cluster, choices))
+
+
+def _pool(network: Network, cluster: Cluster, options: PlanOptions) -> list[Template]:
+    """All candidates; solving single layers takes at most half of the time limit."""
+    n = len(cluster.devices)
+    pool = [
+        *family_templates(cluster),
+        strips("strip-equal", range(n), [1.0] * n, vertical=False),
+        strips("coedge-style", range(n), coedge_shares(network, cluster), vertical=False),
+    ]
+    methods = dict.fromkeys((options.formulation, *LAYER_METHODS))
+    part = min(options.limits.time_limit_s / 2, SOLVING_S) / len(methods)
+    limits = replace(options.limits, time_limit_s=part)
+    for formulation in methods:
+        solver = options.solver if formulation == options.formulation else None
+        pool += solved_templates(network, cluster, formulation, solver, limits)
+    return pool

@@ -1,0 +1,88 @@
+"""A device's measured speed, layer shape by layer shape: what ``profile`` writes, clusters name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from nptp_opt.files import Strict, explain, load_json, write_text
+
+PROFILE_SCHEMA = "nptp-opt/profile/1"
+
+_Speed = Annotated[float, Field(ge=1e-9, le=1e15, allow_inf_nan=False)]
+_Amount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+
+
+class LayerSpeed(Strict):
+    """Seconds of a tile of one layer shape: overhead + FLOP of the tile / rate."""
+
+    layer: str
+    """The layer's shape in words, as ``cost.layer_key`` gives it."""
+    gflops: _Speed
+    overhead_ms: _Amount
+
+    @property
+    def flop_per_s(self) -> float:
+        return self.gflops * 1e9
+
+    @property
+    def overhead_s(self) -> float:
+        return self.overhead_ms * 1e-3
+
+
+class MeasuredLayer(LayerSpeed):
+    """A fitted speed and how well it fits."""
+
+    residual: _Amount
+    """Largest relative distance between the fit and a measured tile."""
+    points: Annotated[int, Field(ge=1)]
+
+
+class Link(Strict):
+    """The way to one peer over the tcp transport."""
+
+    latency_ms: _Amount
+    """One way of a small message: half its round trip."""
+    up_mbit_per_s: _Speed
+    down_mbit_per_s: _Speed
+
+
+class Profile(Strict):
+    """The profile file. ``gflops`` and ``overhead_ms`` stand for layer shapes not measured."""
+
+    schema_: Annotated[Literal["nptp-opt/profile/1"], Field(alias="schema")] = PROFILE_SCHEMA
+    model: str
+    threads: Annotated[int, Field(ge=1)]
+    gflops: _Speed
+    overhead_ms: _Amount
+    layers: Annotated[tuple[MeasuredLayer, ...], Field(strict=False)]
+    link: Link | None = None
+    provenance: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The file's content."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def device_fields(self) -> dict[str, Any]:
+        """What a cluster's device entry has of it."""
+        layers = [
+            {"layer": each.layer, "gflops": each.gflops, "overhead_ms": each.overhead_ms}
+            for each in self.layers
+        ]
+        return {"gflops": self.gflops, "overhead_ms": self.overhead_ms, "layers": layers}
+
+
+def load_profile(path: Path) -> Profile:
+    """Read a profile; raises InputError that names file and field."""
+    try:
+        return Profile.model_validate(load_json(path))
+    except ValidationError as error:
+        raise explain(error, str(path)) from None
+
+
+def write_profile(profile: Profile, path: Path) -> None:
+    """Write a profile file, whole or not at all."""
+    write_text(path, json.dumps(profile.to_json(), indent=1, allow_nan=False) + "\n")

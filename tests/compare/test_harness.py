@@ -1,0 +1,91 @@
+"""One run in a fresh process: every way in which it can end is told apart."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from nptp_opt.compare.harness import StoppedError, execute
+from tests.compare.plugin import LOG
+from tests.compare.runs import run
+
+
+def gone(pid: int) -> bool:
+    """True when there is no such process, or only a zombie that nobody reaps."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_a_finished_run_is_priced_and_measured() -> None:
+    found = execute(run("strip", solver="highs", plugins=()))
+    assert found["harness"] == "finished" and found["status"] == "optimal"
+    assert found["value_s"] == pytest.approx(18 * 1152 / 1e6 + 2 * 192 / 12.5e6)
+    assert found["fault"] is None and found["bound_s"] <= found["value_s"]
+    assert found["columns"] > 0 and found["peak_mib"] > 10 and found["wall_s"] > 0
+    assert len(found["tiles"]) == 2 and found["trace"]
+
+
+def test_a_solver_that_hangs_is_killed_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LOG, str(tmp_path / "pids"))
+    found = execute(run("test-hang", time_limit_s=3.0, grace_s=1.0))
+    assert found["harness"] == "timeout"
+    assert "status" not in found and "value_s" not in found
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 2 and all(gone(pid) for pid in pids)
+
+
+def test_what_a_solver_prints_is_kept_off_the_result() -> None:
+    found = execute(run("test-chatter"))
+    assert found["harness"] == "finished" and found["fault"] is None
+    assert found["stdout_bytes"] == len("{not json\nfrom C\n")
+
+
+def test_a_solver_that_eats_memory_is_stopped_at_its_limit() -> None:
+    found = execute(run("test-eat", memory_mib=300.0))
+    assert found["harness"] == "out-of-memory"
+    assert "300 MiB" in found["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [("test-die", "signal SIGSEGV"), ("test-leave", "exit code 3")],
+)
+def test_a_solver_that_dies_is_a_crash(method: str, words: str) -> None:
+    found = execute(run(method))
+    assert found["harness"] == "crash" and words in found["message"]
+
+
+def test_input_that_a_method_refuses_is_an_error_with_its_message() -> None:
+    found = execute(run("column-dp", solver="cbc"))
+    assert found["harness"] == "error" and "'cbc'" in found["message"]
+
+
+def test_tiles_that_are_no_partition_are_a_fault() -> None:
+    found = execute(run("test-overlap"))
+    assert found["harness"] == "finished"
+    assert "covered twice" in found["fault"]
+
+
+def test_threads_are_pinned_and_the_environment_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    execute(run("test-quick"))
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+def test_a_stopped_batch_kills_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LOG, str(tmp_path / "pids"))
+    stop = threading.Event()
+    timer = threading.Timer(2.0, stop.set)
+    timer.start()
+    with pytest.raises(StoppedError):
+        execute(run("test-hang"), stop)
+    timer.join()

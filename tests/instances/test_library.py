@@ -1,0 +1,169 @@
+"""The instance library: what it holds, its files, its table of best known values."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from click.testing import CliRunner, Result
+
+from nptp_opt.cli import main
+from nptp_opt.cost import LayerCost
+from nptp_opt.errors import InputError
+from nptp_opt.geometry import Tile, cover_fault
+from nptp_opt.instances import library
+from nptp_opt.instances.best import Best, best_table, grade_of
+from nptp_opt.instances.generate import MODELS, generate, to_text
+from nptp_opt.instances.library import open_instance, open_layer, select
+from nptp_opt.instances.networks import NetworkProblem
+from nptp_opt.network.load import load_model
+from nptp_opt.problem import LayerProblem
+
+NAME = "resnet50-conv1x1s2-256to512-at28-n7-unequal-switched-300"
+
+
+def call(*args: object) -> Result:
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+def shipped(name: str) -> Any:
+    return json.loads(resources.files("nptp_opt.instances").joinpath(name).read_text())
+
+
+def test_the_library_is_as_large_and_as_varied_as_promised() -> None:
+    entries = library.library().instances
+    kinds = Counter(entry.kind for entry in entries)
+    assert kinds["layer"] >= 150 and kinds["network"] >= 40
+    assert len({entry.name for entry in entries}) == len(entries)
+    for kind in ("layer", "network"):
+        group = [entry for entry in entries if entry.kind == kind]
+        assert {library.library().model_of(entry) for entry in group} == set(MODELS)
+        assert {e.cluster.devices for e in group} == {2, 3, 4, 5, 6, 7, 8, 16, 64}
+        assert {e.cluster.speeds for e in group} == {"equal", "unequal"}
+        assert {e.cluster.network for e in group} == {"switched", "shared"}
+        assert {e.cluster.mbit_per_s for e in group} == {10, 50, 100, 300, 1000}
+
+
+def test_every_instance_opens_and_survives_its_file() -> None:
+    for entry in library.library().instances:
+        problem = open_instance(entry.name)
+        assert problem.name == entry.name
+        content = json.loads(json.dumps(library.problem_to_json(problem)))
+        assert library.problem_from_json(content) == problem
+
+
+def test_files_fit_the_schemas_that_are_shipped() -> None:
+    schema = shipped("instance.schema.json")
+    for entry in library.library().instances[::7]:
+        content = library.problem_to_json(open_instance(entry.name))
+        jsonschema.validate(json.loads(json.dumps(content)), schema)
+    jsonschema.validate(shipped("library.json"), shipped("library.schema.json"))
+    assert schema == library.schema_of_instances()
+    assert shipped("library.schema.json") == library.schema_of_library()
+
+
+def test_best_values_are_the_prices_of_their_tiles_and_no_bound_is_above() -> None:
+    for name, best in best_table().items():
+        problem = open_instance(name)
+        assert best.value_s is not None and best.bound_s is not None
+        assert best.value_by and best.bound_by
+        assert best.bound_s <= best.value_s * (1 + 1e-12)
+        if isinstance(problem, LayerProblem):
+            tiles = {i: Tile(*sides) for i, *sides in best.tiles}
+            assert cover_fault(tiles.values(), problem.height, problem.width) is None
+            assert all(LayerCost(problem).fits(i, tile) for i, tile in tiles.items())
+            assert LayerCost(problem).makespan_s(tiles) == pytest.approx(best.value_s, rel=1e-9)
+
+
+def test_every_layer_has_a_best_value_and_all_grades_occur() -> None:
+    assert {entry.name for entry in select(["layer"])} <= set(best_table())
+    assert {grade_of(best_table().get(e.name)) for e in select()} >= {"easy", "medium", "open"}
+
+
+@pytest.mark.parametrize(
+    ("best", "grade"),
+    [
+        (None, "open"),
+        (Best(value_s=1.0, bound_s=0.9, seconds=0.1), "open"),
+        (Best(value_s=1.0, bound_s=1.0, seconds=0.1), "easy"),
+        (Best(value_s=1.0, bound_s=1.0, seconds=5.0), "medium"),
+        (Best(value_s=1.0, bound_s=1.0, seconds=50.0), "hard"),
+    ],
+)
+def test_grades(best: Best | None, grade: str) -> None:
+    assert grade_of(best) == grade
+
+
+def test_generating_again_gives_the_shipped_file() -> None:
+    """For the first model: the recipes of the others depend on those before them."""
+    found, kept = json.loads(to_text(generate(["vgg11"]))), shipped("library.json")
+    assert found["layers"] == {k: v for k, v in kept["layers"].items() if v["model"] == "vgg11"}
+    assert found["instances"] == [e for e in kept["instances"] if e["name"].startswith("vgg11-")]
+
+
+@pytest.mark.parametrize("model", ["unet", "detector"])
+def test_models_of_the_package_import_without_gathered_layers(model: str) -> None:
+    ref, shape = MODELS[model]
+    network = load_model(ref, shape).network
+    assert all(layer.kind == "spatial" for layer in network.layers)
+    assert len(network.outputs) == (2 if model == "detector" else 1)
+
+
+def test_list_show_and_export(tmp_path: Path) -> None:
+    result = call("instances", "list", "--tag", "resnet50", "--tag", "shared", "--json")
+    rows = json.loads(result.stdout)["instances"]
+    assert rows and all({"resnet50", "shared"} <= set(row["tags"]) for row in rows)
+    assert call("instances", "list", "--name", NAME).exit_code == 0
+    shown = json.loads(call("instances", "show", NAME, "--json").stdout)
+    assert shown["layer"]["stride"] == [2, 2] and len(shown["cluster"]["device"]) == 7
+    done = call("instances", "export", "--name", "unet-*", "-o", tmp_path / "out", "--json")
+    files = sorted((tmp_path / "out").iterdir())
+    assert json.loads(done.stdout)["files"] == len(files) > 20
+    assert {type(open_instance(path)) for path in files} == {LayerProblem, NetworkProblem}
+
+
+def test_a_name_stands_for_a_file(tmp_path: Path) -> None:
+    """What strip finds for a library instance is confirmed by check, by name and by file."""
+    solved = call("solve-layer", NAME, "--formulation", "strip", "--json")
+    assert solved.exit_code == 0, solved.stderr
+    (tmp_path / "result.json").write_text(solved.stdout)
+    assert call("check", NAME, tmp_path / "result.json").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["instances", "show", "resnet50-n4-equal"], "Did you mean 'resnet50-"),
+        (["instances", "show", "no/such.json"], "cannot be read"),
+        (["instances", "list", "--tag", "nosuch"], "no instance matches"),
+        (["solve-layer", "vgg16-n4-equal-switched-50"], "is a network instance"),
+    ],
+)
+def test_bad_names(args: list[str], words: str) -> None:
+    result = call(*args)
+    assert result.exit_code == 2 and words in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": {"ref": "vgg16"}}, "model.input"),
+        ({"model": {"ref": "vgg16", "input": [1, 3]}}, "model.input"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+def test_broken_network_instances(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    content = library.problem_to_json(open_instance("vgg16-n4-equal-switched-50"))
+    path = tmp_path / "broken.json"
+    path.write_text(json.dumps(content | change))
+    with pytest.raises(InputError, match=words):
+        open_instance(path)
+
+
+def test_a_layer_is_wanted() -> None:
+    assert open_layer(NAME).height == 28

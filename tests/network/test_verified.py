@@ -1,0 +1,74 @@
+"""Imported networks, planned or partitioned at random, proved by the verifier end to end."""
+
+import random
+
+import pytest
+
+from nptp_opt.network.load import load_model
+from nptp_opt.planner import PlanOptions, plan_network
+from nptp_opt.planner.assemble import Choice, assemble
+from nptp_opt.planner.simulate import simulate
+from nptp_opt.planner.units import is_segment
+from nptp_opt.steps import ModelRef, Plan
+from nptp_opt.verify import verify_plan
+from tests.builders import make_cluster
+from tests.network.partitioned import random_tiles, whole_convolutions
+
+SWITCHED = make_cluster((2.0, 1.0, 1.5), rates=100.0, latency_ms=0.05)
+SHARED = make_cluster((20.0, 10.0, 15.0, 30.0), shared=True, rates=50.0, sink="d2")
+
+NETWORKS = {
+    "vgg11": ((1, 3, 33, 47), "coedge-style"),
+    "resnet18": ((2, 3, 57, 76), "grid-equal"),
+    "inception_v3": ((1, 3, 81, 75), "strip-equal"),
+    "googlenet": ((1, 3, 41, 50), "strip-equal"),
+    "densenet121": ((1, 3, 33, 40), "strip-equal"),
+    "mobilenet_v3_small": ((2, 3, 65, 47), "strip-equal"),
+    "regnet_y_400mf": ((1, 3, 33, 47), "strip-equal"),
+    "convnext_tiny": ((1, 3, 33, 64), "strip-equal"),
+    "shufflenet_v2_x0_5": ((1, 3, 65, 47), "strip-equal"),
+    "lraspp_mobilenet_v3_large": ((1, 3, 49, 65), "grid-equal"),
+    "deeplabv3_mobilenet_v3_large": ((1, 3, 49, 65), "grid-equal"),
+    "tests.network.models:unet": ((2, 3, 21, 27), "nptp"),
+    "tests.network.models:detector": ((2, 3, 225, 301), "nptp"),
+}
+
+
+def segments(network, rng):
+    """The layers in runs of random length, as far as they can be one segment."""
+    layers, start = network.shared_out, 0
+    while start < len(layers):
+        ends = range(start + 2, min(start + 9, len(layers) + 1))
+        fusible = [end for end in ends if is_segment(network, layers[start:end])]
+        end = rng.choice([start + 1, *fusible])
+        yield layers[start:end]
+        start = end
+
+
+def random_plan(ref, network, cluster, seed=0):
+    """Random segments, each cut at random into at most one tile for each device."""
+    rng, devices, choices = random.Random(seed), [*range(len(cluster.devices))], []
+    for layers in segments(network, rng):
+        if layers[-1].kind == "global":
+            choices.append(Choice(layers))
+            continue
+        tiles = random_tiles(layers[-1].full, 2, rng)
+        rng.shuffle(devices)
+        choices.append(Choice(layers, dict(zip(devices, tiles, strict=True))))
+    steps = assemble(network, cluster, choices)
+    return Plan(ref, network, cluster, steps, simulate(network, cluster, steps))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_are_proved_whatever_partitions_them(name):
+    shape, planner = NETWORKS[name]
+    model, ref = load_model(name, shape), ModelRef(name, shape)
+    assert whole_convolutions(model.network) == []
+    plans = [
+        random_plan(ref, model.network, SHARED),
+        plan_network(ref, model.network, SWITCHED, PlanOptions(planner)),
+    ]
+    for plan in plans:
+        report = verify_plan(plan, model)
+        assert report.faults == [] and report.layers == len(model.network.layers)
+        assert report.to_json()["max_rel_error_float64"] < 1e-10

@@ -1,0 +1,201 @@
+"""Workers that no launcher started: they join over TCP, get the job over the channel, and end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from nptp_opt.cli import main
+from nptp_opt.cluster import cluster_from_json
+from nptp_opt.errors import ExecutionError, InputError
+from nptp_opt.runtime.command import RunRequest
+from nptp_opt.runtime.launch import run_plan
+from nptp_opt.runtime.pool import DeviceLostError
+from nptp_opt.runtime.site import Hosts
+from nptp_opt.steps import Plan
+from tests.builders import make_cluster
+from tests.runtime.plans import halves, hand_plan, model_of, tee
+
+SECRET = "a secret of this test alone"
+Workers = dict[str, subprocess.Popen[bytes]]
+
+
+def _cluster() -> Any:
+    content = make_cluster([1.0, 2.0, 3.0], latency_ms=0.1).to_json()
+    for i, device in enumerate(content["device"]):
+        device["address"] = f"127.0.0.{i + 2}"
+    return cluster_from_json(content)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "secret"
+    path.write_text(SECRET)
+    return path
+
+
+@pytest.fixture
+def port() -> int:
+    return _free_port()
+
+
+@pytest.fixture
+def workers(port: int, secret: Path) -> Iterator[Workers]:
+    """d0, d1 and d2, started before their launcher, as `nptp-opt worker` starts them."""
+    started = {
+        name: subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "nptp_opt.cli",
+                "worker",
+                "--connect",
+                f"127.0.0.1:{port}",
+                "--name",
+                name,
+                "--secret-file",
+                str(secret),
+                "--interface",
+                f"127.0.0.{i + 2}",
+            ],
+            stderr=subprocess.PIPE,
+        )
+        for i, name in enumerate(("d0", "d1", "d2"))
+    }
+    yield started
+    for process in started.values():
+        process.kill()
+        process.communicate()
+
+
+def test_hosts_give_the_models_output(port: int, secret: Path, workers: Workers) -> None:
+    """Plan and weights arrive over the channel; every worker ends with the run."""
+    model = model_of("chain")
+    plan = hand_plan(model, "chain", tee, _cluster())
+    report = run_plan(
+        plan, model, repeats=2, warmup=0, transport="tcp",
+        site=Hosts(plan.cluster), listen=f"tcp:127.0.0.1:{port}", secret_file=secret,
+    )  # fmt: skip
+    assert report.ok
+    assert report.bytes == plan.transfer_bytes
+    assert set(report.spans) == {"d0", "d1", "d2"}
+    assert [process.wait(30) for process in workers.values()] == [0, 0, 0]
+
+
+def test_survivors_on_hosts_go_on(port: int, secret: Path, workers: Workers) -> None:
+    """kill -9 of a worker elsewhere: it is named, and the others finish every input."""
+    model = model_of("chain")
+    plan = hand_plan(model, "chain", tee, _cluster())
+
+    def replan(cluster: Any) -> Plan:
+        return hand_plan(model, "chain", halves, cluster)
+
+    def progress(text: str) -> None:
+        if "runs on 3 devices" in text:
+            threading.Timer(0.3, os.kill, (workers["d1"].pid, signal.SIGKILL)).start()
+
+    report = run_plan(
+        plan, model, repeats=300, warmup=0, transport="tcp", replan=replan, progress=progress,
+        site=Hosts(plan.cluster), listen=f"tcp:127.0.0.1:{port}", secret_file=secret,
+    )  # fmt: skip
+    assert report.ok
+    assert report.lost == ("d1",)
+    assert len(report.latency_s) == 300
+
+
+def test_missing_worker_is_named(port: int, secret: Path) -> None:
+    """Nobody joins: the run ends within its timeout and says who is missing."""
+    model = model_of("chain")
+    plan = hand_plan(model, "chain", tee, _cluster())
+    with pytest.raises(DeviceLostError, match=r"'d0' does not answer.*not even at its start"):
+        run_plan(
+            plan, model, repeats=1, warmup=0, transport="tcp", timeout_s=2.0,
+            site=Hosts(plan.cluster), listen=f"tcp:127.0.0.1:{port}", secret_file=secret,
+        )  # fmt: skip
+
+
+def test_busy_port_is_named(secret: Path) -> None:
+    """Another program listens there."""
+    model = model_of("chain")
+    plan = hand_plan(model, "chain", tee, _cluster())
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        listen = f"tcp:127.0.0.1:{sock.getsockname()[1]}"
+        with pytest.raises(ExecutionError, match=f"cannot listen at {listen}"):
+            run_plan(
+                plan, model, repeats=1, transport="tcp",
+                site=Hosts(plan.cluster), listen=listen, secret_file=secret,
+            )  # fmt: skip
+
+
+def test_wrong_secret_ends_the_worker(port: int, secret: Path, tmp_path: Path) -> None:
+    """A worker with another secret is refused and says so; the run does not wait for ever."""
+    other = tmp_path / "other"
+    other.write_text("not the secret of the run")
+    model = model_of("chain")
+    plan = hand_plan(model, "chain", tee, _cluster())
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "nptp_opt.cli", "worker", "--connect", f"127.0.0.1:{port}",
+         "--name", "d0", "--secret-file", str(other)],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with pytest.raises(DeviceLostError, match="does not answer"):
+        run_plan(
+            plan, model, repeats=1, transport="tcp", timeout_s=10.0,
+            site=Hosts(plan.cluster), listen=f"tcp:127.0.0.1:{port}", secret_file=secret,
+        )  # fmt: skip
+    said = worker.communicate(timeout=30)[1]
+    assert worker.returncode == 6
+    assert "wrong secret" in said
+
+
+def test_host_without_address_is_named() -> None:
+    """A cluster file for local runs has none."""
+    with pytest.raises(InputError, match="'d0' has no address"):
+        Hosts(make_cluster([1.0]))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"hosts": "0.0.0.0:7000", "secret_file": Path("s")}, "every interface"),
+        ({"hosts": "here:7000", "secret_file": Path("s")}, "must look like"),
+        ({"hosts": "127.0.0.1:7000"}, "needs --secret-file"),
+        ({"hosts": "127.0.0.1:1", "secret_file": Path("s"), "transport": "gloo"}, "transport tcp"),
+        ({"secret_file": Path("s")}, "belongs to --hosts"),
+    ],
+)
+def test_bad_host_options(options: dict[str, Any], words: str) -> None:
+    """Each names what is wrong before anything starts."""
+    with pytest.raises(InputError, match=words):
+        RunRequest(**options)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--connect", "127.0.0.1"], "must look like"),
+        (["--interface", "0.0.0.0"], "every interface"),
+        (["--secret-file", "nowhere"], "cannot be read"),
+    ],
+)
+def test_bad_worker_options(secret: Path, args: list[str], words: str) -> None:
+    """`nptp-opt worker` checks its options before it becomes a worker."""
+    given = ["--connect", "127.0.0.1:1", "--name", "d0", "--secret-file", str(secret)]
+    result = CliRunner().invoke(main, ["worker", *given, *args])
+    assert result.exit_code == 2
+    assert words in result.stderr

@@ -108,7 +108,8 @@ def import_row(name: str) -> Row:
         "import time, nptp_opt.network.from_export\n"
         "from nptp_opt.network.zoo import torchvision_models\n"
         "from nptp_opt.network.load import load_model\n"
-        f"torchvision_models(); t = time.perf_counter(); load_model({name!r}, {SHAPE}); print(time.perf_counter() - t)"
+        "torchvision_models()\n"
+        f"t = time.perf_counter(); load_model({name!r}, {SHAPE}); print(time.perf_counter() - t)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return {"model": name, "import_s": float(done.stdout)}

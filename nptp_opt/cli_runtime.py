@@ -29,6 +29,7 @@ FILE = click.Path(path_type=Path)
               help="pad: the plan's speeds; the default with --emulate.")  # fmt: skip
 @click.option("--elastic", is_flag=True, help="Plan again without a device that is lost.")
 @click.option("--trace", type=FILE, help="Write a Chrome trace (Perfetto).")
+@click.option("--calibrate", type=FILE, help="Write the cluster (.json) with measured speeds.")
 @click.option("--hosts", metavar="ADDRESS:PORT", help="Wait here for workers on other machines.")
 @click.option("--secret-file", type=FILE, help="With --hosts: their secret.")
 @json_flag
@@ -43,13 +44,14 @@ def run(plan: Path, as_json: bool, **options: Any) -> None:
     from nptp_opt.render import print_run, run_summary
     from nptp_opt.runtime.command import RunRequest, execute
 
-    if options["trace"] is not None:
-        check_writable(options["trace"])
+    request = RunRequest(**options)
+    for path in filter(None, (request.trace, request.calibrate)):
+        check_writable(path)
     loaded = load_plan(plan)
     say(f"importing {loaded.model.ref}")
     model = load(loaded.model.ref, loaded.model.input, loaded.model.seed)
     require_right(loaded, model.network, str(plan))
-    report = execute(loaded, model, RunRequest(**options), say)
+    report = execute(loaded, model, request, say)
     content = run_summary(report)
     print_json(content) if as_json else print_run(content)
     if not report.ok:

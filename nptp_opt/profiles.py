@@ -53,7 +53,7 @@ class Link(Strict):
 class Profile(Strict):
     """The profile file. ``gflops`` and ``overhead_ms`` stand for layer shapes not measured."""
 
-    schema_: Annotated[Literal["nptp-opt/profile/1"], Field(alias="schema")] = PROFILE_SCHEMA
+    schema_: Annotated[Literal["nptp-opt/profile/1"], Field(alias="schema")]
     model: str
     threads: Annotated[int, Field(ge=1)]
     gflops: _Speed

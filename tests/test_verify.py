@@ -14,7 +14,7 @@ from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile
 from nptp_opt.network.load import LoadedModel, load_model
 from nptp_opt.plan import content_hash, plan_from_json, plan_to_json, read_plan
-from nptp_opt.planner import PlanOptions, plan_network
+from nptp_opt.planner import PlanOptions, plan_network, plan_of
 from nptp_opt.planner.assemble import Choice
 from nptp_opt.steps import ModelRef, Plan
 from nptp_opt.verify import verify_plan

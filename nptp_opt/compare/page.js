@@ -92,12 +92,12 @@ function drawKinds() {
   for (const [kind, c] of Object.entries(D.curves)) {
     make(root, "h2", kind === "layer" ? "Layers" : "Networks");
     const grid = make(root, "div", null, { class: "charts" });
-    const part = { lo: 0, hi: 1 };
-    lines(chart(grid), "Performance profile: time to proof", c.time,
+    const part = { lo: 0, hi: 1 }, [time, value, gap] = [chart(grid), chart(grid), chart(grid)];
+    lines(time, "Performance profile: time to proof", c.time,
       { lo: 1, log: true, label: "factor of the fastest" }, part);
-    lines(chart(grid), "Performance profile: value", c.value,
+    lines(value, "Performance profile: value", c.value,
       { lo: 1, log: false, label: "factor of the best value" }, part);
-    lines(chart(grid), "Mean gap over time", c.gap, { log: true, label: "seconds" }, part);
+    lines(gap, "Mean gap over time", c.gap, { log: true, label: "seconds" }, part);
   }
 }
 function number(run, measure) {

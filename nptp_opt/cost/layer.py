@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 
 from nptp_opt.cost.loads import Load, comm_s, makespan_s
-from nptp_opt.cost.speed import for_layer
 from nptp_opt.geometry import (
     BOTTOM,
     EMPTY,
@@ -105,7 +104,7 @@ class LayerCost:
     def __init__(self, problem: LayerProblem) -> None:
         layer = problem.layer
         self.problem = problem
-        self.cluster = for_layer(problem.cluster, layer)
+        self.cluster = problem.cluster
         self.flop_per_pixel = layer_flop_per_pixel(layer)
         self.weight_bytes = layer_weight_bytes(layer)
         self.pixel_bytes = layer.in_channels * layer.bytes_per_element

@@ -13,6 +13,7 @@ from nptp_opt.cost import Form, messages_of
 from nptp_opt.formulations.pricing import Config, Pricing, Tiles
 from nptp_opt.geometry import Tile
 from nptp_opt.problem import LayerProblem
+from nptp_opt.solvers import MilpModel, from_pulp
 
 Term = tuple[float, Any]
 Terms = list[Term]
@@ -46,6 +47,10 @@ class Builder:
             merged[variable] = merged.get(variable, 0.0) + coefficient
         body = pulp.LpAffineExpression(merged)
         self.problem.addConstraint(pulp.LpConstraint(body, _SENSES[sense], name, rhs))
+
+    def model(self) -> MilpModel:
+        """The model's arrays."""
+        return from_pulp(self.problem)
 
 
 def total(variables: Iterable[Any], factor: float = 1.0) -> Terms:
@@ -164,7 +169,7 @@ class BuiltModel:
     ``start`` gives values for some columns from a partition of the family, as a warm start.
     """
 
-    problem: pulp.LpProblem
+    model: MilpModel
     extract: Callable[[Mapping[str, float]], dict[int, Tile]]
     start: Callable[[Tiles], dict[str, float]]
 

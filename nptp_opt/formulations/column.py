@@ -182,7 +182,7 @@ def build(pricing: Pricing) -> BuiltModel:
     def start(tiles: Tiles) -> dict[str, float]:
         return _start(strips, columns, ordered(pricing.problem, tiles))
 
-    return BuiltModel(b.problem, extract, start)
+    return BuiltModel(b.model(), extract, start)
 
 
 def _start(

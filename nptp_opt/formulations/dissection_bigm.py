@@ -193,7 +193,7 @@ def build(pricing: Pricing) -> BuiltModel:
             values |= _start_box(pricing, s, renamed)
         return values
 
-    return BuiltModel(b.problem, extract, start)
+    return BuiltModel(b.model(), extract, start)
 
 
 def _start_box(pricing: Pricing, sized: SizedBox, tiles: Tiles) -> dict[str, float]:

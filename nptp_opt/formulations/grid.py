@@ -166,4 +166,4 @@ def build(pricing: Pricing) -> BuiltModel:
             values.update(block.start(renamed))
         return values
 
-    return BuiltModel(b.problem, extract, start)
+    return BuiltModel(b.model(), extract, start)

@@ -165,4 +165,4 @@ def build(pricing: Pricing) -> BuiltModel:
         renamed = ordered(pricing.problem, tiles)
         return start_boxes(pricing, found, renamed) | tree.start(renamed)
 
-    return BuiltModel(b.problem, extract, start)
+    return BuiltModel(b.model(), extract, start)

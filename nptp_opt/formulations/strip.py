@@ -132,7 +132,7 @@ def build(pricing: Pricing) -> BuiltModel:
     def start(tiles: Tiles) -> dict[str, float]:
         return start_blocks(blocks, ordered(pricing.problem, tiles))
 
-    return BuiltModel(b.problem, extract, start)
+    return BuiltModel(b.model(), extract, start)
 
 
 def start_blocks(blocks: Sequence[StripBlock], tiles: Tiles) -> dict[str, float]:

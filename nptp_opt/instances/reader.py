@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.cost import for_layer
 from nptp_opt.errors import InputError
 from nptp_opt.files import Strict, explain, load_json
 from nptp_opt.problem import LayerProblem, LayerShape
@@ -51,10 +52,11 @@ def layer_problem_from_json(data: Any, where: str = "instance") -> LayerProblem:
     """Read a layer instance from parsed JSON; raises InputError naming ``where`` and the field."""
     try:
         entry = LayerInstance.model_validate(data)
+        layer = LayerShape(**entry.layer.model_dump())
         problem = LayerProblem(
             name=entry.name,
-            layer=LayerShape(**entry.layer.model_dump()),
-            cluster=entry.cluster,
+            layer=layer,
+            cluster=for_layer(entry.cluster, layer),
             cut_step=entry.cut_step,
         )
     except ValidationError as error:

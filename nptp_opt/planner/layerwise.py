@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.cost import for_layer
 from nptp_opt.errors import InfeasibleError, NoSolutionError
 from nptp_opt.geometry import Window
 from nptp_opt.methods import Limits
@@ -51,7 +52,7 @@ def layer_problem(network: Network, layer: Layer, cluster: Cluster) -> LayerProb
         bytes_per_element=network.bytes_per_element,
     )
     step = max(1, math.ceil(max(layer.height, layer.width) / FINEST_CUTS))
-    return LayerProblem(layer.name, shape, cluster, cut_step=step)
+    return LayerProblem(layer.name, shape, for_layer(cluster, shape), cut_step=step)
 
 
 def layer_by_layer(

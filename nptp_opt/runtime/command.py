@@ -12,6 +12,7 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.errors import InputError
 from nptp_opt.files import write_text
 from nptp_opt.network.load import LoadedModel
+from nptp_opt.runtime.calibrate import write_calibrated
 from nptp_opt.runtime.control import check_address
 from nptp_opt.runtime.emulate import EmulatedCluster
 from nptp_opt.runtime.launch import Replan, run_plan
@@ -41,6 +42,7 @@ class RunRequest:
     stream: int | None = None
     elastic: bool = False
     trace: Path | None = None
+    calibrate: Path | None = None
     hosts: str | None = None
     """HOST:PORT at which workers on other machines join."""
     secret_file: Path | None = None
@@ -50,6 +52,10 @@ class RunRequest:
             raise InputError("--secret-file belongs to --hosts")
         if self.hosts is not None:
             self._check_hosts()
+        if self.calibrate is not None and self.calibrate.suffix != ".json":
+            raise InputError(f"{self.calibrate}: --calibrate writes a cluster as .json")
+        if self.calibrate is not None and self.chosen_throttle == "pad":
+            raise InputError("--calibrate measures real speeds: use it with --throttle none")
 
     def _check_hosts(self) -> None:
         if self.secret_file is None:
@@ -93,6 +99,8 @@ def execute(plan: Plan, model: LoadedModel, request: RunRequest, say: Say) -> Ru
     if request.trace is not None:
         trace = chrome_trace(report.plan, report.spans)
         write_text(request.trace, json.dumps(trace, allow_nan=False) + "\n")
+    if request.calibrate is not None:
+        write_calibrated(report, request.calibrate)
     return report
 
 

@@ -81,6 +81,11 @@ class Channel:
         except (ValueError, KeyError, AttributeError, TypeError):
             raise ChannelError("frame is no message") from None
 
+    @property
+    def own_host(self) -> str:
+        """The address of this machine that the connection uses (TCP)."""
+        return str(self._sock.getsockname()[0])
+
     def settimeout(self, seconds: float | None) -> None:
         """Limit of every single read, in seconds; None waits for ever."""
         self._sock.settimeout(seconds)

@@ -69,6 +69,22 @@ class Chain(nn.Module):
         return self.last(self.function(self.first(x)))
 
 
+class EndToEnd(nn.Module):
+    """Two maps joined one below the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.upper, self.lower = Block(3, 4), Block(4, 4), Block(4, 4)
+
+    def forward(self, x):
+        x = self.first(x)
+        return torch.cat([self.upper(x), self.lower(x)], 2)
+
+
+def end_to_end():
+    return EndToEnd()
+
+
 def unet():
     return UNet()
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
@@ -126,8 +125,6 @@ def test_light_models_are_inspected(path):
     assert found["layers"][-1]["shape"][1] == 1000
     names = [row["name"] for row in found["layers"]]
     assert len(set(names)) == len(names)
-    files = {node.name or node.output[0] for node in onnx.load(path).graph.node}
-    assert {row["name"] for row in spatial[:3]} <= files
 
 
 def test_a_zoo_model_is_inspected_as_a_table_too():

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from nptp_opt.geometry import Tile
 from nptp_opt.network.load import load_model
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.planner.assemble import Choice, assemble
@@ -72,3 +73,14 @@ def test_networks_are_proved_whatever_partitions_them(name):
         report = verify_plan(plan, model)
         assert report.faults == [] and report.layers == len(model.network.layers)
         assert report.to_json()["max_rel_error_float64"] < 1e-10
+
+
+def test_a_segment_whose_tile_reads_only_one_of_the_joined_maps():
+    """The other map's tile is empty: it was missing instead."""
+    shape, cluster = (1, 3, 8, 9), make_cluster((1.0, 1.0, 1.0))
+    ref = ModelRef("tests.network.models:end_to_end", shape)
+    model = load_model(ref.ref, shape)
+    cuts = {0: Tile(0, 5, 0, 9), 1: Tile(5, 11, 0, 9), 2: Tile(11, 16, 0, 9)}
+    steps = assemble(model.network, cluster, [Choice(model.network.shared_out, cuts)])
+    predicted_s = simulate(model.network, cluster, steps)
+    assert verify_plan(Plan(ref, model.network, cluster, steps, predicted_s), model).faults == []

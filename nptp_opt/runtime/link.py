@@ -1,0 +1,98 @@
+"""Latency and rate to a peer, measured with the tcp transport that runs use."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from nptp_opt.errors import ExecutionError
+from nptp_opt.profiles import Link
+from nptp_opt.runtime.control import (
+    Channel,
+    ChannelError,
+    admit,
+    check_address,
+    connect,
+    join,
+    listen,
+    read_secret,
+)
+from nptp_opt.runtime.tcp import TcpTransport
+from nptp_opt.runtime.transport import PeerError, Rendezvous
+
+SMALL, LARGE = 16, 2**20
+"""Elements of a message that measures latency, and of one that measures the rate (4 MiB)."""
+PINGS, BULKS = 50, 4
+PEER_TIMEOUT_S = 120.0
+SERVER, CALLER = 0, 1
+
+
+def serve_link(address: str, secret_file: Path) -> None:
+    """Wait for one peer at HOST:PORT and answer its measurement; raises ExecutionError."""
+    check_address(address)
+    secret = read_secret(secret_file)
+    try:
+        with listen(f"tcp:{address}") as door:
+            door.settimeout(PEER_TIMEOUT_S)
+            sock, _ = door.accept()
+        channel = Channel(sock)
+        channel.settimeout(PEER_TIMEOUT_S)
+        _, proof = admit(channel, secret)
+        channel.send("welcome", mac=proof)
+        _play(channel, SERVER, channel.own_host, secret)
+    except (OSError, PeerError) as error:
+        raise ExecutionError(f"measuring the link at {address}: {error}") from None
+
+
+def measure_link(address: str, secret_file: Path) -> Link:
+    """Latency and rates between here and a peer that serves; raises ExecutionError."""
+    check_address(address)
+    secret = read_secret(secret_file)
+    try:
+        channel = connect(f"tcp:{address}", PEER_TIMEOUT_S)
+        join(channel, secret, {"device": "profile"})
+        return _play(channel, CALLER, channel.own_host, secret)
+    except (OSError, PeerError) as error:
+        raise ExecutionError(f"measuring the link to {address}: {error}") from None
+
+
+def _play(channel: Channel, rank: int, host: str, secret: bytes) -> Link:
+    """Both sides do the same: small messages to and fro, then large ones, timed at either end."""
+
+    def meet(own: str) -> list[str]:
+        channel.send("listening", address=own)
+        other = channel.receive()
+        if other.kind != "listening":
+            raise ChannelError("the peer does not say where it listens")
+        return [own, other["address"]] if rank == SERVER else [other["address"], own]
+
+    transport = TcpTransport(Rendezvous(None, rank, 2, host, secret, meet))
+    try:
+        round_trip = statistics.median(_to_and_fro(transport, rank, SMALL, PINGS))
+        latency_s = round_trip / 2
+        bulk = min(_to_and_fro(transport, rank, LARGE, BULKS))
+    finally:
+        transport.close()
+        channel.close()
+    rate = 2 * 4 * LARGE / max(bulk - round_trip, 1e-9) * 8e-6
+    return Link(latency_ms=latency_s * 1e3, up_mbit_per_s=rate, down_mbit_per_s=rate)
+
+
+def _to_and_fro(transport: TcpTransport, rank: int, elements: int, count: int) -> list[float]:
+    """Round trips of a message, the first one left out."""
+    peer, there, back = 1 - rank, torch.zeros(elements), torch.empty(elements)
+    times = []
+    for k in range(count + 1):
+        start = time.monotonic()
+        coming = transport.receive(peer, k, back)
+        if rank == SERVER:
+            coming.wait()
+        sent = transport.send(peer, k, there)
+        if rank == CALLER:
+            coming.wait()
+        sent.wait()
+        times.append(time.monotonic() - start)
+    return times[1:]

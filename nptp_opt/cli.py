@@ -170,10 +170,11 @@ def solve_layer(instance: Path, formulation: str, **options: Any) -> None:
 
     problem = open_layer(instance)
     limits = _limits_from(**options)
-    for path in (options["export_mps"], options["export_lp"]):
+    for kind in ("mps", "lp"):
+        path = options[f"export_{kind}"]
         if path is not None:
             _check_writable(path)
-            export_model(problem, formulation, path)
+            export_model(problem, formulation, path, kind)
     result = solve_problem(problem, formulation, solver=options["solver"], limits=limits)
     content = layer_result_to_json(problem, result)
     _print_json(content) if options["as_json"] else print_layer_result(content)

@@ -21,12 +21,16 @@ Kind = Literal["milp", "cp", "search", "heuristic", "portfolio"]
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop. ``gap`` is (value - bound) / value; ``threads`` 0 lets the solver choose."""
+    """When to stop. ``gap`` is (value - bound) / value; ``threads`` 0 lets the solver choose.
+
+    ``prove`` False: only the partition matters, so methods leave out what serves the bound alone.
+    """
 
     time_limit_s: float = math.inf
     gap: float = 1e-6
     seed: int = 0
     threads: int = 1
+    prove: bool = True
 
     def __post_init__(self) -> None:
         if not self.time_limit_s > 0:
@@ -52,7 +56,7 @@ class MethodSpec:
     """What a method is, as ``nptp-opt formulations`` lists it.
 
     ``pricing`` is "exact" where every tile has its exact price inside the method, "form" where the
-    bilinear upper price of design §4 is optimised. ``solvers`` is empty for methods without one;
+    bilinear prices of design §4 are: upper ones to find, lower ones to prove. ``solvers`` is empty for methods without one;
     the first is the default.
     """
 

@@ -16,7 +16,7 @@ class Status(StrEnum):
     """What is known at the end."""
 
     OPTIMAL = "optimal"
-    """Proven within the gap tolerance, over the method's family and under its prices."""
+    """Proven within the gap tolerance, over the method's family, at exact prices."""
     FEASIBLE = "feasible"
     INFEASIBLE = "infeasible"
     NO_SOLUTION = "no-solution"
@@ -39,6 +39,9 @@ class ModelSize:
     nonzeros: int | None
     integers: int
 
+
+PRECISION = 1e-9
+"""Relative distance below which value and bound count as equal."""
 
 TracePoint = tuple[float, float | None, float | None]
 """Seconds since the start, then the value and the bound known at that time."""
@@ -78,8 +81,9 @@ class LayerResult:
 
 
 def relative_gap(value: float | None, bound: float | None) -> float | None:
-    """(value - bound) / value, never below 0; None where either is unknown."""
+    """(value - bound) / value, 0 within ``PRECISION``; None where either is unknown."""
     if value is None or bound is None:
         return None
     assert bound <= value * (1 + 1e-6), f"bound {bound} above value {value}: one of them is wrong"
-    return max(0.0, (value - bound) / value) if value > 0 else 0.0
+    gap = (value - bound) / value if value > 0 else 0.0
+    return gap if gap > PRECISION else 0.0

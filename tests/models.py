@@ -33,3 +33,14 @@ class Sorting(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.sort(x, dim=-1)[0]
+
+
+def noisy() -> nn.Module:
+    """A user's module that prints while it is built."""
+    print("hello from my module")
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+
+
+def quitting() -> nn.Module:
+    """A user's module that ends the process."""
+    raise SystemExit(7)

@@ -6,7 +6,7 @@ Solvers and PuLP are imported on the first solve only.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from nptp_opt.formulations.run import export_model, register_milp
 from nptp_opt.methods import Family, Hints, Limits, MethodSpec, register
@@ -19,22 +19,31 @@ if TYPE_CHECKING:
 
 __all__ = ["export_model"]
 
+WHERE = " where the form prices are exact or their bound meets the value, else a bound"
+
 _MILP_SOLVERS = ("highs", "scip", "cbc")
 
 
-def _register(name: str, family: Family, summary: str, *, strips_first: bool = True) -> None:
+def _register(
+    name: str,
+    family: Family,
+    summary: str,
+    *,
+    pricing: Literal["exact", "form"] = "form",
+    strips_first: bool = True,
+) -> None:
     module = f"{__name__}.{name.replace('-', '_')}"
 
-    def build(pricing: Pricing) -> BuiltModel:
-        built: BuiltModel = importlib.import_module(module).build(pricing)
+    def build(prices: Pricing) -> BuiltModel:
+        built: BuiltModel = importlib.import_module(module).build(prices)
         return built
 
     spec = MethodSpec(
         name=name,
         family=family,
         kind="milp",
-        pricing="form",
-        proves=f"the optimum over {family} partitions",
+        pricing=pricing,
+        proves=f"the optimum over {family} partitions" + ("" if pricing == "exact" else WHERE),
         solvers=_MILP_SOLVERS,
         summary=summary,
     )
@@ -45,6 +54,7 @@ _register(
     "strip",
     "strip",
     "parallel cuts through the whole map; 8 binaries per device",
+    pricing="exact",
     strips_first=False,
 )
 _register("grid", "grid", "common cuts through the map, every shape of rows times columns")
@@ -67,7 +77,7 @@ _CP_SAT = MethodSpec(
     family="dissection",
     kind="cp",
     pricing="form",
-    proves="the optimum over dissection partitions",
+    proves="the optimum over dissection partitions" + WHERE,
     solvers=("cp-sat",),
     summary="any rectangles by intervals, no-overlap-2D and products, in OR-Tools",
 )

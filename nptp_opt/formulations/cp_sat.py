@@ -11,8 +11,8 @@ Rows      at most one c[i,k] per device; the rectangles do not overlap (no-overl
 
 Every price coefficient is rounded down to a multiple of 1 / S. Area, height and width are never
 negative, so a rounded price never exceeds the true one: the solver's bound divided by S is a bound
-of the true makespan. S is chosen so that all roundings together stay below 1e-8 of a whole-map
-time. Memory coefficients are rounded up, so that no limit is broken.
+of the makespan under those prices. S is chosen so that all roundings together stay below 1e-8 of a
+whole-map time. Memory is in bytes, which are whole.
 """
 
 from __future__ import annotations
@@ -29,15 +29,14 @@ from ortools.sat.python import cp_model
 from nptp_opt.cost import Form, messages_of
 from nptp_opt.formulations.building import ordered
 from nptp_opt.formulations.pricing import Pricing, Tiles
-from nptp_opt.formulations.run import Answer, finish, remaining, usable_start
+from nptp_opt.formulations.run import Answer, FormulationRun, left
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile
 from nptp_opt.methods import Hints, Limits, MethodSpec
 from nptp_opt.problem import LayerProblem
 from nptp_opt.result import LayerResult, ModelSize
+from nptp_opt.search.support import Clock
 from nptp_opt.solvers import SolverOutcome
 from nptp_opt.solvers.cpsat import CpSat
-
-MEMORY_SCALE = 2**40
 
 
 @dataclass(frozen=True)
@@ -140,13 +139,12 @@ class Model:
 
     def _add_memory(self) -> None:
         """Weights, need and output of a tile fit its device."""
-        for i, box in enumerate(self.boxes):
-            for contacts, choice in box.contacts.items():
-                form, limit = self.pricing.memory(i, contacts)
-                if limit == math.inf:
-                    continue
-                used = _linear(form, box, lambda c: math.ceil(c * MEMORY_SCALE))
-                self.cp.add(used <= MEMORY_SCALE).only_enforce_if(choice)
+        for device, box in zip(self.pricing.problem.devices, self.boxes, strict=True):
+            limit = device.memory_bytes
+            for contacts, choice in box.contacts.items() if limit < math.inf else ():
+                form = self.pricing.cost.memory_form(contacts, lower=self.pricing.below)
+                used = _linear(form, box, round)
+                self.cp.add(used <= math.floor(limit)).only_enforce_if(choice)
 
     def _price(self, form: Form, box: Rectangle) -> Any:
         return _linear(form, box, lambda c: math.floor(c * self.scale))
@@ -241,20 +239,21 @@ def solve(spec: MethodSpec, problem: LayerProblem, limits: Limits, hints: Hints)
     """Solve ``problem`` with CP-SAT; see ``methods.Method`` for what is returned and raised."""
     backend = CpSat()
     backend.require(limits)
-    began = time.perf_counter()
-    start = usable_start(spec, problem, hints.start)
-    pricing = Pricing.of(problem, start=start, bound_s=hints.bound_s)
-    model = Model(pricing)
-    if start is not None:
-        model.hint(ordered(problem, start))
-    ready = time.perf_counter()
-    outcome = backend.solve(model.cp, remaining(limits, ready - began), model.watched)
-    answer = Answer(
-        outcome=_in_units(outcome, model.scale),
-        tiles=model.tiles(outcome),
-        size=model.size,
-        build_s=ready - began,
-        solve_s=time.perf_counter() - ready,
-        notes={},
-    )
-    return finish(spec, backend.name, pricing, limits, answer, start)
+
+    def ask(pricing: Pricing, start: Tiles | None, clock: Clock) -> Answer:
+        began = time.perf_counter()
+        model = Model(pricing)
+        if start is not None:
+            model.hint(ordered(problem, start))
+        ready = time.perf_counter()
+        outcome = backend.solve(model.cp, left(limits, clock), model.watched)
+        return Answer(
+            outcome=_in_units(outcome, model.scale),
+            tiles=model.tiles(outcome),
+            size=model.size,
+            build_s=ready - began,
+            solve_s=time.perf_counter() - ready,
+        )
+
+    run = FormulationRun(spec, backend.name, problem, limits, hints)
+    return run.result(ask)

@@ -18,7 +18,7 @@ from nptp_opt.problem import LayerProblem
 
 ALL_SIDES = TOP | BOTTOM | LEFT | RIGHT
 SLACK = 1e-6
-"""Relative slack of every cut-off, and the accuracy with which a solver's bound is trusted."""
+"""Relative slack of every cut-off."""
 
 Tiles = Mapping[int, Tile]
 
@@ -75,7 +75,8 @@ class Pricing:
     """Prices of one problem in model units, seen upright or transposed.
 
     ``upper_s`` is a makespan that some partition of the family is known to reach, infinite where
-    none is known; ``lower_s`` a proven bound on every partition.
+    none is known; ``lower_s`` a proven bound on every partition. Prices and memory are never too
+    low, or, ``below``, never too high: the one finds partitions, the other proves bounds.
     """
 
     problem: LayerProblem
@@ -84,6 +85,7 @@ class Pricing:
     upper_s: float
     lower_s: float
     turned: bool = False
+    below: bool = False
 
     @classmethod
     def of(
@@ -101,6 +103,11 @@ class Pricing:
         upper *= 1 + SLACK
         lower = min(bound_s or 0.0, upper)
         return cls(problem, cost, min(alone.values()) / 100, upper, lower)
+
+    def proving(self, value_s: float) -> Pricing:
+        """The prices that are never too high, where ``value_s`` is known to be reached."""
+        upper = value_s * (1 + SLACK)
+        return replace(self, upper_s=upper, lower_s=min(self.lower_s, upper), below=True)
 
     @cached_property
     def transposed(self) -> Pricing:
@@ -135,7 +142,7 @@ class Pricing:
     def time(self, device: int, contacts: int) -> Form:
         """comm + compute of a device; on a shared medium only its own part of comm."""
         if not self.cost.cluster.shared:
-            return self.cost.time_form(device, contacts) * (1 / self.unit_s)
+            return self.cost.time_form(device, contacts, lower=self.below) * (1 / self.unit_s)
         wait = Form(0.0, 0.0, 0.0, self.message * messages_of(contacts))
         return self.compute(device) + self.recv(contacts) + wait
 
@@ -146,7 +153,7 @@ class Pricing:
     def recv(self, contacts: int) -> Form:
         """Time that a tile's bytes take on the shared medium."""
         rate = self.cost.cluster.network.bytes_per_s
-        return self.cost.recv_form(contacts) * (1 / (rate * self.unit_s))
+        return self.cost.recv_form(contacts, lower=self.below) * (1 / (rate * self.unit_s))
 
     @property
     def message(self) -> float:
@@ -158,7 +165,7 @@ class Pricing:
         limit = self.problem.devices[device].memory_bytes
         if math.isinf(limit):
             return Form(0.0, 0.0, 0.0, 0.0), math.inf
-        return self.cost.memory_form(contacts) * (1 / limit), 1.0
+        return self.cost.memory_form(contacts, lower=self.below) * (1 / limit), 1.0
 
     def configs(self, device: int, contacts: int) -> Iterator[Config]:
         """All widths with those contacts that leave the device some height within its limits."""

@@ -1,19 +1,24 @@
-"""Solves a formulation with a back-end and turns the answer into one honest result."""
+"""Solves a formulation with a back-end and turns the answers into one honest result.
+
+Where the bilinear prices are not exact, a formulation is solved twice: under prices that are never
+too low, which finds a partition, and under prices that are never too high, whose bound holds for
+the exact ones. ``strip`` has exact prices in its second model.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from nptp_opt.cost import LayerCost
-from nptp_opt.errors import InfeasibleError, InputError, SolverError, unknown_name
+from nptp_opt.errors import InfeasibleError, SolverError, unknown_name
 from nptp_opt.files import write_text
 from nptp_opt.formulations.families import belongs
-from nptp_opt.formulations.pricing import SLACK, Pricing, Tiles, form_makespan_s
+from nptp_opt.formulations.pricing import Pricing, Tiles
 from nptp_opt.geometry import Tile, cover_fault
 from nptp_opt.methods import Hints, Limits, MethodSpec, find, register
 from nptp_opt.problem import LayerProblem
@@ -21,15 +26,23 @@ from nptp_opt.result import (
     LayerResult,
     ModelSize,
     Status,
+    Termination,
     TracePoint,
     relative_gap,
 )
+from nptp_opt.search.support import Clock, Incumbent
 
 if TYPE_CHECKING:
     from nptp_opt.formulations.building import BuiltModel
     from nptp_opt.solvers import MilpModel, SolverOutcome
 
 Build = Callable[[Pricing], "BuiltModel"]
+
+BOUND_SHARE = 0.2
+"""Share of the time limit that the configuration bound may take."""
+
+FIND_SHARE = 0.6
+"""Share of the time limit for the partition where a second solve has to prove it."""
 
 _BUILDS: dict[str, tuple[MethodSpec, Build]] = {}
 
@@ -49,13 +62,17 @@ def usable_start(spec: MethodSpec, problem: LayerProblem, start: Tiles | None) -
     known = all(0 <= i < len(problem.devices) for i in tiles)
     if not (aligned and known and belongs(spec.family, tiles)):
         return None
-    return tiles if all(_fits(cost, i, tile) for i, tile in tiles.items()) else None
+    return tiles if all(cost.fits(i, tile) for i, tile in tiles.items()) else None
 
 
-def _fits(cost: LayerCost, device: int, tile: Tile) -> bool:
-    contacts = tile.contacts(cost.problem.height, cost.problem.width)
-    used = cost.memory_form(contacts)(tile.width, tile.height)
-    return used <= cost.cluster.devices[device].memory_bytes
+def _fits_form(cost: LayerCost, tiles: Tiles) -> bool:
+    """True when the tiles fit by the memory form too, so that the models contain them."""
+    height, width = cost.problem.height, cost.problem.width
+    return all(
+        cost.memory_form(tile.contacts(height, width))(tile.width, tile.height)
+        <= cost.cluster.devices[i].memory_bytes
+        for i, tile in tiles.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -67,130 +84,173 @@ class Answer:
     size: ModelSize
     build_s: float
     solve_s: float
-    notes: Mapping[str, str]
 
 
-def finish(
-    spec: MethodSpec,
-    solver: str,
-    pricing: Pricing,
-    limits: Limits,
-    answer: Answer,
-    start: Tiles | None,
-) -> LayerResult:
-    """The result: exact price, bound in seconds, and a status that the two support.
+class Ask(Protocol):
+    """Builds and solves the model under given prices, within the time that the clock leaves."""
 
-    Raises InfeasibleError when the memory limits leave no partition, SolverError when the solver's
-    answer is no partition.
-    """
-    outcome = answer.outcome
-    if outcome.status is Status.INFEASIBLE:
+    def __call__(self, pricing: Pricing, start: Tiles | None, clock: Clock) -> Answer: ...
+
+
+def left(limits: Limits, clock: Clock) -> Limits:
+    """The solver's limits: the time left, and a gap that leaves room for ``margin``."""
+    return replace(limits, time_limit_s=max(1e-3, clock.left_s), gap=limits.gap / 2)
+
+
+def margin(gap: float) -> float:
+    """Relative amount by which a solver's bound is lowered, for its numerical tolerances."""
+    return min(1e-6, max(1e-9, gap / 4))
+
+
+@dataclass
+class FormulationRun:
+    """One run of a formulation: starts, bound on any partition, one or two solves, the result."""
+
+    spec: MethodSpec
+    solver: str
+    problem: LayerProblem
+    limits: Limits
+    hints: Hints
+    notes: dict[str, str] = field(default_factory=dict)
+    answers: list[Answer] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.clock = Clock(self.limits.time_limit_s)
+        self.cost = LayerCost(self.problem)
+        self.best = Incumbent(self.cost)
+        self.best.offer(usable_start(self.spec, self.problem, self.hints.start), "start")
+        if self.hints.start and self.best.tiles is None:
+            self.notes["start"] = "not usable by this family"
+        self.best.offer_single()
+        self.bound_s = self.hints.bound_s or 0.0
+
+    def result(self, ask: Ask) -> LayerResult:
+        """Solve and report; raises InfeasibleError and SolverError as ``solve_layer`` does."""
+        pricing = Pricing.of(self.problem, start=self._form_start(), bound_s=self.hints.bound_s)
+        any_bound_s = self._any_bound(pricing)
+        exact = self.cost.form_is_exact
+        share = 1.0 if exact or not self.limits.prove else FIND_SHARE
+        self._ask(ask, pricing, Clock(share * self.clock.left_s), proves=exact)
+        if not exact:
+            self.notes["pricing"] = "found under upper prices; the value is exact"
+            self._prove(ask, pricing)
+        family = max(self.bound_s, any_bound_s or 0.0)
+        return self._report(family, family if self.spec.family == "dissection" else any_bound_s)
+
+    def _form_start(self) -> Tiles | None:
+        tiles = self.best.tiles
+        return tiles if tiles is not None and _fits_form(self.cost, tiles) else None
+
+    def _any_bound(self, pricing: Pricing) -> float | None:
+        """The configuration bound; also proves that the memory limits leave no partition."""
+        if not self.limits.prove:
+            return self.hints.bound_s
+        from nptp_opt.search.bounds import configuration_bound
+
+        try:
+            found = configuration_bound(self.problem, BOUND_SHARE * self.limits.time_limit_s)
+        except InfeasibleError:
+            raise pricing.infeasible(self.spec.family) from None
+        return max(found, self.hints.bound_s or 0.0)
+
+    def _prove(self, ask: Ask, pricing: Pricing) -> None:
+        """Solve under prices that are never too high: their bound holds for the exact ones."""
+        needed = self.limits.prove or self.best.tiles is None
+        if needed and self.clock.left_s > 0:
+            self.notes["bound"] = "proven under lower prices"
+            self._ask(ask, pricing.proving(self.best.value_s), self.clock, proves=True)
+
+    def _ask(self, ask: Ask, pricing: Pricing, clock: Clock, *, proves: bool) -> None:
+        answer = ask(pricing, self.best.tiles, clock)
+        self.answers.append(answer)
+        self.notes |= answer.outcome.notes
+        if answer.outcome.status is Status.INFEASIBLE:
+            self._infeasible(pricing, proves)
+            return
+        self._check(answer.tiles)
+        self.best.offer(answer.tiles, self.spec.name)
+        if proves and answer.outcome.bound is not None:
+            bound = answer.outcome.bound * pricing.unit_s * (1 - margin(self.limits.gap))
+            self.bound_s = max(self.bound_s, bound)
+
+    def _infeasible(self, pricing: Pricing, proves: bool) -> None:
         if pricing.upper_s < math.inf:
-            raise SolverError(f"solver {solver!r} calls a feasible model infeasible: try another")
-        raise pricing.infeasible(spec.family)
-    tiles, notes = _best(pricing, answer, start)
-    _check(pricing, spec, solver, tiles)
-    value = None if tiles is None else pricing.cost.makespan_s(tiles)
-    bound, any_bound = _bounds(spec, pricing, outcome.bound, value)
-    root, _ = _bounds(spec, replace(pricing, lower_s=0.0), outcome.root_bound, value)
-    return LayerResult(
-        formulation=spec.name,
-        solver=solver,
-        status=_status(pricing, limits, outcome, tiles, relative_gap(value, bound)),
-        termination=outcome.termination,
-        tiles=tiles,
-        makespan_s=value,
-        bound_s=bound,
-        any_bound_s=any_bound,
-        root_bound_s=root,
-        nodes=outcome.nodes,
-        size=answer.size,
-        build_s=answer.build_s,
-        solve_s=answer.solve_s,
-        trace=_trace(pricing, answer),
-        notes=notes,
-    )
+            raise SolverError(
+                f"solver {self.solver!r} calls a feasible model infeasible: try another"
+            )
+        if proves:
+            raise pricing.infeasible(self.spec.family)
 
+    def _check(self, tiles: Tiles | None) -> None:
+        if tiles is None:
+            return
+        fault = cover_fault(tiles.values(), self.problem.height, self.problem.width)
+        if fault is None and not belongs(self.spec.family, tiles):
+            fault = f"the tiles are no {self.spec.family} partition"
+        if fault:
+            raise SolverError(
+                f"solver {self.solver!r} gave a wrong answer to {self.spec.name!r}: {fault}"
+            )
 
-def _trace(pricing: Pricing, answer: Answer) -> tuple[TracePoint, ...]:
-    """The solver's trace in seconds from the start of the build; values under its own prices."""
-    unit_s = pricing.unit_s
-    return tuple(
-        (
-            answer.build_s + at_s,
-            None if value is None else value * unit_s,
-            None if bound is None else bound * unit_s,
+    def _report(self, family_s: float, any_s: float | None) -> LayerResult:
+        value = None if self.best.tiles is None else self.best.value_s
+        bound, any_bound = (self._known(b) for b in (family_s, any_s))
+        gap = relative_gap(value, bound)
+        met = gap is not None and gap <= self.limits.gap
+        first = self.answers[0]
+        status = Status.OPTIMAL if met else Status.FEASIBLE
+        return LayerResult(
+            formulation=self.spec.name,
+            solver=self.solver,
+            status=Status.NO_SOLUTION if value is None else status,
+            termination=self._termination(),
+            tiles=self.best.tiles,
+            makespan_s=value,
+            bound_s=bound,
+            any_bound_s=any_bound,
+            root_bound_s=self._root_bound(),
+            nodes=first.outcome.nodes,
+            size=first.size,
+            build_s=sum(answer.build_s for answer in self.answers),
+            solve_s=sum(answer.solve_s for answer in self.answers),
+            trace=self._trace(first),
+            notes={**self.notes, "value": self.best.source} if value is not None else self.notes,
         )
-        for at_s, value, bound in answer.outcome.trace
-    )
 
+    def _known(self, bound: float | None) -> float | None:
+        """A bound never above the value; None where only 0 is known."""
+        return min(bound, self.best.value_s) if bound else None
 
-def _best(
-    pricing: Pricing, answer: Answer, start: Tiles | None
-) -> tuple[Mapping[int, Tile] | None, dict[str, str]]:
-    """The cheaper of the solver's tiles and the start, by exact price."""
-    notes = {**answer.notes, **answer.outcome.notes}
-    if not pricing.cost.form_is_exact:
-        notes["pricing"] = "optimised under the upper prices of design 4; the value is exact"
-    price = pricing.cost.makespan_s
-    if start is not None and (answer.tiles is None or price(start) < price(answer.tiles)):
-        return start, {**notes, "value": "the start"}
-    return answer.tiles, notes
+    def _termination(self) -> Termination:
+        """Why the last solve stopped, or that there was no time for it."""
+        unfinished = [a.outcome.termination for a in self.answers]
+        proven = self.cost.form_is_exact or len(self.answers) > 1 or not self.limits.prove
+        return unfinished[-1] if proven else Termination.TIME_LIMIT
 
+    @property
+    def _unit_s(self) -> float:
+        return Pricing.of(self.problem).unit_s
 
-def _check(
-    pricing: Pricing, spec: MethodSpec, solver: str, tiles: Mapping[int, Tile] | None
-) -> None:
-    if tiles is None:
-        return
-    fault = cover_fault(tiles.values(), pricing.problem.height, pricing.problem.width)
-    if fault is None and not all(pricing.cost.fits(i, tile) for i, tile in tiles.items()):
-        fault = "a memory limit is exceeded"
-    if fault is None and not belongs(spec.family, tiles):
-        fault = f"the tiles are no {spec.family} partition"
-    if fault:
-        raise SolverError(f"solver {solver!r} gave a wrong answer to {spec.name!r}: {fault}")
+    def _root_bound(self) -> float | None:
+        root = self.answers[0].outcome.root_bound
+        if root is None or not self.cost.form_is_exact:
+            return None
+        return self._known(max(0.0, root * self._unit_s * (1 - margin(self.limits.gap))))
 
+    def _trace(self, answer: Answer) -> tuple[TracePoint, ...]:
+        """The solver's trace in seconds from the start of the build; values under its own prices.
 
-def _bounds(
-    spec: MethodSpec, pricing: Pricing, bound: float | None, value: float | None
-) -> tuple[float | None, float | None]:
-    """Seconds that no partition of the family, and none of any family, can beat."""
-    known = pricing.lower_s or None
-    family = known
-    if bound is not None and pricing.cost.form_is_exact:
-        family = max(bound * pricing.unit_s * (1 - SLACK), pricing.lower_s)
-    if family is not None and value is not None:
-        family = min(family, value)
-    return family, family if spec.family == "dissection" else known
-
-
-def _status(
-    pricing: Pricing,
-    limits: Limits,
-    outcome: SolverOutcome,
-    tiles: Tiles | None,
-    gap: float | None,
-) -> Status:
-    """Optimal only where value and bound say so, whatever the solver calls it."""
-    if tiles is None:
-        return Status.NO_SOLUTION
-    if gap is not None and gap <= limits.gap:
-        return Status.OPTIMAL
-    if outcome.status is not Status.OPTIMAL or outcome.bound is None:
-        return Status.FEASIBLE
-    form_gap = relative_gap(
-        form_makespan_s(pricing.cost, tiles), outcome.bound * pricing.unit_s * (1 - SLACK)
-    )
-    assert form_gap is not None
-    return Status.OPTIMAL if form_gap <= limits.gap + 3 * SLACK else Status.FEASIBLE
-
-
-def remaining(limits: Limits, build_s: float) -> Limits:
-    """The limits that are left to the solver once the model is built."""
-    if math.isinf(limits.time_limit_s):
-        return limits
-    return replace(limits, time_limit_s=max(1e-3, limits.time_limit_s - build_s))
+        Its bounds are left out where those prices are not exact.
+        """
+        unit_s, exact = self._unit_s, self.cost.form_is_exact
+        return tuple(
+            (
+                answer.build_s + at_s,
+                None if value is None else value * unit_s,
+                None if bound is None or not exact else bound * unit_s,
+            )
+            for at_s, value, bound in answer.outcome.trace
+        )
 
 
 @dataclass(frozen=True)
@@ -204,26 +264,25 @@ class _MilpMethod:
     def __call__(
         self, problem: LayerProblem, solver: str | None, limits: Limits, hints: Hints
     ) -> LayerResult:
-        from nptp_opt.solvers import find_milp, from_pulp
+        from nptp_opt.solvers import find_milp
 
         backend = find_milp(solver or self.spec.solvers[0])
         backend.require(limits)
-        began = time.perf_counter()
-        start = usable_start(self.spec, problem, hints.start)
-        notes = {} if start or not hints.start else {"start": "not usable by this family"}
-        if start is None and self.strips_first:
-            start = _strips(problem, backend.name, limits)
-            notes["start"] = "strips, solved first"
-        pricing = Pricing.of(problem, start=start, bound_s=hints.bound_s)
-        built = self.build(pricing)
-        model = from_pulp(built.problem)
-        ready = time.perf_counter()
-        warm = built.start(start) if start is not None else None
-        outcome = backend.solve(model, remaining(limits, ready - began), start=warm)
-        tiles = _tiles(model, built, outcome)
-        solved = time.perf_counter()
-        answer = Answer(outcome, tiles, model.size, ready - began, solved - ready, notes)
-        return finish(self.spec, backend.name, pricing, limits, answer, start)
+        run = FormulationRun(self.spec, backend.name, problem, limits, hints)
+        if self.strips_first and run.best.source != "start":
+            run.best.offer(_strips(problem, backend.name, limits), "strips, solved first")
+
+        def ask(pricing: Pricing, start: Tiles | None, clock: Clock) -> Answer:
+            began = time.perf_counter()
+            built = self.build(pricing)
+            ready = time.perf_counter()
+            warm = built.start(start) if start is not None else None
+            outcome = backend.solve(built.model, left(limits, clock), start=warm)
+            solved = time.perf_counter()
+            tiles = _tiles(built, outcome)
+            return Answer(outcome, tiles, built.model.size, ready - began, solved - ready)
+
+        return run.result(ask)
 
 
 def _strips(problem: LayerProblem, solver: str, limits: Limits) -> Tiles | None:
@@ -232,21 +291,22 @@ def _strips(problem: LayerProblem, solver: str, limits: Limits) -> Tiles | None:
     They cost a fraction of a second and cut most heights off the larger models.
     """
     _, method = find("strip")
-    short = replace(limits, time_limit_s=limits.time_limit_s / 4)
+    short = replace(limits, time_limit_s=limits.time_limit_s / 4, prove=False)
     try:
         return method(problem, solver, short, Hints()).tiles
     except InfeasibleError:
         return None
 
 
-def _tiles(model: MilpModel, built: BuiltModel, outcome: SolverOutcome) -> dict[int, Tile] | None:
+def _tiles(built: BuiltModel, outcome: SolverOutcome) -> dict[int, Tile] | None:
     if outcome.values is None:
         return None
-    return built.extract(dict(zip(model.column_names, outcome.values.tolist(), strict=True)))
+    names = built.model.column_names
+    return built.extract(dict(zip(names, outcome.values.tolist(), strict=True)))
 
 
 def register_milp(spec: MethodSpec, build: Build, *, strips_first: bool) -> None:
-    """Register a PuLP formulation as a method and for export.
+    """Register a formulation as a method and for export.
 
     ``strips_first`` makes it start from the best strips when it is given no start.
     """
@@ -256,23 +316,26 @@ def register_milp(spec: MethodSpec, build: Build, *, strips_first: bool) -> None
 
 def build_milp(problem: LayerProblem, formulation: str) -> MilpModel:
     """The matrix of a formulation; raises InputError for one that is no MILP."""
-    from nptp_opt.solvers import from_pulp
+    if formulation == "cover":
+        from nptp_opt.formulations.cover import cover_model
 
+        return cover_model(problem)
     if formulation not in _BUILDS:
-        raise unknown_name("MILP formulation", formulation, _BUILDS)
+        raise unknown_name("MILP formulation", formulation, [*_BUILDS, "cover"])
     _, build = _BUILDS[formulation]
-    return from_pulp(build(Pricing.of(problem)).problem)
+    return build(Pricing.of(problem)).model
 
 
-def export_model(problem: LayerProblem, formulation: str, path: Path) -> None:
-    """Write a formulation's model as MPS or LP, as the suffix of ``path`` says.
+def export_model(
+    problem: LayerProblem, formulation: str, path: Path, kind: Literal["mps", "lp"]
+) -> None:
+    """Write a formulation's model as MPS or LP.
 
-    Raises InputError for another suffix, a formulation that is no MILP, or a path that cannot be
-    written. The objective is in units of 1/100 of the best single device's time.
+    Raises InputError for a formulation that is no MILP, or a path that cannot be written. The
+    objective is in units of 1/100 of the best single device's time (``cover``: of the partition
+    that its candidates were pruned with).
     """
     from nptp_opt.solvers.modelfile import to_lp, to_mps
 
-    writers = {".mps": to_mps, ".lp": to_lp}
-    if path.suffix not in writers:
-        raise InputError(f"{path}: a model file must end in .mps or .lp")
-    write_text(path, writers[path.suffix](build_milp(problem, formulation)))
+    writer = {"mps": to_mps, "lp": to_lp}[kind]
+    write_text(path, writer(build_milp(problem, formulation)))

@@ -65,6 +65,13 @@ class Incumbent:
         self.value_s, self.source = value, source
         return True
 
+    def offer_single(self) -> None:
+        """Offer the whole map on one device, for every device: known at no cost."""
+        problem = self.cost.problem
+        whole = Tile(0, problem.height, 0, problem.width)
+        for i in range(len(problem.devices)):
+            self.offer({i: whole}, "single")
+
     def _valid(self, tiles: Mapping[int, Tile]) -> bool:
         problem = self.cost.problem
         if cover_fault(tiles.values(), problem.height, problem.width) is not None:

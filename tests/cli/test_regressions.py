@@ -1,0 +1,86 @@
+"""Bugs that a first user found at the command line, each by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nptp_opt.plan import content_hash
+from tests.cli.test_commands import CLUSTER, MODEL, call
+
+
+def solved(tmp_path: Path, cluster: str = CLUSTER, model: str = MODEL, *more: str) -> Path:
+    (tmp_path / "c.toml").write_text(cluster)
+    out = tmp_path / "plan.json"
+    args = ("solve", model, "-c", tmp_path / "c.toml", "-o", out, "--input", "1x3x20x24", *more)
+    result = call(*args)
+    assert result.exit_code == 0, result.stderr
+    return out
+
+
+@pytest.mark.parametrize("name", ["[/x]", "pi[red]", r"$\\foo$", ":smile:"])
+def test_device_names_are_no_markup(tmp_path: Path, name: str) -> None:
+    plan = solved(tmp_path, CLUSTER.replace('"a"', f'"{name}"'), MODEL, "--planner", "strip-equal")
+    png = tmp_path / "plan.png"
+    result = call("show", plan, "--png", png, "--svg", tmp_path / "plan.svg")
+    assert result.exit_code == 0, result.exception
+    assert name.replace("\\\\", "\\") in result.stdout
+    assert png.exists()
+
+
+def test_a_module_that_prints_does_not_spoil_the_json(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(CLUSTER)
+    result = call(
+        "solve", "tests.models:noisy", "-c", tmp_path / "c.toml", "-o", tmp_path / "p.json",
+        "--input", "1x3x9x9", "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["planner"] == "nptp"
+    assert "hello" in result.stderr
+
+
+def test_a_callable_that_exits_is_an_error_message() -> None:
+    result = call("inspect", "tests.models:quitting")
+    assert result.exit_code == 2
+    assert "SystemExit" in result.stderr
+
+
+def test_run_rejects_a_wrong_plan_before_it_starts_a_process(tmp_path: Path) -> None:
+    plan = solved(tmp_path, CLUSTER, MODEL, "--planner", "strip-equal")
+    data = json.loads(plan.read_text())
+    del data["segments"][1]["transfers"][0]
+    data["hash"] = content_hash({k: v for k, v in data.items() if k != "hash"})
+    plan.write_text(json.dumps(data))
+    result = call("run", plan, "--repeats", "1")
+    assert result.exit_code == 1
+    assert "transfer missing" in result.stderr
+
+
+def test_a_time_limit_without_a_partition_is_exit_code_4(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(CLUSTER)
+    out = tmp_path / "plan.json"
+    result = call(
+        "solve", MODEL, "-c", tmp_path / "c.toml", "-o", out, "--input", "1x3x20x24",
+        "--planner", "layerwise", "--formulation", "strip", "--time-limit", "1e-9",
+    )  # fmt: skip
+    assert result.exit_code == 4
+    assert "raise --time-limit" in result.stderr
+    assert not out.exists()
+
+
+def test_nptp_returns_a_plan_under_any_limit(tmp_path: Path) -> None:
+    plan = solved(tmp_path, CLUSTER, MODEL, "--time-limit", "1e-9")
+    assert call("verify", plan).exit_code == 0
+
+
+def test_a_memory_limit_that_nothing_fits_is_exit_code_3(tmp_path: Path) -> None:
+    tight = CLUSTER.replace("gflops = 2", "gflops = 2\nmemory_mib = 0.001")
+    tight = tight.replace("gflops = 1", "gflops = 1\nmemory_mib = 0.001")
+    (tmp_path / "c.toml").write_text(tight)
+    out = tmp_path / "plan.json"
+    result = call("solve", MODEL, "-c", tmp_path / "c.toml", "-o", out, "--input", "1x3x20x24")
+    assert result.exit_code == 3
+    assert "device 'a' needs" in result.stderr or "device 'b' needs" in result.stderr
+    assert not out.exists()

@@ -75,8 +75,9 @@ def table(rows: list[Row], about: Row, found: Row) -> str:
     for name in ("all", "in_time"):
         if name in found:
             count = found["cases" if name == "all" else "emulated_in_time"]
-            lines += ["", f"{count} cases ({name}): mean absolute error "
-                      f"{found[name]['mean_abs_error']:.1%}, worst {found[name]['worst']:.1%}."]  # fmt: skip
+            mean, worst = found[name]["mean_abs_error"], found[name]["worst"]
+            text = f"{count} cases ({name}): mean absolute error {mean:.1%}, worst {worst:.1%}."
+            lines += ["", text]
     return "\n".join(lines) + "\n"
 
 

@@ -34,9 +34,7 @@ TEMPLATES = {
 
 def cluster(n: int, gflops: float, mbit_per_s: float, *, shared: bool) -> Cluster:
     """Equal devices; 0.5 ms per message, 0.1 ms per layer call."""
-    devices: list[Row] = [
-        {"name": f"d{i}", "gflops": gflops, "overhead_ms": 0.1} for i in range(n)
-    ]
+    devices: list[Row] = [{"name": f"d{i}", "gflops": gflops, "overhead_ms": 0.1} for i in range(n)]
     network: Row = {"kind": "shared" if shared else "switched", "latency_ms": 0.5}
     if shared:
         network["mbit_per_s"] = mbit_per_s

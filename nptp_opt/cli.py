@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -170,7 +170,8 @@ def solve_layer(instance: Path, formulation: str, **options: Any) -> None:
 
     problem = open_layer(instance)
     limits = _limits_from(**options)
-    for kind in ("mps", "lp"):
+    kinds: tuple[Literal["mps", "lp"], ...] = ("mps", "lp")
+    for kind in kinds:
         path = options[f"export_{kind}"]
         if path is not None:
             _check_writable(path)

@@ -8,6 +8,7 @@ from nptp_opt.errors import InputError
 from nptp_opt.methods import Hints, Limits
 from nptp_opt.problem import LayerProblem
 from nptp_opt.result import LayerResult
+from nptp_opt.solvers import find
 
 __all__ = ["formulations", "search", "solve_layer"]
 
@@ -32,10 +33,14 @@ def solve_layer(
 
 
 def pick_solver(spec: methods.MethodSpec, solver: str | None) -> str | None:
-    """The solver to use for a method: the given one, checked, or the method's first."""
+    """The solver to use for a method: the given one, or the method's first.
+
+    Raises InputError for a name that no solver has, and for a solver that the method cannot use.
+    """
     if solver is None:
         return spec.solvers[0] if spec.solvers else None
     if solver not in spec.solvers:
+        find(solver)
         known = ", ".join(spec.solvers) or "none: it is a search of its own"
         raise InputError(f"formulation {spec.name!r} cannot be solved by {solver!r}; takes {known}")
     return solver

@@ -40,7 +40,7 @@ function scale(lo, hi, a, b, log) {
   return x => a + (b - a) * (f(x) - f(lo)) / span;
 }
 function ticks(lo, hi, log) {
-  if (!log) return [0, 1, 2, 3, 4].map(k => lo + (hi - lo) * k / 4);
+  if (!log || hi / lo < 3) return [0, 1, 2, 3, 4].map(k => lo + (hi - lo) * k / 4);
   const found = [];
   for (let e = Math.floor(Math.log10(lo)); e <= Math.ceil(Math.log10(hi)); e++)
     for (const m of hi / lo > 1000 ? [1] : [1, 2, 5])

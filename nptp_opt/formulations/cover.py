@@ -19,14 +19,15 @@ that alone exceeds the slack is dropped (design 5's area rule is the case y = ar
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from nptp_opt.cost import FloatArray, LayerCost
-from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, IntArray, Tile
+from nptp_opt.errors import InfeasibleError
+from nptp_opt.formulations.exact_cover import Candidates, build_model, priced, warm_start
+from nptp_opt.formulations.pricing import SLACK
+from nptp_opt.formulations.run import left, margin
+from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, IntArray
 from nptp_opt.methods import Hints, Limits
 from nptp_opt.problem import LayerProblem
 from nptp_opt.result import LayerResult, Status, Termination
@@ -43,9 +44,6 @@ NAME = "cover"
 MOST_COLUMNS = 80_000
 COMPUTE_PRECISION = 2e-3
 """How finely the range of useful compute times is searched, relative to the makespan."""
-
-SLACK = 1e-6
-"""Relative accuracy with which a solver's bound is trusted."""
 
 
 def _positions(contacts: int, low: int, high: int, size: int, units: int) -> range:
@@ -97,22 +95,23 @@ def cover(problem: LayerProblem, solver: str | None, limits: Limits, hints: Hint
     backend = find_milp(solver or "highs")
     backend.require(limits)
     run = FamilyRun(NAME, "dissection", problem, limits, hints)
+    run.seek_bound()
     start(run)
-    if run.closed:
-        run.finished = True
-        return replace(run.report(), solver=backend.name, notes={"value": run.best.source})
-    if run.best.tiles is None:
-        return replace(run.report(), solver=backend.name, notes={"reason": "no partition to start"})
+    if run.closed or run.best.tiles is None:
+        run.finished = run.closed
+        notes = {"value": run.best.source} if run.closed else {"reason": "no partition to start"}
+        return replace(run.report(), solver=backend.name, notes=notes)
     c = candidates(run)
     if len(c) > MOST_COLUMNS:
         reason = f"{len(c)} candidate tiles are more than {MOST_COLUMNS}: the gap is too wide"
         stopped = replace(run.report(), termination=Termination.OTHER_LIMIT)
         return replace(stopped, solver=backend.name, notes={"reason": reason})
     unit = run.best.value_s / 100
-    model = build(run.cost, c, unit, run.any_bound_s * (1 - SLACK))
+    lowest = run.bound_s * (1 - margin(limits.gap))
+    model = build_model(run.cost, c, unit_s=unit, bound_s=lowest)
     build_s = run.clock.spent_s
-    left = replace(limits, time_limit_s=max(1e-3, run.clock.left_s))
-    outcome = backend.solve(model, left, start=_warm(c, model, run.best.tiles, problem))
+    warm = warm_start(c, model, run.best.tiles, problem)
+    outcome = backend.solve(model, left(limits, run.clock), start=warm)
     result = _read(run, c, outcome, unit)
     return replace(
         result,
@@ -123,41 +122,44 @@ def cover(problem: LayerProblem, solver: str | None, limits: Limits, hints: Hint
     )
 
 
+def cover_model(problem: LayerProblem) -> MilpModel:
+    """The model that ``cover`` solves, for export; raises InfeasibleError as ``cover`` does."""
+    run = FamilyRun(NAME, "dissection", problem, Limits(), Hints())
+    run.seek_bound()
+    start(run)
+    if run.best.tiles is None:
+        raise InfeasibleError(
+            f"{problem.name}: no partition was found to prune the candidates of 'cover' with; "
+            "raise memory_mib or export another formulation"
+        )
+    unit = run.best.value_s / 100
+    return build_model(run.cost, candidates(run), unit_s=unit, bound_s=run.bound_s)
+
+
 def start(run: FamilyRun) -> None:
-    """A good partition to prune with: the hint, the heuristic, then the dynamic programs."""
-    run.best.offer(run.hints.start, "start")
+    """A good partition to prune with: the heuristic, then the dynamic programs."""
     multilevel.improve(run.cost, run.best)
     for method in (column, guillotine):
         affordable = method.affordable(run.cost.problem)
         if affordable and not (method is guillotine and run.cost.cluster.shared):
             before = run.best.value_s
-            method.improve(run.cost, run.best, run.any_bound_s, run.limits, run.clock)
+            run.improve(method.improve)
             if run.best.value_s < before:
                 run.best.source = method.NAME
 
 
 def _read(run: FamilyRun, c: Candidates, outcome: SolverOutcome, unit_s: float) -> LayerResult:
     """Exact price of the better of incumbent and solver's tiles, and the bound that holds."""
-    ys, xs = run.cost.problem.cuts_y, run.cost.problem.cuts_x
+    trusted = 1 - margin(run.limits.gap)
     if outcome.values is not None:
-        chosen = np.flatnonzero(outcome.values[: len(c)] > 0.5)
-        tiles = {
-            int(c.device[t]): Tile(ys[c.y0[t]], ys[c.y1[t]], xs[c.x0[t]], xs[c.x1[t]])
-            for t in chosen
-        }
-        run.best.offer(tiles, NAME)
+        run.best.offer(c.tiles(run.cost.problem, outcome.values), NAME)
     if outcome.bound is not None:
-        run.bound_s = max(run.bound_s, outcome.bound * unit_s * (1 - SLACK))
+        run.bound_s = max(run.bound_s, outcome.bound * unit_s * trusted)
     if outcome.status is Status.INFEASIBLE:
         # Nothing is as good as the incumbent but for rounding in the solver.
-        run.bound_s = run.best.value_s * (1 - SLACK)
+        run.bound_s = run.best.value_s * trusted
     run.any_bound_s = run.bound_s
     run.nodes = outcome.nodes
     run.finished = outcome.termination is Termination.COMPLETED
     notes = {**outcome.notes, "value": run.best.source}
-    result = replace(run.report(), termination=outcome.termination, notes=notes)
-    # The solver's own proof is as good as its tolerance, by which the bound was lowered.
-    proven = outcome.status is Status.OPTIMAL and outcome.bound is not None
-    if proven and result.gap is not None and result.gap <= run.limits.gap + 3 * SLACK:
-        return replace(result, status=Status.OPTIMAL)
-    return result
+    return replace(run.report(), termination=outcome.termination, notes=notes)

@@ -127,6 +127,7 @@ class FormulationRun:
     def result(self, ask: Ask) -> LayerResult:
         """Solve and report; raises InfeasibleError and SolverError as ``solve_layer`` does."""
         pricing = Pricing.of(self.problem, start=self._form_start(), bound_s=self.hints.bound_s)
+        self.unit_s = pricing.unit_s
         any_bound_s = self._any_bound(pricing)
         exact = self.cost.form_is_exact
         share = 1.0 if exact or not self.limits.prove else FIND_SHARE
@@ -227,22 +228,18 @@ class FormulationRun:
         proven = self.cost.form_is_exact or len(self.answers) > 1 or not self.limits.prove
         return unfinished[-1] if proven else Termination.TIME_LIMIT
 
-    @property
-    def _unit_s(self) -> float:
-        return Pricing.of(self.problem).unit_s
-
     def _root_bound(self) -> float | None:
         root = self.answers[0].outcome.root_bound
         if root is None or not self.cost.form_is_exact:
             return None
-        return self._known(max(0.0, root * self._unit_s * (1 - margin(self.limits.gap))))
+        return self._known(max(0.0, root * self.unit_s * (1 - margin(self.limits.gap))))
 
     def _trace(self, answer: Answer) -> tuple[TracePoint, ...]:
         """The solver's trace in seconds from the start of the build; values under its own prices.
 
         Its bounds are left out where those prices are not exact.
         """
-        unit_s, exact = self._unit_s, self.cost.form_is_exact
+        unit_s, exact = self.unit_s, self.cost.form_is_exact
         return tuple(
             (
                 answer.build_s + at_s,
@@ -288,10 +285,12 @@ class _MilpMethod:
 def _strips(problem: LayerProblem, solver: str, limits: Limits) -> Tiles | None:
     """The best strips, a partition of every family; None where there are none within the limits.
 
-    They cost a fraction of a second and cut most heights off the larger models.
+    They cost a fraction of a second and cut most heights off the larger models. Their second
+    solve, at exact prices, is worth its time only where the form prices are not exact.
     """
     _, method = find("strip")
-    short = replace(limits, time_limit_s=limits.time_limit_s / 4, prove=False)
+    exact = LayerCost(problem).form_is_exact
+    short = replace(limits, time_limit_s=limits.time_limit_s / 4, prove=not exact)
     try:
         return method(problem, solver, short, Hints()).tiles
     except InfeasibleError:

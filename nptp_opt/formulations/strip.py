@@ -11,8 +11,9 @@ Rows      sum_o u[o] = 1; sum_{o,k} s[o,i,k] <= 1; the heights sum to the map's 
           "most" obeys the memory limit and the known makespan; equal devices by falling area.
 
 The price of a strip depends on its height and its contacts alone, so the order of the inner strips
-is free and no position appears: the model has 8 binaries per device, whatever the map. It is the
-penetrative baseline that every non-penetrative plan is compared with.
+is free and no position appears: the model has 8 binaries per device, whatever the map. Where a
+strip's exact price depends on its position too, ``strip_exact`` proves or improves the answer. It
+is the penetrative baseline that every non-penetrative plan is compared with.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nptp_opt.formulations import strip_exact
 from nptp_opt.formulations.building import (
     Builder,
     BuiltModel,
@@ -116,7 +118,9 @@ def strip_blocks(b: Builder, pricing: Pricing) -> list[StripBlock]:
 
 
 def build(pricing: Pricing) -> BuiltModel:
-    """The strip model."""
+    """The strip model; at exact prices where they have to prove a bound."""
+    if pricing.below and (exact := strip_exact.build(pricing)) is not None:
+        return exact
     b = Builder("strip")
     blocks = strip_blocks(b, pricing)
     pieces = [piece for block in blocks for piece in block.pieces]

@@ -16,6 +16,9 @@ from nptp_opt.problem import LayerProblem, LayerShape
 
 LAYER_SCHEMA = "nptp-opt/instance/1"
 
+MOST_AXIS = 8192
+"""Most rows, and most columns, of an output map."""
+
 Count = Annotated[int, Field(ge=1)]
 CountPair = Annotated[tuple[Count, Count], Field(strict=False)]
 Amount = Annotated[int, Field(ge=0)]
@@ -63,12 +66,22 @@ def layer_problem_from_json(data: Any, where: str = "instance") -> LayerProblem:
         raise explain(error, where) from None
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+    _check_size(problem, where)
     pixels = problem.height * problem.width
     if len(problem.devices) > pixels:
         raise InputError(
             f"{where}: {len(problem.devices)} devices for {pixels} output pixels: remove devices"
         )
     return problem
+
+
+def _check_size(problem: LayerProblem, where: str) -> None:
+    """Price tables grow with the square of an axis."""
+    if max(problem.height, problem.width) > MOST_AXIS:
+        raise InputError(
+            f"{where}: layer: the output map is {problem.height} x {problem.width}; maps of up to "
+            f"{MOST_AXIS} x {MOST_AXIS} can be partitioned: check in_height, in_width and padding"
+        )
 
 
 def load_layer_problem(path: Path) -> LayerProblem:

@@ -19,7 +19,7 @@ from nptp_opt.network.aten_whole import actual, handle
 from nptp_opt.network.calls import HANDLERS, Call
 from nptp_opt.network.graph import Const, Graph, Value
 from nptp_opt.network.ir import Network
-from nptp_opt.network.layers import folded
+from nptp_opt.network.layers import anchor_names, folded, renamed
 from nptp_opt.network.layout import Layout, layout_of_input
 
 __all__ = [
@@ -122,7 +122,10 @@ class _Importer:
                 self.origins.setdefault(tensor, Origin(self.made[value], None))
         network = folded(self.graph, self.name, self.inputs, outputs)
         keys = {node: key for node, key in self.state_keys.items() if key in network.params}
-        return Imported(network, self.program, self.origins, keys, tuple(self.derived))
+        names = anchor_names(network)
+        origins = {names.get(tensor, tensor): made for tensor, made in self.origins.items()}
+        network = renamed(network, names)
+        return Imported(network, self.program, origins, keys, tuple(self.derived))
 
     def _refuse_control_flow(self) -> None:
         for node in self.program.graph.nodes:

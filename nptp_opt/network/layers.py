@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nptp_opt.axis_maps import Hull
 from nptp_opt.geometry import AxisMap, Window
@@ -40,6 +40,49 @@ def folded(graph: Graph, name: str, inputs: Sequence[str], outputs: Sequence[str
         {tensor: graph.shapes[tensor] for tensor in (*inputs, *made)},
         BYTES_PER_ELEMENT,
         {key: shape for key, shape in graph.params.items() if key in keys},
+    )
+
+
+def anchor_names(network: Network) -> dict[str, str]:
+    """New names of tensors by old: a layer is called as its anchor is, not as its last node is.
+
+    A model's convolution keeps its module path (``layer1.0.conv1``), whatever is folded onto it;
+    the anchor's own value becomes ``layer1.0.conv1.conv2d``.
+    """
+    taken = {node.name for layer in network.layers for node in layer.nodes}
+    found: dict[str, str] = {}
+    for layer in network.layers:
+        anchor, last = layer.nodes[0], layer.nodes[-1]
+        inner = f"{anchor.name}.{anchor.op}"
+        if anchor is not last and inner not in taken:
+            found |= {last.name: anchor.name, anchor.name: inner}
+    return found
+
+
+def renamed(network: Network, names: Mapping[str, str]) -> Network:
+    """The network with the tensors in ``names`` called otherwise."""
+
+    def new(tensor: str) -> str:
+        return names.get(tensor, tensor)
+
+    def node(old: Node) -> Node:
+        return replace(old, name=new(old.name), inputs=tuple(map(new, old.inputs)))
+
+    layers = tuple(
+        replace(
+            layer,
+            name=new(layer.name),
+            nodes=tuple(map(node, layer.nodes)),
+            inputs=tuple(map(new, layer.inputs)),
+            maps={new(tensor): maps for tensor, maps in layer.maps.items()},
+        )
+        for layer in network.layers
+    )
+    return replace(
+        network,
+        layers=layers,
+        outputs=tuple(map(new, network.outputs)),
+        shapes={new(tensor): shape for tensor, shape in network.shapes.items()},
     )
 
 

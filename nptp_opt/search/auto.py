@@ -43,6 +43,8 @@ def multilevel_split(
 ) -> LayerResult:
     """The heuristic, with the configuration bound beside it."""
     run = FamilyRun("multilevel", "guillotine", problem, limits, hints)
+    if limits.prove:
+        run.seek_bound()
     multilevel.improve(run.cost, run.best)
     run.finished = True
     return run.report()
@@ -52,7 +54,8 @@ def _start(name: str, problem: LayerProblem, limits: Limits, hints: Hints) -> Fa
     if limits.time_limit_s == math.inf:
         limits = replace(limits, time_limit_s=DEFAULT_LIMIT_S)
     run = FamilyRun(name, "dissection", problem, limits, hints)
-    run.best.offer(hints.start, "start")
+    if limits.prove:
+        run.seek_bound()
     multilevel.improve(run.cost, run.best)
     return run
 
@@ -69,7 +72,7 @@ def _dynamic_programs(run: FamilyRun, problem: LayerProblem) -> None:
     for name, improve in steps:
         clock = Clock(STEP_SHARE * run.clock.left_s)
         before = run.best.value_s
-        improve(run.cost, run.best, run.any_bound_s, run.limits, clock)
+        run.improve(improve, clock)
         if run.best.value_s < before:
             run.best.source = name
         if run.closed:

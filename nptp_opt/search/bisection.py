@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nptp_opt.cost import LayerCost
-from nptp_opt.errors import InfeasibleError
 from nptp_opt.geometry import Tile
 from nptp_opt.methods import Limits
 from nptp_opt.search.prices import UnitPrices, UnitRect, agree, to_tiles, unit_prices
-from nptp_opt.search.support import FINEST_GAP, Clock, Incumbent, OutOfTimeError
+from nptp_opt.search.support import FINEST_GAP, Clock, Incumbent, OutOfTimeError, memory_error
 
 
 class Oracle(Protocol):
@@ -76,9 +75,11 @@ def minimise(
     try:
         _close(make(upper), cost, best, bracket, gap, clock)
         if same and best.tiles is None:
-            raise _no_room(cost)
+            raise memory_error(cost.problem)
         if same:
             return bracket.low, True
+        if best.tiles is not None and not limits.prove:
+            return start, True
         bracket = Bracket(start, max(start, best.value_s))
         _close(make(lower), cost, None, bracket, gap, clock)
     except OutOfTimeError:
@@ -105,7 +106,7 @@ def _close(
     """Shrink ``bracket`` to ``gap``; partitions go to ``best`` where one is given."""
     if bracket.high == math.inf and not oracle.update(math.inf, clock.check):
         if best is None:
-            raise _no_room(cost)
+            raise memory_error(cost.problem)
         return
     while not bracket.closed(gap):
         trial = bracket.trial
@@ -118,10 +119,3 @@ def _close(
             best.offer(tiles)
             bracket.high = min(trial, form_makespan_s(oracle.prices, cost, tiles))
             bracket.low = min(bracket.low, bracket.high)
-
-
-def _no_room(cost: LayerCost) -> InfeasibleError:
-    return InfeasibleError(
-        f"{cost.problem.name}: the memory limits leave no partition of this family; "
-        "raise memory_mib, add devices, or try a wider family such as auto"
-    )

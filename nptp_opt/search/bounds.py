@@ -6,14 +6,13 @@ import math
 from dataclasses import dataclass, field
 
 from nptp_opt.cost import FloatArray, LayerCost
-from nptp_opt.errors import InfeasibleError
 from nptp_opt.problem import LayerProblem
 from nptp_opt.search.bisection import compute_floor_s
 from nptp_opt.search.configurations import ConfigurationLP
 from nptp_opt.search.intervals import ComputeIntervals
 from nptp_opt.search.pooling import pool
 from nptp_opt.search.prices import unit_prices
-from nptp_opt.search.support import FINEST_GAP, Clock, OutOfTimeError
+from nptp_opt.search.support import FINEST_GAP, Clock, OutOfTimeError, memory_error
 
 MOST_CLASSES = 24
 STEP = 1e-4
@@ -89,12 +88,3 @@ class SwitchedBound:
             else:
                 failed = middle
         return proven
-
-
-def memory_error(problem: LayerProblem) -> InfeasibleError:
-    """The error for memory limits that no partition respects."""
-    small = min(problem.devices, key=lambda d: d.memory_bytes)
-    return InfeasibleError(
-        f"{problem.name}: no partition fits the devices' memory; {small.name!r} has the least "
-        f"({small.memory_bytes:.0f} bytes): raise memory_mib or add devices"
-    )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 from nptp_opt.cost import LayerCost
+from nptp_opt.formulations.families import belongs
 from nptp_opt.methods import Family, Hints, Limits
 from nptp_opt.problem import LayerProblem
 from nptp_opt.result import LayerResult, relative_gap
 from nptp_opt.search.bounds import SwitchedBound, bound_of
-from nptp_opt.search.dissection import close_family
+from nptp_opt.search.dissection import AnyBound, close_family
 from nptp_opt.search.support import Clock, Incumbent, result_of
 
 SEARCH = "dissection-search"
@@ -32,12 +34,23 @@ class FamilyRun:
         self.clock = Clock(limits.time_limit_s)
         self.cost = LayerCost(problem)
         self.best = Incumbent(self.cost)
-        bound_clock = Clock(BOUND_SHARE * limits.time_limit_s)
-        self.any_bound = bound_of(self.cost, bound_clock)
-        self.any_bound_s = max(self.any_bound.low, hints.bound_s or 0.0)
-        self.bound_s = self.any_bound_s
+        if hints.start and belongs(family, hints.start):
+            self.best.offer(hints.start, "start")
+        self.best.offer_single()
+        self.any_bound_s = hints.bound_s
+        self.bound_s = hints.bound_s or 0.0
         self.nodes: int | None = None
         self.finished = False
+
+    @cached_property
+    def any_bound(self) -> AnyBound:
+        """The configuration bound, from which the closing search goes on."""
+        return bound_of(self.cost, Clock(BOUND_SHARE * self.limits.time_limit_s))
+
+    def seek_bound(self) -> None:
+        """Take the configuration bound into account; raises InfeasibleError."""
+        self.any_bound_s = max(self.any_bound.low, self.hints.bound_s or 0.0)
+        self.bound_s = max(self.bound_s, self.any_bound_s)
 
     @property
     def closed(self) -> bool:
@@ -45,12 +58,15 @@ class FamilyRun:
         gap = relative_gap(self.best.value_s, self.bound_s)
         return self.best.tiles is not None and gap is not None and gap <= self.limits.gap
 
-    def improve(self, improve: Improve) -> None:
-        """Search the family; what it proves holds for the family."""
-        bound, self.finished = improve(
-            self.cost, self.best, self.any_bound_s, self.limits, self.clock
-        )
-        self.bound_s = max(self.bound_s, bound)
+    def improve(self, improve: Improve, clock: Clock | None = None) -> float:
+        """Search a family from what is known; returns the bound on it."""
+        low = self.any_bound_s or 0.0
+        bound, self.finished = improve(self.cost, self.best, low, self.limits, clock or self.clock)
+        return bound
+
+    def prove(self, improve: Improve) -> None:
+        """As ``improve``, for the run's own family: what it proves holds for the run."""
+        self.bound_s = max(self.bound_s, self.improve(improve))
 
     def close(self) -> None:
         """Search dissections of the family, at exact prices, until value and bound meet."""
@@ -65,8 +81,10 @@ class FamilyRun:
     def result(self) -> LayerResult:
         """Close what is still open where the devices are few, and report."""
         few = len(self.cost.problem.devices) <= MOST_DEVICES
-        if not self.closed and few and self.clock.left_s > 0:
-            self.close()
+        if not self.closed and self.limits.prove:
+            self.seek_bound()
+            if not self.closed and few and self.clock.left_s > 0:
+                self.close()
         return self.report()
 
     def report(self) -> LayerResult:

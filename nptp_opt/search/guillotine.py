@@ -44,8 +44,8 @@ def guillotine_dp(
     """The registered method."""
     run = FamilyRun(NAME, "guillotine", problem, limits, hints)
     multilevel.improve(run.cost, run.best)
-    if column.affordable(problem):
-        column.improve(run.cost, run.best, 0.0, limits, run.clock)
     if affordable(problem) and not problem.cluster.shared:
-        run.improve(improve)
+        run.prove(improve)
+    elif column.affordable(problem):
+        run.improve(column.improve)
     return run.result()

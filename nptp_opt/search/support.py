@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nptp_opt.cost import LayerCost
+from nptp_opt.errors import InfeasibleError
 from nptp_opt.geometry import Tile, cover_fault
 from nptp_opt.methods import Hints, Limits
+from nptp_opt.problem import LayerProblem
 from nptp_opt.result import LayerResult, Status, Termination, relative_gap
 
 FINEST_GAP = 1e-9
@@ -18,6 +20,15 @@ FINEST_GAP = 1e-9
 def tight(gap: float) -> float:
     """The gap to aim at, so that rounding does not leave the result just outside ``gap``."""
     return max(FINEST_GAP, gap * (1 - 1e-6))
+
+
+def memory_error(problem: LayerProblem) -> InfeasibleError:
+    """The error for memory limits that no partition respects."""
+    small = min(problem.devices, key=lambda d: d.memory_bytes)
+    return InfeasibleError(
+        f"{problem.name}: no partition fits the devices' memory; {small.name!r} has the least "
+        f"({small.memory_bytes:.0f} bytes): raise memory_mib or add devices"
+    )
 
 
 class OutOfTimeError(Exception):
@@ -53,6 +64,8 @@ class Incumbent:
     tiles: dict[int, Tile] | None = None
     value_s: float = float("inf")
     source: str = ""
+    history: list[tuple[float, float]] = field(default_factory=list)
+    """Time on the performance counter, and value, of every improvement."""
 
     def offer(self, tiles: Mapping[int, Tile] | None, source: str = "") -> bool:
         """Keep ``tiles`` if they are a valid partition and better; True when kept."""
@@ -63,6 +76,7 @@ class Incumbent:
             return False
         self.tiles = {i: t for i, t in sorted(tiles.items()) if not t.is_empty}
         self.value_s, self.source = value, source
+        self.history.append((time.perf_counter(), value))
         return True
 
     def offer_single(self) -> None:
@@ -93,7 +107,7 @@ def result_of(
     notes: Mapping[str, str] | None = None,
 ) -> LayerResult:
     """Result with the status that value and bound deserve; bounds above the value are cut to it."""
-    bounds = [b for b in (bound_s, any_bound_s, hints.bound_s if hints else None) if b is not None]
+    bounds = [b for b in (bound_s, any_bound_s, hints.bound_s if hints else None) if b]
     bound = min(max(bounds), best.value_s) if bounds else None
     value = None if best.tiles is None else best.value_s
     gap = relative_gap(value, bound)
@@ -113,6 +127,7 @@ def result_of(
         bound_s=bound,
         any_bound_s=any_bound_s,
         nodes=nodes,
+        trace=tuple((at - clock.started, value, None) for at, value in best.history),
         solve_s=clock.spent_s,
         notes=dict(notes or {}),
     )

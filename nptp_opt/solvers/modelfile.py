@@ -77,7 +77,8 @@ def _lp_rows(model: MilpModel) -> Iterator[str]:
     names = model.column_names
     for r, row in enumerate(model.row_names):
         span = range(model.start[r], model.start[r + 1])
-        left = _terms((float(model.value[t]), names[model.column[t]]) for t in span)
+        entries = ((float(model.value[t]), names[model.column[t]]) for t in span)
+        left = _terms(entries) or f"0 {names[0]}"
         lo, hi = float(model.row_lo[r]), float(model.row_hi[r])
         if lo == hi:
             yield f" {row}: {left} = {lo!r}"

@@ -103,7 +103,16 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         ),
         "check": ["--json", "instance", "result"],
         "verify": ["--json", "--seed", "plan"],
-        "run": ["--json", "--repeats", "--timeout", "--warmup", "plan"],
+        "run": sorted(
+            "plan --repeats --warmup --stream --timeout --threads --seed --emulate --transport "
+            "--throttle --elastic --trace --calibrate --hosts --secret-file --json".split()
+        ),
+        "worker": ["--connect", "--interface", "--name", "--secret-file"],
+        "profile": sorted(
+            "model -o --output --input --threads --repeats --serve --peer --secret-file "
+            "--json".split()
+        ),
+        "emulate": ["--clean", "--json"],
         "inspect": ["--input", "--json", "model"],
         "show": ["--html", "--json", "--png", "--svg", "plan"],
         "instances": [],

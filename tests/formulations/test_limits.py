@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -29,7 +30,7 @@ def test_a_tiny_limit_gives_no_false_proof(name: str, solver: str) -> None:
     _, method = methods.find(name)
     result = method(layer, solver, Limits(time_limit_s=0.01), Hints())
     if result.status is Status.OPTIMAL:
-        assert result.gap is not None and result.gap <= 1e-5
+        assert result.gap is not None and result.gap <= 1e-6
     else:
         assert result.termination is Termination.TIME_LIMIT
     assert (result.tiles is None) == (result.status is Status.NO_SOLUTION)
@@ -58,12 +59,14 @@ def test_infeasible_memory_names_the_devices(name: str, solver: str) -> None:
 
 
 @pytest.mark.parametrize("name", MILPS)
-@pytest.mark.parametrize("suffix", [".mps", ".lp"])
-def test_exported_models_have_the_same_optimum(tmp_path: Path, name: str, suffix: str) -> None:
+@pytest.mark.parametrize("kind", ["mps", "lp"])
+def test_exported_models_have_the_same_optimum(
+    tmp_path: Path, name: str, kind: Literal["mps", "lp"]
+) -> None:
     """The written model, read by HiGHS, has the makespan of the solved one."""
     layer = problem("export", 3, 3, gflops=(1.0, 0.6))
-    path = tmp_path / f"model{suffix}"
-    export_model(layer, name, path)
+    path = tmp_path / f"model.{kind}"
+    export_model(layer, name, path, kind)
     solver = new_highs()
     solver.readModel(str(path))
     solver.run()
@@ -75,14 +78,12 @@ def test_exported_models_have_the_same_optimum(tmp_path: Path, name: str, suffix
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_export_refuses_other_suffixes_and_methods(tmp_path: Path) -> None:
+def test_export_refuses_other_methods(tmp_path: Path) -> None:
     layer = problem("export", 3, 3)
-    with pytest.raises(InputError, match=r"must end in \.mps or \.lp"):
-        export_model(layer, "strip", tmp_path / "model.txt")
     with pytest.raises(InputError, match="unknown MILP formulation 'cp-sat'"):
-        export_model(layer, "cp-sat", tmp_path / "model.mps")
+        export_model(layer, "cp-sat", tmp_path / "model.mps", "mps")
     with pytest.raises(InputError, match="cannot be written"):
-        export_model(layer, "strip", tmp_path / "nowhere" / "model.mps")
+        export_model(layer, "strip", tmp_path / "nowhere" / "model.mps", "mps")
     assert not list(tmp_path.iterdir())
 
 

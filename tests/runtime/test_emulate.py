@@ -22,9 +22,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces ne
 
 
 def test_shaper_is_the_plans_rate() -> None:
-    """Rates and buckets as tc reads them: 4 kB at 50 Mbit/s, more where the rate is higher."""
+    """Payload rates with their frames (x 1514 / 1448); 4 kB at 50 Mbit/s, more at higher rates."""
     assert shaper("eth0", 50.0) == (
-        "qdisc add dev eth0 root handle 1: tbf rate 50000000bit burst 4000 limit 16777216"
+        "qdisc add dev eth0 root handle 1: tbf rate 52279006bit burst 4000 limit 16777216"
     )
     assert burst_bytes(1000.0) == 37500
 
@@ -98,6 +98,29 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+WITHOUT_ROOT = """
+from nptp_opt.runtime.emulate import EmulatedCluster
+from nptp_opt.runtime.launch import run_plan
+from tests.builders import make_cluster
+from tests.runtime.plans import hand_plan, model_of, tee
+model, cluster = model_of("chain"), make_cluster([1.0] * 3, shared=True, latency_ms=1.0)
+plan = hand_plan(model, "chain", tee, cluster)
+with EmulatedCluster(cluster) as site:
+    print(run_plan(plan, model, site=site, transport="tcp", repeats=1, warmup=0).ok)
+"""
+_unshare = subprocess.run(["unshare", "-Ur", "true"], capture_output=True, check=False)
+
+
+@pytest.mark.skipif(_unshare.returncode != 0, reason="this kernel refuses user namespaces")
+def test_emulation_in_a_user_namespace() -> None:
+    """As `unshare -Ur` gives it to a user without rights: root inside, nobody outside."""
+    done = subprocess.run(
+        ["unshare", "-Ur", sys.executable, "-c", WITHOUT_ROOT],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "True", done.stderr
 
 
 @needs_root

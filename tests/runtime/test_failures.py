@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -70,6 +71,31 @@ def test_lost_device_is_named(
     assert caught.value.exit_code == 6
     assert all(_gone(pid) for pid in pids)
     assert not pool.folder.exists()
+
+
+@pytest.mark.parametrize("kill", range(20))
+def test_kill_at_a_random_moment(kill: int) -> None:
+    """While it joins, loads or runs: the run ends within the timeout and names the victim."""
+    random = Random(kill)
+    model = model_of("chain")
+    plan = hand_plan(model, "chain", halves, five_devices())
+    options = RunOptions(repeats=1, warmup=0, transport=random.choice(TRANSPORTS))
+    (reference,) = make_references(plan, model, options)
+    victim = random.choice(["d0", "d1"])
+    with (
+        pytest.raises(DeviceLostError) as caught,
+        WorkerPool(["d0", "d1"], timeout_s=TIMEOUT_S) as pool,
+    ):
+        pids = [member.process.pid for member in pool.members.values() if member.process]
+        target = pids[int(victim[1])]
+        threading.Timer(random.uniform(0.0, 0.6), os.kill, (target, signal.SIGKILL)).start()
+        start = time.monotonic()
+        with Session(pool, plan, model, options) as session:
+            while time.monotonic() < start + 60:
+                session.run(reference)
+    assert time.monotonic() - start < TIMEOUT_S + 20
+    assert caught.value.device == victim
+    assert all(_gone(pid) for pid in pids)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -1,0 +1,141 @@
+"""Profiles: the fit by hand, the way into a cluster file, prices that follow, and the link."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from nptp_opt.cluster import Cluster, load_cluster
+from nptp_opt.cost import layer_key, segment_compute_s
+from nptp_opt.errors import InputError
+from nptp_opt.network.load import load_model
+from nptp_opt.planner.layerwise import layer_problem
+from nptp_opt.profiles import Link, Profile, load_profile, write_profile
+from nptp_opt.runtime.calibrate import calibrated
+from nptp_opt.runtime.link import measure_link, serve_link
+from nptp_opt.runtime.profile import fit_layer, fit_profile, measure_layers
+from nptp_opt.runtime.schedule import device_program
+from nptp_opt.runtime.trace import Span
+from tests.builders import make_cluster
+from tests.runtime.plans import hand_plan, model_of, tee
+from tests.runtime.test_hosts import _free_port
+
+TOML = """
+[network]
+kind = "shared"
+mbit_per_s = 50
+[[device]]
+name = "a"
+profile = "a.json"
+[[device]]
+name = "b"
+gflops = 1
+"""
+
+
+def _profile(key: str) -> Profile:
+    """The layer at 2 GFLOP/s and 1 ms, everything else likewise."""
+    samples = {key: [(flop, 1e-3 + flop / 2e9) for flop in (1e6, 2e6, 8e6)]}
+    return fit_profile("chain", 1, samples, {})
+
+
+def _cluster(folder: Path, key: str) -> Cluster:
+    write_profile(_profile(key), folder / "a.json")
+    (folder / "cluster.toml").write_text(TOML)
+    return load_cluster(folder / "cluster.toml")
+
+
+def test_fit_finds_overhead_and_rate() -> None:
+    """1 ms + FLOP / 2 GFLOP/s, given exactly, comes back."""
+    speed = fit_layer("x", [(flop, 1e-3 + flop / 2e9) for flop in (1e6, 2e6, 8e6)])
+    assert speed.gflops == pytest.approx(2.0)
+    assert speed.overhead_ms == pytest.approx(1.0)
+    assert speed.residual == pytest.approx(0.0, abs=1e-9)
+
+
+def test_fit_has_no_negative_overhead() -> None:
+    """Times that grow faster than the work: a line through zero, and the residual says so."""
+    speed = fit_layer("x", [(1e6, 1e-4), (2e6, 8e-4)])
+    assert speed.overhead_ms == 0.0
+    assert speed.residual > 0.1
+
+
+def test_cluster_takes_the_profiles_speeds(tmp_path: Path) -> None:
+    """A measured layer has its own price, another device is priced as before."""
+    network = model_of("chain").network
+    layer = network.spatial[0]
+    cluster = _cluster(tmp_path, layer_key(layer))
+    expected = 1e-3 + layer.flop / 2e9
+    assert segment_compute_s(cluster, 0, [layer], layer.full) == pytest.approx(expected)
+    assert segment_compute_s(cluster, 1, [layer], layer.full) == pytest.approx(layer.flop / 1e9)
+    assert Cluster.model_validate(cluster.to_json()) == cluster
+    problem = layer_problem(network, layer, cluster)
+    assert problem is not None
+    assert problem.devices[0].gflops == pytest.approx(2.0)
+    assert problem.devices[0].overhead_ms == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('profile = "nowhere.json"', "nowhere.json"),
+        ("profile = 3", "must be the path"),
+        ('profile = "a.json"\ngflops = 1', "leave one of them out"),
+    ],
+)
+def test_bad_profile_entries(tmp_path: Path, text: str, words: str) -> None:
+    """Each message names what to change."""
+    write_profile(_profile("x"), tmp_path / "a.json")
+    path = tmp_path / "cluster.toml"
+    path.write_text(TOML.replace('profile = "a.json"', text))
+    with pytest.raises(InputError, match=words):
+        load_cluster(path)
+
+
+def test_every_layer_shape_is_measured(tmp_path: Path) -> None:
+    """Each spatial shape at several sizes, the head whole; the file comes back unchanged."""
+    model = load_model("tests.runtime.models:chain", (1, 3, 24, 20))
+    samples = measure_layers(model, 1, 2, lambda text: None)
+    assert {layer_key(layer) for layer in model.network.spatial} <= set(samples)
+    assert all(seconds > 0 for found in samples.values() for _, seconds in found)
+    profile = fit_profile("chain", 1, samples, {"tool": "test"})
+    write_profile(profile, tmp_path / "p.json")
+    assert load_profile(tmp_path / "p.json") == profile
+    assert json.loads((tmp_path / "p.json").read_text())["schema"] == "nptp-opt/profile/1"
+
+
+def test_calibration_by_hand() -> None:
+    """Every task took twice its modelled time: the speeds are halved."""
+    model = model_of("chain")
+    plan = hand_plan(model, "chain", tee, make_cluster([1.0] * 3))
+    spans = {
+        f"d{i}": [
+            Span("compute", task.step, 0, round(2e9 * task.modelled_s))
+            for task in device_program(plan, i).tasks
+        ]
+        for i in range(3)
+    }
+    for entry in calibrated(plan, spans)["device"]:
+        assert entry["layers"]
+        assert all(s["gflops"] == pytest.approx(0.5, rel=0.01) for s in entry["layers"])
+
+
+def test_link_to_a_peer(tmp_path: Path) -> None:
+    """Both sides on the loopback interface: latency and rate are there and positive."""
+    secret = tmp_path / "secret"
+    secret.write_text("a secret of this test")
+    address = f"127.0.0.1:{_free_port()}"
+    server = threading.Thread(target=serve_link, args=(address, secret))
+    server.start()
+    found: list[Link] = []
+    while not found:
+        try:
+            found.append(measure_link(address, secret))
+        except Exception:  # noqa: BLE001 - the server may not listen yet
+            assert server.is_alive()
+    server.join(30)
+    assert found[0].latency_ms > 0
+    assert found[0].up_mbit_per_s > 1

@@ -92,11 +92,11 @@ def test_memory_that_only_exact_prices_fit_is_not_called_infeasible() -> None:
         assert solve_layer(tight, name).status is not Status.INFEASIBLE
 
 
-@pytest.mark.parametrize("gap", [0.0, 1e-8, 1e-6, 1e-2])
+@pytest.mark.parametrize("gap", [0.0, 1e-6, 1e-2])
 @pytest.mark.parametrize(
     ("name", "solver"),
     [
-        *(("strip", solver) for solver in ("highs", "scip", "cbc")),
+        *(("strip", solver) for solver in ("highs", "cbc")),
         *(("cover", solver) for solver in ("highs", "scip", "cbc")),
         ("cp-sat", "cp-sat"),
         ("column-dp", None),

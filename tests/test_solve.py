@@ -37,3 +37,15 @@ def test_unknown_formulation_names_the_nearest() -> None:
 def test_a_solver_that_cannot_take_the_formulation(name: str, solver: str) -> None:
     with pytest.raises(InputError, match=f"{name!r} cannot be solved by {solver!r}; takes "):
         solve_layer(BY_HAND, name, solver=solver)
+
+
+@pytest.mark.parametrize("name", ["auto", "column-dp", "strip"])
+def test_an_unknown_solver_names_the_nearest(name: str) -> None:
+    """Bug: ``--solver hihgs`` with a method that takes none was answered without a hint."""
+    with pytest.raises(InputError, match=r"unknown solver 'hihgs'\. Did you mean 'highs'"):
+        solve_layer(BY_HAND, name, solver="hihgs")
+
+
+def test_a_known_solver_for_a_method_without_one() -> None:
+    with pytest.raises(InputError, match="'auto' cannot be solved by 'highs'; takes none"):
+        solve_layer(BY_HAND, "auto", solver="highs")

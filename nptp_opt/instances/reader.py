@@ -16,7 +16,7 @@ from nptp_opt.problem import LayerProblem, LayerShape
 
 LAYER_SCHEMA = "nptp-opt/instance/1"
 
-MOST_AXIS = 8192
+MOST_AXIS = 4096
 """Most rows, and most columns, of an output map."""
 
 Count = Annotated[int, Field(ge=1)]

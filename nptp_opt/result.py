@@ -53,7 +53,8 @@ class LayerResult:
 
     ``makespan_s`` is the exact price of ``tiles`` (design §4), never the solver's own value.
     ``bound_s`` is proven for every partition of the method's family; ``any_bound_s`` for every
-    partition of any family, None where it was not sought. ``gap`` is (makespan_s - bound_s) / makespan_s.
+    partition of any family, None where it was not sought. ``gap`` is
+    (makespan_s - bound_s) / makespan_s.
     """
 
     formulation: str

@@ -158,7 +158,7 @@ class FormulationRun:
         """Solve under prices that are never too high: their bound holds for the exact ones."""
         needed = self.limits.prove or self.best.tiles is None
         if needed and self.clock.left_s > 0:
-            self.notes["bound"] = "proven under lower prices"
+            self.notes["bound"] = "second solve, under prices that are never too high"
             self._ask(ask, pricing.proving(self.best.value_s), self.clock, proves=True)
 
     def _ask(self, ask: Ask, pricing: Pricing, clock: Clock, *, proves: bool) -> None:

@@ -41,7 +41,7 @@ def layer_problem(network: Network, layer: Layer, cluster: Cluster) -> LayerProb
     shape = LayerShape(
         op=layer.op,
         in_channels=network.shapes[layer.inputs[0]][1],
-        out_channels=layer.shape[1],
+        out_channels=layer.nodes[0].shape[1],
         in_height=map_y.n_in,
         in_width=map_x.n_in,
         kernel=(map_y.kernel, map_x.kernel),

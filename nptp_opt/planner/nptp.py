@@ -133,7 +133,7 @@ def _pool(network: Network, cluster: Cluster, options: PlanOptions) -> list[Temp
     ]
     methods = dict.fromkeys((options.formulation, *LAYER_METHODS))
     part = min(options.limits.time_limit_s / 2, SOLVING_S) / len(methods)
-    limits = replace(options.limits, time_limit_s=part)
+    limits = replace(options.limits, time_limit_s=part, prove=False)
     for formulation in methods:
         solver = options.solver if formulation == options.formulation else None
         pool += solved_templates(network, cluster, formulation, solver, limits)

@@ -13,9 +13,7 @@ from nptp_opt.geometry import Tile
 from nptp_opt.methods import Hints, Limits, Method, MethodSpec, register
 from nptp_opt.problem import LayerProblem
 from nptp_opt.result import LayerResult, Status, Termination
-
-LOG = "NPTP_TEST_LOG"
-"""Environment variable: a file or folder that methods write to."""
+from tests.compare.runs import LOG
 
 
 def result(problem: LayerProblem, tiles: dict[int, Tile]) -> LayerResult:

@@ -27,6 +27,10 @@ INSTANCE: dict[str, Any] = {
 }
 
 PLUGIN = "tests.compare.plugin"
+"""Never imported by a test: importing it registers methods that kill their process."""
+
+LOG = "NPTP_TEST_LOG"
+"""Environment variable: a file or folder that the plugin's methods write to."""
 
 
 def run(method: str, **changes: Any) -> Run:

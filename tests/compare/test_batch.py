@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.compare.plugin import LOG
-from tests.compare.runs import INSTANCE, PLUGIN
+from tests.compare.runs import INSTANCE, LOG, PLUGIN
 from tests.compare.test_harness import gone
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from nptp_opt.compare.harness import StoppedError, execute
-from tests.compare.plugin import LOG
-from tests.compare.runs import run
+from tests.compare.runs import LOG, run
 
 
 def gone(pid: int) -> bool:

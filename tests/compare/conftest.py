@@ -1,0 +1,20 @@
+"""The misbehaving methods of ``plugin`` leave the registry again after every test."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from nptp_opt import methods
+from tests.compare.runs import PLUGIN
+
+
+@pytest.fixture(autouse=True)
+def registry() -> Iterator[None]:
+    before = dict(methods._METHODS)
+    yield
+    methods._METHODS.clear()
+    methods._METHODS.update(before)
+    sys.modules.pop(PLUGIN, None)

@@ -21,7 +21,6 @@ from nptp_opt.cost.loads import (
     makespans_s,
 )
 from nptp_opt.cost.matrix import StepPrices, candidate_array, gather_prices, segment_prices
-from nptp_opt.cost.memory import peak_bytes
 from nptp_opt.cost.reduction import (
     RESULT,
     reduction_compute_s,
@@ -71,7 +70,6 @@ __all__ = [
     "makespan_s",
     "makespans_s",
     "messages_of",
-    "peak_bytes",
     "reduction_compute_s",
     "reduction_loads",
     "reduction_makespans",

@@ -1,13 +1,13 @@
-"""Memory limits: which plans fit, and which templates are safe to search over."""
+"""Memory of a plan on each device: weights, live tiles, what a step holds; and its limits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nptp_opt.cluster import MIB, Cluster
-from nptp_opt.cost import peak_bytes
 from nptp_opt.errors import InfeasibleError
-from nptp_opt.network.ir import Network
+from nptp_opt.geometry import EMPTY, Tile
+from nptp_opt.network.ir import Layer, Network, external_inputs, regions
 from nptp_opt.steps import Step
 
 
@@ -26,3 +26,86 @@ def require_fit(network: Network, cluster: Cluster, steps: Sequence[Step], plann
                 f"planner {planner!r}: device {device.name!r} needs {peak / MIB:.1f} MiB but has "
                 f"memory_mib = {device.memory_mib:g}; raise it, or take another planner or device"
             )
+
+
+def peak_bytes(network: Network, n_devices: int, steps: Sequence[Step], source: int) -> list[int]:
+    """Largest number of bytes that every device holds at once while it executes ``steps``.
+
+    Counted are the weights of all layers that it runs, the tiles that it owns of every tensor from
+    the step that makes it to the last one that reads it, and within a step the halo buffers and
+    the inner maps that are alive.
+    """
+    last = _last_uses(network, steps)
+    owned: dict[str, Mapping[int, Tile]] = {
+        name: {source: network.full(name)} for name in network.inputs
+    }
+    peaks = [0] * n_devices
+    for number, step in enumerate(steps):
+        layers = [network.by_name[name] for name in step.layers]
+        for device in range(n_devices):
+            held = sum(
+                _bytes(network, tensor, tiles.get(device, EMPTY))
+                for tensor, tiles in owned.items()
+                if last.get(tensor, -1) >= number
+            )
+            peaks[device] = max(peaks[device], held + _working(network, step, layers, device))
+        if step.kind != "gather":
+            owned[step.layers[-1]] = step.tiles
+    weights = _weights(network, n_devices, steps)
+    return [peak + weight for peak, weight in zip(peaks, weights, strict=True)]
+
+
+def _last_uses(network: Network, steps: Sequence[Step]) -> dict[str, int]:
+    found = dict.fromkeys(network.spatial_outputs, len(steps) - 1)
+    for number, step in enumerate(steps):
+        for tensor in external_inputs([network.by_name[name] for name in step.layers]):
+            found[tensor] = max(number, found.get(tensor, 0))
+    return found
+
+
+def _weights(network: Network, n_devices: int, steps: Sequence[Step]) -> list[int]:
+    found = [0] * n_devices
+    for step in steps:
+        size = sum(network.by_name[name].param_bytes for name in step.layers)
+        running = step.tiles if step.device is None else (step.device,)
+        for device in running:
+            found[device] += size
+    return found
+
+
+def _working(network: Network, step: Step, layers: Sequence[Layer], device: int) -> int:
+    """Bytes of halo buffers and inner maps of one step on one device."""
+    received = sum(move.bytes for move in step.transfers if move.dst == device)
+    if step.device == device:
+        return received + max((_size(network, layer.name) for layer in layers), default=0)
+    tile = step.tiles.get(device, EMPTY)
+    if step.kind != "spatial" or tile.is_empty:
+        return received
+    return received + _inner_peak(network, layers, regions(layers, tile))
+
+
+def _inner_peak(network: Network, layers: Sequence[Layer], found: Mapping[str, Tile]) -> int:
+    """Largest sum of the layers' outputs that are alive at once inside a segment."""
+    left = {layer.name: sum(layer.name in reader.inputs for reader in layers) for layer in layers}
+    alive: dict[str, int] = {}
+    peak = 0
+    for layer in layers:
+        alive[layer.name] = _bytes(network, layer.name, found[layer.name])
+        peak = max(peak, sum(alive.values()))
+        for tensor in layer.inputs:
+            if tensor in left:
+                left[tensor] -= 1
+                if left[tensor] == 0:
+                    alive.pop(tensor, None)
+    return peak
+
+
+def _bytes(network: Network, tensor: str, tile: Tile) -> int:
+    return network.pixel_bytes(tensor) * tile.area
+
+
+def _size(network: Network, tensor: str) -> int:
+    size = network.bytes_per_element
+    for length in network.shapes[tensor]:
+        size *= length
+    return size

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from nptp_opt.cost import peak_bytes
 from nptp_opt.errors import InfeasibleError
 from nptp_opt.geometry import Tile
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.planner.assemble import Choice, assemble
+from nptp_opt.planner.memory import peak_bytes
 from nptp_opt.steps import ModelRef
 from tests.builders import conv_chain, make_cluster
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
@@ -11,7 +10,7 @@ from pydantic import Field, ValidationError
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import for_layer
 from nptp_opt.errors import InputError
-from nptp_opt.files import Strict, explain, load_json
+from nptp_opt.files import Strict, explain
 from nptp_opt.problem import LayerProblem, LayerShape
 
 LAYER_SCHEMA = "nptp-opt/instance/1"
@@ -82,11 +81,6 @@ def _check_size(problem: LayerProblem, where: str) -> None:
             f"{where}: layer: the output map is {problem.height} x {problem.width}; maps of up to "
             f"{MOST_AXIS} x {MOST_AXIS} can be partitioned: check in_height, in_width and padding"
         )
-
-
-def load_layer_problem(path: Path) -> LayerProblem:
-    """Read a layer instance file."""
-    return layer_problem_from_json(load_json(path), str(path))
 
 
 def layer_problem_to_json(problem: LayerProblem) -> dict[str, Any]:

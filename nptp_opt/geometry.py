@@ -183,6 +183,19 @@ def axis_tables(window: Window) -> AxisTables:
     return AxisTables(need=need, held=np.where(valid, np.maximum(0, held), 0))
 
 
+def need_ranges(axis: AxisMap, ranges: IntArray) -> IntArray:
+    """``axis.need`` of many output ranges, both of shape (R, 2); empty ones become (0, 0)."""
+    if not isinstance(axis, Window):
+        distinct, place = np.unique(ranges, axis=0, return_inverse=True)
+        needs = [axis.need(int(a), int(b)) if a < b else (0, 0) for a, b in distinct]
+        return np.array(needs, dtype=np.int64).reshape(-1, 2)[place.reshape(-1)]
+    lo = np.maximum(0, ranges[:, 0] * axis.stride - axis.pad_lo)
+    hi = np.minimum(axis.n_in, (ranges[:, 1] - 1) * axis.stride - axis.pad_lo + axis.span)
+    found = np.stack((lo, hi), axis=1)
+    found[(lo >= hi) | (ranges[:, 0] >= ranges[:, 1])] = 0
+    return found
+
+
 def need_tile(tile: Tile, map_y: AxisMap, map_x: AxisMap) -> Tile:
     """Input rectangle that ``tile`` reads; EMPTY when either axis reads nothing."""
     if tile.is_empty:

@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nptp_opt.cost import (
+    CandidateTiles,
     LayerCost,
     Load,
     candidate_array,
@@ -21,10 +22,13 @@ from nptp_opt.cost import (
     segment_needs,
     segment_prices,
 )
+from nptp_opt.cost.regions import SegmentRegions
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile, need_tile
+from nptp_opt.network.ir import regions
 from nptp_opt.problem import LayerProblem
 from tests.builders import conv_chain, make_cluster, make_problem
+from tests.networks import residual_network
 
 
 @st.composite
@@ -149,7 +153,8 @@ def test_price_matrix_equals_the_price_of_the_listed_transfers(
     for shared in (False, True):
         cluster = make_cluster((1.0, 2.0, 3.0), shared=shared, latency_ms=0.1, overhead_ms=0.2)
         layers = network.layers[1:]
-        prices = segment_prices(cluster, network, layers, candidate_array(after, 3))
+        tiles_after = CandidateTiles(candidate_array(after, 3))
+        prices = segment_prices(cluster, network, layers, tiles_after)
         matrix = prices.makespans({"conv0": candidate_array(before, 3)})
         for (p, held), (q, tiles) in itertools.product(enumerate(before), enumerate(after)):
             moves = halo_transfers(network, segment_needs(layers, tiles), {"conv0": held})
@@ -161,3 +166,25 @@ def test_the_input_lies_on_the_source() -> None:
     network = conv_chain((1, 4, 6, 6), [{}])
     owned = input_ownership(network, make_cluster(source="d1"))
     assert owned == {"input": {1: Tile(0, 6, 0, 6)}}
+
+
+def test_regions_of_many_tiles_equal_those_of_each() -> None:
+    """Residual blocks, strides, and windows that lie in the padding altogether."""
+    rng = np.random.default_rng(0)
+    padded = conv_chain((1, 2, 5, 5), [{"kernel": 3, "padding": 4}, {"kernel": 1, "padding": 3}])
+    strided = conv_chain(
+        (1, 2, 17, 13), [{"stride": 2}, {"kernel": 5, "padding": 2}, {"stride": 2}]
+    )
+    for network in (padded, strided, residual_network(blocks=2)):
+        for start in range(len(network.spatial)):
+            layers = network.spatial[start:]
+            full = layers[-1].full
+            y = np.sort(rng.integers(0, full.y1 + 1, (300, 2)), axis=1)
+            x = np.sort(rng.integers(0, full.x1 + 1, (300, 2)), axis=1)
+            tiles = [Tile(*map(int, sides)) for sides in np.concatenate((y, x), axis=1)]
+            array = candidate_array([{0: tile} for tile in tiles], 1)
+            found = SegmentRegions.of(layers, CandidateTiles(array))
+            for q, tile in enumerate(tiles):
+                for tensor, wanted in regions(layers, tile).items():
+                    got = Tile(*map(int, found.tiles[tensor][q, 0]))
+                    assert got == wanted or (got.is_empty and wanted.is_empty), (tensor, tile)

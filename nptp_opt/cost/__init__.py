@@ -29,6 +29,7 @@ from nptp_opt.cost.reduction import (
     reduction_transfers,
     result_users,
 )
+from nptp_opt.cost.regions import CandidateTiles
 from nptp_opt.cost.segment import (
     Ownership,
     gather_compute_s,
@@ -45,6 +46,7 @@ from nptp_opt.cost.speed import Speed, for_layer, layer_key, layer_speed
 
 __all__ = [
     "RESULT",
+    "CandidateTiles",
     "FloatArray",
     "Form",
     "LayerCost",

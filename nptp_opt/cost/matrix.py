@@ -6,17 +6,22 @@ four integers (y0, y1, x0, x1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.loads import FloatArray, LoadArrays, makespans_s
+from nptp_opt.cost.pairs import own_links, pair_loads
+from nptp_opt.cost.regions import CandidateTiles, SegmentRegions
 from nptp_opt.cost.segment import Ownership, gather_compute_s, gather_needs
 from nptp_opt.cost.speed import layer_speed
 from nptp_opt.geometry import IntArray, Tile
-from nptp_opt.network.ir import Layer, Network, external_inputs, regions
+from nptp_opt.network.ir import Layer, Network, external_inputs
+
+BoolArray = npt.NDArray[np.bool_]
 
 
 def candidate_array(candidates: Sequence[Ownership], n_devices: int) -> IntArray:
@@ -43,64 +48,65 @@ class StepPrices:
     compute_s: FloatArray
 
     def makespans(
-        self, before: Mapping[str, IntArray], inside: Mapping[str, IntArray] | None = None
+        self,
+        before: Mapping[str, IntArray],
+        inside: Mapping[str, IntArray] | None = None,
+        worth: BoolArray | None = None,
     ) -> FloatArray:
         """Makespans (P, Q). ``before`` owns tensors by P candidates, ``inside`` by the Q own ones.
 
-        Every external input is in one of the two; without any in ``before``, P is 1.
+        Every external input is in one of the two; without any in ``before``, P is 1. Owners that
+        are the same for all P may have P = 1. Pairs that are not ``worth`` it (P, Q) are infinite.
         """
         q, n = self.compute_s.shape
-        links = np.zeros((1, q, n, n))
-        for tensor, owners in before.items():
-            links = links + self._bytes(tensor, owners[:, None])
-        for tensor, owners in (inside or {}).items():
-            links = links + self._bytes(tensor, owners[None])
-        return makespans_s(
-            self.cluster,
-            LoadArrays(
-                compute_s=np.broadcast_to(self.compute_s, links.shape[:-1]),
-                recv_bytes=links.sum(axis=-1),
-                send_bytes=links.sum(axis=-2),
-                messages=(links > 0).sum(axis=-1),
-            ),
+        shape = (max([1, *(len(owners) for owners in before.values())]), q, n)
+        if worth is None:
+            worth = np.ones(shape[:2], dtype=np.bool_)
+        owners = [np.broadcast_to(own, (shape[0], n, 4)) for own in before.values()]
+        recv, sent, messages = pair_loads(
+            self._stacked([self.needs[tensor] for tensor in before], q),
+            self._stacked(owners, shape[0]),
+            self._links(inside or {}),
+            self._pixel_bytes(before),
+            0.0,
+            worth,
         )
+        compute_s = np.broadcast_to(self.compute_s, shape)
+        found = makespans_s(self.cluster, LoadArrays(compute_s, recv, sent, messages))
+        return np.where(worth, found, np.inf)
 
-    def _bytes(self, tensor: str, owners: IntArray) -> FloatArray:
-        """Bytes from device j to device i, shape (P or 1, Q, i, j)."""
-        need = self.needs[tensor][None, :, :, None]
-        own = owners[:, :, None, :]
-        rows = np.minimum(need[..., 1], own[..., 1]) - np.maximum(need[..., 0], own[..., 0])
-        columns = np.minimum(need[..., 3], own[..., 3]) - np.maximum(need[..., 2], own[..., 2])
-        area = np.maximum(rows, 0) * np.maximum(columns, 0)
-        n = area.shape[-1]
-        area[..., np.arange(n), np.arange(n)] = 0
-        return np.asarray(area * float(self.network.pixel_bytes(tensor)))
+    def _links(self, inside: Mapping[str, IntArray]) -> FloatArray:
+        """Bytes (Q, n, n) that the Q candidates themselves make devices i receive from j."""
+        q = len(self.compute_s)
+        needs = self._stacked([self.needs[tensor] for tensor in inside], q)
+        owners = self._stacked(
+            [np.broadcast_to(own, needs.shape[1:]) for own in inside.values()], q
+        )
+        return np.asarray(own_links(needs, owners, self._pixel_bytes(inside), 0.0))
+
+    def _stacked(self, arrays: Sequence[IntArray], count: int) -> IntArray:
+        """Rectangles of several tensors as one array (T, count, n, 4)."""
+        empty = np.zeros((0, count, self.compute_s.shape[1], 4), dtype=np.int64)
+        return np.ascontiguousarray(np.stack(arrays)) if arrays else empty
+
+    def _pixel_bytes(self, tensors: Iterable[str]) -> FloatArray:
+        return np.array([float(self.network.pixel_bytes(tensor)) for tensor in tensors])
 
 
 def segment_prices(
-    cluster: Cluster, network: Network, layers: Sequence[Layer], tiles: IntArray
+    cluster: Cluster, network: Network, layers: Sequence[Layer], tiles: CandidateTiles
 ) -> StepPrices:
-    """Prices of one segment for Q partitions (Q, n, 4) of its output."""
-    q, n, _ = tiles.shape
-    compute_s = np.zeros((q, n))
+    """Prices of one segment for Q partitions of its output."""
+    found = SegmentRegions.of(layers, tiles)
     speeds = [[layer_speed(device, layer) for layer in layers] for device in cluster.devices]
-    overhead_s = np.array([[speed.overhead_s for speed in own] for own in speeds])
-    flop_per_s = np.array([[speed.flop_per_s for speed in own] for own in speeds])
+    compute_s = np.zeros(tiles.array.shape[:2])
+    for k, layer in enumerate(layers):
+        area = found.area(layer.name)
+        overhead_s = np.array([own[k].overhead_s for own in speeds])
+        pixel_s = np.array([layer.flop_per_pixel / own[k].flop_per_s for own in speeds])
+        compute_s += overhead_s * (area > 0) + pixel_s * area
     moving = [tensor for tensor in external_inputs(layers) if tensor not in network.replicated]
-    needs = {tensor: np.zeros((q, n, 4), dtype=np.int64) for tensor in moving}
-    distinct, place = np.unique(tiles.reshape(-1, 4), axis=0, return_inverse=True)
-    for k, sides in enumerate(distinct):
-        tile = Tile(*(int(v) for v in sides))
-        if tile.is_empty:
-            continue
-        at = (place == k).reshape(q, n)
-        found = regions(layers, tile)
-        flop = np.array([layer.flop_per_pixel * found[layer.name].area for layer in layers])
-        calls = np.array([not found[layer.name].is_empty for layer in layers])
-        seconds = (overhead_s * calls + flop / flop_per_s).sum(axis=1)
-        compute_s = np.where(at, seconds, compute_s)
-        for tensor, array in needs.items():
-            array[at] = _sides(found[tensor])
+    needs = {tensor: found.tiles[tensor] for tensor in moving}
     return StepPrices(cluster, network, needs, compute_s)
 
 

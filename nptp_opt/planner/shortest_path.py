@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import (
+    CandidateTiles,
     FloatArray,
     StepPrices,
     candidate_array,
@@ -95,7 +96,7 @@ class ShortestPath:
         self.units = units(network)
         self.spans = spans
         self._snaps = snaps(network)
-        self._arrays: dict[tuple[int, int, int, int], IntArray] = {}
+        self._arrays: dict[tuple[int, int, int, int], CandidateTiles] = {}
 
     def choices(self) -> list[Choice]:
         """The segments and partitions of the cheapest path."""
@@ -136,8 +137,9 @@ class ShortestPath:
             walks.append(self._inside(layers, before, len(known)))
         if is_segment(self.network, layers) and (self.fuse or len(layers) == 1):
             prices = self._prices(layers)
-            if np.any(known.min() + prices.compute_s.max(axis=1) < best):
-                whole = prices.makespans(before)
+            worth = known[:, None] + prices.compute_s.max(axis=1) < best
+            if worth.any():
+                whole = prices.makespans(before, worth=worth)
                 walks.append(_Walk(whole, {len(layers): np.zeros(whole.shape, dtype=np.int64)}))
         return walks
 
@@ -204,14 +206,17 @@ class ShortestPath:
         return found
 
     def _prices(self, layers: Sequence[Layer]) -> StepPrices:
-        return segment_prices(self.cluster, self.network, layers, self._tiles(layers[-1]))
+        return segment_prices(self.cluster, self.network, layers, self._candidates(layers[-1]))
 
     def _tiles(self, layer: Layer) -> IntArray:
         """All candidates on one layer's map, shape (Q, n, 4)."""
+        return self._candidates(layer).array
+
+    def _candidates(self, layer: Layer) -> CandidateTiles:
         key = (layer.height, layer.width, *self._snaps[layer.name])
         if key not in self._arrays:
             found = [t.at(key[0], key[1], (key[2], key[3])) for t in self.templates]
-            self._arrays[key] = candidate_array(found, len(self.cluster.devices))
+            self._arrays[key] = CandidateTiles(candidate_array(found, len(self.cluster.devices)))
         return self._arrays[key]
 
     def _before(self, start: int) -> dict[str, IntArray]:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nptp_opt.cluster import Cluster
@@ -64,6 +64,7 @@ def test_chain_optimum_equals_exhaustive_search(
     layers: list[dict[str, int]], shared: bool, rate: float, latency: float
 ) -> None:
     network = conv_chain((1, 3, 12, 12), layers)
+    assume(network.layers[-1].height > 0)
     cluster = make_cluster(
         (1.0, 2.0), rates=rate, shared=shared, latency_ms=latency, overhead_ms=0.01
     )

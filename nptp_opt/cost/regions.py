@@ -1,0 +1,120 @@
+"""Regions of many tiles of a segment at once: ``network.ir.regions`` axis by axis.
+
+Tiles of a partition share few row ranges and few column ranges, and windows are separable, so each
+axis is followed towards the input on its own and areas are products. Only where a window lies in
+the padding altogether do the axes depend on each other; ``SegmentRegions.of`` sees that and
+follows such segments tile by tile.
+
+Legend of shapes: Q candidate partitions, n devices, R distinct row ranges, C column ranges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from nptp_opt.geometry import EMPTY, IntArray, Tile, need_ranges
+from nptp_opt.network.ir import Layer, regions
+
+Ranges = dict[str, IntArray]
+"""Range (R, 2) of every tensor along one axis; (0, 0) where nothing is read."""
+
+
+@dataclass(frozen=True)
+class CandidateTiles:
+    """Q partitions of one map as an array (Q, n, 4); a device without a tile has zeros."""
+
+    array: IntArray
+
+    @cached_property
+    def rows(self) -> tuple[IntArray, IntArray]:
+        """Distinct row ranges (R, 2), and which one each tile has (Q, n)."""
+        return self._axis(self.array[..., :2])
+
+    @cached_property
+    def columns(self) -> tuple[IntArray, IntArray]:
+        """Distinct column ranges (C, 2), and which one each tile has (Q, n)."""
+        return self._axis(self.array[..., 2:])
+
+    @cached_property
+    def filled(self) -> IntArray:
+        """1 where a device has a tile, 0 where it has none: (Q, n)."""
+        y0, y1, x0, x1 = np.moveaxis(self.array, -1, 0)
+        return np.asarray((y1 > y0) & (x1 > x0), dtype=np.int64)
+
+    def _axis(self, ranges: IntArray) -> tuple[IntArray, IntArray]:
+        keys = ranges[..., 0] << 32 | ranges[..., 1]
+        distinct, place = np.unique(keys, return_inverse=True)
+        pairs = np.stack((distinct >> 32, distinct & 0xFFFFFFFF), axis=1)
+        return pairs, place.reshape(keys.shape)
+
+
+@dataclass(frozen=True)
+class SegmentRegions:
+    """Rectangles (Q, n, 4) of every tensor of a segment that the tiles of its output take."""
+
+    tiles: Mapping[str, IntArray]
+
+    @classmethod
+    def of(cls, layers: Sequence[Layer], candidates: CandidateTiles) -> SegmentRegions:
+        """Regions of ``candidates``, partitions of the last layer's output."""
+        (rows, row_of), (columns, column_of) = candidates.rows, candidates.columns
+        along_y, along_x = _follow(layers, rows, 0), _follow(layers, columns, 1)
+        if along_y is None or along_x is None:
+            return cls(_tile_by_tile(layers, candidates.array))
+        filled = candidates.filled[..., None]
+        return cls(
+            {
+                tensor: np.concatenate(
+                    (along_y[tensor][row_of], along_x[tensor][column_of]), axis=-1
+                )
+                * filled
+                for tensor in along_y
+            }
+        )
+
+    def area(self, tensor: str) -> IntArray:
+        """Elements per channel (Q, n) of one tensor's regions."""
+        y0, y1, x0, x1 = np.moveaxis(self.tiles[tensor], -1, 0)
+        return np.asarray((y1 - y0) * (x1 - x0))
+
+
+def _follow(layers: Sequence[Layer], ranges: IntArray, axis: int) -> Ranges | None:
+    """Ranges of all tensors along one axis; None when a window reads nothing of a non-empty one."""
+    found: Ranges = {layers[-1].name: ranges}
+    filled = ranges[:, 0] < ranges[:, 1]
+    nothing = np.zeros_like(ranges)
+    for layer in reversed(layers):
+        wanted = found.setdefault(layer.name, nothing)
+        for tensor in layer.inputs:
+            need = need_ranges(layer.maps[tensor][axis], wanted)
+            if not np.array_equal(need[:, 0] < need[:, 1], filled):
+                return None
+            known = found.get(tensor)
+            found[tensor] = need if known is None else _hull(known, need)
+    return found
+
+
+def _hull(one: IntArray, other: IntArray) -> IntArray:
+    """Smallest ranges around both; both are empty in the same places."""
+    return np.stack(
+        (np.minimum(one[:, 0], other[:, 0]), np.maximum(one[:, 1], other[:, 1])), axis=1
+    )
+
+
+def _tile_by_tile(layers: Sequence[Layer], array: IntArray) -> dict[str, IntArray]:
+    distinct, place = np.unique(array.reshape(-1, 4), axis=0, return_inverse=True)
+    found = [regions(layers, Tile(*(int(v) for v in sides))) for sides in distinct]
+    place = place.reshape(array.shape[:-1])
+    return {
+        tensor: np.array([_sides(each[tensor]) for each in found], dtype=np.int64)[place]
+        for tensor in found[0]
+    }
+
+
+def _sides(tile: Tile) -> tuple[int, int, int, int]:
+    tile = EMPTY if tile.is_empty else tile
+    return tile.y0, tile.y1, tile.x0, tile.x1

@@ -21,6 +21,7 @@ from nptp_opt.cost import comm_s, halo_transfers, makespan_s, segment_needs, tra
 from nptp_opt.methods import Limits
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.assemble import Choice, assemble
+from nptp_opt.planner.state_prices import StatePrices
 from nptp_opt.planner.templates import UNIT, Template, grid, snaps, strips
 from nptp_opt.planner.units import is_segment, units
 from nptp_opt.solvers import find_milp
@@ -67,12 +68,13 @@ def strip_proportional(network: Network, cluster: Cluster) -> list[Choice]:
 def strip_best(network: Network, cluster: Cluster) -> list[Choice]:
     """The best strips, across rows or columns, over every choice of devices."""
     options = [
-        follow(network, strips("strip-best", chosen, shares, vertical=vertical))
+        strips("strip-best", chosen, shares, vertical=vertical)
         for chosen in _device_choices(cluster)
         for shares in _strip_shares(network, cluster, chosen)
         for vertical in (False, True)
     ]
-    return min(options, key=lambda choices: latency_s(network, cluster, choices))
+    prices = StatePrices(network, cluster, options).followed_s()
+    return follow(network, options[int(prices.argmin())])
 
 
 def _device_choices(cluster: Cluster) -> list[tuple[int, ...]]:

@@ -17,23 +17,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import (
-    CandidateTiles,
-    FloatArray,
-    StepPrices,
-    candidate_array,
-    gather_prices,
-    input_ownership,
-    reduction_makespans,
-    segment_prices,
-)
+from nptp_opt.cost import FloatArray
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.assemble import Choice
-from nptp_opt.planner.templates import Template, snaps
+from nptp_opt.planner.state_prices import Owners, StatePrices
+from nptp_opt.planner.templates import Template
 from nptp_opt.planner.units import is_segment, units
 
 LONGEST_SEGMENT = 12
@@ -89,14 +80,12 @@ class ShortestPath:
         spans: Collection[Span] | None = None,
     ) -> None:
         self.network = network
-        self.cluster = cluster
         self.templates = templates
+        self.prices = StatePrices(network, cluster, templates)
         self.fuse = fuse
         self.longest = LONGEST_SEGMENT if fuse else 1
         self.units = units(network)
         self.spans = spans
-        self._snaps = snaps(network)
-        self._arrays: dict[tuple[int, int, int, int], CandidateTiles] = {}
 
     def choices(self) -> list[Choice]:
         """The segments and partitions of the cheapest path."""
@@ -111,7 +100,7 @@ class ShortestPath:
             if time.monotonic() > deadline:
                 return None
             arrivals.append(self._arrive(end, arrivals))
-        return self._trace(arrivals, int(np.argmin(arrivals[-1].cost + self._collect_s())))
+        return self._trace(arrivals, int(np.argmin(arrivals[-1].cost + self.prices.collect_s())))
 
     def _arrive(self, end: int, arrivals: Sequence[_Arrival]) -> _Arrival:
         found = _Arrival(np.full(len(self.templates), np.inf), [(0, 0, ())] * len(self.templates))
@@ -136,7 +125,7 @@ class ShortestPath:
         if end == start + 1 and not (len(layers) == 1 and is_segment(self.network, layers)):
             walks.append(self._inside(layers, before, len(known)))
         if is_segment(self.network, layers) and (self.fuse or len(layers) == 1):
-            prices = self._prices(layers)
+            prices = self.prices.segment(layers)
             worth = known[:, None] + prices.compute_s.max(axis=1) < best
             if worth.any():
                 whole = prices.makespans(before, worth=worth)
@@ -154,7 +143,7 @@ class ShortestPath:
             cost[end] = np.full(shape, np.inf)
             back[end] = np.zeros(shape, dtype=np.int64)
             for start in range(end - 1, max(0, end - self.longest) - 1, -1):
-                price = self._makespans(layers[start:end], layers, before)
+                price = self.prices.step_s(layers[start:end], layers, before)
                 if price is None:
                     continue
                 total = cost[start] + price
@@ -163,86 +152,12 @@ class ShortestPath:
                 back[end] = np.where(better, start, back[end])
         return _Walk(cost[len(layers)], back)
 
-    def _makespans(
-        self, part: Sequence[Layer], unit: Sequence[Layer], before: dict[str, IntArray]
-    ) -> FloatArray | None:
-        """Makespans (P or 1, Q) of one step inside a unit; None where it can be none."""
-        made = {layer.name: layer for layer in unit}
-        if len(part) == 1 and part[0].kind == "global":
-            return self._reduction(part[0], made, before)
-        if not is_segment(self.network, part):
-            return None
-        prices = self._prices(part)
-        return prices.makespans(
-            {tensor: owners for tensor, owners in before.items() if tensor in prices.needs},
-            {tensor: self._tiles(made[tensor]) for tensor in prices.needs if tensor in made},
-        )
-
-    def _reduction(
-        self, layer: Layer, made: dict[str, Layer], before: dict[str, IntArray]
-    ) -> FloatArray:
-        count, n = len(self.templates), len(self.cluster.devices)
-        owners = np.zeros((1, 1, n, 4), dtype=np.int64)
-        if layer.reduces:
-            tensor = layer.nodes[0].inputs[0]
-            inside = tensor in made
-            owners = self._tiles(made[tensor])[None] if inside else before[tensor][:, None]
-        users = np.broadcast_to(self._users(layer), (count, n))
-        return reduction_makespans(self.cluster, self.network, layer, owners, users)
-
-    def _users(self, layer: Layer) -> npt.NDArray[np.bool_]:
-        """Which devices use a global layer's result, by candidate: (Q, n)."""
-        found = np.zeros((len(self.templates), len(self.cluster.devices)), dtype=bool)
-        for reader in (self.network.by_name[name] for name in self.network.consumers[layer.name]):
-            if reader.kind == "spatial":
-                tiles = self._tiles(reader)
-                found |= (tiles[..., 1] > tiles[..., 0]) & (tiles[..., 3] > tiles[..., 2])
-            elif reader.kind == "global":
-                found |= self._users(reader)
-            else:
-                found[:, self.cluster.sink] = True
-        if layer.name in self.network.spatial_outputs:
-            found[:, self.cluster.sink] = True
-        return found
-
-    def _prices(self, layers: Sequence[Layer]) -> StepPrices:
-        return segment_prices(self.cluster, self.network, layers, self._candidates(layers[-1]))
-
-    def _tiles(self, layer: Layer) -> IntArray:
-        """All candidates on one layer's map, shape (Q, n, 4)."""
-        return self._candidates(layer).array
-
-    def _candidates(self, layer: Layer) -> CandidateTiles:
-        key = (layer.height, layer.width, *self._snaps[layer.name])
-        if key not in self._arrays:
-            found = [t.at(key[0], key[1], (key[2], key[3])) for t in self.templates]
-            self._arrays[key] = CandidateTiles(candidate_array(found, len(self.cluster.devices)))
-        return self._arrays[key]
-
-    def _before(self, start: int) -> dict[str, IntArray]:
+    def _before(self, start: int) -> Owners:
         """Owners (P, n, 4) of what is alive before unit ``start``."""
-        if start > 0:
-            last = self.units[start - 1][-1]
-            return {last.name: self._tiles(last)}
-        n = len(self.cluster.devices)
-        held = input_ownership(self.network, self.cluster)
-        return {name: candidate_array([tiles], n) for name, tiles in held.items()}
-
-    def _collect_s(self) -> FloatArray:
-        """Seconds (P,) of the last step: the head, or collecting the results, at the sink."""
-        prices = gather_prices(
-            self.cluster,
-            self.network,
-            self.network.head,
-            self.cluster.sink,
-            self.network.spatial_outputs,
-        )
-        inputs = self._before(0)
-        owners = {
-            name: inputs[name] if name in inputs else self._tiles(self.network.by_name[name])
-            for name in prices.needs
-        }
-        return prices.makespans(owners)[:, 0]
+        if start == 0:
+            return self.prices.inputs()
+        last = self.units[start - 1][-1]
+        return {last.name: self.prices.tiles(last)}
 
     def _trace(self, arrivals: Sequence[_Arrival], candidate: int) -> list[Choice]:
         found: list[Choice] = []
@@ -251,15 +166,9 @@ class ShortestPath:
             start, before, ends = arrivals[end].back[candidate]
             layers = [layer for unit in self.units[start:end] for layer in unit]
             parts = [tuple(layers[a:b]) for a, b in itertools.pairwise((0, *ends))]
-            found[:0] = [self._choice(part, self.templates[candidate]) for part in parts]
+            found[:0] = [self.prices.choice(part, self.templates[candidate]) for part in parts]
             end, candidate = start, before
         return found
-
-    def _choice(self, layers: tuple[Layer, ...], template: Template) -> Choice:
-        last = layers[-1]
-        if last.kind == "global":
-            return Choice(layers)
-        return Choice(layers, template.at(last.height, last.width, self._snaps[last.name]))
 
 
 def spans_of(network: Network, choices: Sequence[Choice]) -> frozenset[Span]:

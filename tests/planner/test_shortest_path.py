@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from nptp_opt.cluster import Cluster
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.assemble import Choice, assemble
+from nptp_opt.planner.baselines import follow
 from nptp_opt.planner.candidates import distinct, family_templates
 from nptp_opt.planner.shortest_path import ShortestPath
+from nptp_opt.planner.state_prices import StatePrices
 from nptp_opt.planner.templates import Template, snaps, strips
 from nptp_opt.planner.units import units
 from tests.builders import conv_chain, make_cluster
@@ -90,3 +92,14 @@ def test_a_residual_block_is_planned_with_every_tensor_that_it_reads() -> None:
     assert [layer.name for choice in fused for layer in choice.layers] == [
         layer.name for layer in network.layers
     ]
+
+
+def test_following_a_template_costs_what_its_assembled_plan_costs() -> None:
+    """Chains, residual joins and reductions: the price of many templates at once."""
+    cluster = make_cluster((1.0, 2.0, 1.0), rates=10.0, latency_ms=0.1, overhead_ms=0.01)
+    for network in (conv_chain((1, 3, 12, 12), [{}, {"stride": 2}]), residual_network(blocks=2)):
+        templates = distinct(family_templates(cluster), network.spatial)
+        prices = StatePrices(network, cluster, templates).followed_s()
+        for template, price in zip(templates, prices, strict=True):
+            wanted = latency_s(network, cluster, follow(network, template))
+            assert price == pytest.approx(wanted, rel=1e-12)

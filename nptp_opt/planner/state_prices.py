@@ -1,0 +1,138 @@
+"""Prices of steps whose states are templates: every candidate on every map, priced at once.
+
+Legend of shapes: P candidates before a step (1 where only the inputs are there), Q candidates of
+its output, n devices; a tile is four integers (y0, y1, x0, x1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.cost import (
+    CandidateTiles,
+    FloatArray,
+    StepPrices,
+    candidate_array,
+    gather_prices,
+    input_ownership,
+    reduction_makespans,
+    segment_prices,
+)
+from nptp_opt.geometry import IntArray
+from nptp_opt.network.ir import Layer, Network
+from nptp_opt.planner.assemble import Choice
+from nptp_opt.planner.templates import Template, snaps
+from nptp_opt.planner.units import is_segment
+
+Owners = dict[str, IntArray]
+"""Owners (P, n, 4) of the tensors that are alive before a step."""
+
+
+class StatePrices:
+    """``templates`` as partitions of every map of ``network``, and what steps between them cost."""
+
+    def __init__(self, network: Network, cluster: Cluster, templates: Sequence[Template]) -> None:
+        self.network, self.cluster, self.templates = network, cluster, templates
+        self._snaps = snaps(network)
+        self._arrays: dict[tuple[int, int, int, int], CandidateTiles] = {}
+
+    def step_s(
+        self, part: Sequence[Layer], unit: Sequence[Layer], before: Mapping[str, IntArray]
+    ) -> FloatArray | None:
+        """Makespans (P or 1, Q) of one step inside a unit; None where it can be none."""
+        made = {layer.name: layer for layer in unit}
+        if len(part) == 1 and part[0].kind == "global":
+            return self._reduction(part[0], made, before)
+        if not is_segment(self.network, part):
+            return None
+        prices = self.segment(part)
+        return prices.makespans(
+            {tensor: owners for tensor, owners in before.items() if tensor in prices.needs},
+            {tensor: self.tiles(made[tensor]) for tensor in prices.needs if tensor in made},
+        )
+
+    def _reduction(
+        self, layer: Layer, made: Mapping[str, Layer], before: Mapping[str, IntArray]
+    ) -> FloatArray:
+        count, n = len(self.templates), len(self.cluster.devices)
+        owners = np.zeros((1, 1, n, 4), dtype=np.int64)
+        if layer.reduces:
+            tensor = layer.nodes[0].inputs[0]
+            inside = tensor in made
+            known = self.tiles(made[tensor])[None] if inside else before[tensor][:, None]
+            owners = np.asarray(known)
+        users = np.broadcast_to(self._users(layer), (count, n))
+        return reduction_makespans(self.cluster, self.network, layer, owners, users)
+
+    def _users(self, layer: Layer) -> npt.NDArray[np.bool_]:
+        """Which devices use a global layer's result, by candidate: (Q, n)."""
+        found = np.zeros((len(self.templates), len(self.cluster.devices)), dtype=bool)
+        for reader in (self.network.by_name[name] for name in self.network.consumers[layer.name]):
+            if reader.kind == "spatial":
+                tiles = self.tiles(reader)
+                found |= (tiles[..., 1] > tiles[..., 0]) & (tiles[..., 3] > tiles[..., 2])
+            elif reader.kind == "global":
+                found |= self._users(reader)
+            else:
+                found[:, self.cluster.sink] = True
+        if layer.name in self.network.spatial_outputs:
+            found[:, self.cluster.sink] = True
+        return found
+
+    def segment(self, layers: Sequence[Layer]) -> StepPrices:
+        """Prices of one segment for all candidates of its output."""
+        return segment_prices(self.cluster, self.network, layers, self.candidates(layers[-1]))
+
+    def tiles(self, layer: Layer) -> IntArray:
+        """All candidates on one layer's map, shape (Q, n, 4)."""
+        return self.candidates(layer).array
+
+    def candidates(self, layer: Layer) -> CandidateTiles:
+        """All candidates on one layer's map."""
+        key = (layer.height, layer.width, *self._snaps[layer.name])
+        if key not in self._arrays:
+            found = [t.at(key[0], key[1], (key[2], key[3])) for t in self.templates]
+            self._arrays[key] = CandidateTiles(candidate_array(found, len(self.cluster.devices)))
+        return self._arrays[key]
+
+    def inputs(self) -> Owners:
+        """Owners (1, n, 4) of the network's inputs."""
+        n = len(self.cluster.devices)
+        held = input_ownership(self.network, self.cluster)
+        return {name: candidate_array([tiles], n) for name, tiles in held.items()}
+
+    def followed_s(self) -> FloatArray:
+        """Latencies (Q,) of one template on all layers, each a segment of its own."""
+        total, layers = self.collect_s(), self.network.shared_out
+        for layer in layers:
+            price = self.step_s((layer,), layers, self.inputs())
+            assert price is not None, "a single layer is always a segment"
+            total = total + price[0]
+        return total
+
+    def collect_s(self) -> FloatArray:
+        """Seconds (P,) of the last step: the head, or collecting the results, at the sink."""
+        prices = gather_prices(
+            self.cluster,
+            self.network,
+            self.network.head,
+            self.cluster.sink,
+            self.network.spatial_outputs,
+        )
+        inputs = self.inputs()
+        owners = {
+            name: inputs[name] if name in inputs else self.tiles(self.network.by_name[name])
+            for name in prices.needs
+        }
+        return prices.makespans(owners)[:, 0]
+
+    def choice(self, layers: tuple[Layer, ...], template: Template) -> Choice:
+        """``template`` on the output of ``layers``."""
+        last = layers[-1]
+        if last.kind == "global":
+            return Choice(layers)
+        return Choice(layers, template.at(last.height, last.width, self._snaps[last.name]))

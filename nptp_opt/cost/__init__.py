@@ -17,6 +17,7 @@ from nptp_opt.cost.loads import (
     LoadArrays,
     Transfer,
     comm_s,
+    comms_s,
     makespan_s,
     makespans_s,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "Transfer",
     "candidate_array",
     "comm_s",
+    "comms_s",
     "for_layer",
     "gather_compute_s",
     "gather_loads",

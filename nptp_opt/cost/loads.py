@@ -65,13 +65,16 @@ def makespan_s(cluster: Cluster, loads: Sequence[Load]) -> float:
 
 def makespans_s(cluster: Cluster, loads: LoadArrays) -> FloatArray:
     """Makespans of many alternatives, shape (...)."""
+    slowest: FloatArray = (comms_s(cluster, loads) + loads.compute_s).max(axis=-1)
+    return slowest
+
+
+def comms_s(cluster: Cluster, loads: LoadArrays) -> FloatArray:
+    """Seconds (..., devices) of exchange; on a shared medium everybody waits for all of it."""
     wait = cluster.network.latency_s * loads.messages
     if cluster.shared:
-        sent = loads.recv_bytes.sum(axis=-1) / cluster.network.bytes_per_s
-        total: FloatArray = sent + wait.max(axis=-1) + loads.compute_s.max(axis=-1)
-        return total
+        total = loads.recv_bytes.sum(axis=-1) / cluster.network.bytes_per_s + wait.max(axis=-1)
+        return np.broadcast_to(total[..., None], wait.shape)
     down = np.array([device.down_bytes_per_s for device in cluster.devices])
     up = np.array([device.up_bytes_per_s for device in cluster.devices])
-    comm = np.maximum(loads.recv_bytes / down, loads.send_bytes / up) + wait
-    slowest: FloatArray = (comm + loads.compute_s).max(axis=-1)
-    return slowest
+    return np.asarray(np.maximum(loads.recv_bytes / down, loads.send_bytes / up) + wait)

@@ -53,10 +53,20 @@ class StepPrices:
         inside: Mapping[str, IntArray] | None = None,
         worth: BoolArray | None = None,
     ) -> FloatArray:
-        """Makespans (P, Q). ``before`` owns tensors by P candidates, ``inside`` by the Q own ones.
+        """Makespans (P, Q), infinite for pairs that are not ``worth`` it: see ``loads``."""
+        found = makespans_s(self.cluster, self.loads(before, inside, worth))
+        return found if worth is None else np.where(worth, found, np.inf)
+
+    def loads(
+        self,
+        before: Mapping[str, IntArray],
+        inside: Mapping[str, IntArray] | None = None,
+        worth: BoolArray | None = None,
+    ) -> LoadArrays:
+        """Loads (P, Q, n). ``before`` owns tensors by P candidates, ``inside`` by the Q own ones.
 
         Every external input is in one of the two; without any in ``before``, P is 1. Owners that
-        are the same for all P may have P = 1. Pairs that are not ``worth`` it (P, Q) are infinite.
+        are the same for all P may have P = 1. Pairs not ``worth`` it (P, Q) exchange nothing.
         """
         q, n = self.compute_s.shape
         shape = (max([1, *(len(owners) for owners in before.values())]), q, n)
@@ -72,8 +82,7 @@ class StepPrices:
             worth,
         )
         compute_s = np.broadcast_to(self.compute_s, shape)
-        found = makespans_s(self.cluster, LoadArrays(compute_s, recv, sent, messages))
-        return np.where(worth, found, np.inf)
+        return LoadArrays(compute_s, recv, sent, messages)
 
     def _links(self, inside: Mapping[str, IntArray]) -> FloatArray:
         """Bytes (Q, n, n) that the Q candidates themselves make devices i receive from j."""

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import comm_s, halo_transfers, makespan_s, segment_needs, transfer_loads
+from nptp_opt.cost import FloatArray
 from nptp_opt.methods import Limits
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.assemble import Choice, assemble
@@ -25,7 +27,7 @@ from nptp_opt.planner.state_prices import StatePrices
 from nptp_opt.planner.templates import UNIT, Template, grid, snaps, strips
 from nptp_opt.planner.units import is_segment, units
 from nptp_opt.solvers import find_milp
-from nptp_opt.solvers.model import from_pulp
+from nptp_opt.solvers.model import MilpModel
 
 MOST_SUBSETS = 8
 """Devices up to which every set of devices is tried."""
@@ -67,10 +69,14 @@ def strip_proportional(network: Network, cluster: Cluster) -> list[Choice]:
 
 def strip_best(network: Network, cluster: Cluster) -> list[Choice]:
     """The best strips, across rows or columns, over every choice of devices."""
+    choices = _device_choices(cluster)
+    several = [chosen for chosen in choices if len(chosen) > 1]
+    speeds = [[cluster.devices[i].gflops for i in chosen] for chosen in choices]
+    shared = [*zip(choices, speeds, strict=True)]
+    shared += zip(several, all_coedge_shares(network, cluster, several), strict=True)
     options = [
         strips("strip-best", chosen, shares, vertical=vertical)
-        for chosen in _device_choices(cluster)
-        for shares in _strip_shares(network, cluster, chosen)
+        for chosen, shares in shared
         for vertical in (False, True)
     ]
     prices = StatePrices(network, cluster, options).followed_s()
@@ -93,28 +99,32 @@ def _device_choices(cluster: Cluster) -> list[tuple[int, ...]]:
     return list(kept.values())
 
 
-def _strip_shares(
-    network: Network, cluster: Cluster, chosen: Sequence[int]
-) -> list[Sequence[float]]:
-    speeds = [cluster.devices[i].gflops for i in chosen]
-    return [speeds, coedge_shares(network, cluster, chosen)] if len(chosen) > 1 else [speeds]
-
-
 def grid_equal(network: Network, cluster: Cluster) -> list[Choice]:
     """An equal grid on the first layers, fused; everything after them on one device."""
     n = len(cluster.devices)
     rows = max(r for r in range(1, math.isqrt(n) + 1) if n % r == 0)
     template = grid("grid-equal", rows, n // rows)
-    rest = [single_on(network, i) for i in range(n)]
-    options = [*rest]
-    snap, parts = snaps(network), units(network)
+    singles = [Template(f"single-{i}", {i: UNIT}) for i in range(n)]
+    prices = StatePrices(network, cluster, [template, *singles])
+    alone, layers = prices.layers_s(), network.shared_out
+    best_s, best = prices.followed_s()[1:].min(), single(network, cluster)
+    for fused in _prefixes(network):
+        rest = layers[len(fused) :]
+        found = prices.switched_s(fused, rest, alone)
+        if found[1:].min() < best_s:
+            device = int(found[1:].argmin())
+            best_s = found[1 + device]
+            best = [prices.choice(fused, template), *single_on(network, device)[len(fused) :]]
+    return best
+
+
+def _prefixes(network: Network) -> Iterator[tuple[Layer, ...]]:
+    """The first 1, 2, ... units, as far as they can be one segment."""
+    parts = units(network)
     for count in range(1, len(parts) + 1):
         fused = tuple(layer for unit in parts[:count] for layer in unit)
         if is_segment(network, fused):
-            last = fused[-1]
-            head = Choice(fused, template.at(last.height, last.width, snap[last.name]))
-            options += [[head, *choices[len(fused) :]] for choices in rest]
-    return min(options, key=lambda choices: latency_s(network, cluster, choices))
+            yield fused
 
 
 def coedge_style(network: Network, cluster: Cluster) -> list[Choice]:
@@ -131,48 +141,60 @@ def latency_s(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> 
 def coedge_shares(
     network: Network, cluster: Cluster, chosen: Sequence[int] | None = None
 ) -> list[float]:
-    """Strip heights as shares of the map: minimise the sum of the layers' makespans.
-
-    Variables: a share h_i >= h_min of every chosen device (all by default), and a makespan T_l per
-    layer. For every layer l and device i:  exchange_il + overhead_i + c_il * area_l * h_i <= T_l,
-    where exchange_il is the price of the halo rows between equal strips (it does not depend on
-    the heights). h_min is one row of the smallest map, as far as that leaves room for everybody.
-    """
-    import pulp
-
+    """Strip heights of ``chosen`` devices (all by default) as shares of the map: an LP, below."""
     chosen = range(len(cluster.devices)) if chosen is None else chosen
+    return all_coedge_shares(network, cluster, [chosen])[0]
+
+
+def all_coedge_shares(
+    network: Network, cluster: Cluster, choices: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """Strip heights of several choices of devices: minimise the sum of the layers' makespans.
+
+    Variables: a share h_i >= h_min of every chosen device, and a makespan T_l per layer. For every
+    layer l and device i:  exchange_il + overhead_i + c_il * area_l * h_i <= T_l, where exchange_il
+    is the price of the halo rows between equal strips (it does not depend on the heights).
+    h_min is one row of the smallest map, as far as that leaves room for everybody.
+    """
+    equal = [strips("equal", chosen, [1.0] * len(chosen), vertical=False) for chosen in choices]
+    prices = StatePrices(network, cluster, equal)
+    exchange = [prices.exchange_s(layer) for layer in network.spatial]
+    return [
+        _shares(network, cluster, chosen, np.array([waits[q][list(chosen)] for waits in exchange]))
+        for q, chosen in enumerate(choices)
+    ]
+
+
+def _shares(
+    network: Network, cluster: Cluster, chosen: Sequence[int], exchange_s: FloatArray
+) -> list[float]:
+    """Solve the LP of ``all_coedge_shares``; ``exchange_s`` has a row per layer."""
     n, layers = len(chosen), network.spatial
-    equal = strips("equal", chosen, [1.0] * n, vertical=False)
+    count = len(layers)
     least = min(1.0 / min(layer.height for layer in layers), 0.5 / n)
-    problem = pulp.LpProblem("coedge_style")
-    share = {i: problem.add_variable(f"share_{i}", lowBound=least) for i in chosen}
-    slowest = [problem.add_variable(f"makespan_{k}", lowBound=0) for k in range(len(layers))]
-    problem += pulp.lpSum(slowest)
-    problem += pulp.lpSum(share.values()) == 1
-    for k, layer in enumerate(layers):
-        waits = _exchange_s(network, cluster, layer, equal)
-        for i in chosen:
-            device = cluster.devices[i]
-            compute = layer.flop / device.flop_per_s * share[i] + device.overhead_s
-            problem += waits[i] + compute <= slowest[k]
-    model = from_pulp(problem)
+    devices = [cluster.devices[i] for i in chosen]
+    pixel_s = [[layer.flop / device.flop_per_s for device in devices] for layer in layers]
+    fixed = exchange_s + np.array([device.overhead_s for device in devices])
+    # One row "sum of shares = 1", then a row per layer and device: (share, makespan) in columns.
+    pairs = np.array([(i, n + k) for k in range(count) for i in range(n)]).reshape(-1)
+    values = np.stack((np.array(pixel_s).reshape(-1), -np.ones(n * count)), axis=1).reshape(-1)
+    model = MilpModel(
+        name="coedge_style",
+        objective=np.array([0.0] * n + [1.0] * count),
+        lo=np.array([least] * n + [0.0] * count),
+        hi=np.full(n + count, np.inf),
+        integer=np.zeros(n + count, dtype=np.bool_),
+        start=np.concatenate(([0], n + 2 * np.arange(n * count + 1))),
+        column=np.concatenate((np.arange(n), pairs)),
+        value=np.concatenate((np.ones(n), values)),
+        row_lo=np.array([1.0] + [-np.inf] * (n * count)),
+        row_hi=np.concatenate(([1.0], -fixed.reshape(-1))),
+        column_names=[f"share_{i}" for i in chosen] + [f"makespan_{k}" for k in range(count)],
+        row_names=[f"row_{r}" for r in range(n * count + 1)],
+    )
     outcome = find_milp("highs").solve(model, Limits())
     assert outcome.values is not None, "the LP has a solution: equal shares"
-    value = dict(zip(model.column_names, outcome.values, strict=True))
-    return [float(value[f"share_{i}"]) for i in chosen]
-
-
-def _exchange_s(
-    network: Network, cluster: Cluster, layer: Layer, template: Template
-) -> list[float]:
-    """Seconds per device of exchanging a layer's halo rows when its inputs are cut likewise."""
-    maps = {tensor: network.full(tensor) for tensor in layer.inputs}
-    held = {tensor: template.at(full.y1, full.x1) for tensor, full in maps.items()}
-    needs = segment_needs((layer,), template.at(layer.height, layer.width))
-    loads = transfer_loads(len(cluster.devices), halo_transfers(network, needs, held))
-    if cluster.shared:
-        return [makespan_s(cluster, loads)] * len(loads)
-    return [comm_s(cluster, i, load) for i, load in enumerate(loads)]
+    return [float(value) for value in outcome.values[:n]]
 
 
 QUICK: dict[str, Callable[[Network, Cluster], list[Choice]]] = {

@@ -17,6 +17,7 @@ from nptp_opt.cost import (
     FloatArray,
     StepPrices,
     candidate_array,
+    comms_s,
     gather_prices,
     input_ownership,
     reduction_makespans,
@@ -107,15 +108,55 @@ class StatePrices:
 
     def followed_s(self) -> FloatArray:
         """Latencies (Q,) of one template on all layers, each a segment of its own."""
-        total, layers = self.collect_s(), self.network.shared_out
-        for layer in layers:
-            price = self.step_s((layer,), layers, self.inputs())
-            assert price is not None, "a single layer is always a segment"
-            total = total + price[0]
-        return total
+        total = np.zeros(len(self.templates)) + self.collect_s()
+        return np.asarray(total + np.sum(list(self.layers_s().values()), axis=0))
 
-    def collect_s(self) -> FloatArray:
-        """Seconds (P,) of the last step: the head, or collecting the results, at the sink."""
+    def layers_s(self) -> dict[str, FloatArray]:
+        """Makespans (Q,) of every layer as a segment of its own, all layers on one template."""
+        layers, inputs = self.network.shared_out, self.inputs()
+        return {layer.name: self.alone_s(layer, layers, inputs)[0] for layer in layers}
+
+    def alone_s(self, layer: Layer, made: Sequence[Layer], before: Owners) -> FloatArray:
+        """Makespans (P or 1, Q) of one layer as a step of its own: see ``step_s``."""
+        found = self.step_s((layer,), made, before)
+        assert found is not None, "a single layer is always a segment"
+        return found
+
+    def exchange_s(self, layer: Layer) -> FloatArray:
+        """Seconds (Q, n) of the halos of one spatial layer whose inputs are cut likewise."""
+        prices = self.segment((layer,))
+        held = {tensor: self._cut(tensor) for tensor in prices.needs}
+        return np.asarray(comms_s(self.cluster, prices.loads({}, held))[0])
+
+    def _cut(self, tensor: str) -> IntArray:
+        """All candidates on any tensor's map, cuts not snapped: (Q, n, 4)."""
+        full = self.network.full(tensor)
+        found = [template.at(full.y1, full.x1) for template in self.templates]
+        return candidate_array(found, len(self.cluster.devices))
+
+    def switched_s(
+        self, fused: Sequence[Layer], rest: Sequence[Layer], alone: Mapping[str, FloatArray]
+    ) -> FloatArray:
+        """Latencies (Q,) of ``fused`` as one segment on template 0, then ``rest`` on template q.
+
+        ``alone`` are the prices of the single layers (``layers_s``).
+        """
+        last, inputs = fused[-1], self.inputs()
+        first = self.segment(fused).makespans(inputs)[0, 0]
+        held = {last.name: self.tiles(last)[:1]}
+        total = np.full(len(self.templates), first) + self.collect_s(held)
+        for layer in rest:
+            if last.name in layer.inputs:
+                total = total + self.alone_s(layer, rest, held | inputs)[0]
+            else:
+                total = total + alone[layer.name]
+        return np.asarray(total)
+
+    def collect_s(self, held: Mapping[str, IntArray] | None = None) -> FloatArray:
+        """Seconds (P,) of the last step: the head, or collecting the results, at the sink.
+
+        ``held`` names owners (1, n, 4) of tensors that do not lie on the candidates.
+        """
         prices = gather_prices(
             self.cluster,
             self.network,
@@ -123,12 +164,12 @@ class StatePrices:
             self.cluster.sink,
             self.network.spatial_outputs,
         )
-        inputs = self.inputs()
+        inputs = self.inputs() | dict(held or {})
         owners = {
             name: inputs[name] if name in inputs else self.tiles(self.network.by_name[name])
             for name in prices.needs
         }
-        return prices.makespans(owners)[:, 0]
+        return np.asarray(prices.makespans(owners)[:, 0])
 
     def choice(self, layers: tuple[Layer, ...], template: Template) -> Choice:
         """``template`` on the output of ``layers``."""

@@ -1,0 +1,72 @@
+"""Baselines that price many plans at once find the best of the plans that they stand for."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.network.ir import Network
+from nptp_opt.planner.assemble import Choice
+from nptp_opt.planner.baselines import (
+    coedge_shares,
+    follow,
+    grid_equal,
+    latency_s,
+    single_on,
+    strip_best,
+)
+from nptp_opt.planner.templates import grid, snaps, strips
+from nptp_opt.planner.units import is_segment, units
+from tests.builders import conv_chain, make_cluster
+from tests.networks import residual_network
+
+NETWORKS = [
+    conv_chain((1, 3, 16, 16), [{"channels": 8}, {"channels": 16, "stride": 2}, {"channels": 16}]),
+    residual_network(blocks=2),
+]
+CLUSTERS = [
+    make_cluster((1.0, 2.0, 1.0, 0.5), rates=rate, shared=shared, latency_ms=0.05, source="d1")
+    for rate in (5.0, 500.0)
+    for shared in (False, True)
+]
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=["chain", "residual"])
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_grid_equal_is_the_best_number_of_fused_layers(network: Network, cluster: Cluster) -> None:
+    """Against every number of fused units and every device for the rest, each assembled."""
+    template, snap, parts = grid("g", 2, 2), snaps(network), units(network)
+    options = [single_on(network, i) for i in range(4)]
+    for count, device in itertools.product(range(1, len(parts) + 1), range(4)):
+        fused = tuple(layer for unit in parts[:count] for layer in unit)
+        if is_segment(network, fused):
+            last = fused[-1]
+            tiles = template.at(last.height, last.width, snap[last.name])
+            options.append([Choice(fused, tiles), *single_on(network, device)[len(fused) :]])
+    wanted = min(latency_s(network, cluster, choices) for choices in options)
+    found = latency_s(network, cluster, grid_equal(network, cluster))
+    assert found == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_strip_best_is_no_worse_than_any_strips(cluster: Cluster) -> None:
+    """Every set of devices, proportional and LP heights, across rows and across columns."""
+    network = NETWORKS[0]
+    found = latency_s(network, cluster, strip_best(network, cluster))
+    for count in range(1, 5):
+        for chosen in itertools.combinations(range(4), count):
+            speeds = [cluster.devices[i].gflops for i in chosen]
+            for shares in (speeds, coedge_shares(network, cluster, chosen)):
+                for vertical in (False, True):
+                    template = strips("s", chosen, shares, vertical=vertical)
+                    price = latency_s(network, cluster, follow(network, template))
+                    assert found <= price * (1 + 1e-12)
+
+
+def test_coedge_shares_balance_compute_and_exchange() -> None:
+    """Without exchange, heights follow the speeds: 1 to 3; all shares add up to 1."""
+    network = conv_chain((1, 3, 16, 16), [{"kernel": 1, "padding": 0}])
+    cluster = make_cluster((1.0, 3.0), rates=1000.0)
+    assert coedge_shares(network, cluster) == pytest.approx([0.25, 0.75])

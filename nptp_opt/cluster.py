@@ -110,6 +110,19 @@ class Cluster(Strict):
         """Number of the device that wants the result."""
         return self._index(self.network.sink)
 
+    @cached_property
+    def kinds(self) -> tuple[int, ...]:
+        """A number per device: equal for devices that differ in name alone.
+
+        Source and sink are of kinds of their own.
+        """
+        seen: dict[object, int] = {}
+        keys = [
+            (i == self.source, i == self.sink, repr(device.model_copy(update={"name": ""})))
+            for i, device in enumerate(self.devices)
+        ]
+        return tuple(seen.setdefault(key, len(seen)) for key in keys)
+
     def _index(self, name: str | None) -> int:
         return 0 if name is None else [d.name for d in self.devices].index(name)
 

@@ -23,6 +23,9 @@ from nptp_opt.network.ir import Layer, Network, external_inputs
 
 BoolArray = npt.NDArray[np.bool_]
 
+MOST_AT_ONCE = 1 << 22
+"""Loads of single devices that are held at once: about 100 MB."""
+
 
 def candidate_array(candidates: Sequence[Ownership], n_devices: int) -> IntArray:
     """Partitions as one array (Q, n, 4); a device without a tile has zeros."""
@@ -54,8 +57,15 @@ class StepPrices:
         worth: BoolArray | None = None,
     ) -> FloatArray:
         """Makespans (P, Q), infinite for pairs that are not ``worth`` it: see ``loads``."""
-        found = makespans_s(self.cluster, self.loads(before, inside, worth))
-        return found if worth is None else np.where(worth, found, np.inf)
+        q, n = self.compute_s.shape
+        count = max([1, *(len(owners) for owners in before.values())])
+        kept = np.ones((count, q), dtype=np.bool_) if worth is None else worth
+        found = np.empty((count, q))
+        step = max(1, MOST_AT_ONCE // (q * n))
+        for at in (slice(start, start + step) for start in range(0, count, step)):
+            some = {t: own[at] if len(own) > 1 else own for t, own in before.items()}
+            found[at] = makespans_s(self.cluster, self.loads(some, inside, kept[at]))
+        return np.where(kept, found, np.inf)
 
     def loads(
         self,
@@ -69,7 +79,8 @@ class StepPrices:
         are the same for all P may have P = 1. Pairs not ``worth`` it (P, Q) exchange nothing.
         """
         q, n = self.compute_s.shape
-        shape = (max([1, *(len(owners) for owners in before.values())]), q, n)
+        count = max([1, *(len(owners) for owners in before.values())])
+        shape = (count if worth is None else len(worth), q, n)
         if worth is None:
             worth = np.ones(shape[:2], dtype=np.bool_)
         owners = [np.broadcast_to(own, (shape[0], n, 4)) for own in before.values()]

@@ -48,11 +48,16 @@ def pair_loads(needs, owners, links, pixel_bytes, rectangle_bytes, worth):  # ty
     tensors, count, n, _ = needs.shape
     before = worth.shape[0]
     loads = np.zeros((3, before, count, n))
+    asks = links.sum(axis=2) > 0
+    for t in range(tensors):
+        asks |= needs[t, :, :, 1] > needs[t, :, :, 0]
     for p in range(before):
         for q in range(count):
             if not worth[p, q]:
                 continue
             for i in range(n):
+                if not asks[q, i]:
+                    continue
                 for j in range(n):
                     if i == j:
                         continue

@@ -92,10 +92,8 @@ def _device_choices(cluster: Cluster) -> list[tuple[int, ...]]:
     kept: dict[object, tuple[int, ...]] = {}
     for k in range(1, n + 1):
         for chosen in itertools.combinations(order, k):
-            unnamed = [cluster.devices[i].model_copy(update={"name": "-"}) for i in chosen]
-            ends = (cluster.source in chosen, cluster.sink in chosen)
-            key = (sorted(map(repr, unnamed)), ends)
-            kept.setdefault(repr(key), tuple(sorted(chosen)))
+            key = tuple(sorted(cluster.kinds[i] for i in chosen))
+            kept.setdefault(key, tuple(sorted(chosen)))
     return list(kept.values())
 
 

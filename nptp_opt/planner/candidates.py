@@ -47,10 +47,10 @@ def used_templates(choices: Sequence[Choice]) -> Iterator[Template]:
             yield from_tiles(last.name, choice.tiles, last.height, last.width)
 
 
-def near_templates(template: Template) -> Iterator[Template]:
+def near_templates(template: Template, kinds: Sequence[int]) -> Iterator[Template]:
     """Templates with one cut moved a little, or two devices swapped; steps of 1/``NEAR_GRID``."""
     tiles = template.at(NEAR_GRID, NEAR_GRID)
-    for moved in neighbours(tiles, NEAR_GRID // 8):
+    for moved in neighbours(tiles, NEAR_GRID // 8, kinds):
         yield from_tiles(template.name, moved, NEAR_GRID, NEAR_GRID)
 
 

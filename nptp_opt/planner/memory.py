@@ -13,6 +13,8 @@ from nptp_opt.steps import Step
 
 def overfull(network: Network, cluster: Cluster, steps: Sequence[Step]) -> list[int]:
     """Devices whose limit the plan exceeds."""
+    if all(device.memory_mib is None for device in cluster.devices):
+        return []
     peaks = peak_bytes(network, len(cluster.devices), steps, cluster.source)
     return [i for i, peak in enumerate(peaks) if peak > cluster.devices[i].memory_bytes]
 

@@ -10,8 +10,14 @@ from nptp_opt.geometry import Tile
 Partition = dict[int, Tile]
 
 
-def neighbours(tiles: Mapping[int, Tile], reach: int) -> Iterator[Partition]:
-    """Partitions one change away: a maximal cut moved by 1, 2, 4, ... ``reach``, or a swap."""
+def neighbours(
+    tiles: Mapping[int, Tile], reach: int, kinds: Sequence[int] | None = None
+) -> Iterator[Partition]:
+    """Partitions one change away: a maximal cut moved by 1, 2, 4, ... ``reach``, or a swap.
+
+    With ``kinds`` (a number per device) only devices of different kinds are swapped, and a device
+    without a tile may take over that of another.
+    """
     upright = {i: _turned(tile) for i, tile in tiles.items()}
     steps = [1 << k for k in range(max(1, reach).bit_length())]
     for shift in (sign * step for step in reversed(steps) for sign in (1, -1)):
@@ -19,7 +25,20 @@ def neighbours(tiles: Mapping[int, Tile], reach: int) -> Iterator[Partition]:
         for moved in shifted(upright, shift):
             yield {i: _turned(tile) for i, tile in moved.items()}
     for i, j in itertools.combinations(tiles, 2):
-        yield {**tiles, i: tiles[j], j: tiles[i]}
+        if kinds is None or kinds[i] != kinds[j]:
+            yield {**tiles, i: tiles[j], j: tiles[i]}
+    yield from _handed_over(tiles, kinds or ())
+
+
+def _handed_over(tiles: Mapping[int, Tile], kinds: Sequence[int]) -> Iterator[Partition]:
+    """The tile of one device on the first idle device of every other kind."""
+    idle: dict[int, int] = {}
+    for device, kind in enumerate(kinds):
+        if device not in tiles:
+            idle.setdefault(kind, device)
+    for i, (kind, j) in itertools.product(tiles, idle.items()):
+        if kinds[i] != kind:
+            yield {k: tile for k, tile in tiles.items() if k != i} | {j: tiles[i]}
 
 
 def shifted(tiles: Mapping[int, Tile], shift: int) -> Iterator[Partition]:

@@ -80,7 +80,7 @@ class _Search:
     def _recut(self, best: list[Choice]) -> list[Choice]:
         """The same segments, with the best of their partitions and all neighbours of these."""
         used = distinct(used_templates(best), self.network.spatial)
-        pool = [*used, *_around(used)]
+        pool = [*used, *_around(used, self.cluster.kinds)]
         return self._better(best, self._path(distinct(pool, self.network.spatial), best))
 
     def _path(
@@ -106,8 +106,8 @@ class _Search:
         return latency_s(self.network, self.cluster, choices)
 
 
-def _around(templates: Sequence[Template]) -> Iterator[Template]:
-    return (near for template in templates for near in near_templates(template))
+def _around(templates: Sequence[Template], kinds: Sequence[int]) -> Iterator[Template]:
+    return (near for template in templates for near in near_templates(template, kinds))
 
 
 def _without(templates: Sequence[Template], devices: Sequence[int]) -> list[Template]:

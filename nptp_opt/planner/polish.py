@@ -1,24 +1,42 @@
-"""Polish: local search on the partitions of a plan, each segment with its neighbours fixed.
+"""Polish: local search on the partitions of a plan, its segments fixed.
 
-A change of one segment's partition alters the price of that segment and of the steps that read its
-output, nothing else; a change is kept when the sum falls. The search ends when a whole round
-improves nothing, or when time is up; what it returns is never worse than what it was given.
+A *run* is a sequence of segments each of which is read by the next one alone. All segments of a run
+move at once: every one gets the neighbours of its partition as candidates (a cut moved, two devices
+swapped), and a shortest path over these candidates, priced exactly, picks one for each. So a cut
+that goes through several layers can move in all of them, or in one. Segments next to reductions,
+whose prices depend on who uses the result, move one by one, priced by assembling the plan. The
+search ends when a whole round improves nothing, or when time is up; what it returns is never worse
+than what it was given.
 """
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import Ownership, input_ownership
-from nptp_opt.geometry import Tile
-from nptp_opt.network.ir import Network
-from nptp_opt.planner.assemble import Choice, assemble, final_step, segment_step
-from nptp_opt.planner.moves import neighbours
+from nptp_opt.cost import (
+    CandidateTiles,
+    Ownership,
+    StepPrices,
+    candidate_array,
+    gather_prices,
+    input_ownership,
+    segment_prices,
+)
+from nptp_opt.geometry import IntArray
+from nptp_opt.network.ir import Network, external_inputs
+from nptp_opt.planner.assemble import Choice, assemble
+from nptp_opt.planner.moves import Partition, neighbours
 
-LEAST_GAIN = 1e-9
+LEAST_GAIN = 1e-6
 """Relative gain below which a change does not count as one."""
+
+MOST_CANDIDATES = 400
+"""Partitions of one segment that are tried together; with many devices a sample of all."""
 
 
 def polish(
@@ -29,72 +47,154 @@ def polish(
     improved = True
     while improved and time.monotonic() < deadline:
         improved = False
-        for number, choice in enumerate(ledger.choices):
-            if not choice.is_global and len(choice.tiles) > 1:
-                improved |= _improve(ledger, number, deadline)
+        for run in ledger.runs():
+            improved |= ledger.walk(run, deadline)
+        for number in ledger.awkward():
+            improved |= ledger.step(number, deadline)
     return ledger.choices
 
 
-def _improve(ledger: _Ledger, number: int, deadline: float) -> bool:
-    """Walk downhill from one segment's partition; True when it changed."""
-    last = ledger.choices[number].layers[-1]
-    reach = max(last.height, last.width) // 8
-    changed, found = False, True
-    while found:
-        found = False
-        for tiles in neighbours(ledger.choices[number].tiles, reach):
-            if time.monotonic() > deadline:
-                return changed
-            if ledger.try_tiles(number, tiles):
-                changed = found = True
-                break
-    return changed
-
-
 class _Ledger:
-    """Choices and the price of every step; the last price is that of the final step."""
+    """Choices, their readers and their total price."""
 
     def __init__(self, network: Network, cluster: Cluster, choices: list[Choice]) -> None:
         self.network, self.cluster, self.choices = network, cluster, choices
-        self.owned: dict[str, Ownership] = dict(input_ownership(network, cluster))
-        self.owned |= {c.layers[-1].name: c.tiles for c in choices if not c.is_global}
-        self.prices = [step.makespan_s for step in assemble(network, cluster, choices)]
-        self.readers = [self._readers(choice) for choice in choices]
+        self.random = random.Random(0)
+        self.final = len(choices)
+        """Number of the last step, which is no choice."""
+        self.reads = [_reads(choice) for choice in choices]
+        wanted = (*external_inputs(network.head), *network.spatial_outputs)
+        self.reads.append(frozenset(wanted))
 
-    def _readers(self, choice: Choice) -> list[int]:
-        """Numbers of the steps that read a choice's output."""
-        name = choice.layers[-1].name
-        reading = [
+    # -- which segments move together ----------------------------------------------------------
+
+    def runs(self) -> Iterator[list[int]]:
+        """Longest runs of plain segments, in order."""
+        run: list[int] = []
+        for number in range(self.final):
+            if run and not (self._plain(number) and self.readers(run[-1]) == [number]):
+                yield run
+                run = []
+            if self._plain(number):
+                run.append(number)
+        if run:
+            yield run
+
+    def awkward(self) -> list[int]:
+        """Segments whose partition changes who takes part in a reduction."""
+        return [
             number
-            for number, other in enumerate(self.choices)
-            if any(name in layer.inputs for layer in other.layers) and other is not choice
+            for number, choice in enumerate(self.choices)
+            if not choice.is_global and not self._plain(number)
         ]
-        wanted = {tensor for layer in self.network.head for tensor in layer.inputs}
-        final = name in wanted or name in self.network.spatial_outputs
-        return [*reading, len(self.choices)] if final else reading
 
-    def try_tiles(self, number: int, tiles: dict[int, Tile]) -> bool:
-        """Take ``tiles`` for one choice if that lowers the latency."""
-        before = self.choices[number]
-        name = before.layers[-1].name
-        self.choices[number], self.owned[name] = Choice(before.layers, tiles), tiles
-        new = self._changed(number)
-        gain = sum(self.prices[k] - price for k, price in new.items())
-        if gain > LEAST_GAIN * sum(self.prices):
-            for k, price in new.items():
-                self.prices[k] = price
-            return True
-        self.choices[number], self.owned[name] = before, before.tiles
-        return False
+    def readers(self, number: int) -> list[int]:
+        """Numbers of the steps that read a choice's output."""
+        name = self.choices[number].layers[-1].name
+        return [k for k, reads in enumerate(self.reads) if name in reads]
 
-    def _changed(self, number: int) -> dict[int, float]:
-        """Prices of the steps that a changed choice alters."""
-        if self.network.replicated:
-            steps = assemble(self.network, self.cluster, self.choices)
-            return {k: step.makespan_s for k, step in enumerate(steps)}
-        return {k: self._price(k) for k in (number, *self.readers[number])}
+    def _plain(self, number: int) -> bool:
+        if self.choices[number].is_global or self.reads[number] & self.network.replicated:
+            return False
+        return not any(self._global(k) for k in self.readers(number))
 
-    def _price(self, number: int) -> float:
-        if number == len(self.choices):
-            return final_step(self.network, self.cluster, self.owned).makespan_s
-        return segment_step(self.network, self.cluster, self.choices[number], self.owned).makespan_s
+    def _global(self, number: int) -> bool:
+        return number < self.final and self.choices[number].is_global
+
+    # -- a run at once -------------------------------------------------------------------------
+
+    def walk(self, run: Sequence[int], deadline: float) -> bool:
+        """Walk downhill with all partitions of a run; True when any changed."""
+        changed = False
+        while time.monotonic() < deadline:
+            candidates = [self._around(number) for number in run]
+            picks, gain = self._cheapest(run, candidates)
+            if not gain > LEAST_GAIN:
+                break
+            for number, found, pick in zip(run, candidates, picks, strict=True):
+                self.choices[number] = Choice(self.choices[number].layers, found[pick])
+            changed = True
+        return changed
+
+    def _around(self, number: int) -> list[Partition]:
+        """The partition of a choice, first, and its neighbours."""
+        choice = self.choices[number]
+        last, now = choice.layers[-1], dict(choice.tiles)
+        reach = max(last.height, last.width) // 8
+        found = list(neighbours(now, reach, self.cluster.kinds))
+        if len(found) > MOST_CANDIDATES:
+            found = self.random.sample(found, MOST_CANDIDATES)
+        return [now, *found]
+
+    def _cheapest(
+        self, run: Sequence[int], candidates: Sequence[Sequence[Partition]]
+    ) -> tuple[list[int], float]:
+        """The best candidate of every segment of a run, and the relative gain over the first."""
+        owners = self._owners()
+        cost = np.zeros(1)
+        stay_s = 0.0
+        origins: list[IntArray] = []
+        for number, found in zip(run, candidates, strict=True):
+            tiles = CandidateTiles(candidate_array(found, len(self.cluster.devices)))
+            price = self._segment(number, tiles).makespans(self._inputs(number, owners))
+            owners[self.choices[number].layers[-1].name] = tiles.array
+            stay_s += price[0, 0]
+            total = cost[:, None] + price
+            origins.append(total.argmin(axis=0))
+            cost = total.min(axis=0)
+        for reader in self.readers(run[-1]):
+            price = self._reader(reader).makespans(self._inputs(reader, owners))[:, 0]
+            stay_s, cost = stay_s + price[0], cost + price
+        return _traced(origins, int(cost.argmin())), 1 - float(cost.min()) / max(stay_s, 1e-300)
+
+    def _segment(self, number: int, tiles: CandidateTiles) -> StepPrices:
+        return segment_prices(self.cluster, self.network, self.choices[number].layers, tiles)
+
+    def _reader(self, number: int) -> StepPrices:
+        """Prices of a step whose own partition stays."""
+        if number == self.final:
+            head, outputs = self.network.head, self.network.spatial_outputs
+            return gather_prices(self.cluster, self.network, head, self.cluster.sink, outputs)
+        array = candidate_array([self.choices[number].tiles], len(self.cluster.devices))
+        return self._segment(number, CandidateTiles(array))
+
+    def _inputs(self, number: int, owners: dict[str, IntArray]) -> dict[str, IntArray]:
+        moving = self.reads[number] - self.network.replicated
+        return {tensor: owners[tensor] for tensor in sorted(moving)}
+
+    def _owners(self) -> dict[str, IntArray]:
+        """Owners (1, n, 4) of every tensor as the choices stand."""
+        held: dict[str, Ownership] = dict(input_ownership(self.network, self.cluster))
+        held |= {c.layers[-1].name: c.tiles for c in self.choices if not c.is_global}
+        n = len(self.cluster.devices)
+        return {tensor: candidate_array([tiles], n) for tensor, tiles in held.items()}
+
+    # -- one segment, priced with the whole plan -----------------------------------------------
+
+    def step(self, number: int, deadline: float) -> bool:
+        """Take the best neighbour of one partition if that lowers the latency."""
+        stay, best = self.choices[number], self._latency_s()
+        kept, limit = stay, best * (1 - LEAST_GAIN)
+        for tiles in neighbours(dict(stay.tiles), 1, self.cluster.kinds):
+            if time.monotonic() > deadline:
+                break
+            self.choices[number] = Choice(stay.layers, tiles)
+            value = self._latency_s()
+            if value < limit:
+                kept, limit = self.choices[number], value
+        self.choices[number] = kept
+        return kept is not stay
+
+    def _latency_s(self) -> float:
+        return sum(step.makespan_s for step in assemble(self.network, self.cluster, self.choices))
+
+
+def _reads(choice: Choice) -> frozenset[str]:
+    return frozenset(external_inputs(choice.layers))
+
+
+def _traced(origins: Sequence[IntArray], last: int) -> list[int]:
+    picks = [last]
+    for origin in reversed(origins[1:]):
+        picks.append(int(origin[picks[-1]]))
+    return picks[::-1]

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nptp_opt.geometry import Tile, cover_fault
-from nptp_opt.planner.baselines import latency_s, strip_equal
+from nptp_opt.planner.baselines import follow, latency_s, strip_equal
 from nptp_opt.planner.moves import neighbours, shifted
 from nptp_opt.planner.polish import polish
-from nptp_opt.planner.templates import columns
+from nptp_opt.planner.templates import columns, strips
 from tests.builders import conv_chain, make_cluster
 from tests.networks import residual_network
 
@@ -78,3 +78,23 @@ def test_polish_prices_like_the_assembled_plan() -> None:
     start = strip_equal(network, cluster)
     found = polish(network, cluster, start, time.monotonic() + 30)
     assert latency_s(network, cluster, found) < 0.8 * latency_s(network, cluster, start)
+
+
+def test_cuts_that_pay_only_together_move_together() -> None:
+    """Moving a cut in one of two layers alone costs an exchange; moving it in both gains."""
+    specs = [{"channels": 16, "kernel": 1, "padding": 0}] * 2
+    network = conv_chain((1, 16, 16, 16), specs)
+    cluster = make_cluster((0.03, 0.01), rates=0.5, shared=True)
+    template = strips("halves", (0, 1), (0.5, 0.5), vertical=False)
+    start = follow(network, template)
+    found = polish(network, cluster, start, time.monotonic() + 30)
+    assert latency_s(network, cluster, found) < latency_s(network, cluster, start)
+    assert found[0].tiles == found[1].tiles != start[0].tiles
+
+
+def test_devices_of_one_kind_are_not_swapped() -> None:
+    tiles = {0: Tile(0, 3, 0, 6), 1: Tile(3, 6, 0, 6)}
+    swapped = {0: tiles[1], 1: tiles[0]}
+    assert swapped in list(neighbours(tiles, 1, (0, 1, 2)))
+    assert swapped not in list(neighbours(tiles, 1, (0, 0, 2)))
+    assert {1: tiles[1], 2: tiles[0]} in list(neighbours(tiles, 1, (0, 0, 2)))

@@ -5,6 +5,7 @@ Crops are (N, C, rows, columns) and hold exactly the need of ``tile``; every ker
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import cast
 
 import torch
@@ -102,13 +103,20 @@ def _overlap(axis: Transposed, a: int, b: int, length: int) -> tuple[slice, slic
 
 
 def max_pool2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
-    y, x = (cast(Window, axis) for axis in node.maps[0])
-    return F.max_pool2d(
-        padded(node, crops[0], tile, -torch.inf),
-        (y.kernel, x.kernel),
-        (y.stride, x.stride),
-        dilation=(y.dilation, x.dilation),
-    )
+    """Largest of the window's elements, rows first: torch's own loop takes ten times as long."""
+    out = padded(node, crops[0], tile, -torch.inf)
+    for dim, (axis, (a, b)) in enumerate(zip(node.maps[0], ranges(tile), strict=True), start=2):
+        window = cast(Window, axis)
+        taps = [_tap(out, dim, window, t, b - a) for t in range(window.kernel)]
+        out = taps[0] if len(taps) == 1 else reduce(torch.maximum, taps)
+    return out
+
+
+def _tap(values: Tensor, dim: int, window: Window, t: int, count: int) -> Tensor:
+    """The ``t``-th element of each of ``count`` windows along ``dim``."""
+    start = t * window.dilation
+    steps = slice(start, start + (count - 1) * window.stride + 1, window.stride)
+    return values[:, :, steps] if dim == 2 else values[:, :, :, steps]
 
 
 def avg_pool2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:

@@ -28,6 +28,14 @@ VIA_TRUNK = 100
 """Number of the routing table that sends a packet through the trunk."""
 
 
+TCP_SETTINGS = (
+    "net.ipv4.tcp_congestion_control=reno",
+    "net.ipv4.tcp_slow_start_after_idle=0",
+    "net.ipv4.tcp_no_metrics_save=1",
+)
+"""Links lose nothing: a window only has to grow, and must not shrink while devices compute. Others
+(bbr, cubic) hold back when the queue of the bucket delays what they send."""
+
 FRAME_BYTES, PAYLOAD_BYTES = 1514, 1448
 """A full Ethernet frame as ``tbf`` counts it, and what TCP carries in it: MTU 1500 less 20 bytes of
 IP and 32 of TCP with timestamps."""
@@ -90,6 +98,7 @@ class EmulatedCluster:
         for i, device in enumerate(self.cluster.devices):
             pid = self._inside[device.name].pid
             self.hub.ip(f"link add p{i} type veth peer name {INTERFACE} netns {pid}")
+            self._inside[device.name].run("sysctl", "-qw", *TCP_SETTINGS)
         if self.cluster.shared:
             self._shared()
         else:

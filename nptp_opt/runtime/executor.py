@@ -19,6 +19,7 @@ from nptp_opt.cost import Transfer
 from nptp_opt.geometry import Tile
 from nptp_opt.kernels import Crop, combine, partial, run_gather, run_segment
 from nptp_opt.network.ir import Layer, Network
+from nptp_opt.runtime.priority import in_turn
 from nptp_opt.runtime.schedule import Message, Program, Task
 from nptp_opt.runtime.trace import WAITED_NS, Recorder
 from nptp_opt.runtime.transport import Pending, Transport
@@ -114,7 +115,7 @@ class Executor:
     # -- computing -----------------------------------------------------------------------------
 
     def _compute(self, task: Task, inputs: Mapping[str, Crop]) -> None:
-        with self.recorder.span("compute", task.step):
+        with in_turn(task.modelled_s), self.recorder.span("compute", task.step):
             if task.kind == "gather":
                 self._run_head(task, inputs)
             else:

@@ -16,6 +16,7 @@ from nptp_opt.errors import InputError
 from nptp_opt.files import load_json
 from nptp_opt.plan import load_plan
 from nptp_opt.runtime.executor import Executor
+from nptp_opt.runtime.priority import be_prompt
 from nptp_opt.runtime.schedule import Program, device_program, participants
 from nptp_opt.runtime.trace import Recorder
 from nptp_opt.runtime.transport import Meet, PeerError, Rendezvous, open_transport
@@ -66,6 +67,8 @@ class Job:
             spec.delay_s,
         )
         recorder.enter("joining")
+        if spec.pad:
+            be_prompt()
         self.transport = open_transport(spec.transport, rendezvous)
         self.executor = Executor(
             self.plan.network,

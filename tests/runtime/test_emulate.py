@@ -124,6 +124,15 @@ def test_emulation_in_a_user_namespace() -> None:
 
 
 @needs_root
+def test_devices_do_not_inherit_this_machines_congestion_control() -> None:
+    """bbr, as some hosts have it, paces small messages down to a fraction of an idle link."""
+    cluster = make_cluster([1.0] * 2, rates=4.0)
+    with EmulatedCluster(cluster) as site:
+        told = [*site.prefix("d1"), "sysctl", "-n", "net.ipv4.tcp_congestion_control"]
+        assert subprocess.run(told, capture_output=True, text=True, check=True).stdout == "reno\n"
+
+
+@needs_root
 def test_failing_command_is_an_error() -> None:
     """What ip says is in the message."""
     with Namespace() as namespace, pytest.raises(ExecutionError, match="nowhere"):

@@ -46,7 +46,8 @@ GRID = {
 
 def headless(network: Network) -> Network:
     """The network up to its last feature map, which becomes the result."""
-    layers = network.shared_out
+    behind = {layer.name for layer in network.vectors}
+    layers = tuple(layer for layer in network.shared_out if layer.name not in behind)
     return replace(network, layers=layers, outputs=(layers[-1].name,))
 
 

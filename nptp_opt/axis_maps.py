@@ -37,6 +37,17 @@ class Broadcast:
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """Every output reads the whole axis: what a linear layer's features do."""
+
+    n_in: int
+    n_out: int
+
+    def need(self, a: int, b: int) -> tuple[int, int]:
+        return (0, self.n_in) if a < b else (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Hull:
     """Several maps of the same two axes at once: what any of them reads."""
 

@@ -93,9 +93,10 @@ def gather_needs(
 
 
 def gather_compute_s(cluster: Cluster, device: int, layers: Sequence[Layer]) -> float:
-    """Compute seconds of whole-map layers on one device."""
+    """Compute seconds of whole-map layers on one device; views cost nothing."""
     node = cluster.devices[device]
-    return sum(layer_speed(node, layer).seconds(layer.flop) for layer in layers)
+    called = [layer for layer in layers if not layer.is_view]
+    return sum(layer_speed(node, layer).seconds(layer.flop) for layer in called)
 
 
 def gather_loads(

@@ -38,9 +38,9 @@ def layer_key(layer: Layer | LayerShape) -> str:
         taps = layer.in_channels // layer.groups if layer.op == "conv2d" else 1
         words = (layer.kernel, layer.stride, layer.dilation)
         return _windowed(layer.op, layer.out_channels, taps, layer.groups, *words)
-    windows = layer.maps[layer.inputs[0]] if layer.kind == "spatial" else ()
+    windows = layer.maps.get(layer.inputs[0], ()) if layer.maps else ()
     if not windows or not all(isinstance(window, Window) for window in windows):
-        flop = layer.flop_per_pixel if layer.kind == "spatial" else layer.flop
+        flop = layer.flop_per_pixel if windows else layer.flop
         return f"{layer.op} {'x'.join(map(str, layer.shape[1:2]))} {flop:.6g} FLOP"
     y, x = windows
     assert isinstance(y, Window)

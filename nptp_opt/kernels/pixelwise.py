@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -58,6 +59,10 @@ def relayout(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -
 
 
 def batch_norm(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    if node.attrs.get("by_row"):
+        cut = {role: values_of[tile.y0 : tile.y1] for role, values_of in params.items()}
+        plain = replace(node, attrs={"eps": node.attrs["eps"]})
+        return batch_norm(plain, cut, [values[0].transpose(1, 2)], tile).transpose(1, 2)
     return F.batch_norm(
         values[0],
         params["running_mean"],

@@ -71,6 +71,15 @@ def _even_padding(node: Node, crop: Tensor, tile: Tile) -> tuple[int, int] | Non
     return sides[0][0], sides[1][0]
 
 
+def linear(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
+    """The features of the tile, from the whole input in the model's order."""
+    lying = crops[0].reshape(node.attrs["ordered"]).permute(list(node.attrs["order"]))
+    weight, bias, rows = params["weight"], params.get("bias"), slice(tile.y0, tile.y1)
+    weight = weight.t()[rows] if node.attrs["transposed"] else weight[rows]
+    found = F.linear(lying.reshape(node.shape[0], -1), weight, None if bias is None else bias[rows])
+    return found[:, None, :, None]
+
+
 def conv_transpose2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
     """The transposed convolution of the crop, cut or grown to the tile; then the bias."""
     weight = params["weight"].reshape(node.attrs["weight_shape"])

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from nptp_opt.network.aten_windows import reduction
-from nptp_opt.network.calls import Call, NotLocalError, axis_of, dim_of, handles, layout_of
+from nptp_opt.network.calls import Call, NotLocalError, dim_of, handles, layout_of
 from nptp_opt.network.graph import Const, Value
-from nptp_opt.network.layout import Axis, Layout
+from nptp_opt.network.layout import FEATURES, Axis, Layout
 from nptp_opt.network.ops import ELEMENTWISE
 
 
@@ -121,10 +121,13 @@ def batch_norm(call: Call) -> Value:
 
 
 def _with_running_statistics(call: Call) -> Value:
-    value = _channels_of(call, [1])
+    value, attrs = call.feature(), {"eps": float(call.args["eps"])}
+    if value.layout == FEATURES:
+        attrs["by_row"] = True
+    else:
+        value = _channels_of(call, [1])
     roles = ("weight", "bias", "running_mean", "running_var")
     params = {role: call.weight(role) for role in roles}
-    attrs = {"eps": float(call.args["eps"])}
     return call.emit("batch_norm", [value.tensor], layout_of(value), attrs=attrs, params=params)
 
 
@@ -209,28 +212,3 @@ def reduce(call: Call) -> Value:
         op = "global_avg_pool" if call.op == "mean" else "global_max_pool"
         return reduction(call, value, op, kept)
     raise NotLocalError
-
-
-@handles("linear")
-def linear(call: Call) -> Value:
-    """A linear layer over the channels of every pixel: a 1x1 convolution."""
-    value = call.feature()
-    layout = layout_of(value)
-    weight = call.weight("weight")
-    if weight is None or axis_of(value, -1) != 0 or len(layout.factors) != 1:
-        raise NotLocalError
-    out = Layout(layout.axes, (weight.shape[0],))
-    attrs = {
-        "weight_shape": [*weight.shape, 1, 1],
-        "stride": [1, 1],
-        "dilation": [1, 1],
-        "groups": 1,
-    }
-    return call.emit(
-        "conv2d",
-        [value.tensor],
-        out,
-        attrs=attrs,
-        params={"weight": weight, "bias": call.weight("bias")},
-        flop=2.0 * math.prod(call.shape) * weight.shape[1],
-    )

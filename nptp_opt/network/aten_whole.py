@@ -14,6 +14,7 @@ from nptp_opt.network.ops import ELEMENTWISE, WHOLE, flop_per_element
 
 MANY = {"chunk", "split", "split_with_sizes", "tensor_split", "unbind"}
 PRODUCTS = {"linear", "matmul", "mm", "bmm", "addmm", "scaled_dot_product_attention"}
+RESHAPES = {"flatten", "unflatten", "reshape", "squeeze", "unsqueeze", "view"}
 SAME_AS = {"_unsafe_view": "view", "concat": "cat", "concatenate": "cat", "movedim": "permute"}
 
 
@@ -34,7 +35,19 @@ def handle(call: Call) -> Result:
     if op not in WHOLE | ELEMENTWISE or call.shapes:
         why = "it is not known" if handler is None else "not in this place or with these arguments"
         raise call.unsupported(why)
-    return _whole(replace(call, op=op))
+    made = _whole(replace(call, op=op))
+    if op in RESHAPES:
+        _note_flattened(call, made)
+    return made
+
+
+def _note_flattened(call: Call, made: Value) -> None:
+    """Remember which map's elements a reshaped tensor has: a linear layer reads that map itself."""
+    given = call.args["input"] if "input" in call.args else call.args["self"]
+    if isinstance(given, Value):
+        source = call.graph.flattened.get(given.tensor, given)
+        if source.layout is not None:
+            call.graph.flattened[made.tensor] = source
 
 
 def _whole(call: Call) -> Value:
@@ -94,10 +107,7 @@ def actual(graph: Graph, value: Value) -> str:
     layout = value.layout
     if layout is None or (layout.is_standard and len(layout.factors) == 1):
         return value.tensor
-    order = layout.order()
-    ordered = [value.shape[d] for d in order]
-    attrs = {"ordered": ordered, "order": [order.index(d) for d in range(len(order))]}
     wanted = f"{value.tensor}.whole"
-    name = graph.add(wanted, "relayout", [value.tensor], value.shape, attrs=attrs)
+    name = graph.add(wanted, "relayout", [value.tensor], value.shape, attrs=value.ordering())
     graph.relaid[name] = value
     return name

@@ -29,6 +29,8 @@ class Call:
     keyword_only: frozenset[str]
     shape: Shape
     shapes: tuple[Shape, ...] = ()
+    becomes_map: bool = False
+    """True when something of more than two dimensions is made from the result, sooner or later."""
 
     def feature(self, role: str = "input") -> Value:
         """The argument as a feature map; one that is gathered already is taken as it lies."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nptp_opt.axis_maps import Broadcast, Hull, Shuffled, TapMap, Transposed
+from nptp_opt.axis_maps import Hull, Shuffled, TapMap, Transposed
 from nptp_opt.geometry import AxisMap, Window
 from nptp_opt.network.ir import Layer, Network
 
@@ -73,7 +73,7 @@ def axis_text(axis: AxisMap) -> str:
         return " | ".join(axis_text(part) for part in axis.parts)
     if isinstance(axis, TapMap):
         return f"{type(axis).__name__.lower()} {axis.n_in}->{axis.n_out}"
-    return "broadcast" if isinstance(axis, Broadcast) else type(axis).__name__.lower()
+    return type(axis).__name__.lower()
 
 
 def alive(network: Network) -> list[tuple[str, ...]]:
@@ -116,6 +116,8 @@ def _why(layer: Layer) -> str:
         return f"{ops}: sees the whole map; every device sends a partial of its tile"
     if layer.kind == "global":
         return f"{ops}: works on one pixel that every device holds"
+    if layer.is_view:
+        return f"{ops}: renames the dimensions of a whole tensor; computes nothing"
     if layer.nodes[0].maps:
         return f"{ops}: reads a tensor that is gathered already"
     return f"{ops}: sees its input whole; runs on one device"

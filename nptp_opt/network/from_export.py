@@ -14,7 +14,7 @@ import torch
 from torch import fx
 
 from nptp_opt.errors import InputError, UnsupportedError
-from nptp_opt.network import aten_pixelwise, aten_shapes, aten_windows
+from nptp_opt.network import aten_linear, aten_pixelwise, aten_shapes, aten_windows
 from nptp_opt.network.aten_whole import actual, handle
 from nptp_opt.network.calls import HANDLERS, Call
 from nptp_opt.network.graph import Const, Graph, Value
@@ -25,6 +25,7 @@ from nptp_opt.network.layout import Layout, layout_of_input
 __all__ = [
     "Imported",
     "Origin",
+    "aten_linear",
     "aten_pixelwise",
     "aten_windows",
     "export",
@@ -113,6 +114,7 @@ class _Importer:
         self._refuse_control_flow()
         self._placeholders()
         self.places = {node: i for i, node in enumerate(self.program.graph.nodes)}
+        self.become_maps = _that_become_maps(self.program.graph)
         for node in self.program.graph.nodes:
             if node.op == "call_function":
                 self._call(node)
@@ -215,6 +217,7 @@ class _Importer:
             frozenset(a.name for a in arguments if a.kwarg_only),
             shapes[0] if shapes else (),
             shapes if isinstance(node.meta["val"], (list, tuple)) else (),
+            node in self.become_maps,
         )
 
     def _resolve(self, value: Any) -> Any:
@@ -288,6 +291,17 @@ class _Importer:
             self.origins.setdefault(tensor, Origin(node.name, None))
             names.append(tensor)
         return list(dict.fromkeys(names))
+
+
+def _that_become_maps(graph: fx.Graph) -> set[fx.Node]:
+    """Nodes from which, sooner or later, a tensor of more than two dimensions is made."""
+    found: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node.op != "output":
+            ranks = map(len, _shapes(node.meta.get("val")))
+            if node in found or max(ranks, default=0) > 2:
+                found.update(node.all_input_nodes)
+    return found
 
 
 def _shapes(value: Any) -> tuple[tuple[int, ...], ...]:

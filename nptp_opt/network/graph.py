@@ -29,6 +29,13 @@ class Value:
     shape: Shape
     layout: Layout | None
 
+    def ordering(self) -> dict[str, list[int]]:
+        """How the canonical tensor gets the model's dimensions: a reshape, then a permutation."""
+        assert self.layout is not None
+        order = self.layout.order()
+        ordered = [self.shape[d] for d in order]
+        return {"ordered": ordered, "order": [order.index(d) for d in range(len(order))]}
+
 
 @dataclass(frozen=True)
 class Const:
@@ -58,6 +65,8 @@ class Graph:
     by_name: dict[str, Node] = field(default_factory=dict)
     relaid: dict[str, Value] = field(default_factory=dict)
     """Tensors that were brought into the model's own dimensions, and what they were made from."""
+    flattened: dict[str, Value] = field(default_factory=dict)
+    """Reshaped whole tensors, and the map that holds the same elements in the same order."""
 
     def unique(self, name: str) -> str:
         """``name``, with a number behind it when it is taken."""

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from nptp_opt.geometry import EMPTY, AxisMap, Tile, need_tile
+from nptp_opt.network.ops import VIEWS
 
 LayerKind = Literal["spatial", "global", "gather"]
 
@@ -42,6 +43,7 @@ class Layer:
     """Anchor node plus folded pointwise nodes; the layer's name is that of the tensor it makes.
 
     ``maps`` gives, for every external input, how the layer's output rows and columns read it.
+    A linear layer's output is a map too, (N, 1, F, 1): its rows are the F output features.
     A ``gather`` layer needs its inputs whole and runs on one device; it has no maps.
 
     A ``global`` layer makes a tensor of shape (N, C, 1, 1) that every device holds. Where its
@@ -69,6 +71,11 @@ class Layer:
     def reduces(self) -> bool:
         """True for a global layer whose anchor reduces a partitioned map."""
         return self.kind == "global" and not self.nodes[0].maps
+
+    @property
+    def is_view(self) -> bool:
+        """True where the layer only renames dimensions: nothing is computed, nothing is called."""
+        return all(node.op in VIEWS for node in self.nodes)
 
     @property
     def partial_elements(self) -> int:
@@ -136,6 +143,15 @@ class Network:
     def shared_out(self) -> tuple[Layer, ...]:
         """All layers but the head, in topological order: what the devices compute together."""
         return tuple(layer for layer in self.layers if layer.kind != "gather")
+
+    @cached_property
+    def vectors(self) -> tuple[Layer, ...]:
+        """The linear layers that are partitioned over their features, and what follows on them."""
+        found: dict[str, Layer] = {}
+        for layer in self.shared_out:
+            if layer.op == "linear" or any(tensor in found for tensor in layer.inputs):
+                found[layer.name] = layer
+        return tuple(found.values())
 
     @cached_property
     def replicated(self) -> frozenset[str]:

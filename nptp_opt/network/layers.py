@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nptp_opt.axis_maps import Hull
@@ -95,21 +95,56 @@ def _needed(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
     return kept[::-1]
 
 
-def _kinds(nodes: Sequence[Node]) -> dict[str, LayerKind]:
-    """Kind of every node; small tensors that go back onto no map are left to one device."""
+def _kinds(nodes: Sequence[Node], outputs: Collection[str]) -> dict[str, LayerKind]:
+    """Kind of every node; a linear layer of a map that one device fetches anyway is left to it."""
+    alone: set[str] = set()
+    while True:
+        kinds = _kinds_with(nodes, alone)
+        more = _fetched_anyway(nodes, kinds, outputs) - alone
+        if not more:
+            return kinds
+        alone |= more
+
+
+def _kinds_with(nodes: Sequence[Node], alone: Collection[str]) -> dict[str, LayerKind]:
+    """Kinds, nodes ``alone`` being gathered; so are small tensors that go back onto no map."""
     kinds: dict[str, LayerKind] = {}
     for node in nodes:
-        kinds[node.name] = _kind(node, kinds)
+        kinds[node.name] = "gather" if node.name in alone else _kind(node, kinds)
     onto_map: set[str] = set()
     for node in reversed(nodes):
         if kinds[node.name] == "spatial" or node.name in onto_map:
             onto_map.update(node.inputs)
     final: dict[str, LayerKind] = {}
     for node in nodes:
-        kind = _kind(node, final)
-        alone = kind == "global" and node.op not in REDUCTIONS and node.name not in onto_map
-        final[node.name] = "gather" if alone else kind
+        kind = "gather" if node.name in alone else _kind(node, final)
+        small = kind == "global" and node.op not in REDUCTIONS and node.name not in onto_map
+        final[node.name] = "gather" if small else kind
     return final
+
+
+def _fetched_anyway(
+    nodes: Sequence[Node], kinds: Mapping[str, LayerKind], outputs: Collection[str]
+) -> set[str]:
+    """Linear layers of a map that the sink, or another linear layer, fetches whole as well.
+
+    Each would fetch it on its own; the head fetches a map once for all its layers.
+    """
+    behind: set[str] = set()
+    readers: dict[str, list[Node]] = {}
+    for node in nodes:
+        if kinds[node.name] == "gather" or node.op == "linear":
+            for tensor in node.inputs:
+                readers.setdefault(tensor, []).append(node)
+        if node.op == "linear" or behind.intersection(node.inputs):
+            behind.add(node.name)
+    return {
+        node.name
+        for tensor, found in readers.items()
+        if tensor not in behind and kinds.get(tensor) != "global"
+        for node in found
+        if node.op == "linear" and len(found) + (tensor in outputs) > 1
+    }
 
 
 def _kind(node: Node, kinds: Mapping[str, LayerKind]) -> LayerKind:
@@ -117,13 +152,13 @@ def _kind(node: Node, kinds: Mapping[str, LayerKind]) -> LayerKind:
     sources = {kinds.get(tensor, "spatial") for tensor in node.inputs}
     if "gather" in sources or (not node.maps and node.op not in REDUCTIONS):
         return "gather"
-    small = sources == {"global"} and node.shape[2:] == (1, 1)
+    small = sources == {"global"} and node.shape[2:] == (1, 1) and node.op != "linear"
     return "global" if node.op in REDUCTIONS or small else "spatial"
 
 
 def _grouped(nodes: Sequence[Node], outputs: set[str]) -> list[_Group]:
     uses = Counter(tensor for node in nodes for tensor in set(node.inputs))
-    kinds = _kinds(nodes)
+    kinds = _kinds(nodes, outputs)
     making: dict[str, _Group] = {}
     groups: list[_Group] = []
     for node in nodes:

@@ -52,6 +52,10 @@ class Layout:
         return Layout(tuple(self.axes[d] for d in dims), self.factors)
 
 
+FEATURES = Layout(("n", "h"), (1,))
+"""What a linear layer makes: samples x features, the features lying as the rows of a map."""
+
+
 def standard(channels: int) -> Layout:
     """The layout of a tensor that already is (N, C, H, W)."""
     return Layout(("n", 0, "h", "w"), (channels,))

@@ -14,11 +14,11 @@ def words(text: str) -> frozenset[str]:
 
 WINDOWED = words(
     """
-    avg_pool2d concat conv2d conv_transpose2d max_pool2d pad pixel_shuffle pixel_unshuffle
+    avg_pool2d concat conv2d conv_transpose2d linear max_pool2d pad pixel_shuffle pixel_unshuffle
     resample resample_max slice
     """
 )
-"""Ops with a kernel of their own that reads a window of each input."""
+"""Ops with a kernel of their own that reads a window of each input; that of ``linear`` is all."""
 
 REDUCTIONS = frozenset({"global_avg_pool", "global_max_pool", "group_stats"})
 """Map -> (N, C, 1, 1) through one partial per tile."""

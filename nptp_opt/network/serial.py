@@ -19,6 +19,7 @@ SCHEMA = "nptp-opt/network/1"
 _KINDS: dict[str, type] = {
     "window": Window,
     "broadcast": axis_maps.Broadcast,
+    "whole": axis_maps.Whole,
     "hull": axis_maps.Hull,
     "transposed": axis_maps.Transposed,
     "shuffled": axis_maps.Shuffled,

@@ -8,13 +8,15 @@
 partition for every layer. CoEdge's code is not public; this follows its published idea.
 ``grid-equal``: fused tile partitioning as in DeepThings: the first layers as one segment on an
 equal grid of all devices, the others on one device; the best number of fused layers.
+
+All keep linear layers on the sink (``linears``).
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from nptp_opt.cost import FloatArray
 from nptp_opt.methods import Limits
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.assemble import Choice, assemble
+from nptp_opt.planner.linears import Plain, linears_on_sink
 from nptp_opt.planner.state_prices import StatePrices
 from nptp_opt.planner.templates import UNIT, Template, grid, snaps, strips
 from nptp_opt.planner.units import is_segment, units
@@ -169,6 +172,8 @@ def _shares(
     """Solve the LP of ``all_coedge_shares``; ``exchange_s`` has a row per layer."""
     n, layers = len(chosen), network.spatial
     count = len(layers)
+    if not layers:
+        return [1.0 / n] * n
     least = min(1.0 / min(layer.height for layer in layers), 0.5 / n)
     devices = [cluster.devices[i] for i in chosen]
     pixel_s = [[layer.flop / device.flop_per_s for device in devices] for layer in layers]
@@ -195,12 +200,12 @@ def _shares(
     return [float(value) for value in outcome.values[:n]]
 
 
-QUICK: dict[str, Callable[[Network, Cluster], list[Choice]]] = {
-    "single": single,
-    "strip-equal": strip_equal,
-    "strip-proportional": strip_proportional,
-    "strip-best": strip_best,
-    "coedge-style": coedge_style,
-    "grid-equal": grid_equal,
+QUICK: dict[str, Plain] = {
+    "single": linears_on_sink(single),
+    "strip-equal": linears_on_sink(strip_equal),
+    "strip-proportional": linears_on_sink(strip_proportional),
+    "strip-best": linears_on_sink(strip_best),
+    "coedge-style": linears_on_sink(coedge_style),
+    "grid-equal": linears_on_sink(grid_equal),
 }
 """The baselines that solve no layer's problem."""

@@ -68,11 +68,19 @@ def _last_uses(network: Network, steps: Sequence[Step]) -> dict[str, int]:
 def _weights(network: Network, n_devices: int, steps: Sequence[Step]) -> list[int]:
     found = [0] * n_devices
     for step in steps:
-        size = sum(network.by_name[name].param_bytes for name in step.layers)
-        running = step.tiles if step.device is None else (step.device,)
-        for device in running:
-            found[device] += size
+        layers = [network.by_name[name] for name in step.layers]
+        running = step.tiles if step.device is None else {step.device: EMPTY}
+        for device, tile in running.items():
+            wanted = regions(layers, tile) if step.kind == "spatial" else {}
+            found[device] += sum(_weight_bytes(layer, wanted.get(layer.name)) for layer in layers)
     return found
+
+
+def _weight_bytes(layer: Layer, tile: Tile | None) -> int:
+    """Bytes of a layer's weights; of a linear layer those of the tile's features alone."""
+    if layer.op != "linear" or tile is None:
+        return layer.param_bytes
+    return -(-layer.param_bytes * tile.height // layer.height)
 
 
 def _working(network: Network, step: Step, layers: Sequence[Layer], device: int) -> int:

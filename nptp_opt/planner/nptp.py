@@ -26,6 +26,7 @@ from nptp_opt.planner.candidates import (
     used_templates,
 )
 from nptp_opt.planner.layerwise import solved_templates
+from nptp_opt.planner.linears import in_head
 from nptp_opt.planner.memory import overfull
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.polish import polish
@@ -129,7 +130,7 @@ def _pool(network: Network, cluster: Cluster, options: PlanOptions) -> list[Temp
     pool = [
         *family_templates(cluster),
         strips("strip-equal", range(n), [1.0] * n, vertical=False),
-        strips("coedge-style", range(n), coedge_shares(network, cluster), vertical=False),
+        strips("coedge-style", range(n), coedge_shares(in_head(network), cluster), vertical=False),
     ]
     methods = dict.fromkeys((options.formulation, *LAYER_METHODS))
     part = min(options.limits.time_limit_s / 2, SOLVING_S) / len(methods)

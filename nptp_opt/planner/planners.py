@@ -15,6 +15,7 @@ from nptp_opt.planner.baselines import QUICK
 from nptp_opt.planner.bound import compute_bound
 from nptp_opt.planner.candidates import distinct, single_templates
 from nptp_opt.planner.layerwise import layer_by_layer, solved_templates
+from nptp_opt.planner.linears import in_head, linears_on_sink
 from nptp_opt.planner.memory import require_fit
 from nptp_opt.planner.nptp import nptp
 from nptp_opt.planner.options import PlanOptions
@@ -35,19 +36,26 @@ class PlannerSpec:
 
 def layerwise(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
     """Every layer by the chosen formulation, on its own."""
-    return layer_by_layer(network, cluster, options.formulation, options.solver, options.limits)
+
+    def plan(network: Network, cluster: Cluster) -> list[Choice]:
+        return layer_by_layer(network, cluster, options.formulation, options.solver, options.limits)
+
+    return linears_on_sink(plan)(network, cluster)
 
 
 def _pooled(formulation: str) -> Callable[[Network, Cluster, PlanOptions], list[Choice]]:
     """Every layer may take any layer's partition by one method, or one device; no fusion."""
 
     def plan(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
-        pool = [
-            *single_templates(cluster),
-            *solved_templates(network, cluster, formulation, None, options.limits),
-        ]
-        templates = distinct(pool, network.spatial)
-        return ShortestPath(network, cluster, templates, fuse=False).choices()
+        def maps(network: Network, cluster: Cluster) -> list[Choice]:
+            pool = [
+                *single_templates(cluster),
+                *solved_templates(network, cluster, formulation, None, options.limits),
+            ]
+            templates = distinct(pool, network.spatial)
+            return ShortestPath(network, cluster, templates, fuse=False).choices()
+
+        return linears_on_sink(maps)(network, cluster)
 
     return plan
 
@@ -128,7 +136,8 @@ def check_planner(options: PlanOptions) -> None:
 def _check_size(network: Network, cluster: Cluster) -> None:
     if not network.spatial:
         raise InputError(f"model {network.name!r} has no layer that can be partitioned")
-    pixels = max(layer.height * layer.width for layer in network.spatial)
+    maps = in_head(network).spatial or network.spatial
+    pixels = max(layer.height * layer.width for layer in maps)
     if len(cluster.devices) > pixels:
         raise InputError(
             f"{len(cluster.devices)} devices for maps of at most {pixels} pixels: "

@@ -1,4 +1,4 @@
-"""One partition of one map, drawn to scale."""
+"""One partition of one map, drawn to scale unless it would be a line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from nptp_opt.geometry import Tile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+MOST_SLENDER = 16
+"""Ratio of a map's sides above which it fills its panel: a linear layer's map has one column."""
 
 
 def draw_partition(
@@ -32,6 +36,8 @@ def draw_partition(
         ax.add_patch(Rectangle(corner, tile.width, tile.height, fc=face, ec="black", lw=0.8))
         middle = (tile.x0 + tile.width / 2, tile.y0 + tile.height / 2)
         ax.text(*middle, names[device], ha="center", va="center", fontsize=6, parse_math=False)
-    ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xticks=[], yticks=[])
+    slender = max(height, width) > MOST_SLENDER * min(height, width)
+    aspect = "auto" if slender else "equal"
+    ax.set(xlim=(0, width), ylim=(height, 0), aspect=aspect, xticks=[], yticks=[])
     ax.set_title(title, fontsize=7, parse_math=False)
     return ax

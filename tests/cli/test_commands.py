@@ -169,8 +169,10 @@ def test_inspect_lists_layers_cuts_and_what_is_gathered() -> None:
     assert [row["op"] for row in found["layers"]][:3] == ["conv2d", "conv2d", "max_pool2d"]
     assert found["layers"][0]["shape"] == [1, 8, 20, 24]
     assert found["layers"][0]["flop"] == 20 * 24 * 8 * (2 * 9 * 3 + 1)
-    assert len(found["cuts"]) == 5
-    assert any("linear" in entry["why"] for entry in found["gathered"])
+    assert len(found["cuts"]) == 6
+    assert [row["op"] for row in found["layers"]][-2:] == ["linear", "relayout"]
+    assert found["layers"][-2]["window"] == "whole, whole"
+    assert any("whole tensor" in entry["why"] for entry in found["gathered"])
     text = call("inspect", MODEL, "--input", "1x3x20x24")
     assert text.exit_code == 0 and "single-tensor cuts after" in text.stdout
 

@@ -53,13 +53,20 @@ def test_seed_alone_decides_the_weights():
     assert any(not torch.equal(one[key], other[key]) for key in one)
 
 
-def test_vgg_folds_bias_and_relu_and_gathers_the_classifier():
+def test_vgg_folds_bias_and_relu_and_the_classifier_has_maps_of_features():
     network = load_model("vgg16", (1, 3, 224, 224)).network
-    assert len(network.spatial) == 18 and len(network.head) == 4
+    assert len(network.spatial) == 21 and [layer.is_view for layer in network.head] == [True]
+    assert [layer.shape for layer in network.vectors] == [
+        (1, 1, 4096, 1), (1, 1, 4096, 1), (1, 1, 1000, 1),
+    ]  # fmt: skip
+    first = network.by_name["classifier.0"]
+    assert [node.op for node in first.nodes] == ["linear", "relu"]
+    assert first.need(first.inputs[0], Tile(5, 6, 0, 1)) == Tile(0, 7, 0, 7)
+    assert network.shapes[network.outputs[0]] == (1, 1000)
     assert network.by_name["features.0"].flop == 2 * 9 * 3 * 64 * 224**2 + 64 * 224**2
     assert sum(layer.flop for layer in network.layers) == pytest.approx(30.96e9, rel=0.01)
     assert sum(layer.param_bytes for layer in network.layers) == 4 * 138_357_544
-    assert len(cut_points(network)) == 18
+    assert len(cut_points(network)) == 21
 
 
 def test_residual_add_folds_onto_the_last_convolution():
@@ -69,13 +76,14 @@ def test_residual_add_folds_onto_the_last_convolution():
     assert set(layer.inputs) == {"layer1.0.conv1", "maxpool"}
 
 
-def test_reductions_are_small_messages_and_the_last_one_feeds_the_head():
+def test_reductions_are_small_messages_and_the_last_one_feeds_the_linear_layer():
     cut = load_model("mobilenet_v3_small", (1, 3, 64, 64)).network
     pool = next(layer for layer in cut.layers if layer.reduces)
     assert pool.partial_elements == 16 and pool.name in cut.replicated
     tail = load_model("resnet18", (1, 3, 64, 64)).network
     assert tail.by_name["avgpool"].reduces
-    assert [layer.kind for layer in tail.layers[-2:]] == ["global", "gather"]
+    kinds = [(layer.name, layer.kind) for layer in tail.layers[-3:]]
+    assert kinds == [("avgpool", "global"), ("fc", "spatial"), ("fc.whole", "gather")]
 
 
 def test_batch_norm_of_a_batch_above_one_and_a_callable():
@@ -205,6 +213,7 @@ def test_description_lists_windows_liveness_and_what_is_gathered():
     assert table["conv1"].window == "k7 s2 p3+3, k7 s2 p3+3"
     assert table["conv1"].out_bytes == 4 * 64 * 32 * 32
     assert table["conv1"].in_shapes == ((1, 3, 64, 64),)
-    assert [each.name for each in gathered(network)] == ["avgpool", "fc"]
+    assert [each.name for each in gathered(network)] == ["avgpool", "fc.whole"]
+    assert table["fc"].window == "whole, whole"
     assert max(len(held) for held in alive(network)) == 2
     assert "layer1.0.conv1" not in cut_points(network) and "maxpool" in cut_points(network)

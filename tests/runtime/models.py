@@ -59,3 +59,28 @@ class _Squeeze(nn.Module):
 def squeeze() -> nn.Module:
     """Squeeze and excitation, and a group norm: reductions over all devices."""
     return _Squeeze()
+
+
+def classifier() -> nn.Module:
+    """A flattened map, two linear layers, and a softmax of what they make."""
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(720, 50),
+        nn.ReLU(),
+        nn.Linear(50, 9, bias=False),
+        nn.Softmax(1),
+    )
+
+
+def pooled() -> nn.Module:
+    """Two linear layers of channels that every device holds."""
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 20),
+        nn.ReLU(),
+        nn.Linear(20, 9),
+    )

@@ -117,7 +117,9 @@ def _why(layer: Layer) -> str:
     if layer.kind == "global":
         return f"{ops}: works on one pixel that every device holds"
     if layer.is_view:
-        return f"{ops}: renames the dimensions of a whole tensor; runs on one device and costs nothing"
+        return (
+            f"{ops}: renames the dimensions of a whole tensor; runs on one device and costs nothing"
+        )
     if layer.nodes[0].maps:
         return f"{ops}: reads a tensor that is gathered already"
     return f"{ops}: sees its input whole; runs on one device"

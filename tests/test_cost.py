@@ -22,10 +22,12 @@ from nptp_opt.cost import (
     segment_needs,
     segment_prices,
 )
+from nptp_opt.cost.pairs import covered_loads, pair_loads
 from nptp_opt.cost.regions import SegmentRegions
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile, need_tile
 from nptp_opt.network.ir import regions
+from nptp_opt.planner.templates import columns, strips
 from nptp_opt.problem import LayerProblem
 from tests.builders import conv_chain, make_cluster, make_problem
 from tests.networks import residual_network
@@ -188,3 +190,22 @@ def test_regions_of_many_tiles_equal_those_of_each() -> None:
                 for tensor, wanted in regions(layers, tile).items():
                     got = Tile(*map(int, found.tiles[tensor][q, 0]))
                     assert got == wanted or (got.is_empty and wanted.is_empty), (tensor, tile)
+
+
+def test_loads_counted_by_distinct_rectangles_equal_those_of_every_pair() -> None:
+    """The fast count for owners that cover a map exactly, against all n^2 rectangles."""
+    rng = np.random.default_rng(1)
+    for _ in range(40):
+        n = int(rng.integers(1, 7))
+        share = rng.random(n) + 0.1
+        templates = [
+            columns("c", [range(k), range(k, n)], dict(enumerate(share)), transpose=k % 2 == 1)
+            for k in range(1, n)
+        ] + [strips("s", range(n), share, vertical=False)]
+        owners = candidate_array([t.at(13, 9) for t in templates], n)
+        needs = owners + np.array([-1, 2, -2, 1]) * (owners[..., 1:2] > 0)
+        needs = np.clip(needs, 0, [13, 13, 9, 9])
+        worth = rng.random((len(owners), len(needs))) < 0.8
+        links = np.zeros((len(needs), n, n))
+        wanted = pair_loads(needs[None], owners[None], links, np.array([6.0]), 4.0, worth)
+        assert np.array_equal(covered_loads(needs, owners, 6.0, 4.0, worth), wanted)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.loads import FloatArray, LoadArrays, makespans_s
-from nptp_opt.cost.pairs import own_links, pair_loads
+from nptp_opt.cost.pairs import covered_loads, own_links, pair_loads
 from nptp_opt.cost.regions import CandidateTiles, SegmentRegions
 from nptp_opt.cost.segment import Ownership, gather_compute_s, gather_needs
 from nptp_opt.cost.speed import layer_speed
@@ -83,17 +83,22 @@ class StepPrices:
         shape = (count if worth is None else len(worth), q, n)
         if worth is None:
             worth = np.ones(shape[:2], dtype=np.bool_)
-        owners = [np.broadcast_to(own, (shape[0], n, 4)) for own in before.values()]
-        recv, sent, messages = pair_loads(
-            self._stacked([self.needs[tensor] for tensor in before], q),
-            self._stacked(owners, shape[0]),
-            self._links(inside or {}),
-            self._pixel_bytes(before),
-            0.0,
-            worth,
-        )
+        owners = {t: np.broadcast_to(own, (shape[0], n, 4)) for t, own in before.items()}
+        recv, sent, messages = self._exchanged(owners, inside or {}, worth)
         compute_s = np.broadcast_to(self.compute_s, shape)
         return LoadArrays(compute_s, recv, sent, messages)
+
+    def _exchanged(
+        self, before: Mapping[str, IntArray], inside: Mapping[str, IntArray], worth: BoolArray
+    ) -> FloatArray:
+        """Received, sent and messages as (3, P, Q, n)."""
+        pixel_bytes = self._pixel_bytes(before)
+        if len(before) == 1 and not inside:
+            ((tensor, owners),) = before.items()
+            return covered_loads(self.needs[tensor], owners, pixel_bytes[0], 0.0, worth)
+        needs = self._stacked([self.needs[tensor] for tensor in before], len(self.compute_s))
+        owners = self._stacked(list(before.values()), len(worth))
+        return np.asarray(pair_loads(needs, owners, self._links(inside), pixel_bytes, 0.0, worth))
 
     def _links(self, inside: Mapping[str, IntArray]) -> FloatArray:
         """Bytes (Q, n, n) that the Q candidates themselves make devices i receive from j."""

@@ -1,12 +1,21 @@
 """Compiled: what every pair of partitions makes the devices send (matrix form of halo transfers).
 
-Legend of shapes: T tensors, P candidates before a step, Q candidates of it, n devices.
+``pair_loads`` meets every need with every owner: n^2 rectangles per pair of candidates.
+``covered_loads`` does with n where one tensor moves. Its owners cover the map exactly, so a device
+receives its need less what it holds; who else a need or an own tile meets is counted once for every
+distinct rectangle, and candidates that are neighbours of one partition share nearly all of them.
+
+Legend of shapes: T tensors, P candidates before a step, Q candidates of it, n devices, R distinct
+needs, S distinct own tiles.
 """
 
 from __future__ import annotations
 
 import numba
 import numpy as np
+import numpy.typing as npt
+
+from nptp_opt.geometry import IntArray
 
 
 @numba.njit(cache=True, nogil=True)
@@ -70,4 +79,67 @@ def pair_loads(needs, owners, links, pixel_bytes, rectangle_bytes, worth):  # ty
                         loads[0, p, q, i] += sent
                         loads[1, p, q, j] += sent
                         loads[2, p, q, i] += 1
+    return loads
+
+
+def covered_loads(
+    needs: IntArray,
+    owners: IntArray,
+    pixel_bytes: float,
+    rectangle_bytes: float,
+    worth: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.float64]:
+    """As ``pair_loads`` for one tensor: needs (Q, n, 4), owners (P, n, 4) that cover its map."""
+    need_rects, need_of = _distinct(needs)
+    own_rects, own_of = _distinct(owners)
+    sides = (_met(need_rects, owners), need_of, _met(own_rects, needs), own_of)
+    found = _covered(needs, owners, sides, pixel_bytes, rectangle_bytes, worth)
+    return np.asarray(found)
+
+
+def _distinct(rectangles: IntArray) -> tuple[IntArray, IntArray]:
+    """Distinct rectangles (R, 4), and which one each is; no map has 2^15 rows or columns."""
+    keys = rectangles[..., 0]
+    for side in range(1, 4):
+        keys = keys << 15 | rectangles[..., side]
+    _, first, place = np.unique(keys, return_index=True, return_inverse=True)
+    flat = rectangles.reshape(-1, 4)
+    return np.ascontiguousarray(flat[first]), place.reshape(keys.shape)
+
+
+@numba.njit(cache=True, nogil=True)
+def _met(rectangles, others):  # type: ignore[no-untyped-def]
+    """Common pixels with, and number of, the tiles (P, n, 4) that meet rectangles (R, 4): (R, P, 2)."""
+    found = np.zeros((len(rectangles), len(others), 2))
+    for r in range(len(rectangles)):
+        for p in range(len(others)):
+            for j in range(others.shape[1]):
+                area = overlap_bytes(rectangles[r], others[p, j], 1.0, 0.0)
+                if area > 0:
+                    found[r, p, 0] += area
+                    found[r, p, 1] += 1
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _covered(needs, owners, sides, pixel_bytes, rectangle_bytes, worth):  # type: ignore[no-untyped-def]
+    senders, need_of, askers, own_of = sides
+    count, n, _ = needs.shape
+    before = len(owners)
+    loads = np.zeros((3, before, count, n))
+    for p in range(before):
+        for q in range(count):
+            if not worth[p, q]:
+                continue
+            for i in range(n):
+                own = overlap_bytes(needs[q, i], owners[p, i], 1.0, 0.0)
+                met = senders[need_of[q, i], p]
+                asked = askers[own_of[p, i], q]
+                here = 1.0 if own > 0 else 0.0
+                messages = met[1] - here
+                loads[0, p, q, i] = pixel_bytes * (met[0] - own) + rectangle_bytes * messages
+                loads[1, p, q, i] = pixel_bytes * (asked[0] - own) + rectangle_bytes * (
+                    asked[1] - here
+                )
+                loads[2, p, q, i] = messages
     return loads

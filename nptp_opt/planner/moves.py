@@ -10,6 +10,11 @@ from nptp_opt.geometry import Tile
 Partition = dict[int, Tile]
 
 
+def most_neighbours(n_devices: int) -> int:
+    """How many alternatives of a partition are priced together: pricing takes n^2 per pair."""
+    return max(50, min(400, 6000 // n_devices))
+
+
 def neighbours(
     tiles: Mapping[int, Tile], reach: int, kinds: Sequence[int] | None = None
 ) -> Iterator[Partition]:

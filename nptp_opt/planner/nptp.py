@@ -10,6 +10,7 @@ plan so far, at worst a baseline, is returned at the limit.
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ from nptp_opt.planner.candidates import (
 from nptp_opt.planner.layerwise import solved_templates
 from nptp_opt.planner.linears import in_head
 from nptp_opt.planner.memory import overfull
+from nptp_opt.planner.moves import most_neighbours
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.polish import polish
 from nptp_opt.planner.shortest_path import ShortestPath, spans_of
@@ -66,6 +68,7 @@ class _Search:
 
     def __init__(self, network: Network, cluster: Cluster, deadline: float) -> None:
         self.network, self.cluster, self.deadline = network, cluster, deadline
+        self.random = random.Random(0)
 
     def run(self, templates: Sequence[Template]) -> list[Choice] | None:
         """The best plan found; None when the deadline came before the first path."""
@@ -81,7 +84,11 @@ class _Search:
     def _recut(self, best: list[Choice]) -> list[Choice]:
         """The same segments, with the best of their partitions and all neighbours of these."""
         used = distinct(used_templates(best), self.network.spatial)
-        pool = [*used, *_around(used, self.cluster.kinds)]
+        near = list(_around(used, self.cluster.kinds))
+        most = most_neighbours(len(self.cluster.devices))
+        if len(near) > most:
+            near = self.random.sample(near, most)
+        pool = [*used, *near]
         return self._better(best, self._path(distinct(pool, self.network.spatial), best))
 
     def _path(

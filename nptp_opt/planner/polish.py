@@ -2,11 +2,11 @@
 
 A *run* is a sequence of segments each of which is read by the next one alone. All segments of a run
 move at once: every one gets the neighbours of its partition as candidates (a cut moved, two devices
-swapped), and a shortest path over these candidates, priced exactly, picks one for each. So a cut
-that goes through several layers can move in all of them, or in one. Segments next to reductions,
-whose prices depend on who uses the result, move one by one, priced by assembling the plan. The
-search ends when a whole round improves nothing, or when time is up; what it returns is never worse
-than what it was given.
+swapped; with many devices a sample), and a shortest path over these candidates, priced exactly,
+picks one for each. So a cut that goes through several layers can move in all of them, or in one.
+Segments next to reductions, whose prices depend on who uses the result, move one by one, priced by
+assembling the plan. The search ends when a whole round improves nothing, or when time is up; what
+it returns is never worse than what it was given.
 """
 
 from __future__ import annotations
@@ -30,13 +30,10 @@ from nptp_opt.cost import (
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Network, external_inputs
 from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.planner.moves import Partition, neighbours
+from nptp_opt.planner.moves import Partition, most_neighbours, neighbours
 
 LEAST_GAIN = 1e-6
 """Relative gain below which a change does not count as one."""
-
-MOST_CANDIDATES = 400
-"""Partitions of one segment that are tried together; with many devices a sample of all."""
 
 
 def polish(
@@ -122,8 +119,9 @@ class _Ledger:
         last, now = choice.layers[-1], dict(choice.tiles)
         reach = max(last.height, last.width) // 8
         found = list(neighbours(now, reach, self.cluster.kinds))
-        if len(found) > MOST_CANDIDATES:
-            found = self.random.sample(found, MOST_CANDIDATES)
+        most = most_neighbours(len(self.cluster.devices))
+        if len(found) > most:
+            found = self.random.sample(found, most)
         return [now, *found]
 
     def _cheapest(

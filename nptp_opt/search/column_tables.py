@@ -57,7 +57,7 @@ class ColumnTables:
         self.subsets = Subsets(tuple(len(group) for group in self.prices.members))
         self.rows, self.cols = self.prices.rows.units, self.prices.cols.units
         self.table = np.zeros((self.subsets.count, 16, self.cols + 1), dtype=np.int32)
-        self.parts = {int(s): self.subsets.parts(s) for s in self.subsets.by_size}
+        self.parts = self.subsets.all_parts()
         self._first = np.array([self.cols if f & 12 == 12 else 1 for f in range(16)])
         most = [self.prices.cols.most(bool(f & LEFT) + bool(f & RIGHT)) for f in range(16)]
         self._last = np.where(self.prices.exists, np.array(most), 0)

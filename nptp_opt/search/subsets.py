@@ -6,8 +6,9 @@ sum k_j * stride_j. For T = S1 + S2 the numbers add, so the rest of a split is a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -58,9 +59,19 @@ class Subsets:
             found = (found[:, None] + np.arange(have + 1) * stride).ravel()
         return np.sort(found)[1:-1]
 
+    def all_parts(self) -> Mapping[int, IntArray]:
+        """``parts`` of every non-empty set; those of the last pools of devices are remembered."""
+        return _all_parts(self.sizes)
+
     def classes_in(self, number: int) -> IntArray:
         """Classes of which the set holds at least one device."""
         return np.flatnonzero(self.vectors[number])
+
+
+@lru_cache(maxsize=2)
+def _all_parts(sizes: tuple[int, ...]) -> Mapping[int, IntArray]:
+    subsets = Subsets(sizes)
+    return {int(s): subsets.parts(int(s)) for s in subsets.by_size}
 
 
 @dataclass

@@ -109,7 +109,7 @@ def _distinct(rectangles: IntArray) -> tuple[IntArray, IntArray]:
 
 @numba.njit(cache=True, nogil=True)
 def _met(rectangles, others):  # type: ignore[no-untyped-def]
-    """Common pixels with, and number of, the tiles (P, n, 4) that meet rectangles (R, 4): (R, P, 2)."""
+    """Common pixels and number (R, P, 2) of the tiles (P, n, 4) that rectangles (R, 4) meet."""
     found = np.zeros((len(rectangles), len(others), 2))
     for r in range(len(rectangles)):
         for p in range(len(others)):

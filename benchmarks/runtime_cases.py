@@ -16,6 +16,7 @@ from nptp_opt.cluster import Cluster, cluster_from_json
 from nptp_opt.network.load import LoadedModel, load_model
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.planner.assemble import Choice, assemble
+from nptp_opt.planner.linears import in_head, on_sink
 from nptp_opt.planner.simulate import simulate
 from nptp_opt.planner.templates import Template, columns, grid, strips
 from nptp_opt.runtime.emulate import EmulatedCluster
@@ -45,13 +46,13 @@ def cluster(n: int, gflops: float, mbit_per_s: float, *, shared: bool) -> Cluste
 
 
 def template_plan(ref: ModelRef, model: LoadedModel, where: Cluster, template: Template) -> Plan:
-    """One template for every layer, one layer per step."""
+    """One template for every map, one layer per step; linear layers stay on the sink."""
     network = model.network
     choices = [
         Choice((layer,), {} if layer.kind == "global" else template.at(layer.height, layer.width))
-        for layer in network.shared_out
+        for layer in in_head(network).shared_out
     ]
-    steps = assemble(network, where, choices)
+    steps = assemble(network, where, [*choices, *on_sink(network, where)])
     return Plan(ref, network, where, steps, simulate(network, where, steps))
 
 

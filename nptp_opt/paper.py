@@ -28,7 +28,7 @@ from nptp_opt.errors import VerificationError
 from nptp_opt.geometry import cover_fault
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.network.serial import network_hash
-from nptp_opt.planner.bound import compute_bound
+from nptp_opt.planner.bound import latency_bound
 from nptp_opt.planner.simulate import simulate
 from nptp_opt.steps import Plan, Step
 
@@ -78,7 +78,7 @@ def _total_faults(plan: Plan) -> list[str]:
     predicted_s = simulate(plan.network, plan.cluster, plan.steps)
     if abs(plan.predicted_s - predicted_s) > PRICE_TOLERANCE * predicted_s:
         faults.append(f"predicted_s is {plan.predicted_s}, the simulation gives {predicted_s}")
-    bound_s = compute_bound(plan.network, plan.cluster)
+    bound_s = latency_bound(plan.network, plan.cluster)
     if plan.bound_s is not None and plan.bound_s > bound_s * (1 + PRICE_TOLERANCE):
         faults.append(f"bound_s is {plan.bound_s}, what is proven is {bound_s}")
     return faults

@@ -1,6 +1,54 @@
-"""A lower bound on the latency of every plan of a network on a cluster."""
+"""A lower bound on the latency of every plan of a network on a cluster.
+
+Sets. A plan is a list of steps. ``latency_s`` is the sum of their makespans. Take one path through
+the DAG, tensors 0 (an input), 1, ..., m (``bound_chain``). Those that are outputs of steps cut it
+into runs (a, b]: all path tensors between a and b are hidden in the segment that makes b, because
+what reads a hidden tensor is in its segment. So one step computes the run, reads tensor a and
+partitions tensor b. Different runs are different steps; so are the tail (collecting, reducing) and
+what is apart from the path. The bound adds lower prices of all these.
+
+States. The level of a partition is t = max over devices i of |P_i| / (s_i |map|), with fixed shares
+s_i > 0 that sum to 1. So t >= 1; device i owns at most t s_i |map|, and some device owns exactly
+that. Levels are divided into intervals. A state is (tensor, interval), an edge a run with the
+intervals before and after it, priced by whichever ends of the intervals favour it. Every plan is a
+way through this graph that costs no more than the plan, so the shortest way is a bound.
+
+Prices of a run, for tiles Q_i of tensor b that need the rectangles N_i of tensor a, and parts P_i
+of tensor a that the devices own:
+
+* Regions: a range's region is at least the hull of the regions of its two ends. The tables hold
+  the least over all positions with given border contacts; tiles that leave lines unread are exact.
+* Compute: the device that attains the level computes a tile of at least t s_i |map| pixels with
+  all recomputed rims: the least over contacts, shapes, and the devices that may attain it.
+* Bytes: device i fetches |N_i - P_i| >= max(0, |N_i| - |P_i|). The P_i are disjoint, so together
+  they fetch at least sum |N_i| - |map| + (what the owner that attains the level before has beyond
+  any need of a tile within the level after). The device that attains the level after fetches its
+  need less what the level before lets it own. In the first run the source has all, the others
+  nothing.
+* sum |N_i|: the Lagrangian of the configuration LP (design section 5) over all partitions within
+  the level: areas sum to |map|, widths along top and bottom to W each, heights along left and
+  right to H each, four corners. Any multipliers prove a bound; those of a unit square whose sides
+  have linear prices are proposed, in several scales. For a fixed width a price is concave in the
+  height (row tables that are not concave are lowered), so the ends of the height's range suffice.
+* A maximum is at least any weighted mean: max_i (comm_i + compute_i) >= sum_i s_i (comm_i +
+  compute_i). The same Lagrangian prices the weighted sum, all devices' rims included; on a
+  switched network own parts save at most what the best distribution within the level saves.
+* Waits: a run that moves anything has at least one message.
+* Overlap: a step that overlaps takes at least max(comm, compute) (``overlap=True``).
+
+Layers beside the path that a run's segment hides are computed for what their reader needs; in steps
+of their own they take at least perfect balance: the smaller of the two counts. Perfect balance of
+everything is a bound, too; the larger one is taken.
+
+What is missing: the level does not say how many devices own how much; it may drift by an interval
+per run for nothing; waits beyond one per step; partitions that satisfy the nine sums but cannot be
+laid out; on a switched network the coupling of one device's bytes and compute beyond the mean.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +57,48 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.cost import gather_compute_s
 from nptp_opt.geometry import AxisMap
 from nptp_opt.network.ir import Layer, Network, external_inputs
+from nptp_opt.planner.bound_path import PathBound
 
 Mask = npt.NDArray[np.bool_]
+
+
+INTERVALS = 24
+"""Intervals of levels: more are tighter and slower."""
+
+SAFETY = 1e-9
+"""Relative margin for the rounding of sums."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """One network object on a cluster. Planners of one batch ask for the same bound in turn."""
+
+    network: Network
+    cluster: Cluster
+    overlap: bool
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Case)
+            and other.network is self.network
+            and (other.cluster, other.overlap) == (self.cluster, self.overlap)
+        )
+
+    def __hash__(self) -> int:
+        return hash((id(self.network), self.cluster.name, self.overlap))
+
+
+def latency_bound(network: Network, cluster: Cluster, *, overlap: bool = False) -> float:
+    """Seconds below which no plan's latency comes; ``overlap`` where steps may overlap."""
+    return _latency_bound(_Case(network, cluster, overlap))
+
+
+@lru_cache(maxsize=4)
+def _latency_bound(case: _Case) -> float:
+    network, cluster = case.network, case.cluster
+    pixels = read_pixels(network)
+    path = PathBound(network, cluster, pixels, intervals=INTERVALS, overlap=case.overlap)
+    return max(compute_bound(network, cluster), path.latency_s() * (1 - SAFETY))
 
 
 def compute_bound(network: Network, cluster: Cluster) -> float:

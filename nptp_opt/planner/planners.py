@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from nptp_opt import __version__, methods
 from nptp_opt.cluster import Cluster
 from nptp_opt.errors import InputError, unknown_name
-from nptp_opt.methods import Limits
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.assemble import Choice, assemble
 from nptp_opt.planner.baselines import QUICK
-from nptp_opt.planner.bound import compute_bound
+from nptp_opt.planner.bound import latency_bound
 from nptp_opt.planner.candidates import distinct, single_templates
 from nptp_opt.planner.layerwise import layer_by_layer, solved_templates
 from nptp_opt.planner.linears import in_head, linears_on_sink
@@ -37,26 +36,28 @@ class PlannerSpec:
 
 def layerwise(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
     """Every layer by the chosen formulation, on its own."""
-    method = (options.formulation, options.solver, options.limits)
-    return linears_on_sink(lambda maps, on: layer_by_layer(maps, on, *method))(network, cluster)
+
+    def plan(network: Network, cluster: Cluster) -> list[Choice]:
+        return layer_by_layer(network, cluster, options.formulation, options.solver, options.limits)
+
+    return linears_on_sink(plan)(network, cluster)
 
 
 def _pooled(formulation: str) -> Callable[[Network, Cluster, PlanOptions], list[Choice]]:
     """Every layer may take any layer's partition by one method, or one device; no fusion."""
 
     def plan(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
-        method = (formulation, options.limits)
-        return linears_on_sink(lambda maps, on: _from_pool(maps, on, *method))(network, cluster)
+        def maps(network: Network, cluster: Cluster) -> list[Choice]:
+            pool = [
+                *single_templates(cluster),
+                *solved_templates(network, cluster, formulation, None, options.limits),
+            ]
+            templates = distinct(pool, network.spatial)
+            return ShortestPath(network, cluster, templates, fuse=False).choices()
+
+        return linears_on_sink(maps)(network, cluster)
 
     return plan
-
-
-def _from_pool(
-    network: Network, cluster: Cluster, formulation: str, limits: Limits
-) -> list[Choice]:
-    solved = solved_templates(network, cluster, formulation, None, limits)
-    templates = distinct([*single_templates(cluster), *solved], network.spatial)
-    return ShortestPath(network, cluster, templates, fuse=False).choices()
 
 
 def _plain(
@@ -121,7 +122,7 @@ def plan_of(model: ModelRef, network: Network, cluster: Cluster, choices: Sequen
         cluster=cluster,
         steps=steps,
         predicted_s=simulate(network, cluster, steps),
-        bound_s=compute_bound(network, cluster),
+        bound_s=latency_bound(network, cluster),
     )
 
 

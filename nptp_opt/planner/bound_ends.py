@@ -1,0 +1,106 @@
+"""Tables of the runs that end at one tensor of the path: regions by size and border contacts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from nptp_opt.cost import FloatArray
+from nptp_opt.geometry import IntArray
+from nptp_opt.network.ir import Layer
+from nptp_opt.planner.bound_chain import Beside, Chain, Spans, compose, identity
+from nptp_opt.planner.bound_tables import concave, least_lengths, most_lengths, rising
+
+Axes = tuple[FloatArray, FloatArray]
+"""Tables of the rows and of the columns."""
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Layers beside the path, with rising tables of what a tile of the end reads of each.
+
+    Layer k counts in runs that begin before tensor ``at[k]``.
+    """
+
+    layers: tuple[Layer, ...]
+    at: IntArray
+    rows: FloatArray
+    columns: FloatArray
+
+
+@dataclass(frozen=True)
+class End:
+    """``rows`` and ``columns`` are [tensor, contacts, length], ``most`` [length] per tensor."""
+
+    at: int
+    rows: FloatArray
+    columns: FloatArray
+    extras: Extras
+    most: dict[int, Axes]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.rows.shape[2] - 1, self.columns.shape[2] - 1
+
+    @cached_property
+    def concave_rows(self) -> FloatArray:
+        return _each(concave, self.rows)
+
+    @cached_property
+    def rising(self) -> Axes:
+        return _each(rising, self.rows), _each(rising, self.columns)
+
+
+def _each(change: Callable[[FloatArray], FloatArray], tables: Iterable[FloatArray]) -> FloatArray:
+    return np.array([change(table) for table in tables])
+
+
+def end_of(chain: Chain, at: int) -> End:
+    """Tables of the runs that end at tensor ``at``."""
+    regions = _regions(chain, at)
+    height, width = chain.sizes[at]
+    rows = np.zeros((at + 1, 3, height + 1))
+    columns = np.zeros((at + 1, 3, width + 1))
+    for k, (along, across) in regions.items():
+        rows[k], columns[k] = least_lengths(*along), least_lengths(*across)
+    most = {
+        k: (most_lengths(*along), most_lengths(*across))
+        for k, (along, across) in chain.widest(at).items()
+    }
+    return End(at, rows, columns, _extras(chain, regions, (height, width)), most)
+
+
+def _regions(chain: Chain, at: int) -> dict[int, tuple[Spans, Spans]]:
+    """Per tensor up to ``at`` what single rows and columns of tensor ``at`` read at least."""
+    height, width = chain.sizes[at]
+    spans = identity(height), identity(width)
+    found = {at: spans}
+    for k in range(at, 0, -1):
+        step = chain.steps[k - 1]
+        if step is not None:
+            spans = compose(spans[0], step[0]), compose(spans[1], step[1])
+            found[k - 1] = spans
+    return found
+
+
+def _extras(chain: Chain, regions: dict[int, tuple[Spans, Spans]], size: tuple[int, int]) -> Extras:
+    known = [b for b in chain.beside if b.position in regions]
+    tables = [_extra(b, regions[b.position]) for b in known]
+    return Extras(
+        tuple(b.layer for b in known),
+        np.array([b.position for b in known], dtype=np.int64),
+        _stack([rows for rows, _ in tables], size[0]),
+        _stack([columns for _, columns in tables], size[1]),
+    )
+
+
+def _extra(beside: Beside, outer: tuple[Spans, Spans]) -> Axes:
+    rows = least_lengths(*compose(outer[0], beside.spans[0]))
+    return rising(rows), rising(least_lengths(*compose(outer[1], beside.spans[1])))
+
+
+def _stack(tables: list[FloatArray], length: int) -> FloatArray:
+    return np.array(tables) if tables else np.zeros((0, 3, length + 1))

@@ -1,0 +1,176 @@
+"""The cheapest way along a path under lower prices, and what follows the path."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.cost import FloatArray, gather_compute_s, layer_speed
+from nptp_opt.cost.reduction import partial_bytes
+from nptp_opt.geometry import IntArray
+from nptp_opt.network.ir import Layer, Network
+from nptp_opt.planner.bound_chain import longest_chain
+from nptp_opt.planner.bound_devices import levels_of
+from nptp_opt.planner.bound_steps import Prices, Pricing
+
+SOME = 1e-6
+"""Fewer pixels than this are none: sums of whole numbers are only rounded."""
+
+Pixels = dict[str, int]
+
+
+class PathBound:
+    """Bounds a network's latency on a cluster; ``read`` are pixels that every plan computes."""
+
+    def __init__(
+        self, network: Network, cluster: Cluster, read: Pixels, *, intervals: int, overlap: bool
+    ) -> None:
+        self.network, self.cluster, self.overlap = network, cluster, overlap
+        self.chain = longest_chain(network)
+        self.pricing = Pricing(self.chain, cluster, read)
+        self.classes = self.pricing.classes
+        self.levels = levels_of(self.classes.share, intervals)
+        self.wait_s = cluster.network.latency_s
+
+    def latency_s(self) -> float:
+        """The bound: every state's cheapest arrival, then the tail and what is apart."""
+        arrived: list[FloatArray] = []
+        for at in range(1, self.chain.length + 1):
+            prices = self.pricing.prices(at, self.levels)
+            best = self._first(prices) + prices.barred
+            for start in range(1, at):
+                total = arrived[start - 1][:, None] + self._run(start, prices)
+                best = np.minimum(best, total.min(axis=0) + prices.barred)
+            arrived.append(best)
+        return float((arrived[-1] + self._tail()).min()) + self._apart_s()
+
+    def _first(self, prices: Prices) -> FloatArray:
+        """Seconds [interval] of a run that begins at the input, which the source has."""
+        classes, size = self.classes, self.chain.pixel_bytes[0]
+        pixels = np.maximum(0.0, prices.needed[0])
+        attained, waits = prices.attained_s[0], self.wait_s * (pixels > SOME)
+        if self.cluster.shared:
+            comm = pixels * size / self.cluster.network.bytes_per_s + waits
+            return self._joined(comm, attained.min(axis=1), prices.mean_s[0] + waits)
+        sent = pixels * size * classes.seconds_per_byte(up=True)[classes.source]
+        got = prices.least_need[0] * size * classes.seconds_per_byte()
+        got[:, classes.source] = 0.0
+        own = self._one_device(got, prices.least_need[0], attained).min(axis=1)
+        own = own if self.overlap else np.maximum(own, prices.mean_s[0])
+        return np.asarray(np.maximum(sent, own))
+
+    def _run(self, start: int, prices: Prices) -> FloatArray:
+        """Seconds [interval before, interval after] of a run from tensor ``start``."""
+        moved, gained, left = self._moves(start, prices)
+        size, attained = self.chain.pixel_bytes[start], prices.attained_s[start][None]
+        if self.cluster.shared:
+            byte_s = size / self.cluster.network.bytes_per_s
+            comm = self._comm(moved, byte_s)
+            most = np.maximum(comm[..., None], self._comm(gained, byte_s))
+            mean = prices.mean_s[start] + (left - self.chain.areas[start]) * byte_s
+            mean = mean + self.wait_s * (moved > SOME)
+            if self.overlap:
+                return np.asarray(np.maximum(most, attained).min(axis=2))
+            return np.asarray(np.maximum((most + attained).min(axis=2), mean))
+        got = gained * size * self.classes.seconds_per_byte()
+        own = self._one_device(got, gained, attained).min(axis=2)
+        mean = prices.mean_s[start][None] - self._saved(start)[:, None] * size
+        return np.asarray(own if self.overlap else np.maximum(own, mean))
+
+    def _comm(self, pixels: FloatArray, byte_s: float) -> FloatArray:
+        return pixels * byte_s + self.wait_s * (pixels > SOME)
+
+    def _one_device(
+        self, got_s: FloatArray, pixels: FloatArray, compute_s: FloatArray
+    ) -> FloatArray:
+        """Seconds of a device that receives ``pixels`` in ``got_s``."""
+        comm = got_s + self.wait_s * ((pixels > SOME) & (got_s > 0))
+        return np.maximum(comm, compute_s) if self.overlap else comm + compute_s
+
+    def _joined(self, comm: FloatArray, compute_s: FloatArray, mean_s: FloatArray) -> FloatArray:
+        if self.overlap:
+            return np.maximum(comm, compute_s)
+        return np.maximum(comm + compute_s, mean_s)
+
+    def _moves(self, start: int, prices: Prices) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Pixels that move at least, by the levels before and after: over all devices; to the
+        device that attains the level after (by class); what that of the level before gives away.
+        """
+        area = self.chain.areas[start]
+        owned = self.levels.attained(self.classes, self.chain.sizes[start])
+        most = self.levels.caps(self.classes, self.chain.sizes[start])
+        surplus = np.maximum(0.0, owned[:, None, :] - prices.most_need[start][None])
+        surplus = np.where((most >= owned)[:, None, :], surplus, np.inf).min(axis=2)
+        surplus = np.where(np.isfinite(surplus), surplus, 0.0)
+        moved = np.maximum(0.0, prices.needed[start][None] - area + surplus)
+        gained = np.maximum(0.0, prices.least_need[start][None] - most[:, None, :])
+        return moved, gained, surplus
+
+    def _saved(self, start: int) -> FloatArray:
+        """Per interval the most that what devices own saves, in weighted seconds per byte."""
+        classes = self.classes
+        value = classes.share * classes.seconds_per_byte()
+        caps = self.levels.caps(classes, self.chain.sizes[start])
+        left = np.full(len(caps), float(self.chain.areas[start]))
+        saved = np.zeros(len(caps))
+        for cls in np.argsort(-value):
+            part = np.minimum(left, caps[:, cls] * float(classes.counts[cls]))
+            saved += part * value[cls]
+            left -= part
+        return saved
+
+    def _tail(self) -> FloatArray:
+        """Seconds [interval] of what follows the path: its last map is collected or reduced."""
+        name, area = self.chain.layers[-1].name, self.chain.areas[-1]
+        caps = self.levels.caps(self.classes, self.chain.sizes[-1])
+        head = gather_compute_s(self.cluster, self.cluster.sink, self.network.head)
+        found = np.full(len(caps), head)
+        if name in self.network.spatial_outputs or self._gathered(name):
+            pixels = np.maximum(0.0, area - caps[:, self.classes.sink])
+            byte_s = self.classes.seconds_per_byte()[self.classes.sink]
+            comm = self._comm(pixels, self.chain.pixel_bytes[-1] * byte_s)
+            found = np.maximum(found, comm) if self.overlap else found + comm
+        for layer in self._reductions(name):
+            found = found + self._reduction(layer, caps)
+        return found
+
+    def _gathered(self, name: str) -> bool:
+        return any(name in layer.inputs for layer in self.network.head)
+
+    def _reductions(self, name: str) -> list[Layer]:
+        readers = (self.network.by_name[reader] for reader in self.network.consumers[name])
+        return [layer for layer in readers if layer.reduces]
+
+    def _reduction(self, layer: Layer, caps: IntArray) -> FloatArray:
+        """Seconds [interval] of reducing the last map: all owners but one send a partial each."""
+        speeds = self.classes.speeds(layer)
+        area = self.chain.areas[-1]
+        least = self.levels.attained(self.classes, self.chain.sizes[-1])
+        pixel_s = layer.nodes[0].flop / area / self.classes.flop_per_s(layer)
+        own = np.array([speed.overhead_s for speed in speeds]) + least * pixel_s
+        finish = min(speed.seconds(layer.flop - layer.nodes[0].flop) for speed in speeds)
+        compute = np.maximum(np.where(caps >= least, own, np.inf).min(axis=1), finish)
+        senders = np.array([_fewest_owners(cap, self.classes.counts, area) - 1 for cap in caps])
+        size = partial_bytes(self.network, layer) * self.classes.seconds_per_byte().min()
+        if self.cluster.shared:
+            return self._joined(senders * size + self.wait_s * (senders > 0), compute, compute)
+        return np.asarray(np.maximum(senders.clip(max=1) * (size + self.wait_s), compute))
+
+    def _apart_s(self) -> float:
+        """Layers that no run's segment holds, and global layers before the path's end."""
+        total = sum(self.pricing.balanced_s(layer) for layer in self.chain.apart)
+        ending = self._reductions(self.chain.layers[-1].name)
+        for layer in self.network.shared_out:
+            if layer.kind == "global" and layer not in ending:
+                speeds = [layer_speed(device, layer) for device in self.cluster.devices]
+                partial = layer.nodes[0].flop if layer.reduces else 0.0
+                balanced = partial / sum(speed.flop_per_s for speed in speeds)
+                total += max(balanced, min(s.seconds(layer.flop - partial) for s in speeds))
+        return total
+
+
+def _fewest_owners(cap: npt.NDArray[np.int64], counts: IntArray, area: int) -> int:
+    """Fewest devices that can own a map of ``area`` pixels within ``cap`` each."""
+    sizes = np.sort(np.repeat(cap, counts))[::-1]
+    return int(np.searchsorted(np.cumsum(sizes), area)) + 1

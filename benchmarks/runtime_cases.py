@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from layer_cases import RESULTS, provenance
 
 from nptp_opt.cluster import Cluster, cluster_from_json
-from nptp_opt.network.load import LoadedModel
+from nptp_opt.network.load import LoadedModel, load_model
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.planner.assemble import Choice, assemble
+from nptp_opt.planner.linears import in_head, on_sink
 from nptp_opt.planner.simulate import simulate
 from nptp_opt.planner.templates import Template, columns, grid, strips
 from nptp_opt.runtime.emulate import EmulatedCluster
@@ -45,13 +46,13 @@ def cluster(n: int, gflops: float, mbit_per_s: float, *, shared: bool) -> Cluste
 
 
 def template_plan(ref: ModelRef, model: LoadedModel, where: Cluster, template: Template) -> Plan:
-    """One template for every layer, one layer per step."""
+    """One template for every map, one layer per step; linear layers stay on the sink."""
     network = model.network
     choices = [
         Choice((layer,), {} if layer.kind == "global" else template.at(layer.height, layer.width))
-        for layer in network.shared_out
+        for layer in in_head(network).shared_out
     ]
-    steps = assemble(network, where, choices)
+    steps = assemble(network, where, [*choices, *on_sink(network, where)])
     return Plan(ref, network, where, steps, simulate(network, where, steps))
 
 
@@ -81,20 +82,69 @@ def measure(plan: Plan, model: LoadedModel, repeats: int) -> Row:
     }
 
 
-def say(row: Row, keys: Sequence[str]) -> None:
-    """One line of progress on stderr."""
-    print(json.dumps({key: row[key] for key in keys}), file=sys.stderr, flush=True)
+@functools.lru_cache(maxsize=1)
+def model_of(ref: ModelRef) -> LoadedModel:
+    """The model of a case; the cases of one model come one after the other."""
+    return load_model(ref.ref, ref.input, ref.seed)
+
+
+class Record:
+    """``benchmarks/results/NAME.json``: one row per case, written as soon as it is measured.
+
+    Rows of the same commit and settings that are there already are not measured again.
+    """
+
+    def __init__(self, name: str, settings: Row) -> None:
+        self.path = RESULTS / f"{name}.json"
+        self.about, self.settings, self.rows = machine(), settings, list[Row]()
+        if self.path.exists():
+            before = json.loads(self.path.read_text())
+            same = before["about"]["commit"] == self.about["commit"]
+            if same and before.get("settings") == settings:
+                self.about, self.rows = before["about"], before["rows"]
+
+    def has(self, labels: Row) -> bool:
+        """True for a case that has its row."""
+        return any(labels.items() <= row.items() for row in self.rows)
+
+    def add(self, row: Row, shown: Sequence[str]) -> None:
+        """Keep a row, and print what is ``shown`` of it on stderr."""
+        self.rows.append(row | {"load": os.getloadavg()[0]})
+        print(json.dumps({key: row[key] for key in shown}), file=sys.stderr, flush=True)
+
+    def write(self, summary: Row, text: str) -> None:
+        """The rows and their summary as JSON, and as a page to read."""
+        RESULTS.mkdir(exist_ok=True)
+        content = {"about": self.about, "settings": self.settings}
+        content |= {"rows": self.rows, "summary": summary}
+        self.path.write_text(json.dumps(content, indent=1) + "\n")
+        self.path.with_suffix(".md").write_text(text)
+
+
+def in_time(row: Row) -> bool:
+    """The machine could emulate it: the worst device overran its tasks by under a per cent."""
+    return bool(row["overrun_s"] < 0.01 * row["executed_s"])
+
+
+def header(title: str, record: Record, command: str) -> list[str]:
+    """First lines of a page: what was run, on what, when it was how busy."""
+    about, loads = record.about, [row["load"] for row in record.rows] or [0.0]
+    late = sum(not in_time(row) for row in record.rows)
+    return [
+        f"# {title}",
+        "",
+        f"`{command}`; {about['cpu']}, {about['cores']} cores, load {min(loads):.1f} to "
+        f"{max(loads):.1f}, commit {about['commit'][:12]}; {about['protocol']}.",
+        "",
+        f"{len(record.rows)} cases; in {late} of them this machine was too slow or too busy to "
+        "compute every task within its modelled time (overrun of a per cent or more).",
+        "",
+    ]
 
 
 def machine() -> Row:
     """Commit, machine, load and versions; no host name."""
-    system = {"system": f"{platform.system()} {platform.release()}", "load": os.getloadavg()[0]}
-    return provenance() | system
-
-
-def write_results(name: str, content: Row, text: str) -> Path:
-    """``benchmarks/results/NAME.json`` and ``.md``."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
-    (RESULTS / f"{name}.md").write_text(text)
-    return RESULTS / f"{name}.md"
+    return provenance() | {
+        "system": f"{platform.system()} {platform.release()}",
+        "protocol": "transport tcp, throttle pad, one thread per device, one warm-up",
+    }

@@ -66,9 +66,10 @@ def _source(call: Call, product: _Product) -> Value | None:
         source = call.graph.flattened.get(value.tensor)
     else:
         source = None if value.layout.channels and call.becomes_map else value
-    if source is None or layout_of(source).axes[0] != "n" or source.shape[0] != value.shape[0]:
+    if source is None:
         return None
-    return source
+    samples_first = layout_of(source).axes[0] == "n" and source.shape[0] == call.shape[0]
+    return source if samples_first or call.shape[0] == 1 else None
 
 
 def _features(call: Call, product: _Product, source: Value) -> Value:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.assemble import Choice
 from nptp_opt.planner.moves import neighbours
-from nptp_opt.planner.templates import UNIT, Template, columns, from_tiles, strips
+from nptp_opt.planner.templates import UNIT, Box, Template, columns, from_tiles, strips
 
 MANY_DEVICES = 12
 """From here on only some numbers of devices are tried, and only balanced columns."""
@@ -18,13 +21,19 @@ NEAR_GRID = 28
 """Cut positions per axis that small changes of a template are made on."""
 
 
-def family_templates(cluster: Cluster) -> Iterator[Template]:
-    """Single tiles, strips and columns for every useful number of devices, fastest first."""
+def family_templates(
+    cluster: Cluster, places: Mapping[int, tuple[float, float]] | None = None
+) -> Iterator[Template]:
+    """Single tiles, strips and columns for every useful number of devices, fastest first.
+
+    Devices are dealt out in the order of their ``places``, of their numbers by default.
+    """
     speed = {i: device.gflops for i, device in enumerate(cluster.devices)}
     order = sorted(speed, key=lambda i: (-speed[i], i != cluster.source, i))
+    placed = places or {}
     yield from single_templates(cluster)
     for count in _counts(len(order)):
-        chosen = sorted(order[:count])
+        chosen = sorted(order[:count], key=lambda i: (placed.get(i, (2.0, 2.0)), i))
         shares = [speed[i] for i in chosen]
         for vertical in (False, True):
             yield strips(f"strip-{count}", chosen, shares, vertical=vertical)
@@ -52,6 +61,40 @@ def near_templates(template: Template, kinds: Sequence[int]) -> Iterator[Templat
     tiles = template.at(NEAR_GRID, NEAR_GRID)
     for moved in neighbours(tiles, NEAR_GRID // 8, kinds):
         yield from_tiles(template.name, moved, NEAR_GRID, NEAR_GRID)
+
+
+def aligned_templates(
+    cluster: Cluster, templates: Sequence[Template], anchor: Template
+) -> Iterator[Template]:
+    """Templates whose devices stay, as far as they can, where they are in ``anchor``.
+
+    Devices of one kind change places so that what they hold in both is largest; and the families
+    once more, dealt out in the order of the devices' places in ``anchor``, along rows and columns.
+    """
+    for template in templates:
+        yield _relabelled(template, anchor, cluster.kinds)
+    centres = {i: ((x0 + x1) / 2, (y0 + y1) / 2) for i, (y0, y1, x0, x1) in anchor.boxes.items()}
+    yield from family_templates(cluster, centres)
+    yield from family_templates(cluster, {i: (y, x) for i, (x, y) in centres.items()})
+
+
+def _relabelled(template: Template, anchor: Template, kinds: Sequence[int]) -> Template:
+    boxes: dict[int, Box] = {}
+    for kind in {kinds[i] for i in template.boxes}:
+        held = [i for i in template.boxes if kinds[i] == kind]
+        free = [i for i, other in enumerate(kinds) if other == kind]
+        common = [[_common(template.boxes[i], anchor.boxes.get(j)) for j in free] for i in held]
+        for i, j in zip(*linear_sum_assignment(np.array(common), maximize=True), strict=True):
+            boxes[free[j]] = template.boxes[held[i]]
+    return Template(template.name, boxes)
+
+
+def _common(one: Box, other: Box | None) -> float:
+    if other is None:
+        return 0.0
+    rows = min(one[1], other[1]) - max(one[0], other[0])
+    columns = min(one[3], other[3]) - max(one[2], other[2])
+    return max(0.0, rows) * max(0.0, columns)
 
 
 def _counts(n: int) -> list[int]:

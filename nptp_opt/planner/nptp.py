@@ -20,6 +20,7 @@ from nptp_opt.network.ir import Network
 from nptp_opt.planner.assemble import Choice, assemble
 from nptp_opt.planner.baselines import QUICK, coedge_shares, latency_s
 from nptp_opt.planner.candidates import (
+    aligned_templates,
     distinct,
     family_templates,
     near_templates,
@@ -72,24 +73,29 @@ class _Search:
 
     def run(self, templates: Sequence[Template]) -> list[Choice] | None:
         """The best plan found; None when the deadline came before the first path."""
+        self.templates = templates
         first = self._path(templates)
         return None if first is None else self._until_no_gain(first, self._round)
 
     def _round(self, best: list[Choice]) -> list[Choice]:
         best = self._until_no_gain(best, self._recut)
         best = polish(self.network, self.cluster, best, self.deadline)
-        pool = [*used_templates(best), *single_templates(self.cluster)]
+        used = distinct(used_templates(best), self.network.spatial)
+        aligned = [t for u in used for t in aligned_templates(self.cluster, self.templates, u)]
+        few = self._some(distinct(aligned, self.network.spatial), 3)
+        pool = [*used, *single_templates(self.cluster), *few]
         return self._better(best, self._path(distinct(pool, self.network.spatial)))
 
     def _recut(self, best: list[Choice]) -> list[Choice]:
         """The same segments, with the best of their partitions and all neighbours of these."""
         used = distinct(used_templates(best), self.network.spatial)
-        near = list(_around(used, self.cluster.kinds))
-        most = most_neighbours(len(self.cluster.devices))
-        if len(near) > most:
-            near = self.random.sample(near, most)
-        pool = [*used, *near]
+        pool = [*used, *self._some(list(_around(used, self.cluster.kinds)))]
         return self._better(best, self._path(distinct(pool, self.network.spatial), best))
+
+    def _some(self, templates: list[Template], part: int = 1) -> list[Template]:
+        """All templates, or a sample of as many as can be priced together."""
+        most = most_neighbours(len(self.cluster.devices)) // part
+        return templates if len(templates) <= most else self.random.sample(templates, most)
 
     def _path(
         self, templates: Sequence[Template], within: Sequence[Choice] | None = None

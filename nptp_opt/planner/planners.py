@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from nptp_opt import __version__, methods
 from nptp_opt.cluster import Cluster
 from nptp_opt.errors import InputError, unknown_name
+from nptp_opt.methods import Limits
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.assemble import Choice, assemble
 from nptp_opt.planner.baselines import QUICK
@@ -36,28 +37,26 @@ class PlannerSpec:
 
 def layerwise(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
     """Every layer by the chosen formulation, on its own."""
-
-    def plan(network: Network, cluster: Cluster) -> list[Choice]:
-        return layer_by_layer(network, cluster, options.formulation, options.solver, options.limits)
-
-    return linears_on_sink(plan)(network, cluster)
+    method = (options.formulation, options.solver, options.limits)
+    return linears_on_sink(lambda maps, on: layer_by_layer(maps, on, *method))(network, cluster)
 
 
 def _pooled(formulation: str) -> Callable[[Network, Cluster, PlanOptions], list[Choice]]:
     """Every layer may take any layer's partition by one method, or one device; no fusion."""
 
     def plan(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
-        def maps(network: Network, cluster: Cluster) -> list[Choice]:
-            pool = [
-                *single_templates(cluster),
-                *solved_templates(network, cluster, formulation, None, options.limits),
-            ]
-            templates = distinct(pool, network.spatial)
-            return ShortestPath(network, cluster, templates, fuse=False).choices()
-
-        return linears_on_sink(maps)(network, cluster)
+        method = (formulation, options.limits)
+        return linears_on_sink(lambda maps, on: _from_pool(maps, on, *method))(network, cluster)
 
     return plan
+
+
+def _from_pool(
+    network: Network, cluster: Cluster, formulation: str, limits: Limits
+) -> list[Choice]:
+    solved = solved_templates(network, cluster, formulation, None, limits)
+    templates = distinct([*single_templates(cluster), *solved], network.spatial)
+    return ShortestPath(network, cluster, templates, fuse=False).choices()
 
 
 def _plain(

@@ -87,6 +87,19 @@ def test_the_model_s_own_order_of_elements_counts(flat):
     assert linears(check_module(model, (2, 2, 5, 4))) == ["2"]
 
 
+def test_one_sample_whose_dimension_comes_and_goes():
+    model = nn.Sequential(
+        nn.Conv2d(2, 3, 1), Apply(lambda x: x.squeeze(0).transpose(0, 1).reshape(1, -1)),
+        nn.Linear(60, 6),
+    )  # fmt: skip
+    assert linears(check_module(model, (1, 2, 5, 4))) == ["2"]
+
+
+def test_samples_that_mix_are_gathered():
+    model = nn.Sequential(nn.Conv2d(2, 3, 1), Apply(lambda x: x.reshape(4, -1)), nn.Linear(30, 6))
+    assert linears(check_module(model, (2, 2, 5, 4))) == []
+
+
 def test_products_with_a_weight_are_linear_layers():
     weight, bias = nn.Parameter(torch.randn(40, 6)), nn.Parameter(torch.randn(6))
 
@@ -197,6 +210,22 @@ def test_a_map_that_two_linear_layers_read_is_fetched_once():
     assert linears(check_module(nn.Sequential(conv, Heads(shared=False)), (1, 2, 3, 3))) == []
     shared = check_module(nn.Sequential(conv, Heads(shared=True)), (1, 2, 3, 3))
     assert linears(shared) == ["1.shared", "1.a", "1.b"]
+
+
+class Features(nn.Module):
+    """The last map is a result as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(2, 2, 1), nn.Linear(18, 3)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return x, self.linear(x.flatten(1))
+
+
+def test_a_map_that_is_a_result_is_fetched_once():
+    assert linears(check_module(Features(), (1, 2, 3, 3))) == []
 
 
 def test_softmax_and_layer_norm_of_features_are_gathered():

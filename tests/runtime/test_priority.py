@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from nptp_opt.runtime import priority
-from nptp_opt.runtime.priority import SHORT_S, URGENT, be_prompt, in_turn
+from nptp_opt.runtime.priority import LIMITS_S, URGENT, be_prompt, in_turn
 
 
 def _in_a_thread(check: Callable[[], None]) -> None:
@@ -29,18 +29,25 @@ def _in_a_thread(check: Callable[[], None]) -> None:
         raise errors[0]
 
 
+def _urgency() -> int:
+    """0 for an ordinary thread."""
+    return os.sched_getparam(0).sched_priority
+
+
 def test_long_tasks_wait_their_turn() -> None:
-    """While it computes, a device's thread is an ordinary one; before and after it is prompt."""
+    """The shorter a task the sooner it is served; nothing is served before messages."""
 
     def check() -> None:
         if not be_prompt():
             pytest.skip("real-time scheduling is refused here")
-        assert os.sched_getscheduler(0) == URGENT
-        with in_turn(SHORT_S):
-            assert os.sched_getscheduler(0) == os.SCHED_OTHER
-        assert os.sched_getscheduler(0) == URGENT
-        with in_turn(SHORT_S / 2):
-            assert os.sched_getscheduler(0) == URGENT
+        prompt, found = _urgency(), []
+        for seconds in (2 * LIMITS_S[-1], LIMITS_S[-1], *(limit / 2 for limit in LIMITS_S[::-1])):
+            with in_turn(seconds):
+                found.append(_urgency())
+            assert (os.sched_getscheduler(0), _urgency()) == (URGENT, prompt)
+        assert found[:2] == [0, 0]
+        assert found[1:] == sorted(set(found))
+        assert found[-1] < prompt
 
     _in_a_thread(check)
 

@@ -9,13 +9,15 @@ from dataclasses import replace
 import pytest
 
 from nptp_opt.errors import InputError
+from nptp_opt.planner import plan_network
 from nptp_opt.runtime.launch import run_plan
 from nptp_opt.runtime.pool import WorkerPool
 from nptp_opt.runtime.report import RunOptions, RunReport
 from nptp_opt.runtime.schedule import device_program
 from nptp_opt.runtime.transport import TRANSPORTS
+from nptp_opt.steps import ModelRef
 from tests.builders import make_cluster
-from tests.runtime.plans import PARTITIONS, five_devices, hand_plan, model_of, strips, tee
+from tests.runtime.plans import INPUT, PARTITIONS, five_devices, hand_plan, model_of, strips, tee
 
 
 @pytest.mark.parametrize("fuse", [1, 2])
@@ -69,6 +71,23 @@ def test_split_linear_layers_give_the_models_output(
     model = model_of(name)
     assert len(model.network.vectors) == 2
     plan = hand_plan(model, name, PARTITIONS[partition], five_devices(source="d2", sink="d4"))
+    report = run_plan(plan, model, pool=pool, repeats=2, warmup=0)
+    assert report.ok
+    assert report.bytes == plan.transfer_bytes
+
+
+@pytest.mark.parametrize(("gflops", "users"), [((1, 1, 2), 3), ((1, 50, 2), 1)])
+def test_planned_heads_give_the_models_output(
+    pool: WorkerPool, gflops: tuple[float, ...], users: int
+) -> None:
+    """Split over all devices, or moved to the fastest, which is neither source nor sink."""
+    model = model_of("classifier")
+    cluster = make_cluster([g / 1e5 for g in gflops], rates=1000.0, source="d0", sink="d2")
+    ref = ModelRef("tests.runtime.models:classifier", INPUT)
+    plan = plan_network(ref, model.network, cluster)
+    first = model.network.vectors[0].name
+    tiles = next(step.tiles for step in plan.steps if first in step.layers)
+    assert len(tiles) == users and 1 in tiles
     report = run_plan(plan, model, pool=pool, repeats=2, warmup=0)
     assert report.ok
     assert report.bytes == plan.transfer_bytes

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 from nptp_opt.cluster import Cluster
@@ -75,9 +76,17 @@ class _Links:
         return message.src, message.dst, rate
 
 
-def simulate(network: Network, cluster: Cluster, steps: Sequence[Step]) -> float:
-    """Seconds from the input at the source until the last task has finished."""
-    return _Simulation(network, cluster, steps).run()
+def simulate(
+    network: Network,
+    cluster: Cluster,
+    steps: Sequence[Step],
+    measured: Mapping[Task, float] | None = None,
+) -> float:
+    """Seconds from the input at the source until the last task has finished.
+
+    ``measured`` gives tasks other seconds than the cost model.
+    """
+    return _Simulation(network, cluster, steps, measured or {}).run()
 
 
 def timeline(network: Network, cluster: Cluster, steps: Sequence[Step]) -> tuple[Planned, ...]:
@@ -91,8 +100,14 @@ def timeline(network: Network, cluster: Cluster, steps: Sequence[Step]) -> tuple
 
 
 class _Simulation:
-    def __init__(self, network: Network, cluster: Cluster, steps: Sequence[Step]) -> None:
-        self.seconds = _task_seconds(network, cluster, steps)
+    def __init__(
+        self,
+        network: Network,
+        cluster: Cluster,
+        steps: Sequence[Step],
+        measured: Mapping[Task, float] = MappingProxyType({}),
+    ) -> None:
+        self.seconds = {**_task_seconds(network, cluster, steps), **measured}
         self.messages = _messages(network, steps)
         self.links = _Links(cluster)
         self.queue: dict[int, list[int]] = defaultdict(list)

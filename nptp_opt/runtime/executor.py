@@ -8,6 +8,7 @@ into place (not at all where the message is just what is needed).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -115,7 +116,10 @@ class Executor:
     # -- computing -----------------------------------------------------------------------------
 
     def _compute(self, task: Task, inputs: Mapping[str, Crop]) -> None:
-        with in_turn(task.modelled_s), self.recorder.span("compute", task.step):
+        with (
+            self.recorder.span("compute", task.step),  # waiting for a core is part of it
+            in_turn(task.modelled_s if self.pad else math.inf),
+        ):
             if task.kind == "gather":
                 self._run_head(task, inputs)
             else:

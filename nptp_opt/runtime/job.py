@@ -41,6 +41,8 @@ class JobSpec:
     delay_s: float
     threads: int
     pad: bool
+    shares_cores: bool
+    """Other devices of the plan run on this machine too."""
 
 
 class Job:
@@ -67,7 +69,7 @@ class Job:
             spec.delay_s,
         )
         recorder.enter("joining")
-        if spec.pad:
+        if spec.shares_cores:
             be_prompt()
         self.transport = open_transport(spec.transport, rendezvous)
         self.executor = Executor(

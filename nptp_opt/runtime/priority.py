@@ -1,8 +1,8 @@
 """Devices that share this machine's cores must not hold up each other's messages.
 
-A real device has its own cores: it takes a message when it comes. Where devices are emulated, the
-threads that send, receive and wait therefore run before those that compute, if the kernel allows
-it (root, outside of a user namespace); if not, everything runs as usual.
+A real device has its own cores: it takes a message when it comes. Where several run on one machine
+the threads that send, receive and wait therefore run before those that compute, if the kernel
+allows it (root, outside of a user namespace); if not, everything runs as usual.
 """
 
 from __future__ import annotations

@@ -91,6 +91,7 @@ class Session:
             delay_s=self.pool.site.delay_s,
             threads=self.options.threads,
             pad=self.options.throttle == "pad",
+            shares_cores=not self.pool.remote,
         )
 
     def _introduce(self) -> None:

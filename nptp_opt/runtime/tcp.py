@@ -30,6 +30,9 @@ SIOCGIFADDR = 0x8915
 SEND_BUFFER_BYTES = 128 * 2**10
 """Small, so that a message has nearly left before the next one begins."""
 
+CLOSING_S = 1.0
+"""How long a thread that was woken by the closing of its socket may take to end."""
+
 
 class _Posted:
     """A receive that is waited for, or a message that is about to leave."""
@@ -70,9 +73,13 @@ class TcpTransport:
         self.behind = 0
         """Messages that the sending thread has yet to finish."""
         self._meet(rendezvous)
-        threading.Thread(target=self._send_all, daemon=True).start()
+        self.threads = [threading.Thread(target=self._send_all, daemon=True)]
         for peer in self.sockets:
-            threading.Thread(target=self._receive_all, args=(peer,), daemon=True).start()
+            self.threads.append(
+                threading.Thread(target=self._receive_all, args=(peer,), daemon=True)
+            )
+        for thread in self.threads:
+            thread.start()
 
     # -- meeting -------------------------------------------------------------------------------
 
@@ -150,6 +157,8 @@ class TcpTransport:
             Channel(sock).close()
         for peer in self.sockets:
             self._lose(peer, "closed")
+        for thread in self.threads:
+            thread.join(CLOSING_S)
 
     # -- threads -------------------------------------------------------------------------------
 

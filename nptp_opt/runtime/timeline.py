@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nptp_opt.planner.simulate import Planned, timeline
+from nptp_opt.cluster import Cluster
+from nptp_opt.planner.simulate import Planned, simulate, timeline
+from nptp_opt.profiles import Link
 from nptp_opt.runtime.schedule import device_program
 from nptp_opt.runtime.trace import WAITED_NS, Span
 from nptp_opt.steps import Plan
@@ -99,6 +101,32 @@ def _overrun_s(plan: Plan, device: int, spans: Sequence[Span]) -> float:
     modelled = {task.step: task.modelled_s for task in device_program(plan, device).tasks}
     computed = [(s.step, (s.end_ns - s.start_ns) / 1e9) for s in spans if s.phase == "compute"]
     return sum(max(0.0, seconds - modelled[step]) for step, seconds in computed)
+
+
+def critical_path_s(plan: Plan, spans: Spans, link: Link) -> float:
+    """Seconds of the run if it consisted of nothing but its measured computations, bytes over the
+    rate of ``link``, and its latency per message.
+
+    Packing, putting inputs together and handing messages over count as 0: what the run took longer
+    is the runtime's overhead.
+    """
+    names = [device.name for device in plan.cluster.devices]
+    measured = {
+        (span.step, names.index(device)): (span.end_ns - span.start_ns) / 1e9
+        for device, found in spans.items()
+        for span in found
+        if span.phase == "compute"
+    }
+    return simulate(plan.network, _joined_by(plan.cluster, link), plan.steps, measured)
+
+
+def _joined_by(cluster: Cluster, link: Link) -> Cluster:
+    """The cluster with a link like ``link`` for every device."""
+    rates = link.model_dump(include={"up_mbit_per_s", "down_mbit_per_s"})
+    devices = tuple(device.model_copy(update=rates) for device in cluster.devices)
+    medium = {"kind": "switched", "mbit_per_s": None, "latency_ms": link.latency_ms}
+    network = cluster.network.model_copy(update=medium)
+    return cluster.model_copy(update={"network": network, "devices": devices})
 
 
 def critical_shares(plan: Plan, spans: Spans) -> dict[str, float]:

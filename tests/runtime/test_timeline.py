@@ -6,10 +6,12 @@ import json
 
 import pytest
 
+from nptp_opt.geometry import Tile
 from nptp_opt.planner.simulate import simulate, timeline
+from nptp_opt.profiles import Link
 from nptp_opt.runtime.launch import run_plan
 from nptp_opt.runtime.pool import WorkerPool
-from nptp_opt.runtime.timeline import chrome_trace, critical_shares, time_table
+from nptp_opt.runtime.timeline import chrome_trace, critical_path_s, critical_shares, time_table
 from nptp_opt.runtime.trace import Recorder, Span
 from tests.runtime.plans import five_devices, hand_plan, model_of, tee
 
@@ -50,6 +52,28 @@ def test_critical_shares_by_hand() -> None:
     rows = {row["device"]: row for row in time_table(plan, spans)}
     assert rows["d1"]["compute_s"] == pytest.approx(0.004)
     assert rows["(network)"]["critical_s"] == pytest.approx(0.008)
+
+
+def test_critical_path_has_measured_computations_and_the_given_link() -> None:
+    """d1 computes all of it, one step after the other, between two messages of d0 and to d0.
+
+    At 8 Mbit/s a byte takes a microsecond; every message adds a latency of 1 ms.
+    """
+
+    def elsewhere(height: int, width: int) -> dict[int, Tile]:
+        return {1: Tile(0, height, 0, width)}
+
+    plan = hand_plan(model_of("chain"), "chain", elsewhere, five_devices())
+    spans: dict[str, list[Span]] = {"d0": [], "d1": []}
+    for k, step in enumerate(plan.steps):
+        name = "d1" if step.tiles else "d0"
+        spans[name].append(Span("compute", k, 0, (k + 1) * MS))
+    computing = sum(range(1, len(plan.steps) + 1)) * 1e-3
+    messages = {(k, t.src) for k, step in enumerate(plan.steps) for t in step.transfers}
+    assert len(messages) == 2
+    link = Link(latency_ms=1.0, up_mbit_per_s=8.0, down_mbit_per_s=8.0)
+    expected = computing + 2e-3 + plan.transfer_bytes * 1e-6
+    assert critical_path_s(plan, spans, link) == pytest.approx(expected)
 
 
 def test_timeline_ends_with_the_predicted_latency() -> None:

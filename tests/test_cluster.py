@@ -8,6 +8,7 @@ import pytest
 
 from nptp_opt.cluster import cluster_from_json, load_cluster
 from nptp_opt.errors import InputError
+from tests.builders import make_cluster
 
 GOOD = """
 name = "two"
@@ -94,3 +95,10 @@ def test_a_shared_network_needs_its_rate() -> None:
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.toml: cannot be read"):
         load_cluster(tmp_path / "nowhere.toml")
+
+
+def test_a_copy_of_a_cluster_forgets_what_was_computed_for_the_original() -> None:
+    """pydantic copies the values of cached properties: ``kinds`` named devices that had gone."""
+    cluster = make_cluster((1.0, 1.0, 2.0))
+    assert len(cluster.kinds) == 3
+    assert len(cluster.model_copy(update={"devices": cluster.devices[:2]}).kinds) == 2

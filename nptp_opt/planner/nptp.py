@@ -55,7 +55,7 @@ def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choic
     rivals = [plan(network, cluster) for plan in QUICK.values()]
     templates = distinct(_pool(network, cluster, options), network.spatial)
     while True:
-        found = _Search(network, cluster, deadline).run(templates)
+        found = Search(network, cluster, deadline).run(templates)
         options_left = [*rivals] if found is None else [found, *rivals]
         fitting = [c for c in options_left if not _overfull(network, cluster, c)]
         left = [] if found is None else _without(templates, _overfull(network, cluster, found))
@@ -64,11 +64,17 @@ def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choic
         templates = left
 
 
-class _Search:
-    """Path and polish in turn, on one network and cluster, until a deadline."""
+class Search:
+    """Path and polish in turn, on one network and cluster, until a deadline.
 
-    def __init__(self, network: Network, cluster: Cluster, deadline: float) -> None:
+    ``share`` of the templates that can be priced together are tried with other devices' places.
+    """
+
+    def __init__(
+        self, network: Network, cluster: Cluster, deadline: float, share: float = 1 / 3
+    ) -> None:
         self.network, self.cluster, self.deadline = network, cluster, deadline
+        self.share = share
         self.random = random.Random(0)
 
     def run(self, templates: Sequence[Template]) -> list[Choice] | None:
@@ -82,7 +88,7 @@ class _Search:
         best = polish(self.network, self.cluster, best, self.deadline)
         used = distinct(used_templates(best), self.network.spatial)
         aligned = [t for u in used for t in aligned_templates(self.cluster, self.templates, u)]
-        few = self._some(distinct(aligned, self.network.spatial), 3)
+        few = self._some(distinct(aligned, self.network.spatial), self.share)
         pool = [*used, *single_templates(self.cluster), *few]
         return self._better(best, self._path(distinct(pool, self.network.spatial)))
 
@@ -92,9 +98,9 @@ class _Search:
         pool = [*used, *self._some(list(_around(used, self.cluster.kinds)))]
         return self._better(best, self._path(distinct(pool, self.network.spatial), best))
 
-    def _some(self, templates: list[Template], part: int = 1) -> list[Template]:
+    def _some(self, templates: list[Template], share: float = 1.0) -> list[Template]:
         """All templates, or a sample of as many as can be priced together."""
-        most = most_neighbours(len(self.cluster.devices)) // part
+        most = int(share * most_neighbours(len(self.cluster.devices)))
         return templates if len(templates) <= most else self.random.sample(templates, most)
 
     def _path(

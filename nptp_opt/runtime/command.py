@@ -121,12 +121,15 @@ def _site(plan: Plan, request: RunRequest) -> Iterator[Site]:
 def replanner(plan: Plan, model: LoadedModel, say: Say) -> Replan:
     """Plans the same model again, by the same planner, for the devices that are left."""
     from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
+    from nptp_opt.planner.replan import replan_network
 
     named = plan.provenance.get("planner")
     options = PlanOptions(planner=named if named in PLANNERS else "nptp")
 
     def replan(cluster: Cluster) -> Plan:
         say(f"planning again for {len(cluster.devices)} devices by {options.planner!r}")
+        if options.planner == "nptp":
+            return replan_network(plan, cluster)
         return plan_network(plan.model, model.network, cluster, options)
 
     return replan

@@ -1,0 +1,57 @@
+"""Planning again without a lost device: sound, and no worse than the mended old plan."""
+
+from __future__ import annotations
+
+import pytest
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.geometry import Tile, cover_fault
+from nptp_opt.paper import paper_faults
+from nptp_opt.planner import PlanOptions, plan_network
+from nptp_opt.planner.replan import absorbed, handed_over, replan_network
+from nptp_opt.steps import ModelRef
+from tests.builders import conv_chain, make_cluster
+from tests.networks import residual_network
+
+T_SHAPE = {0: Tile(0, 2, 0, 6), 1: Tile(2, 6, 0, 3), 2: Tile(2, 6, 3, 6)}
+
+
+def without(cluster: Cluster, name: str) -> Cluster:
+    left = tuple(device for device in cluster.devices if device.name != name)
+    return cluster.model_copy(update={"devices": left})
+
+
+def test_a_lost_tile_is_absorbed_by_those_along_one_of_its_sides() -> None:
+    """Of a T-shape: the top goes to both below; a leg goes to the other leg, not to the top."""
+    top = {-1: T_SHAPE[0], 1: T_SHAPE[1], 2: T_SHAPE[2]}
+    assert list(absorbed(top, -1)) == [{1: Tile(0, 6, 0, 3), 2: Tile(0, 6, 3, 6)}]
+    leg = {0: T_SHAPE[0], -2: T_SHAPE[1], 2: T_SHAPE[2]}
+    assert list(absorbed(leg, -2)) == [{0: Tile(0, 2, 0, 6), 2: Tile(2, 6, 0, 6)}]
+
+
+def test_a_pinwheel_s_tile_has_no_side_to_be_absorbed_by_but_an_idle_device() -> None:
+    tiles = {
+        0: Tile(0, 2, 0, 4),
+        1: Tile(0, 4, 4, 6),
+        2: Tile(4, 6, 2, 6),
+        3: Tile(2, 6, 0, 2),
+        -5: Tile(2, 4, 2, 4),
+    }
+    assert list(absorbed(tiles, -5)) == []
+    found = list(handed_over(tiles, -5, (0, 1, 1, 1, 1, 1)))
+    assert found == [{**{i: tiles[i] for i in range(4)}, 4: tiles[-5]}]
+
+
+@pytest.mark.parametrize("lost", ["d1", "d2", "d3"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_new_plan_is_sound_on_paper(lost: str, shared: bool) -> None:
+    cluster = make_cluster((1.0, 2.0, 1.0, 0.5), rates=50.0, shared=shared, latency_ms=0.05)
+    for network in (conv_chain((1, 3, 24, 24), [{}, {"stride": 2}]), residual_network(blocks=2)):
+        plan = plan_network(ModelRef("m", (1,)), network, cluster, PlanOptions())
+        found = replan_network(plan, without(cluster, lost))
+        assert paper_faults(found) == []
+        assert found.latency_s >= plan.latency_s * (1 - 1e-9)
+        for step in found.steps:
+            if step.kind == "spatial":
+                full = found.layers_of(step)[-1].full
+                assert cover_fault(step.tiles.values(), full.y1, full.x1) is None

@@ -25,8 +25,8 @@ FILE = click.Path(path_type=Path)
 @click.option("--emulate", is_flag=True, help="One network namespace per device, at its rates.")
 @click.option("--transport", type=click.Choice(["gloo", "tcp"]),
               help="gloo by default, tcp with --emulate.")  # fmt: skip
-@click.option("--throttle", type=click.Choice(["none", "pad"]),
-              help="pad: the plan's speeds; the default with --emulate.")  # fmt: skip
+@click.option("--throttle", type=click.Choice(["none", "pad", "cgroup"]),
+              help="The plan's speeds: pad (as --emulate does) or CPU quotas.")  # fmt: skip
 @click.option("--elastic", is_flag=True, help="Plan again without a device that is lost.")
 @click.option("--trace", type=FILE, help="Write a Chrome trace (Perfetto).")
 @click.option("--calibrate", type=FILE, help="Write the cluster (.json) with measured speeds.")

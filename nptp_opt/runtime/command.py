@@ -54,7 +54,7 @@ class RunRequest:
             self._check_hosts()
         if self.calibrate is not None and self.calibrate.suffix != ".json":
             raise InputError(f"{self.calibrate}: --calibrate writes a cluster as .json")
-        if self.calibrate is not None and self.chosen_throttle == "pad":
+        if self.calibrate is not None and self.chosen_throttle != "none":
             raise InputError("--calibrate measures real speeds: use it with --throttle none")
 
     def _check_hosts(self) -> None:

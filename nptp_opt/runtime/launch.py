@@ -7,15 +7,17 @@ with a worker's number of threads: its time is the single-device latency.
 from __future__ import annotations
 
 import contextlib
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nptp_opt.cluster import Cluster, cluster_from_json
-from nptp_opt.errors import ExecutionError
+from nptp_opt.errors import ExecutionError, InputError
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.runtime.pool import DeviceLostError, WorkerPool
 from nptp_opt.runtime.process import terminable
+from nptp_opt.runtime.quota import find_hierarchy
 from nptp_opt.runtime.report import (
     Reference,
     Run,
@@ -55,7 +57,8 @@ def run_plan(
     """Execute ``plan`` on ``repeats`` timed inputs and compare each with the model.
 
     ``threads`` are those of every worker; ``throttle="pad"`` stretches every task's computation
-    to the cost model's seconds. ``timeout_s`` bounds silence and lack of progress.
+    to the cost model's seconds, ``"cgroup"`` limits its CPU time. ``timeout_s`` bounds silence and
+    lack of progress.
 
     ``site`` says where workers run; with ``listen`` (``tcp:HOST:PORT``) they are started elsewhere
     and join there, each with the secret of ``secret_file``. ``pool`` reuses workers that run
@@ -67,6 +70,10 @@ def run_plan(
     """
     options = RunOptions(repeats, warmup, timeout_s, threads, transport, throttle, seed)
     check_executable(plan)
+    if throttle == "cgroup":
+        if listen is not None:
+            raise InputError("--throttle cgroup limits workers of this machine, not of --hosts")
+        find_hierarchy()
     progress("single device, for comparison")
     references = make_references(plan, model, options)
     with terminable(), contextlib.ExitStack() as stack:
@@ -106,9 +113,10 @@ class Stream:
     def run(self, references: Sequence[Reference]) -> list[Run]:
         """Every input in order; raises DeviceLostError when there is no other plan."""
         runs: list[Run] = []
+        machine_s = statistics.median(reference.seconds for reference in references)
         while len(runs) < len(references):
             try:
-                with Session(self.pool, self.plan, self.model, self.options) as session:
+                with self._session(machine_s) as session:
                     self.progress(
                         f"{len(references) - len(runs)} runs on {len(session.names)} devices"
                     )
@@ -119,6 +127,9 @@ class Stream:
                     raise
                 self._go_on_without(error)
         return runs
+
+    def _session(self, machine_s: float) -> Session:
+        return Session(self.pool, self.plan, self.model, self.options, machine_s)
 
     def _go_on_without(self, error: DeviceLostError) -> None:
         assert self.replan is not None

@@ -1,7 +1,8 @@
 """What a launcher that was killed with kill -9 leaves behind: found, told apart, removed.
 
-The kernel ends its workers and namespaces, and with them every virtual link. Its folder stays. A
-launcher holds a lock in its folder while it lives: a folder whose lock is free belongs to nobody.
+The kernel ends its workers and namespaces, and with them every virtual link. Its folder stays, and
+its control groups. A launcher holds a lock in its folder while it lives: a folder whose lock is
+free belongs to nobody, and so do control groups of its name.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from nptp_opt.errors import ExecutionError
+from nptp_opt.runtime.quota import find_hierarchy, remove_group
+
 FOLDER_PREFIX = "nptp-run-"
 CHILDREN = (b"nptp_opt.runtime.holder", b"nptp_opt.runtime.worker")
 INIT = 1
@@ -23,15 +27,17 @@ INIT = 1
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What was removed: run folders, and processes that had lost their launcher."""
+    """What was removed: run folders, processes that had lost their launcher, control groups."""
 
     folders: tuple[Path, ...]
     processes: tuple[int, ...]
+    groups: tuple[Path, ...]
 
     def to_json(self) -> dict[str, Any]:
         """What ``emulate --clean --json`` prints."""
         folders, processes = [str(path) for path in self.folders], list(self.processes)
-        return {"clean": True, "folders": folders, "processes": processes}
+        groups = [str(path) for path in self.groups]
+        return {"clean": True, "folders": folders, "processes": processes, "groups": groups}
 
 
 def claim(folder: Path) -> IO[bytes]:
@@ -46,10 +52,24 @@ def clean_leftovers() -> Cleaned:
     processes = tuple(_orphans())
     for pid in processes:
         os.kill(pid, signal.SIGKILL)
+    groups = tuple(_abandoned_groups())
+    for group in groups:
+        remove_group(group)
     folders = tuple(path for path in _own_folders() if _abandoned(path))
     for path in folders:
         shutil.rmtree(path)
-    return Cleaned(folders, processes)
+    return Cleaned(folders, processes, groups)
+
+
+def _abandoned_groups() -> Iterator[Path]:
+    try:
+        root = find_hierarchy().root
+    except ExecutionError:  # none can have been made
+        return
+    for group in sorted(root.glob(f"{FOLDER_PREFIX}*")):
+        folder = Path(tempfile.gettempdir()) / group.name
+        if group.stat().st_uid == os.getuid() and (not folder.exists() or _abandoned(folder)):
+            yield group
 
 
 def _own_folders() -> Iterator[Path]:

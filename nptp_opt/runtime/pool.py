@@ -177,6 +177,11 @@ class WorkerPool:
             member.closed = True
             self.events.put((member, None))
 
+    def pids(self, names: Collection[str]) -> dict[str, int]:
+        """Process numbers of workers on this machine."""
+        processes = {name: self.members[name].process for name in names}
+        return {name: process.pid for name, process in processes.items() if process is not None}
+
     # -- talking -------------------------------------------------------------------------------
 
     def send(self, name: str, kind: str, payload: bytes | memoryview = b"", **fields: Any) -> None:

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -24,12 +24,16 @@ TOLERANCE = 1e-4
 """Largest error that is still the same result, relative to the largest element (float32)."""
 
 
-Throttle = Literal["none", "pad"]
+Throttle = Literal["none", "pad", "cgroup"]
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run. ``throttle="pad"`` stretches computation to the cost model's seconds."""
+    """How to run.
+
+    ``throttle="pad"`` stretches computation to the cost model's seconds, ``"cgroup"`` gives every
+    worker the share of a core that makes it as slow as its device on the whole model.
+    """
 
     repeats: int = 10
     warmup: int = 2
@@ -46,8 +50,8 @@ class RunOptions:
                 raise InputError(f"{name} = {getattr(self, name)}: must be at least {least}")
         if not 0 < self.timeout_s < float("inf"):
             raise InputError(f"timeout_s = {self.timeout_s}: must be positive and finite")
-        if self.throttle not in ("none", "pad"):
-            raise InputError(f"throttle = {self.throttle!r}: must be 'none' or 'pad'")
+        if self.throttle not in get_args(Throttle):
+            raise InputError(f"throttle = {self.throttle!r}: must be 'none', 'pad' or 'cgroup'")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -11,12 +12,14 @@ from typing import Any
 from safetensors.torch import save, save_file
 from torch import Tensor
 
+from nptp_opt.cost import gather_compute_s
 from nptp_opt.errors import InputError
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.plan import plan_to_json, write_plan
 from nptp_opt.runtime.control import Message
 from nptp_opt.runtime.job import JobSpec, pack, unpack
 from nptp_opt.runtime.pool import WorkerPool
+from nptp_opt.runtime.quota import Quotas, find_hierarchy, shares_of
 from nptp_opt.runtime.report import Reference, Run, RunOptions
 from nptp_opt.runtime.schedule import device_program, participants
 from nptp_opt.runtime.trace import Span
@@ -30,8 +33,15 @@ class Session:
     """A plan loaded on the workers of a pool, ready for inputs."""
 
     def __init__(
-        self, pool: WorkerPool, plan: Plan, model: LoadedModel, options: RunOptions
+        self,
+        pool: WorkerPool,
+        plan: Plan,
+        model: LoadedModel,
+        options: RunOptions,
+        machine_s: float | None = None,
     ) -> None:
+        """``machine_s``: what this machine needs for the whole model, for CPU quotas."""
+        self.machine_s, self.quotas = machine_s, contextlib.ExitStack()
         self.pool, self.plan, self.model, self.options = pool, plan, model, options
         devices = plan.cluster.devices
         self.names = [devices[i].name for i in participants(plan)]
@@ -53,6 +63,8 @@ class Session:
         if self.options.transport == "tcp" and len(self.names) > 1:
             self._introduce()
         self.pool.collect("ready", self.names)
+        if self.options.throttle == "cgroup":
+            self.quotas.enter_context(self._quotas())
         self.clocks = self._compare_clocks() if self.pool.remote else dict.fromkeys(self.names, 0)
         return self
 
@@ -91,8 +103,21 @@ class Session:
             delay_s=self.pool.site.delay_s,
             threads=self.options.threads,
             pad=self.options.throttle == "pad",
-            shares_cores=not self.pool.remote,
+            # the kernel takes no real-time thread into a group with a quota
+            shares_cores=not self.pool.remote and self.options.throttle != "cgroup",
         )
+
+    def _quotas(self) -> Quotas:
+        """Every worker as slow as its device, from now on: importing torch was not held back."""
+        assert self.machine_s is not None
+        numbers = {device.name: i for i, device in enumerate(self.plan.cluster.devices)}
+        device_s = {
+            name: gather_compute_s(self.plan.cluster, numbers[name], self.plan.network.layers)
+            for name in self.names
+        }
+        shares = shares_of(device_s, self.machine_s)
+        cores = {name: share * self.options.threads for name, share in shares.items()}
+        return Quotas(self.pool.folder.name, self.pool.pids(self.names), cores, find_hierarchy())
 
     def _introduce(self) -> None:
         """Tell every worker where the others listen, in the order of their ranks."""
@@ -119,6 +144,7 @@ class Session:
         return end - start, (start + end) // 2 - theirs
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.quotas.close()
         if kind is not None:
             return
         for name in self.names:

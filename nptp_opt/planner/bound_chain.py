@@ -85,15 +85,15 @@ class Chain:
             if layer.name in position:
                 continue
             for reader in self.network.consumers[layer.name]:
+                if reader not in position and reader not in found:
+                    continue
                 spans = _spans_of(self.network.by_name[reader], layer.name)
                 if reader in position:
                     found[layer.name] = Beside(layer, position[reader], spans)
-                elif reader in found:
+                else:
                     outer = found[reader]
                     both = compose(outer.spans[0], spans[0]), compose(outer.spans[1], spans[1])
                     found[layer.name] = Beside(layer, outer.position, both)
-                else:
-                    continue
                 break
         return tuple(found.values())
 

@@ -94,9 +94,11 @@ def gather_needs(
 
 def gather_compute_s(cluster: Cluster, device: int, layers: Sequence[Layer]) -> float:
     """Compute seconds of whole-map layers on one device; views cost nothing."""
-    node = cluster.devices[device]
-    called = [layer for layer in layers if not layer.is_view]
-    return sum(layer_speed(node, layer).seconds(layer.flop) for layer in called)
+    speeds = [(layer, layer_speed(cluster.devices[device], layer)) for layer in layers]
+    return sum(
+        speed.seconds(layer.flop) if layer.is_called else layer.flop / speed.flop_per_s
+        for layer, speed in speeds
+    )
 
 
 def gather_loads(

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from nptp_opt.geometry import EMPTY, AxisMap, Tile, need_tile
-from nptp_opt.network.ops import VIEWS
+from nptp_opt.network.ops import UNCALLED, VIEWS
 
 LayerKind = Literal["spatial", "global", "gather"]
 
@@ -74,8 +74,13 @@ class Layer:
 
     @property
     def is_view(self) -> bool:
-        """True where the layer only renames dimensions: nothing is computed, nothing is called."""
+        """True where the layer only renames dimensions: nothing is computed."""
         return all(node.op in VIEWS for node in self.nodes)
+
+    @property
+    def is_called(self) -> bool:
+        """True where the layer costs a call of its own, not only its operations."""
+        return any(node.op not in UNCALLED for node in self.nodes)
 
     @property
     def partial_elements(self) -> int:

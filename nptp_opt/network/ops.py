@@ -58,6 +58,9 @@ VIEWS = words(
 )
 """Whole ops that compute nothing."""
 
+UNCALLED = VIEWS | {"softmax", "log_softmax"}
+"""Whole ops that count as folded onto what they follow, as they are on the pixels of a map."""
+
 FLOP_PER_ELEMENT = {
     "batch_norm": 2.0,
     "layer_norm": 7.0,

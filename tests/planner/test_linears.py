@@ -9,6 +9,7 @@ from torch import nn
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import Load, makespan_s
+from nptp_opt.errors import InfeasibleError
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Network
 from nptp_opt.network.load import LoadedModel, load_model, load_module
@@ -73,6 +74,15 @@ def test_baselines_gather_the_last_map_and_run_all_linear_layers_on_the_sink(
     assert plan.steps[-1].makespan_s == 0.0 and not plan.steps[-1].transfers
 
 
+def test_a_softmax_behind_costs_its_operations_and_no_call() -> None:
+    """Before, it was folded onto a linear layer of pooled channels."""
+    pooled = (nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 30))
+    cluster = make_cluster((1.0,), overhead_ms=1.0)
+    plain, soft = (model_of(*pooled, *last).network for last in ((), (nn.Softmax(1),)))
+    more = planned(soft, cluster).latency_s - planned(plain, cluster).latency_s
+    assert more == pytest.approx(3 * 30 / 1e9, rel=1e-6)
+
+
 @pytest.mark.parametrize("where", CLUSTERS)
 def test_nptp_is_never_slower_than_with_its_linear_layers_on_the_sink(where: str) -> None:
     cluster, options = CLUSTERS[where], PlanOptions()
@@ -103,6 +113,14 @@ def test_slow_devices_on_a_fast_link_share_a_linear_layer() -> None:
     assert len(tiles) == 3 and tiles[2].height > tiles[0].height > 0
     assert plan.latency_s < 0.6 * planned(wide().network, cluster, "strip-best").latency_s
     assert verify_plan(plan, wide()).faults == []
+
+
+def test_weights_that_fit_no_device_alone_are_shared() -> None:
+    """2.6 MB of weights on devices of 1.5 MiB."""
+    cluster = make_cluster((0.01, 0.01), rates=1000.0, memory_mib={0: 1.5, 1: 1.5})
+    assert len(planned(wide().network, cluster).steps[-2].tiles) == 2
+    with pytest.raises(InfeasibleError, match=r"needs 2\.\d MiB but has memory_mib = 1\.5"):
+        planned(wide().network, cluster, "single")
 
 
 def test_the_head_runs_on_the_fastest_device_which_is_neither_source_nor_sink() -> None:

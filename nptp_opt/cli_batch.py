@@ -120,13 +120,30 @@ def compare(spec: Path | None, output: Path, as_json: bool, **options: Any) -> N
 @click.option("--markdown", type=FILE, help="Write the tables.")
 @click.option("--baseline", help="Contender to compare with, as the tables name it.")
 @click.option("--against", help="Contender that is compared with the baseline.")
+@click.option("--execute", is_flag=True, help="Run the planners' plans and add their latencies.")
+@click.option("--emulate", is_flag=True, help="With --execute: on emulated clusters (`run`).")
+@click.option("--repeats", type=click.IntRange(min=1), help="With --execute: runs of a plan [5].")
 @json_flag
-def report(results: Path, as_json: bool, **options: Any) -> None:
-    """Tables, profiles and figures of a results file; contradictions come first."""
-    from nptp_opt.compare.command import print_report, reported
+def report(
+    results: Path,
+    as_json: bool,
+    execute: bool,
+    emulate: bool,
+    repeats: int | None,
+    **options: Any,
+) -> None:
+    """Tables, profiles and figures of a results file; contradictions come first.
 
+    --execute runs every plan once per results file; measured latencies stay in the file.
+    """
+    from nptp_opt.compare.command import print_report, reported
+    from nptp_opt.compare.execute import Request
+
+    if (emulate or repeats) and not execute:
+        raise InputError("--emulate and --repeats belong to --execute")
+    request = Request(emulate=emulate, repeats=repeats or 5) if execute else None
     for kind in ("html", "csv", "markdown"):
         if options[kind] is not None:
             check_writable(options[kind])
-    content = reported(results, **options)
+    content = reported(results, **options, request=request, say=say)
     print_json(content) if as_json else print_report(content)

@@ -12,13 +12,14 @@ from rich.console import Console
 
 from nptp_opt.compare.batch import Backend, Local, run_batch
 from nptp_opt.compare.dask_backend import DaskCluster, Tls
+from nptp_opt.compare.execute import Request, execute_plans
 from nptp_opt.compare.page import page
-from nptp_opt.compare.paired import paired
+from nptp_opt.compare.paired import MEASURES, paired
 from nptp_opt.compare.records import load_records
 from nptp_opt.compare.runs import HARNESS
 from nptp_opt.compare.spec import Spec, load_spec, runs_of, spec_from_dict
 from nptp_opt.compare.store import Store
-from nptp_opt.compare.tables import RULES, TITLES, tables, to_csv, to_markdown
+from nptp_opt.compare.tables import BAD, RULES, TITLES, tables, to_csv, to_markdown
 from nptp_opt.errors import InputError
 from nptp_opt.files import write_text
 from nptp_opt.render import print_pairs, print_rows
@@ -90,12 +91,17 @@ def reported(
     markdown: Path | None,
     baseline: str | None,
     against: str | None,
+    request: Request | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Write the files asked for; what ``report`` prints."""
+    """Write the files asked for; what ``report`` prints. ``request`` executes plans first."""
     if (baseline is None) != (against is None):
         raise InputError("--baseline and --against belong together")
-    with Store(results, create=False) as store:
+    with Store(results, create=False, write=request is not None) as store:
         records = load_records(store)
+        if request is not None:
+            execute_plans(store, records, request, say)
+            records = load_records(store, request.how)
     found = tables(records)
     if html is not None:
         write_text(html, page(records, found))
@@ -117,7 +123,7 @@ def print_report(content: Mapping[str, Any]) -> None:
         console.print("No contradictions between bounds and values.", style="green")
     for name, title in TITLES.items():
         if found[name]:
-            style = "bold red" if name in {"disagreements", "faults"} else "bold"
+            style = "bold red" if name in BAD else "bold"
             console.print(f"\n{title}", style=style)
             print_rows(_even(found[name]))
     console.print(f"\n{content['rules']}", style="dim")
@@ -133,7 +139,9 @@ def _even(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _print_paired(found: Mapping[str, Any]) -> None:
-    for measure in ("value", "time"):
+    for measure in MEASURES:
+        if not found[measure]["instances"]:
+            continue
         print(f"\n{measure}: {found['against']} / {found['baseline']}")
         print_pairs({k: v for k, v in found[measure].items() if k != "by_instance"})
         if found[measure].get("by_instance"):

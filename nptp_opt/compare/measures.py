@@ -141,10 +141,55 @@ def _root_means(known: Sequence[tuple[Record, float]]) -> dict[str, float]:
     }
 
 
+def executed(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Measured latencies of the planners' plans; empty where none was executed.
+
+    ``ratio`` is the geometric mean of the measured latency over the lowest of any contender, on
+    the cases where every executed contender has one; ``error`` the mean of |predicted - measured|
+    / measured, for emulated clusters only: other processes run at this machine's own speed.
+    """
+    tried = [record for record in records if record.execution is not None]
+    known = [record for record in tried if record.measured_s is not None]
+    shared = shared_cases(known) if known else []
+    best: dict[tuple[str, int], float] = {}
+    for record in shared:
+        assert record.measured_s is not None
+        best[record.case] = min(record.measured_s, best.get(record.case, math.inf))
+    common = by_contender(shared)
+    return [
+        _executed(name, group, common.get(name, []), best)
+        for name, group in by_contender(tried).items()
+    ]
+
+
+def _executed(
+    name: str,
+    group: Sequence[Record],
+    shared: Sequence[Record],
+    best: Mapping[tuple[str, int], float],
+) -> dict[str, Any]:
+    known = [(r.row["predicted_s"], r.measured_s) for r in group if r.measured_s is not None]
+    how = group[0].execution["how"] if group[0].execution else None
+    times = [r.measured_s for r in shared if r.measured_s is not None]
+    ratios = [r.measured_s / best[r.case] for r in shared if r.measured_s is not None]
+    errors = [abs(said - found) / found for said, found in known if said is not None]
+    return {
+        "contender": name,
+        "how": how,
+        "executed": len(known),
+        "failed": len(group) - len(known),
+        "shared": len(shared),
+        "measured_s": shifted_geomean(times, 0.0),
+        "ratio": shifted_geomean(ratios, 0.0),
+        "error": fmean(errors) if errors and how == "emulated" else None,
+    }
+
+
 def profiles(records: Sequence[Record], measure: str) -> dict[str, Curve]:
     """Dolan-More: part of the shared cases within a factor of the best, by contender.
 
-    ``time`` counts proven runs only; ``value`` runs with a value. Points are (factor, part).
+    ``time`` counts proven runs only, ``value`` runs with a value, ``measured`` executed plans.
+    Points are (factor, part).
     """
     shared = shared_cases(records)
     costs = {id(r): _cost(r, measure) for r in shared}
@@ -161,6 +206,8 @@ def profiles(records: Sequence[Record], measure: str) -> dict[str, Curve]:
 def _cost(record: Record, measure: str) -> float:
     if measure == "time":
         return max(1e-3, record.time_s) if record.proven else math.inf
+    if measure == "measured":
+        return math.inf if record.measured_s is None else record.measured_s
     return math.inf if record.value_s is None else record.value_s
 
 

@@ -12,8 +12,8 @@ from nptp_opt.compare.records import Record
 from nptp_opt.compare.tables import RULES, TITLES
 
 FIELDS = (
-    "instance contender seed ended value_s bound_s gap root_bound_s time_s wall_s peak_mib "
-    "columns rows nodes message partitions"
+    "instance contender seed ended value_s bound_s gap root_bound_s time_s measured_s wall_s "
+    "peak_mib columns rows nodes message partitions"
 ).split()
 
 Partition = tuple[str, list[list[Any]]]
@@ -57,6 +57,7 @@ def _run(record: Record) -> list[Any]:
         "ended": record.row["status"] or record.row["harness"],
         "gap": record.gap,
         "time_s": record.time_s,
+        "measured_s": record.measured_s,
         "message": record.row["fault"] or record.row["message"],
         "partitions": _partitions(record.row["tiles"]),
     }

@@ -22,11 +22,12 @@ FEWEST_CASES = 6
 MEASURES: dict[str, Callable[[Record], float | None]] = {
     "value": lambda record: record.value_s,
     "time": lambda record: max(1e-3, record.time_s),
+    "measured": lambda record: record.measured_s,
 }
 
 
 def paired(records: Sequence[Record], baseline: str, against: str) -> dict[str, Any]:
-    """Ratios ``against`` / ``baseline`` of value and time on the cases that both have run.
+    """Ratios ``against`` / ``baseline`` of every measure on the cases that both have run.
 
     Seeds are averaged by instance (log scale), the interval is a bootstrap over instances, and the
     p-value is that of a two-sided sign test. Beyond noise: the interval leaves out 1 and p is

@@ -21,6 +21,8 @@ class Record:
     contender: str
     family: str | None
     row: Mapping[str, Any]
+    execution: Mapping[str, Any] | None = None
+    """What ``report --execute`` kept of the plan's execution."""
 
     @property
     def instance(self) -> str:
@@ -48,6 +50,14 @@ class Record:
         return None if self.row["bound_s"] is None else float(self.row["bound_s"])
 
     @property
+    def measured_s(self) -> float | None:
+        """Median latency of the executed plan; None where it was not, or failed."""
+        if self.value_s is None or self.execution is None:
+            return None
+        found: float | None = self.execution["measured_s"]
+        return found
+
+    @property
     def proven(self) -> bool:
         """Status optimal, with a result that the check confirms."""
         return self.row["status"] == "optimal" and self.value_s is not None
@@ -71,12 +81,23 @@ class Record:
         return tuple((at, value, bound) for at, value, bound in points or ())
 
 
-def load_records(store: Store) -> list[Record]:
-    """All rows; raises InputError for a file without any."""
-    return records_of(store.rows(NEEDED), str(store.path))
+def load_records(store: Store, how: str | None = None) -> list[Record]:
+    """All rows, with the executions of one kind; raises InputError for a file without any row.
+
+    ``how`` is "local" or "emulated"; by default the emulated ones where there are any.
+    """
+    found = store.executions()
+    if how is None:
+        how = "emulated" if any(row["how"] == "emulated" for row in found) else "local"
+    executions = {row["key"]: row for row in found if row["how"] == how}
+    return records_of(store.rows(NEEDED), str(store.path), executions)
 
 
-def records_of(rows: Sequence[Mapping[str, Any]], where: str = "results") -> list[Record]:
+def records_of(
+    rows: Sequence[Mapping[str, Any]],
+    where: str = "results",
+    executions: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Record]:
     """Records of rows, contenders named so that they can be told apart."""
     if not rows:
         raise InputError(f"{where}: holds no finished run yet")
@@ -87,6 +108,7 @@ def records_of(rows: Sequence[Mapping[str, Any]], where: str = "results") -> lis
             contender=_label(row, several),
             family=families.get(row["method"]) if row["kind"] == "layer" else "plan",
             row=row,
+            execution=(executions or {}).get(row["key"]),
         )
         for row in rows
     ]

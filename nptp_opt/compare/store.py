@@ -12,6 +12,7 @@ import os
 import socket
 import sqlite3
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 from nptp_opt.compare.runs import Run
 from nptp_opt.errors import InputError
 
-VERSION = 1
+VERSION = 2
 APPLICATION = 0x4E505450
 """Marks the file as ours ("NPTP"), in SQLite's header."""
 
@@ -60,6 +61,18 @@ COLUMNS = {
     "notes": "TEXT",
     "spec": "TEXT NOT NULL",
 }
+EXECUTION = {
+    "key": "TEXT NOT NULL",
+    "how": "TEXT NOT NULL",
+    "measured_s": "REAL",
+    "fastest_s": "REAL",
+    "slowest_s": "REAL",
+    "repeats": "INTEGER NOT NULL",
+    "message": "TEXT",
+    "started_at": "REAL NOT NULL",
+}
+"""What ``report --execute`` keeps of a plan's execution; without ``measured_s`` it failed."""
+
 JSON_COLUMNS = ("tiles", "trace", "notes", "spec")
 
 FAILED = "harness != 'finished' OR fault IS NOT NULL"
@@ -69,6 +82,9 @@ _SCHEMA = f"""
 CREATE TABLE runs ({", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items())});
 CREATE TABLE claims (key TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL,
                      born TEXT NOT NULL);
+CREATE TABLE plans (key TEXT PRIMARY KEY, content BLOB NOT NULL);
+CREATE TABLE executions ({", ".join(f'"{name}" {kind}' for name, kind in EXECUTION.items())},
+                         PRIMARY KEY (key, how));
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 """
@@ -77,13 +93,13 @@ PRAGMA user_version = {VERSION};
 class Store:
     """An open results file; safe to use from several threads. Errors are InputErrors."""
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
+    def __init__(self, path: Path, *, create: bool = True, write: bool = False) -> None:
         self.path = path
         self._lock = threading.Lock()
         if not create and not path.exists():
             raise InputError(f"{path}: there is no such results file; make it with `compare`")
         with self._errors():
-            how = "" if create else "?mode=ro"
+            how = "" if create else f"?mode={'rw' if write else 'ro'}"
             self._db = sqlite3.connect(
                 f"file:{path.absolute()}{how}",
                 uri=True,
@@ -177,6 +193,9 @@ class Store:
                 f"INSERT OR IGNORE INTO runs ({names}) VALUES ({marks})", _values(run, row)
             )
             db.execute("DELETE FROM claims WHERE key = ?", (run.key,))
+            if done.rowcount == 1 and row.get("plan"):
+                content = zlib.compress(row["plan"].encode())
+                db.execute("INSERT INTO plans VALUES (?, ?)", (run.key, content))
             return done.rowcount == 1
 
     def forget_failed(self, runs: Sequence[Run]) -> int:
@@ -189,7 +208,8 @@ class Store:
                     f"SELECT 1 FROM runs WHERE key = ? AND ({FAILED})", (run.key,)
                 ).fetchone()
             ]
-            db.executemany("DELETE FROM runs WHERE key = ?", found)
+            for table in ("runs", "plans", "executions"):
+                db.executemany(f"DELETE FROM {table} WHERE key = ?", found)
         return len(found)
 
     def counts(self, runs: Sequence[Run]) -> dict[str, int]:
@@ -205,6 +225,28 @@ class Store:
         with self._lock, self._errors():
             found = self._db.execute(f"SELECT {names} FROM runs ORDER BY rowid").fetchall()
         return [_parsed(dict(zip(columns, values, strict=True))) for values in found]
+
+    def plan(self, key: str) -> str | None:
+        """The plan document of a network's run; None where there is none."""
+        with self._lock, self._errors():
+            found = self._db.execute("SELECT content FROM plans WHERE key = ?", (key,)).fetchone()
+        return None if found is None else zlib.decompress(found[0]).decode()
+
+    def executed(self, row: Mapping[str, Any]) -> None:
+        """Commit what was measured of a plan, in place of what was known before."""
+        names = ", ".join(EXECUTION)
+        marks = ", ".join("?" * len(EXECUTION))
+        with self._transaction() as db:
+            db.execute(
+                f"INSERT OR REPLACE INTO executions ({names}) VALUES ({marks})",
+                [row.get(name) for name in EXECUTION],
+            )
+
+    def executions(self) -> list[dict[str, Any]]:
+        """All executions of plans."""
+        with self._lock, self._errors():
+            found = self._db.execute(f"SELECT {', '.join(EXECUTION)} FROM executions").fetchall()
+        return [dict(zip(EXECUTION, values, strict=True)) for values in found]
 
 
 def _values(run: Run, row: Mapping[str, Any]) -> list[Any]:

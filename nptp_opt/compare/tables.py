@@ -24,17 +24,23 @@ TITLES = {
     "disagreements": "Contradictions: a bound above a value that it should bound",
     "agreement": "Agreement of proven optima",
     "summary": "Contenders",
+    "executed": "Measured latencies of executed plans",
+    "unexecuted": "Plans that could not be executed",
     "sizes": "Model sizes (medians)",
     "roots": "Bounds at the root, as a part of the family's best value",
     "wins": "Pairwise wins by value (row against column)",
     "faults": "Runs whose result the check rejects",
 }
 
+BAD = frozenset({"disagreements", "faults", "unexecuted"})
+"""Tables that are shown in red."""
+
 CSV_FIELDS = tuple(
     "instance kind method solver seed time_limit_s harness status message fault value_s bound_s "
     "any_bound_s root_bound_s predicted_s nodes rows columns nonzeros integers build_s solve_s "
     "wall_s cpu_s peak_mib stdout_bytes started_at tool key".split()
 )
+MEASURED_FIELDS = ("how", "measured_s", "fastest_s", "slowest_s", "repeats")
 
 
 def tables(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
@@ -46,6 +52,7 @@ def tables(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
             found["disagreements"] += disagreements(group)
             found["agreement"] += agreements(group)
             found["summary"] += measures.summary(group)
+            found["executed"] += measures.executed(group)
             found["sizes"] += measures.sizes(group)
             found["roots"] += measures.roots(group)
             found["wins"] += measures.wins(group)
@@ -53,6 +60,11 @@ def tables(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
         {"instance": r.instance, "contender": r.contender, "fault": r.row["fault"]}
         for r in records
         if r.row["fault"] is not None
+    ]
+    found["unexecuted"] = [
+        {"instance": r.instance, "contender": r.contender, "message": r.execution["message"]}
+        for r in records
+        if r.execution is not None and r.execution["measured_s"] is None
     ]
     return found
 
@@ -81,7 +93,9 @@ def to_csv(records: Sequence[Record]) -> str:
     """One line per run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_FIELDS)
+    writer.writerow([*CSV_FIELDS, *MEASURED_FIELDS])
     for record in records:
-        writer.writerow([record.row[name] for name in CSV_FIELDS])
+        measured = record.execution or {}
+        own = [record.row[name] for name in CSV_FIELDS]
+        writer.writerow([*own, *(measured.get(name) for name in MEASURED_FIELDS)])
     return text.getvalue()

@@ -60,7 +60,7 @@ class Session:
             self._send_content(content)
         else:
             self._send_paths(content)
-        if self.options.transport == "tcp" and len(self.names) > 1:
+        if self.options.transport == "tcp":
             self._introduce()
         self.pool.collect("ready", self.names)
         if self.options.throttle == "cgroup":

@@ -121,7 +121,10 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
             "--time-limit --memory --workers --retry --scheduler --tls-ca-file --tls-cert "
             "--tls-key --json".split()
         ),
-        "report": sorted("results --html --csv --markdown --baseline --against --json".split()),
+        "report": sorted(
+            "results --html --csv --markdown --baseline --against --execute --emulate --repeats "
+            "--json".split()
+        ),
         "formulations": ["--json"],
         "planners": ["--json"],
         "solvers": ["--json"],

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from nptp_opt.errors import InputError
+from nptp_opt.geometry import Tile
 from nptp_opt.planner import plan_network
 from nptp_opt.runtime.launch import run_plan
 from nptp_opt.runtime.pool import WorkerPool
@@ -154,3 +155,12 @@ def test_bad_options_are_named(option: str, value: object) -> None:
     """A setting out of range is refused by name before anything starts."""
     with pytest.raises(InputError, match=option.removesuffix("_s")):
         RunOptions(**{option: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_one_device_alone_runs_over_any_transport(pool: WorkerPool, transport: str) -> None:
+    """Bug: over tcp a plan on one device waited for ever for its peers' addresses."""
+    model = model_of("chain")
+    plan = hand_plan(model, "chain", lambda h, w: {0: Tile(0, h, 0, w)}, five_devices())
+    report = run_plan(plan, model, pool=pool, repeats=1, warmup=0, transport=transport)
+    assert report.ok and report.bytes == 0

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import nptp_opt.solve  # noqa: F401 - registers all methods before the first copy is taken
 from nptp_opt import methods
 from tests.compare.runs import PLUGIN
 

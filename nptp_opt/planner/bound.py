@@ -32,7 +32,8 @@ of tensor a that the devices own:
   height (row tables that are not concave are lowered), so the ends of the height's range suffice.
 * A maximum is at least any weighted mean: max_i (comm_i + compute_i) >= sum_i s_i (comm_i +
   compute_i). The same Lagrangian prices the weighted sum, all devices' rims included; on a
-  switched network own parts save at most what the best distribution within the level saves.
+  switched network own parts save at most what the best distribution within the level saves, and
+  the owner that attains the level before sends what it cannot need itself (less what nobody reads).
 * Waits: a run that moves anything has at least one message.
 * Overlap: a step that overlaps takes at least max(comm, compute) (``overlap=True``).
 

@@ -33,13 +33,17 @@ class Extras:
 
 @dataclass(frozen=True)
 class End:
-    """``rows`` and ``columns`` are [tensor, contacts, length], ``most`` [length] per tensor."""
+    """``rows`` and ``columns`` are [tensor, contacts, length], ``most`` [length] per tensor.
+
+    ``read`` counts the pixels of every tensor before the end that every partition reads.
+    """
 
     at: int
     rows: FloatArray
     columns: FloatArray
     extras: Extras
     most: dict[int, Axes]
+    read: IntArray
 
     @property
     def size(self) -> tuple[int, int]:
@@ -70,7 +74,17 @@ def end_of(chain: Chain, at: int) -> End:
         k: (most_lengths(*along), most_lengths(*across))
         for k, (along, across) in chain.widest(at).items()
     }
-    return End(at, rows, columns, _extras(chain, regions, (height, width)), most)
+    read = np.array([_read(regions[k]) if k in regions else 0 for k in range(at)])
+    return End(at, rows, columns, _extras(chain, regions, (height, width)), most, read)
+
+
+def _read(spans: tuple[Spans, Spans]) -> int:
+    return int(np.prod([len(_union(axis)) for axis in spans]))
+
+
+def _union(spans: Spans) -> set[int]:
+    """Positions that some single output reads."""
+    return {at for lo, hi in zip(*spans, strict=True) for at in range(lo, hi)}
 
 
 def _regions(chain: Chain, at: int) -> dict[int, tuple[Spans, Spans]]:

@@ -75,7 +75,9 @@ class PathBound:
             return np.asarray(np.maximum((most + attained).min(axis=2), mean))
         got = gained * size * self.classes.seconds_per_byte()
         own = self._one_device(got, gained, attained).min(axis=2)
+        own = np.maximum(own, self._sends(start, prices) * size)
         mean = prices.mean_s[start][None] - self._saved(start)[:, None] * size
+        mean = mean + self._sends(start, prices, self.classes.share) * size
         return np.asarray(own if self.overlap else np.maximum(own, mean))
 
     def _comm(self, pixels: FloatArray, byte_s: float) -> FloatArray:
@@ -98,14 +100,37 @@ class PathBound:
         device that attains the level after (by class); what that of the level before gives away.
         """
         area = self.chain.areas[start]
-        owned = self.levels.attained(self.classes, self.chain.sizes[start])
         most = self.levels.caps(self.classes, self.chain.sizes[start])
-        surplus = np.maximum(0.0, owned[:, None, :] - prices.most_need[start][None])
-        surplus = np.where((most >= owned)[:, None, :], surplus, np.inf).min(axis=2)
-        surplus = np.where(np.isfinite(surplus), surplus, 0.0)
+        surplus = self._of_attaining(start, np.maximum(0.0, self._beyond_need(start, prices)))
         moved = np.maximum(0.0, prices.needed[start][None] - area + surplus)
         gained = np.maximum(0.0, prices.least_need[start][None] - most[:, None, :])
         return moved, gained, surplus
+
+    def _beyond_need(self, start: int, prices: Prices) -> FloatArray:
+        """Pixels [before, after, class] that the device that attains the level before does not
+        need within the level after."""
+        owned = self.levels.attained(self.classes, self.chain.sizes[start])
+        return np.asarray(owned[:, None, :] - prices.most_need[start][None])
+
+    def _of_attaining(self, start: int, by_class: FloatArray) -> FloatArray:
+        """The least over the classes that can attain the level before."""
+        size = self.chain.sizes[start]
+        can = self.levels.caps(self.classes, size) >= self.levels.attained(self.classes, size)
+        least = np.where(can[:, None, :], by_class, np.inf).min(axis=2)
+        return np.where(np.isfinite(least), least, 0.0)
+
+    def _sends(self, start: int, prices: Prices, share: FloatArray | None = None) -> FloatArray:
+        """Seconds per byte of a pixel [before, after] in which the device that attains the level
+        before sends what it does not need; with ``share``, what that adds to the weighted mean,
+        where its surplus was counted as saved."""
+        beyond = self._beyond_need(start, prices)
+        sent = np.maximum(0.0, beyond - prices.unread[start]) * self.classes.seconds_per_byte(
+            up=True
+        )
+        if share is None:
+            return self._of_attaining(start, sent)
+        kept = np.maximum(0.0, beyond) * self.classes.seconds_per_byte()
+        return self._of_attaining(start, (sent + kept) * share)
 
     def _saved(self, start: int) -> FloatArray:
         """Per interval the most that what devices own saves, in weighted seconds per byte."""

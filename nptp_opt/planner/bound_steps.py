@@ -43,7 +43,7 @@ class Prices:
     ``needed`` pixels over all devices (of tensor 0, over all but the source), ``mean_s`` seconds
     weighted by share. The rest is also by class of the device that attains the level after:
     seconds that it computes, pixels that it needs at least, and at most. ``barred`` is infinite
-    for intervals that hold no partition.
+    for intervals that hold no partition; ``unread`` [start] pixels may be read by nobody.
     """
 
     barred: FloatArray
@@ -52,12 +52,15 @@ class Prices:
     attained_s: FloatArray
     least_need: FloatArray
     most_need: FloatArray
+    unread: FloatArray
 
-    @classmethod
-    def empty(cls, starts: int, intervals: int, classes: int) -> Prices:
-        shape = starts, intervals
-        flat = np.zeros(intervals), np.zeros(shape), np.zeros(shape)
-        return cls(*flat, *(np.zeros((*shape, classes)) for _ in range(3)))
+
+def _no_prices(unread: FloatArray, intervals: int, classes: int) -> Prices:
+    shape = len(unread), intervals
+    by_class = np.zeros((3, *shape, classes))
+    barred = np.zeros(intervals)
+    needed, mean = np.zeros(shape), np.zeros(shape)
+    return Prices(barred, needed, mean, by_class[0], by_class[1], by_class[2], unread)
 
 
 class Pricing:
@@ -77,7 +80,8 @@ class Pricing:
         end, classes = end_of(self.chain, at), self.classes
         area = self.chain.areas[at]
         caps, least = levels.caps(classes, end.size), levels.attained(classes, end.size)
-        found = Prices.empty(at, len(caps), len(classes.members))
+        unread = np.array(self.chain.areas[:at], dtype=np.float64) - end.read
+        found = _no_prices(unread, len(caps), len(classes.members))
         computing, moving, both = self._computing(at), self._moving(at), self._both(at)
         for j, (cap, wanted) in enumerate(zip(caps, least, strict=True)):
             possible = cap >= wanted

@@ -4,11 +4,11 @@ Protocol: each case is a model at one input size on one cluster; every planner p
 one thread and no time limit; seconds are process time after one warm-up plan (compilation), the
 bound's own seconds not counted. The script asserts that no planner is faster than ``nptp`` by
 latency_s and that no plan is faster than the bound. "Without the head" drops the layers behind the
-last feature map, as in the paper's setting. The grid has 4,608 cases; a random sample of it (seed 0,
-each case equally likely) stands in for it. Finished cases are kept when a run is stopped.
+last feature map, as in the paper's setting. The grid has 4,608 cases; a random sample of it (seed
+0, each case equally likely) stands in for it. Finished cases are kept when a run is stopped.
 Written to ``benchmarks/results/planner_methods.{json,md}`` with commit, machine and versions.
 
-    python benchmarks/planner_methods.py                # VGGs without the head, 100 cases of the grid
+    python benchmarks/planner_methods.py                # VGGs without the head, 100 of the grid
     python benchmarks/planner_methods.py --sample 4608  # the whole grid: days
     python benchmarks/planner_methods.py --quick        # the four VGGs without the head
 """

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import resource
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +102,12 @@ def plan_run(run: Run, folder: Path) -> dict[str, Any]:
     began = time.perf_counter()
     network = load_model(model.ref, model.input, model.seed).network
     built = time.perf_counter() - began
-    options = PlanOptions(planner=run.method, limits=limits_of(run))
+    seen: list[tuple[float, float]] = []
+    options = PlanOptions(
+        planner=run.method,
+        limits=limits_of(run),
+        watch=lambda value: seen.append((time.perf_counter() - began, value)),
+    )
     plan = plan_network(model, network, problem.cluster, options)
     spent = time.perf_counter() - began
     write_plan(plan, folder / "plan.json")
@@ -109,8 +116,19 @@ def plan_run(run: Run, folder: Path) -> dict[str, Any]:
         "harness": "finished",
         "status": "optimal" if optimal else "feasible",
         "build_s": built,
-        "trace": [[spent, plan.latency_s, plan.bound_s]],
+        "trace": [*_falling(seen, plan.latency_s), [spent, plan.latency_s, plan.bound_s]],
     }
+
+
+def _falling(seen: Iterable[tuple[float, float]], final: float) -> list[list[float | None]]:
+    """Every better latency; one below the plan's own was that of a plan that exceeds memory."""
+    found: list[list[float | None]] = []
+    best = math.inf
+    for at, value in seen:
+        if final <= value < best:
+            best = value
+            found.append([at, value, None])
+    return found
 
 
 def limits_of(run: Run) -> Any:

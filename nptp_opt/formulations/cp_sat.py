@@ -232,7 +232,11 @@ def _linear(form: Form, box: Rectangle, whole: Any) -> Any:
 def _in_units(outcome: SolverOutcome, scale: float) -> SolverOutcome:
     value = None if outcome.value is None else outcome.value / scale
     bound = None if outcome.bound is None else outcome.bound / scale
-    return replace(outcome, value=value, bound=bound)
+    trace = tuple(
+        (at, None if v is None else v / scale, None if b is None else b / scale)
+        for at, v, b in outcome.trace
+    )
+    return replace(outcome, value=value, bound=bound, trace=trace)
 
 
 def solve(spec: MethodSpec, problem: LayerProblem, limits: Limits, hints: Hints) -> LayerResult:

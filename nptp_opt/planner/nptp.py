@@ -31,7 +31,7 @@ from nptp_opt.planner.layerwise import solved_templates
 from nptp_opt.planner.linears import in_head
 from nptp_opt.planner.memory import overfull
 from nptp_opt.planner.moves import most_neighbours
-from nptp_opt.planner.options import PlanOptions
+from nptp_opt.planner.options import PlanOptions, Watch, ignore
 from nptp_opt.planner.polish import polish
 from nptp_opt.planner.shortest_path import ShortestPath, spans_of
 from nptp_opt.planner.templates import Template, strips
@@ -53,9 +53,10 @@ def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choic
     """
     deadline = time.monotonic() + options.limits.time_limit_s
     rivals = [plan(network, cluster) for plan in QUICK.values()]
+    options.watch(min(latency_s(network, cluster, rival) for rival in rivals))
     templates = distinct(_pool(network, cluster, options), network.spatial)
     while True:
-        found = Search(network, cluster, deadline).run(templates)
+        found = Search(network, cluster, deadline, watch=options.watch).run(templates)
         options_left = [*rivals] if found is None else [found, *rivals]
         fitting = [c for c in options_left if not _overfull(network, cluster, c)]
         left = [] if found is None else _without(templates, _overfull(network, cluster, found))
@@ -71,10 +72,15 @@ class Search:
     """
 
     def __init__(
-        self, network: Network, cluster: Cluster, deadline: float, share: float = 1 / 3
+        self,
+        network: Network,
+        cluster: Cluster,
+        deadline: float,
+        share: float = 1 / 3,
+        watch: Watch = ignore,
     ) -> None:
         self.network, self.cluster, self.deadline = network, cluster, deadline
-        self.share = share
+        self.share, self.watch = share, watch
         self.random = random.Random(0)
 
     def run(self, templates: Sequence[Template]) -> list[Choice] | None:
@@ -116,6 +122,7 @@ class Search:
         value = math.inf
         while self._price(best) < value * (1 - LEAST_GAIN) and time.monotonic() < self.deadline:
             value = self._price(best)
+            self.watch(value)
             best = improve(best)
         return best
 

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nptp_opt.methods import Limits
 
+Watch = Callable[[float], None]
+"""Is told the latency of every better plan as soon as it is known."""
+
+
+def ignore(_: float) -> None:
+    """Watches nothing."""
+
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """``formulation`` and ``solver`` solve the single layers of ``nptp`` and ``layerwise``."""
+    """``formulation`` and ``solver`` solve the single layers of ``nptp`` and ``layerwise``.
+
+    ``nptp`` tells ``watch`` its incumbents.
+    """
 
     planner: str = "nptp"
     formulation: str = "guillotine-dp"
     solver: str | None = None
     limits: Limits = field(default_factory=Limits)
+    watch: Watch = ignore

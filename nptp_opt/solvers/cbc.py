@@ -26,6 +26,7 @@ from nptp_opt.result import Status, Termination
 from nptp_opt.solvers.base import Capabilities, MilpBackend, SolverOutcome
 from nptp_opt.solvers.model import FloatArray, MilpModel
 from nptp_opt.solvers.modelfile import to_mps
+from nptp_opt.solvers.trace import cbc_trace
 
 GRACE_S = 5.0
 INCREMENT = 1e-7
@@ -149,6 +150,7 @@ def _outcome(model: MilpModel, path: Path, log: str, limits: Limits) -> SolverOu
         bound,
         root,
         None if nodes is None else int(nodes),
+        cbc_trace(log),
     )
     if head.startswith("Optimal"):
         proven = value - max(limits.gap * abs(value), INCREMENT)

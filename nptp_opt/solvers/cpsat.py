@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from nptp_opt.errors import SolverError
 from nptp_opt.methods import Limits
 from nptp_opt.result import Status, Termination
 from nptp_opt.solvers.base import Backend, Capabilities, SolverOutcome
+from nptp_opt.solvers.trace import Trace
 
 
 class CpSat(Backend):
@@ -42,7 +44,11 @@ class CpSat(Backend):
         solver.parameters.num_workers = limits.threads
         # Probing in 9.15 calls a wrong value optimal where an enforced row mixes signs.
         solver.parameters.cp_model_probing_level = 0
-        status = solver.solve(model)
+        trace, began = Trace(), time.perf_counter()
+        solver.best_bound_callback = lambda bound: trace.add(
+            time.perf_counter() - began, bound=bound
+        )
+        status = solver.solve(model, _follower(trace, began))
         if status == cp_model.INFEASIBLE:
             return SolverOutcome(Status.INFEASIBLE, Termination.COMPLETED)
         found = {
@@ -62,4 +68,16 @@ class CpSat(Backend):
             value=float(solver.objective_value) if solved else None,
             bound=float(bound) if math.isfinite(bound) else None,
             nodes=int(solver.num_branches),
+            trace=trace.points,
         )
+
+
+def _follower(trace: Trace, began: float) -> Any:
+    """A callback that notes every better solution."""
+    from ortools.sat.python import cp_model
+
+    class Follower(cp_model.CpSolverSolutionCallback):  # type: ignore[misc]
+        def on_solution_callback(self) -> None:
+            trace.add(time.perf_counter() - began, self.objective_value, self.best_objective_bound)
+
+    return Follower()

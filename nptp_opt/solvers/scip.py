@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +15,10 @@ from nptp_opt.methods import Limits
 from nptp_opt.result import Status, Termination
 from nptp_opt.solvers.base import Capabilities, MilpBackend, SolverOutcome
 from nptp_opt.solvers.model import MilpModel
+from nptp_opt.solvers.trace import Trace, scip_rows
+
+DIGITS = 1e-6
+"""Relative precision of the numbers in SCIP's progress table."""
 
 
 def _to_mathopt(model: MilpModel) -> Any:
@@ -74,24 +79,40 @@ class Scip(MilpBackend):
     package: ClassVar[str] = "ortools"
     module: ClassVar[str] = "ortools"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        models=("milp",), warm_start=True, objective_bound=True, nodes=True, seed=True
+        models=("milp",),
+        warm_start=True,
+        objective_bound=True,
+        root_bound=True,
+        nodes=True,
+        seed=True,
     )
 
     def _solve(self, model: MilpModel, limits: Limits, start: Mapping[str, float]) -> SolverOutcome:
         from ortools.math_opt.python import mathopt
 
         mip = _to_mathopt(model)
+        lines: list[str] = []
         try:
             result = mathopt.solve(
                 mip,
                 mathopt.SolverType.GSCIP,
                 params=_parameters(limits),
                 model_params=_hints(model, mip, start),
+                msg_cb=lines.extend,
             )
         except (AttributeError, ValueError, RuntimeError) as error:
             # A rejected input surfaces as an AttributeError; the text is in its context.
             raise SolverError(f"solver 'scip' failed: {error.__context__ or error}") from error
-        return _outcome(mip, result)
+        return _followed(_outcome(mip, result), lines)
+
+
+def _followed(outcome: SolverOutcome, lines: Sequence[str]) -> SolverOutcome:
+    """With the trace and the bound at the root, as far as SCIP's progress table tells."""
+    trace, root = Trace(), None
+    for at, node, value, bound in scip_rows(lines):
+        trace.add(at, value, None if bound is None else bound - DIGITS * abs(bound))
+        root = trace.points[-1][2] if node <= 1 and trace.points else root
+    return replace(outcome, trace=trace.points, root_bound=root)
 
 
 def _outcome(mip: Any, result: Any) -> SolverOutcome:

@@ -14,12 +14,14 @@ from click.testing import CliRunner, Result
 from nptp_opt.cli import main
 from nptp_opt.compare import execute
 from nptp_opt.compare.execute import Request
+from nptp_opt.compare.harness import execute as execute_run
 from nptp_opt.compare.measures import executed, profiles
 from nptp_opt.compare.records import Record, records_of
+from nptp_opt.compare.runs import Run
 from nptp_opt.compare.store import Store
 from tests.compare.runs import row
 
-NETWORK = {
+NETWORK: dict[str, Any] = {
     "schema": "nptp-opt/instance/1",
     "kind": "network",
     "name": "small",
@@ -64,6 +66,15 @@ def test_a_planners_run_is_confirmed_and_keeps_its_plan(compared: Path) -> None:
             plan = json.loads(store.plan(found["key"]) or "")
             assert plan["provenance"]["planner"] == found["method"]
             assert plan["latency_s"] == pytest.approx(found["value_s"])
+
+
+def test_the_planner_nptp_tells_its_incumbents() -> None:
+    """Values fall to the plan's; the last point has the bound."""
+    found = execute_run(Run(NETWORK, "nptp", time_limit_s=30.0))
+    values = [value for _, value, _ in found["trace"]]
+    assert len(values) >= 2 and values == sorted(values, reverse=True)
+    assert values[-1] == pytest.approx(found["value_s"])
+    assert found["trace"][-1][2] == pytest.approx(found["bound_s"])
 
 
 def report(path: Path, *options: object) -> dict[str, Any]:

@@ -54,7 +54,8 @@ class PathBound:
             comm = pixels * size / self.cluster.network.bytes_per_s + waits
             return self._joined(comm, attained.min(axis=1), prices.mean_s[0] + waits)
         sent = pixels * size * classes.seconds_per_byte(up=True)[classes.source]
-        got = prices.least_need[0] * size * classes.seconds_per_byte()
+        needed = prices.least_need[0] if size else np.zeros_like(prices.least_need[0])
+        got = needed * size * classes.seconds_per_byte()
         got[:, classes.source] = 0.0
         own = self._one_device(got, prices.least_need[0], attained).min(axis=1)
         own = own if self.overlap else np.maximum(own, prices.mean_s[0])

@@ -74,6 +74,8 @@ class NetworkLink(Strict):
 
     kind: Literal["switched", "shared"]
     latency_ms: NonNegative = 0.0
+    message_ms: NonNegative | None = None
+    """What handing one message over takes of its sender's time; only predictions count it."""
     mbit_per_s: Positive | None = None
     source: str | None = None
     sink: str | None = None
@@ -81,6 +83,11 @@ class NetworkLink(Strict):
     @property
     def latency_s(self) -> float:
         return self.latency_ms * 1e-3
+
+    @property
+    def message_s(self) -> float:
+        """Seconds of its sender that a message takes, beside its latency; 0 when not given."""
+        return (self.message_ms or 0.0) * 1e-3
 
     @property
     def bytes_per_s(self) -> float:

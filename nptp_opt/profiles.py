@@ -46,6 +46,8 @@ class Link(Strict):
 
     latency_ms: _Amount
     """One way of a small message: half its round trip."""
+    message_ms: _Amount = 0.0
+    """What handing over one small message takes of the sender's time."""
     up_mbit_per_s: _Speed
     down_mbit_per_s: _Speed
 

@@ -2,7 +2,8 @@
 
 Each device works through its steps in order and starts one when its own halo is there. A message
 (all transfers of one step between two devices) leaves when its sender has computed what it
-carries; links serve one message after the other, in the order in which messages become ready.
+carries and has handed over those before it (``message_ms`` each, of its own time); links serve one
+message after the other, in the order in which messages become ready.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ class _Simulation:
         self.seconds = {**_task_seconds(network, cluster, steps), **measured}
         self.messages = _messages(network, steps)
         self.links = _Links(cluster)
+        self.message_s, self.source = cluster.network.message_s, cluster.source
         self.queue: dict[int, list[int]] = defaultdict(list)
         for step, device in sorted(self.seconds, reverse=True):
             self.queue[device].append(step)
@@ -126,9 +128,8 @@ class _Simulation:
 
     def run(self) -> float:
         now = 0.0
-        for message in self.messages:
-            if not message.awaits:
-                self._push(0.0, "ready", message)
+        self.busy.add(self.source)
+        self._hand_over([m for m in self.messages if not m.awaits], self.source, 0.0)
         for device in list(self.queue):
             self._start_next(device, 0.0)
         while self.events:
@@ -140,6 +141,13 @@ class _Simulation:
     def _push(self, at: float, kind: str, item: object) -> None:
         self.count += 1
         heapq.heappush(self.events, (at, self.count, kind, item))
+
+    def _hand_over(self, messages: Sequence[_Message], device: int, now: float) -> None:
+        """One after the other; then the device is free for its next task."""
+        for message in messages:
+            now += self.message_s
+            self._push(now, "ready", message)
+        self._push(now, "free", device)
 
     def _on_ready(self, message: _Message, now: float) -> None:
         arrival = self.links.send(message, now)
@@ -153,12 +161,13 @@ class _Simulation:
         self._start_next(message.dst, now)
 
     def _on_done(self, task: Task, now: float) -> None:
-        self.busy.discard(task[1])
         for message in self.carries[task]:
             message.awaits.discard(task)
-            if not message.awaits:
-                self._push(now, "ready", message)
-        self._start_next(task[1], now)
+        self._hand_over([m for m in self.carries[task] if not m.awaits], task[1], now)
+
+    def _on_free(self, device: int, now: float) -> None:
+        self.busy.discard(device)
+        self._start_next(device, now)
 
     def _start_next(self, device: int, now: float) -> None:
         waiting = self.queue[device]

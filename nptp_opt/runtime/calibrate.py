@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,10 @@ def write_calibrated(report: RunReport, path: Path) -> None:
 
 
 def calibrated(plan: Plan, spans: Spans) -> dict[str, Any]:
-    """The cluster's content; a device keeps the speeds of layers that it did not run."""
+    """The cluster's content; a device keeps the speeds of layers that it did not run.
+
+    ``message_ms`` is what handing a message over took in the median.
+    """
     content = plan.cluster.to_json()
     for number, entry in enumerate(content["device"]):
         if entry["name"] in spans:
@@ -36,6 +40,11 @@ def calibrated(plan: Plan, spans: Spans) -> dict[str, Any]:
             kept |= {s.layer: {"layer": s.layer, "gflops": s.gflops, "overhead_ms": s.overhead_ms}
                      for s in fitted}  # fmt: skip
             entry["layers"] = list(kept.values())
+    handing = [
+        s.end_ns - s.start_ns for found in spans.values() for s in found if s.phase == "send"
+    ]
+    if handing:
+        content["network"]["message_ms"] = statistics.median(handing) / 1e6
     return content
 
 

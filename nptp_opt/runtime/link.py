@@ -71,18 +71,26 @@ def _play(channel: Channel, rank: int, host: str, secret: bytes) -> Link:
 
     transport = TcpTransport(Rendezvous(None, rank, 2, host, secret, meet))
     try:
-        round_trip = statistics.median(_to_and_fro(transport, rank, SMALL, PINGS))
-        latency_s = round_trip / 2
-        bulk = min(_to_and_fro(transport, rank, LARGE, BULKS))
+        small = _to_and_fro(transport, rank, SMALL, PINGS)
+        round_trip, handing_s = (statistics.median(times) for times in zip(*small, strict=True))
+        latency_s = max(0.0, round_trip / 2 - handing_s)
+        bulk = min(times[0] for times in _to_and_fro(transport, rank, LARGE, BULKS))
     finally:
         transport.close()
         channel.close()
     rate = 2 * 4 * LARGE / max(bulk - round_trip, 1e-9) * 8e-6
-    return Link(latency_ms=latency_s * 1e3, up_mbit_per_s=rate, down_mbit_per_s=rate)
+    return Link(
+        latency_ms=latency_s * 1e3,
+        message_ms=handing_s * 1e3,
+        up_mbit_per_s=rate,
+        down_mbit_per_s=rate,
+    )
 
 
-def _to_and_fro(transport: TcpTransport, rank: int, elements: int, count: int) -> list[float]:
-    """Round trips of a message, the first one left out."""
+def _to_and_fro(
+    transport: TcpTransport, rank: int, elements: int, count: int
+) -> list[tuple[float, float]]:
+    """Round trip of a message, and how long this side took to hand it over; the first left out."""
     peer, there, back = 1 - rank, torch.zeros(elements), torch.empty(elements)
     times = []
     for k in range(count + 1):
@@ -90,9 +98,11 @@ def _to_and_fro(transport: TcpTransport, rank: int, elements: int, count: int) -
         coming = transport.receive(peer, k, back)
         if rank == SERVER:
             coming.wait()
+        handing = time.monotonic()
         sent = transport.send(peer, k, there)
+        handed_s = time.monotonic() - handing
         if rank == CALLER:
             coming.wait()
         sent.wait()
-        times.append(time.monotonic() - start)
+        times.append((time.monotonic() - start, handed_s))
     return times[1:]

@@ -125,6 +125,7 @@ def _joined_by(cluster: Cluster, link: Link) -> Cluster:
     rates = link.model_dump(include={"up_mbit_per_s", "down_mbit_per_s"})
     devices = tuple(device.model_copy(update=rates) for device in cluster.devices)
     medium = {"kind": "switched", "mbit_per_s": None, "latency_ms": link.latency_ms}
+    medium |= {"message_ms": None}
     network = cluster.network.model_copy(update=medium)
     return cluster.model_copy(update={"network": network, "devices": devices})
 

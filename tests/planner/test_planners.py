@@ -12,7 +12,7 @@ from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
 from nptp_opt.planner.assemble import Choice, assemble
 from nptp_opt.planner.baselines import coedge_shares, single, strip_equal
 from nptp_opt.planner.candidates import family_templates
-from nptp_opt.planner.simulate import simulate
+from nptp_opt.planner.simulate import simulate, timeline
 from nptp_opt.planner.templates import Template, from_tiles, snaps
 from nptp_opt.steps import ModelRef
 from tests.builders import conv_chain, make_cluster
@@ -91,6 +91,21 @@ def test_simulation_of_two_devices_worked_by_hand() -> None:
     assert simulate(network, cluster, steps) == pytest.approx(
         1e-3 * (1.48 + 6.912 + 0.512 + 1.0), rel=1e-12
     )
+
+
+def test_handing_a_message_over_takes_its_senders_time() -> None:
+    """As above, with 2 ms per message: d1 has its rows 2 ms later, d0 begins 2 ms later and ends
+    first; d1's result leaves 2 ms after it is there."""
+    network = conv_chain((1, 3, 8, 8), [{"channels": 4}])
+    cluster = make_cluster((1e-3, 1e-3), rates=8.0, latency_ms=1.0, message_ms=2.0)
+    halves = {0: Tile(0, 4, 0, 8), 1: Tile(4, 8, 0, 8)}
+    steps = assemble(network, cluster, [Choice(network.layers, halves)])
+    assert simulate(network, cluster, steps) == pytest.approx(
+        1e-3 * (2.0 + 1.48 + 6.912 + 2.0 + 0.512 + 1.0), rel=1e-12
+    )
+    planned = timeline(network, cluster, steps)
+    (d0,) = (item for item in planned if (item.kind, item.step, item.device) == ("compute", 0, 0))
+    assert (d0.start_s, d0.end_s) == pytest.approx((2e-3, 2e-3 + 6.912e-3))
 
 
 def test_messages_on_one_link_go_one_after_the_other() -> None:

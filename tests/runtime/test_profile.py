@@ -118,7 +118,11 @@ def test_calibration_by_hand() -> None:
         ]
         for i in range(3)
     }
-    for entry in calibrated(plan, spans)["device"]:
+    for found in spans.values():
+        found.append(Span("send", 1, 0, 300_000, 0, 8))
+    content = calibrated(plan, spans)
+    assert content["network"]["message_ms"] == pytest.approx(0.3)
+    for entry in content["device"]:
         assert entry["layers"]
         assert all(s["gflops"] == pytest.approx(0.5, rel=0.01) for s in entry["layers"])
 
@@ -138,4 +142,5 @@ def test_link_to_a_peer(tmp_path: Path) -> None:
             assert server.is_alive()
     server.join(30)
     assert found[0].latency_ms > 0
+    assert 0 < found[0].message_ms < 1e3
     assert found[0].up_mbit_per_s > 1

@@ -128,7 +128,7 @@ def test_calibration_by_hand() -> None:
 
 
 def test_link_to_a_peer(tmp_path: Path) -> None:
-    """Both sides on the loopback interface: latency and rate are there and positive."""
+    """Both sides on the loopback interface, where handing over can be all of the latency."""
     secret = tmp_path / "secret"
     secret.write_text("a secret of this test")
     address = f"127.0.0.1:{_free_port()}"
@@ -141,6 +141,6 @@ def test_link_to_a_peer(tmp_path: Path) -> None:
         except Exception:  # noqa: BLE001 - the server may not listen yet
             assert server.is_alive()
     server.join(30)
-    assert found[0].latency_ms > 0
+    assert found[0].latency_ms >= 0
     assert 0 < found[0].message_ms < 1e3
     assert found[0].up_mbit_per_s > 1

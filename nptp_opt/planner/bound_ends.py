@@ -79,12 +79,16 @@ def end_of(chain: Chain, at: int) -> End:
 
 
 def _read(spans: tuple[Spans, Spans]) -> int:
-    return int(np.prod([len(_union(axis)) for axis in spans]))
+    return int(np.prod([_positions(*axis) for axis in spans]))
 
 
-def _union(spans: Spans) -> set[int]:
-    """Positions that some single output reads."""
-    return {at for lo, hi in zip(*spans, strict=True) for at in range(lo, hi)}
+def _positions(first: IntArray, last: IntArray) -> int:
+    """Number of positions that some single output reads: each span opens and closes one level."""
+    reading = first < last
+    levels = np.zeros(int(last.max(initial=0)) + 1, dtype=np.int64)
+    np.add.at(levels, first[reading], 1)
+    np.add.at(levels, last[reading], -1)
+    return int((levels.cumsum() > 0).sum())
 
 
 def _regions(chain: Chain, at: int) -> dict[int, tuple[Spans, Spans]]:

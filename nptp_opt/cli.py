@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import click
 
@@ -20,6 +20,7 @@ from nptp_opt.cli_support import json_flag as _json
 from nptp_opt.cli_support import load as _load
 from nptp_opt.cli_support import print_json as _print_json
 from nptp_opt.cli_support import say as _say
+from nptp_opt.cluster import TransferDtype
 from nptp_opt.errors import InputError, NoSolutionError, NptpError, VerificationError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -100,6 +101,8 @@ def _limits_from(**options: Any) -> Any:
 @click.option("--input", "shape", default="1x3x224x224", show_default=True, help="Input shape.")
 @click.option("--planner", default="nptp", show_default=True, help="Planner or baseline.")
 @click.option("--formulation", help="Formulation for the single layers; the planner's by default.")
+@click.option("--transfer-dtype", type=click.Choice(get_args(TransferDtype)),
+              help="What feature maps are sent as; the cluster file's by default.")  # fmt: skip
 @_limits
 @_json
 def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
@@ -113,7 +116,7 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     shape = _input_shape(options["shape"])
     chosen = _plan_options(options)
     check_planner(chosen)
-    devices = load_cluster(cluster)
+    devices = load_cluster(cluster).sending_as(options["transfer_dtype"])
     _check_writable(output)
     _say(f"importing {model}")
     loaded = _load(model, shape, options["seed"])

@@ -69,6 +69,10 @@ class Device(Strict):
         return self.down_mbit_per_s * BYTES_PER_MBIT
 
 
+TransferDtype = Literal["float32", "float16", "bfloat16", "int8"]
+"""What elements of feature maps are sent as; int8 with a float32 scale per rectangle."""
+
+
 class NetworkLink(Strict):
     """How the devices are connected: one link each (switched) or one medium for all (shared)."""
 
@@ -79,6 +83,8 @@ class NetworkLink(Strict):
     mbit_per_s: Positive | None = None
     source: str | None = None
     sink: str | None = None
+    transfer_dtype: TransferDtype | None = None
+    """None is float32: exact, and absent from files and hashes."""
 
     @property
     def latency_s(self) -> float:
@@ -129,6 +135,18 @@ class Cluster(Strict):
             for i, device in enumerate(self.devices)
         ]
         return tuple(seen.setdefault(key, len(seen)) for key in keys)
+
+    @property
+    def transfer_dtype(self) -> TransferDtype:
+        """What elements of feature maps are sent as."""
+        return self.network.transfer_dtype or "float32"
+
+    def sending_as(self, dtype: TransferDtype | None) -> Cluster:
+        """This cluster with another transfer type; None leaves it as it is."""
+        if dtype is None or dtype == self.transfer_dtype:
+            return self
+        link = self.network.model_copy(update={"transfer_dtype": dtype})
+        return self.model_copy(update={"network": link})
 
     def _index(self, name: str | None) -> int:
         return 0 if name is None else [d.name for d in self.devices].index(name)

@@ -137,7 +137,7 @@ def _halos(plan: Plan, step: Step, owned: Mapping[str, Ownership]) -> list[Trans
         last = step is plan.steps[-1]
         collect = plan.network.spatial_outputs if last else ()
         needs = gather_needs(plan.network, layers, step.device, collect)
-    return halo_transfers(plan.network, needs, owned)
+    return halo_transfers(plan.cluster, plan.network, needs, owned)
 
 
 def _reduced(layer: Layer, owned: Mapping[str, Ownership]) -> Ownership:

@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
+from nptp_opt.cluster import TransferDtype
 from nptp_opt.cost import RESULT, input_ownership
 from nptp_opt.geometry import Tile
 from nptp_opt.kernels import Crop, combine, partial, run_gather, run_layer
+from nptp_opt.kernels.wire import round_trip
 from nptp_opt.network.ir import Layer, external_inputs, regions
 from nptp_opt.steps import Plan, Step
 
@@ -21,9 +23,20 @@ Made = tuple[int, Tile | None, Tensor]
 
 
 class Replay:
-    """One execution of a plan on the input ``x``, in the dtype of ``x`` and ``weights``."""
+    """One execution of a plan on the input ``x``, in the dtype of ``x`` and ``weights``.
 
-    def __init__(self, plan: Plan, weights: Mapping[str, Tensor], x: Tensor) -> None:
+    With ``sent_as`` other than float32 devices see what they receive as that type leaves it.
+    ``results`` holds the network's outputs once all layers have run and ``collect`` was called.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        weights: Mapping[str, Tensor],
+        x: Tensor,
+        sent_as: TransferDtype = "float32",
+    ) -> None:
+        self.sent_as, self.results = sent_as, dict[str, Tensor]()
         self.plan, self.network, self.weights, self.x = plan, plan.network, weights, x
         self.names = [device.name for device in plan.cluster.devices]
         self.faults: list[str] = []
@@ -54,7 +67,7 @@ class Replay:
         assert last.device is not None
         self.number = number
         for tensor in self.network.spatial_outputs:
-            self._fetched(last.device, tensor, self.network.full(tensor))
+            _, self.results[tensor] = self._fetched(last.device, tensor, self.network.full(tensor))
 
     def _begin(self, number: int, step: Step) -> None:
         layers = self.plan.layers_of(step)
@@ -90,6 +103,8 @@ class Replay:
                 inside[tensor] = self._fetched(device, tensor, self.network.full(tensor))
         value = run_gather(layer, self.weights, {name: crop[1] for name, crop in inside.items()})
         inside[layer.name] = (RESULT, value)
+        if layer.name in self.network.outputs:
+            self.results[layer.name] = value
         self._drop(inside, layer)
         return device, None, value
 
@@ -127,7 +142,7 @@ class Replay:
         for move in self.plan.steps[self.number].transfers:
             if move.dst == device and move.tensor == tensor:
                 tile, values = held[move.src]
-                parts.append((move.tile, _cut(values, tile, move.tile)))
+                parts.append((move.tile, round_trip(_cut(values, tile, move.tile), self.sent_as)))
         for tile, values in parts:
             if tile.contains(need) and not need.is_empty:
                 return need, _cut(values, tile, need)
@@ -170,3 +185,16 @@ def _last_uses(plan: Plan) -> dict[str, int]:
 def _cut(values: Tensor, tile: Tile, part: Tile) -> Tensor:
     """The rectangle ``part`` of values that cover ``tile``."""
     return values[..., part.y0 - tile.y0 : part.y1 - tile.y0, part.x0 - tile.x0 : part.x1 - tile.x0]
+
+
+def replayed_outputs(
+    plan: Plan, weights: Mapping[str, Tensor], x: Tensor, sent_as: TransferDtype
+) -> dict[str, Tensor]:
+    """The network's outputs when devices receive what ``sent_as`` leaves of feature maps."""
+    replay = Replay(plan, weights, x, sent_as)
+    for number, step in enumerate(plan.steps):
+        for layer in plan.layers_of(step):
+            for _ in replay.run(number, layer):
+                pass
+    replay.collect()
+    return replay.results

@@ -7,6 +7,7 @@ together, one layer at a time, so that only live tensors are held.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from torch import Tensor
 from nptp_opt.geometry import Tile
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.paper import network_faults, paper_faults
-from nptp_opt.replay import Replay
+from nptp_opt.replay import Replay, replayed_outputs
 from nptp_opt.steps import Plan
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -41,6 +42,9 @@ class Report:
     errors: dict[torch.dtype, Errors] = field(default_factory=dict)
     layers: int = 0
     tiles: int = 0
+    transfer_dtype: str = "float32"
+    sent: Errors | None = None
+    """Errors of the network's outputs with transfers as planned; None where they are exact."""
 
     @property
     def ok(self) -> bool:
@@ -56,6 +60,9 @@ class Report:
             "max_rel_error_float64": double.relative if double else None,
             "layers": self.layers,
             "tiles": self.tiles,
+            "transfer_dtype": self.transfer_dtype,
+            "output_max_abs_error": self.sent.absolute if self.sent else None,
+            "output_max_rel_error": self.sent.relative if self.sent else None,
             "faults": self.faults,
         }
 
@@ -65,7 +72,10 @@ def verify_plan(
 ) -> Report:
     """Verify ``plan`` against ``model`` on a random input; ``stale`` are faults found before.
 
-    Nothing is executed when the plan fails on paper.
+    Nothing is executed when the plan fails on paper. A plan that sends less than float32 is
+    verified with exact transfers first, so nothing else is wrong with it; then the error that its
+    transfers make in the network's outputs is reported. It is a fault only where an output is not
+    finite, or off by more than its largest magnitude.
     """
     report = Report(faults=[*paper_faults(plan), *stale])
     report.faults += network_faults(plan, model.network)
@@ -76,9 +86,31 @@ def verify_plan(
     for dtype in (torch.float32, torch.float64):
         with torch.inference_mode():
             _Pass(plan, model.cast(dtype), values.to(dtype), report).run()
+    report.transfer_dtype = plan.cluster.transfer_dtype
+    if report.transfer_dtype != "float32":
+        report.sent = sent_errors(plan, model, values.float())
+        if not report.sent.relative <= 1.0:
+            report.faults.append(
+                f"outputs differ from the model's by {report.sent.relative:.3g} of their largest "
+                f"value when feature maps are sent as {report.transfer_dtype}"
+            )
     report.layers = len(plan.network.layers)
     report.tiles = sum(len(step.tiles) for step in plan.steps)
     return report
+
+
+def sent_errors(plan: Plan, model: LoadedModel, x: Tensor) -> Errors:
+    """Errors of the outputs that the plan's transfer type makes; x and weights are float32."""
+    expected = model.reference(x, ())
+    with torch.inference_mode():
+        found = replayed_outputs(plan, model.weights(), x, plan.cluster.transfer_dtype)
+    errors = Errors()
+    for name, values in expected.items():
+        error = _largest(found[name].reshape(values.shape) - values)
+        error = error if math.isfinite(error) else math.inf
+        errors.absolute = max(errors.absolute, error)
+        errors.relative = max(errors.relative, error / max(_largest(values), 1e-30))
+    return errors
 
 
 class _Pass:

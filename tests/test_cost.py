@@ -127,7 +127,8 @@ def test_compute_of_a_fused_segment_counts_the_recomputed_rim() -> None:
 def test_transfers_are_the_halo_rows_between_strips() -> None:
     network = conv_chain((1, 4, 6, 6), [{}, {}])
     held = {0: Tile(0, 3, 0, 6), 1: Tile(3, 6, 0, 6)}
-    moves = halo_transfers(network, segment_needs(network.layers[1:], held), {"conv0": held})
+    needs = segment_needs(network.layers[1:], held)
+    moves = halo_transfers(make_cluster(), network, needs, {"conv0": held})
     assert [(m.src, m.dst, m.tile, m.bytes) for m in moves] == [
         (1, 0, Tile(3, 4, 0, 6), 96),
         (0, 1, Tile(2, 3, 0, 6), 96),
@@ -159,7 +160,8 @@ def test_price_matrix_equals_the_price_of_the_listed_transfers(
         prices = segment_prices(cluster, network, layers, tiles_after)
         matrix = prices.makespans({"conv0": candidate_array(before, 3)})
         for (p, held), (q, tiles) in itertools.product(enumerate(before), enumerate(after)):
-            moves = halo_transfers(network, segment_needs(layers, tiles), {"conv0": held})
+            needs = segment_needs(layers, tiles)
+            moves = halo_transfers(cluster, network, needs, {"conv0": held})
             loads = segment_loads(cluster, layers, tiles, moves)
             assert np.isclose(matrix[p, q], makespan_s(cluster, loads), rtol=1e-12)
 
@@ -209,3 +211,19 @@ def test_loads_counted_by_distinct_rectangles_equal_those_of_every_pair() -> Non
         links = np.zeros((len(needs), n, n))
         wanted = pair_loads(needs[None], owners[None], links, np.array([6.0]), 4.0, worth)
         assert np.array_equal(covered_loads(needs, owners, 6.0, 4.0, worth), wanted)
+
+
+def test_bytes_follow_the_transfer_type_and_prices_agree() -> None:
+    """A halo row of 16 pixels x 4 channels: 4, 2 and 1 bytes each; int8 adds its scale."""
+    network = conv_chain((1, 4, 8, 16), [{}, {}])
+    held = {0: Tile(0, 4, 0, 16), 1: Tile(4, 8, 0, 16)}
+    needs = segment_needs(network.layers[1:], held)
+    for dtype, wanted in {"float32": 256, "float16": 128, "bfloat16": 128, "int8": 68}.items():
+        cluster = make_cluster((1.0, 1.0), rates=10.0).sending_as(dtype)
+        moves = halo_transfers(cluster, network, needs, {"conv0": held})
+        assert [move.bytes for move in moves] == [wanted, wanted]
+        owners = candidate_array([held], 2)
+        prices = segment_prices(cluster, network, network.layers[1:], CandidateTiles(owners))
+        loads = segment_loads(cluster, network.layers[1:], held, moves)
+        assert prices.makespans({"conv0": owners})[0, 0] == makespan_s(cluster, loads)
+        assert prices.makespans({}, {"conv0": owners})[0, 0] == makespan_s(cluster, loads)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from nptp_opt.cluster import TransferDtype
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile
 from nptp_opt.network.load import LoadedModel, load_model
@@ -196,3 +197,24 @@ def test_an_element_that_nobody_gives_is_found_by_execution(
     monkeypatch.setattr("nptp_opt.verify.paper_faults", lambda _: [])
     report = verify_plan(broken, model)
     assert any("neither owns nor receives" in fault for fault in report.faults)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
+def test_the_error_of_lossy_transfers_is_reported_and_nothing_else_passes(
+    model: LoadedModel, dtype: TransferDtype
+) -> None:
+    """All is exact but the outputs with transfers as planned; a lost transfer still is a fault."""
+    found = plan_network(REF, model.network, CLUSTER.sending_as(dtype), PlanOptions("coedge-style"))
+    report = verify_plan(found, model)
+    content = report.to_json()
+    assert report.faults == []
+    assert content["transfer_dtype"] == dtype
+    assert content["max_rel_error_float64"] < 1e-12
+    assert 1e-7 < content["output_max_rel_error"] < 0.2
+    step = next(step for step in found.steps if step.transfers)
+    steps = [replace(s, transfers=s.transfers[1:]) if s is step else s for s in found.steps]
+    assert verify_plan(replace(found, steps=tuple(steps)), model).faults
+
+
+def test_exact_transfers_report_no_error_of_the_output(model: LoadedModel, plan: Plan) -> None:
+    assert verify_plan(plan, model).to_json()["output_max_rel_error"] is None

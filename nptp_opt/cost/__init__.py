@@ -44,9 +44,17 @@ from nptp_opt.cost.segment import (
     transfer_loads,
 )
 from nptp_opt.cost.speed import Speed, for_layer, layer_key, layer_speed
+from nptp_opt.cost.transfer import (
+    SCALE_BYTES,
+    rectangle_bytes,
+    sent_bytes,
+    sent_element_bytes,
+    sent_pixel_bytes,
+)
 
 __all__ = [
     "RESULT",
+    "SCALE_BYTES",
     "CandidateTiles",
     "FloatArray",
     "Form",
@@ -74,6 +82,7 @@ __all__ = [
     "makespan_s",
     "makespans_s",
     "messages_of",
+    "rectangle_bytes",
     "reduction_compute_s",
     "reduction_loads",
     "reduction_makespans",
@@ -83,5 +92,8 @@ __all__ = [
     "segment_loads",
     "segment_needs",
     "segment_prices",
+    "sent_bytes",
+    "sent_element_bytes",
+    "sent_pixel_bytes",
     "transfer_loads",
 ]

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from nptp_opt.cost.loads import Load, comm_s, makespan_s
+from nptp_opt.cost.transfer import sent_element_bytes
 from nptp_opt.geometry import (
     BOTTOM,
     EMPTY,
@@ -108,6 +109,9 @@ class LayerCost:
         self.flop_per_pixel = layer_flop_per_pixel(layer)
         self.weight_bytes = layer_weight_bytes(layer)
         self.pixel_bytes = layer.in_channels * layer.bytes_per_element
+        self.sent_pixel_bytes = layer.in_channels * sent_element_bytes(
+            problem.cluster, layer.bytes_per_element
+        )
         self.out_pixel_bytes = layer.out_channels * layer.bytes_per_element
         self.tables_y = axis_tables(layer.window_y)
         self.tables_x = axis_tables(layer.window_x)
@@ -126,7 +130,7 @@ class LayerCost:
         return overhead + self.seconds_per_pixel(device) * tile.area
 
     def recv_bytes(self, tile: Tile) -> int:
-        """Bytes of need minus own."""
+        """Bytes of need minus own, as they are sent; scales of rectangles are not counted."""
         return int(
             self.recv_bytes_of(*(np.asarray(v) for v in (tile.y0, tile.y1, tile.x0, tile.x1)))
         )
@@ -135,7 +139,7 @@ class LayerCost:
         """``recv_bytes`` for arrays of tiles (broadcast together)."""
         need = self.tables_y.need[y0, y1] * self.tables_x.need[x0, x1]
         held = self.tables_y.held[y0, y1] * self.tables_x.held[x0, x1]
-        return self.pixel_bytes * (need - held)
+        return self.sent_pixel_bytes * (need - held)
 
     def messages(self, tile: Tile) -> int:
         """Sides of the tile that do not lie on the map's border; 0 for no tile."""
@@ -200,7 +204,7 @@ class LayerCost:
         const = float(ey * nx + ex * ny - ex * ey)
         if not lower:
             const += self._tiny_tile_surcharge(sy + ny - ey, sx + nx - ex)
-        return Form(0.0, ex * sy, ey * sx, const) * self.pixel_bytes
+        return Form(0.0, ex * sy, ey * sx, const) * self.sent_pixel_bytes
 
     def _tiny_tile_surcharge(self, spare_y: int, spare_x: int) -> float:
         """Correction where the halo may exceed the need on both axes: held is never below 0."""

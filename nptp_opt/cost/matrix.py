@@ -18,6 +18,7 @@ from nptp_opt.cost.pairs import covered_loads, own_links, pair_loads
 from nptp_opt.cost.regions import CandidateTiles, SegmentRegions
 from nptp_opt.cost.segment import Ownership, gather_compute_s, gather_needs
 from nptp_opt.cost.speed import layer_speed
+from nptp_opt.cost.transfer import rectangle_bytes, sent_pixel_bytes
 from nptp_opt.geometry import IntArray, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs
 
@@ -92,13 +93,13 @@ class StepPrices:
         self, before: Mapping[str, IntArray], inside: Mapping[str, IntArray], worth: BoolArray
     ) -> FloatArray:
         """Received, sent and messages as (3, P, Q, n)."""
-        pixel_bytes = self._pixel_bytes(before)
+        pixel_bytes, extra = self._pixel_bytes(before), float(rectangle_bytes(self.cluster))
         if len(before) == 1 and not inside:
             ((tensor, owners),) = before.items()
-            return covered_loads(self.needs[tensor], owners, pixel_bytes[0], 0.0, worth)
+            return covered_loads(self.needs[tensor], owners, pixel_bytes[0], extra, worth)
         needs = self._stacked([self.needs[tensor] for tensor in before], len(self.compute_s))
         owners = self._stacked(list(before.values()), len(worth))
-        return np.asarray(pair_loads(needs, owners, self._links(inside), pixel_bytes, 0.0, worth))
+        return np.asarray(pair_loads(needs, owners, self._links(inside), pixel_bytes, extra, worth))
 
     def _links(self, inside: Mapping[str, IntArray]) -> FloatArray:
         """Bytes (Q, n, n) that the Q candidates themselves make devices i receive from j."""
@@ -107,7 +108,8 @@ class StepPrices:
         owners = self._stacked(
             [np.broadcast_to(own, needs.shape[1:]) for own in inside.values()], q
         )
-        return np.asarray(own_links(needs, owners, self._pixel_bytes(inside), 0.0))
+        extra = float(rectangle_bytes(self.cluster))
+        return np.asarray(own_links(needs, owners, self._pixel_bytes(inside), extra))
 
     def _stacked(self, arrays: Sequence[IntArray], count: int) -> IntArray:
         """Rectangles of several tensors as one array (T, count, n, 4)."""
@@ -115,7 +117,8 @@ class StepPrices:
         return np.ascontiguousarray(np.stack(arrays)) if arrays else empty
 
     def _pixel_bytes(self, tensors: Iterable[str]) -> FloatArray:
-        return np.array([float(self.network.pixel_bytes(tensor)) for tensor in tensors])
+        sizes = (sent_pixel_bytes(self.cluster, self.network, tensor) for tensor in tensors)
+        return np.array([float(size) for size in sizes])
 
 
 def segment_prices(

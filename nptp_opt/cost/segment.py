@@ -8,6 +8,7 @@ from dataclasses import replace
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.loads import Load, Transfer
 from nptp_opt.cost.speed import layer_speed
+from nptp_opt.cost.transfer import sent_bytes
 from nptp_opt.geometry import EMPTY, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs, regions
 
@@ -21,7 +22,10 @@ def input_ownership(network: Network, cluster: Cluster) -> dict[str, dict[int, T
 
 
 def halo_transfers(
-    network: Network, needs: Mapping[str, Ownership], owned: Mapping[str, Ownership]
+    cluster: Cluster,
+    network: Network,
+    needs: Mapping[str, Ownership],
+    owned: Mapping[str, Ownership],
 ) -> list[Transfer]:
     """Every rectangle that must move so that each device has its needs.
 
@@ -32,12 +36,12 @@ def halo_transfers(
     for tensor, wanted in needs.items():
         if tensor in network.replicated:
             continue
-        pixel = network.pixel_bytes(tensor)
         for dst, need in wanted.items():
             for src, own in owned[tensor].items():
                 part = need.intersect(own)
                 if src != dst and not part.is_empty:
-                    moves.append(Transfer(src, dst, tensor, part, part.area * pixel))
+                    size = sent_bytes(cluster, network, tensor, part)
+                    moves.append(Transfer(src, dst, tensor, part, size))
     return moves
 
 

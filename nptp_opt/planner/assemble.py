@@ -66,7 +66,7 @@ def segment_step(
 ) -> Step:
     """One segment, priced with what the devices hold before it."""
     tiles = {i: tile for i, tile in sorted(choice.tiles.items()) if not tile.is_empty}
-    moves = halo_transfers(network, segment_needs(choice.layers, tiles), owned)
+    moves = halo_transfers(cluster, network, segment_needs(choice.layers, tiles), owned)
     loads = segment_loads(cluster, choice.layers, tiles, moves)
     names = tuple(layer.name for layer in choice.layers)
     return Step("spatial", names, tiles, None, tuple(moves), makespan_s(cluster, loads))
@@ -90,7 +90,7 @@ def final_step(network: Network, cluster: Cluster, owned: Mapping[str, Ownership
     """The head (or collecting the results) at the sink."""
     sink = cluster.sink
     needs = gather_needs(network, network.head, sink, network.spatial_outputs)
-    moves = halo_transfers(network, needs, owned)
+    moves = halo_transfers(cluster, network, needs, owned)
     loads = gather_loads(cluster, network.head, sink, moves)
     names = tuple(layer.name for layer in network.head)
     return Step("gather", names, {}, sink, tuple(moves), makespan_s(cluster, loads))

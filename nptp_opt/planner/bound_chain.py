@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from nptp_opt.cluster import Cluster
+from nptp_opt.cost import sent_pixel_bytes
 from nptp_opt.geometry import AxisMap, IntArray
 from nptp_opt.network.ir import Layer, Network
 
@@ -40,6 +42,7 @@ class Chain:
     network: Network
     layers: tuple[Layer, ...]
     source: str | None
+    cluster: Cluster
 
     @property
     def length(self) -> int:
@@ -66,8 +69,11 @@ class Chain:
 
     @cached_property
     def pixel_bytes(self) -> tuple[int, ...]:
-        """Bytes of one pixel of every tensor."""
-        return tuple(0 if n is None else self.network.pixel_bytes(n) for n in self.names)
+        """Bytes in which one pixel of every tensor is sent."""
+        return tuple(
+            0 if name is None else sent_pixel_bytes(self.cluster, self.network, name)
+            for name in self.names
+        )
 
     @cached_property
     def steps(self) -> tuple[tuple[Spans, Spans] | None, ...]:
@@ -124,7 +130,7 @@ class Chain:
         return {k: spans[name] for k, name in enumerate(self.names[:end]) if name in spans}
 
 
-def longest_chain(network: Network) -> Chain:
+def longest_chain(network: Network, cluster: Cluster) -> Chain:
     """The path with the most floating-point operations."""
     weight: dict[str, float] = {}
     before: dict[str, str | None] = {}
@@ -138,7 +144,7 @@ def longest_chain(network: Network) -> Chain:
     while at in weight:
         found.append(network.by_name[str(at)])
         at = before[str(at)]
-    return Chain(network, tuple(reversed(found)), at)
+    return Chain(network, tuple(reversed(found)), at, cluster)
 
 
 def compose(outer: Spans, inner: Spans) -> Spans:

@@ -27,7 +27,7 @@ class PathBound:
         self, network: Network, cluster: Cluster, read: Pixels, *, intervals: int, overlap: bool
     ) -> None:
         self.network, self.cluster, self.overlap = network, cluster, overlap
-        self.chain = longest_chain(network)
+        self.chain = longest_chain(network, cluster)
         self.pricing = Pricing(self.chain, cluster, read)
         self.classes = self.pricing.classes
         self.levels = levels_of(self.classes.share, intervals)

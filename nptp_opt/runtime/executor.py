@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nptp_opt.cost import Transfer
 from nptp_opt.geometry import Tile
 from nptp_opt.kernels import Crop, combine, partial, run_gather, run_segment
 from nptp_opt.network.ir import Layer, Network
+from nptp_opt.runtime.packing import Packing
 from nptp_opt.runtime.priority import in_turn
 from nptp_opt.runtime.schedule import Message, Program, Task
 from nptp_opt.runtime.trace import WAITED_NS, Recorder
@@ -66,12 +66,15 @@ class Executor:
         ranks: Mapping[int, int],
         recorder: Recorder,
         *,
+        packing: Packing,
         pad: bool = False,
     ) -> None:
         self.network, self.program, self.weights = network, program, weights
         self.transport, self.ranks, self.recorder, self.pad = transport, ranks, recorder, pad
-        self._packed = {message.tag: self._flat(message) for message in _all_sends(program)}
-        self._received = {message.tag: self._flat(message) for message in program.receives}
+        self.packing = packing
+        self._packed = {message.tag: packing.buffer(message) for message in _all_sends(program)}
+        self._received = {message.tag: packing.buffer(message) for message in program.receives}
+        self._pieces: dict[int, list[Crop]] = {}
         self._assembled: dict[tuple[int, str], Tensor] = {}
         self._incoming: dict[int, Pending] = {}
         self._outgoing: list[Pending] = []
@@ -111,7 +114,7 @@ class Executor:
             for pending in self._outgoing:
                 pending.wait()
         self._outgoing.clear()
-        self._owned, self._whole, self._partials = {}, {}, {}
+        self._owned, self._whole, self._partials, self._pieces = {}, {}, {}, {}
 
     # -- computing -----------------------------------------------------------------------------
 
@@ -178,13 +181,13 @@ class Executor:
         first = self.network.by_name.get(message.parts[0].tensor)
         if first is not None and first.reduces:
             return self._partial(first).view(-1)
-        if len(message.parts) == 1:
+        if len(message.parts) == 1 and self.packing.is_plain(message):
             view = crop(message.parts[0].tile, *self._owned[message.parts[0].tensor])
             if view.is_contiguous():
                 return view
         buffer = self._packed[message.tag]
-        for part, place in self._places(message, buffer):
-            place.copy_(crop(part.tile, *self._owned[part.tensor]))
+        values = [crop(part.tile, *self._owned[part.tensor]) for part in message.parts]
+        self.packing.write(message, buffer, values)
         return buffer
 
     # -- receiving -----------------------------------------------------------------------------
@@ -202,9 +205,9 @@ class Executor:
     def _input(self, task: Task, tensor: str, need: Tile) -> Crop:
         """The rectangle ``need`` of a tensor: a view where one piece holds it all."""
         pieces = [
-            (part.tile, place)
+            piece
             for message in task.receives
-            for part, place in self._places(message, self._received[message.tag])
+            for part, piece in zip(message.parts, self._arrived(message), strict=True)
             if part.tensor == tensor
         ]
         if tensor in self._owned:
@@ -213,6 +216,14 @@ class Executor:
             if held.contains(need):
                 return need, crop(need, held, values)
         return need, self._put_together(task, tensor, need, pieces)
+
+    def _arrived(self, message: Message) -> list[Crop]:
+        """The rectangles of a message, decoded once."""
+        if message.tag not in self._pieces:
+            values = self.packing.read(message, self._received[message.tag])
+            tiles = [part.tile for part in message.parts]
+            self._pieces[message.tag] = list(zip(tiles, values, strict=True))
+        return self._pieces[message.tag]
 
     def _put_together(self, task: Task, tensor: str, need: Tile, pieces: Sequence[Crop]) -> Tensor:
         buffer = self._assembled.get((task.step, tensor))
@@ -225,27 +236,6 @@ class Executor:
             if not common.is_empty:
                 crop(common, need, buffer).copy_(crop(common, held, values))
         return buffer
-
-    # -- buffers -------------------------------------------------------------------------------
-
-    def _flat(self, message: Message) -> Tensor:
-        return torch.full((sum(self._elements(part) for part in message.parts),), float("nan"))
-
-    def _elements(self, part: Transfer) -> int:
-        return part.bytes // self.network.bytes_per_element
-
-    def _places(self, message: Message, buffer: Tensor) -> list[tuple[Transfer, Tensor]]:
-        """Views of a message's flat buffer, one per rectangle."""
-        flat = torch.split(buffer, [self._elements(part) for part in message.parts])
-        return [
-            (
-                part,
-                values.view(
-                    *self.network.shapes[part.tensor][:2], part.tile.height, part.tile.width
-                ),
-            )
-            for part, values in zip(message.parts, flat, strict=True)
-        ]
 
 
 def _all_sends(program: Program) -> list[Message]:

@@ -16,6 +16,7 @@ from nptp_opt.errors import InputError
 from nptp_opt.files import load_json
 from nptp_opt.plan import load_plan
 from nptp_opt.runtime.executor import Executor
+from nptp_opt.runtime.packing import Packing
 from nptp_opt.runtime.priority import be_prompt
 from nptp_opt.runtime.schedule import Program, device_program, participants
 from nptp_opt.runtime.trace import Recorder
@@ -79,6 +80,7 @@ class Job:
             self.transport,
             self.ranks,
             recorder,
+            packing=Packing(self.plan.network, self.plan.cluster.transfer_dtype),
             pad=spec.pad,
         )
 

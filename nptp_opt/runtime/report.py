@@ -106,13 +106,18 @@ class Reference:
     outputs: Mapping[str, Tensor]
     seconds: float
 
-    def error(self, outputs: Mapping[str, Tensor]) -> tuple[float, bool]:
-        """Largest absolute error (infinite for NaN), and whether it is within the tolerance."""
+    def error(
+        self, outputs: Mapping[str, Tensor], tolerance: float = TOLERANCE
+    ) -> tuple[float, bool]:
+        """Largest absolute error (infinite for NaN), and whether it is within the tolerance.
+
+        ``tolerance`` is relative to the largest magnitude of an output.
+        """
         worst, ok = 0.0, True
         for name, expected in self.outputs.items():
             error = float((outputs[name].reshape(expected.shape) - expected).abs().max())
             worst = math.inf if math.isnan(error) else max(worst, error)
-            ok = ok and error <= TOLERANCE * float(expected.abs().max())
+            ok = ok and error <= tolerance * float(expected.abs().max())
         return worst, ok
 
 

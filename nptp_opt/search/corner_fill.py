@@ -26,7 +26,7 @@ def _exact(exact, budget_s, byte_s, pixel_s, overhead_s, wait_s, limit, y0, y1, 
     """Exact bytes and seconds of a tile; bytes are -1 where it misses target or memory limit."""
     need_y, held_y, need_x, held_x, size_y, size_x, scale = exact
     need = need_y[y0, y1] * need_x[x0, x1]
-    sent = scale[0] * (need - held_y[y0, y1] * held_x[x0, x1])
+    sent = scale[3] * (need - held_y[y0, y1] * held_x[x0, x1])
     area = (size_y[y1] - size_y[y0]) * (size_x[x1] - size_x[x0])
     if scale[2] + scale[0] * need + scale[1] * area > limit:
         return -1.0, 0.0
@@ -272,7 +272,8 @@ def exact_tables(cost: LayerCost) -> tuple[FloatArray, ...]:
         for axis, at in ((cost.tables_y, ys), (cost.tables_x, xs))
         for table in (axis.need, axis.held)
     ]
-    scale = np.array([cost.pixel_bytes, cost.out_pixel_bytes, cost.weight_bytes], dtype=float)
+    memory = (cost.pixel_bytes, cost.out_pixel_bytes, cost.weight_bytes)
+    scale = np.array([*memory, cost.sent_pixel_bytes], dtype=float)
     return (*tables, ys.astype(float), xs.astype(float), scale)
 
 

@@ -96,7 +96,9 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
     limits = ["--gap", "--seed", "--solver", "--threads", "--time-limit"]
     assert surface == {
         "solve": sorted(
-            "model --cluster -c --output -o --input --planner --formulation --json".split() + limits
+            "model --cluster -c --output -o --input --planner --formulation --transfer-dtype "
+            "--json".split()
+            + limits
         ),
         "solve-layer": sorted(
             ["instance", "--formulation", "--export-mps", "--export-lp", "--json", *limits]

@@ -166,7 +166,7 @@ def test_no_random_plan_of_a_dag_is_faster_than_the_bound(blocks: int, shared: b
 
 def test_the_path_of_a_residual_network_holds_every_layer() -> None:
     network = residual_network(blocks=2)
-    assert longest_chain(network).layers == network.spatial
+    assert longest_chain(network, make_cluster()).layers == network.spatial
 
 
 specs = st.lists(

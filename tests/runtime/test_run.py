@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from nptp_opt.cluster import TransferDtype
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile
 from nptp_opt.planner import plan_network
@@ -164,3 +165,19 @@ def test_one_device_alone_runs_over_any_transport(pool: WorkerPool, transport: s
     plan = hand_plan(model, "chain", lambda h, w: {0: Tile(0, h, 0, w)}, five_devices())
     report = run_plan(plan, model, pool=pool, repeats=1, warmup=0, transport=transport)
     assert report.ok and report.bytes == 0
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
+def test_transfer_types_are_executed_as_planned(
+    pool: WorkerPool, dtype: TransferDtype, transport: str
+) -> None:
+    """Fewer bytes on the links, a small error, and not the exact result, which would be a fake."""
+    for name in ("residual", "squeeze"):
+        model = model_of(name)
+        exact = hand_plan(model, name, PARTITIONS["tee"], five_devices())
+        plan = hand_plan(model, name, PARTITIONS["tee"], five_devices().sending_as(dtype))
+        report = run_plan(plan, model, pool=pool, repeats=2, warmup=0, transport=transport)
+        assert report.ok
+        assert report.bytes == plan.transfer_bytes < exact.transfer_bytes
+        assert report.max_abs_error > 1e-7

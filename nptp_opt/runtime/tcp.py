@@ -22,7 +22,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nptp_opt.runtime.control import Channel, ChannelError, admit, join
+from nptp_opt.runtime.control import HANDSHAKE_TIMEOUT_S, Channel, ChannelError, admit, join
 from nptp_opt.runtime.transport import PeerError, Rendezvous
 
 FRAME = struct.Struct("!IQ")
@@ -85,12 +85,15 @@ class TcpTransport:
 
     def _meet(self, rendezvous: Rendezvous) -> None:
         here = (address_of(rendezvous.interface), 0)
-        with socket.create_server(here, backlog=rendezvous.size) as server:
+        with socket.create_server(here, backlog=64) as server:
             addresses = rendezvous.meet("{}:{}".format(*server.getsockname()))
             for peer in range(self.rank):
                 self._keep(peer, self._call(addresses[peer]))
-            while len(self.sockets) < rendezvous.size - 1:
-                self._admit(server.accept()[0])
+            threading.Thread(target=self._accept, args=(server,), daemon=True).start()
+            with self.changed:
+                while len(self.sockets) < rendezvous.size - 1:
+                    self.changed.wait()
+            server.shutdown(socket.SHUT_RDWR)
 
     def _call(self, address: str) -> socket.socket:
         host, _, port = address.rpartition(":")
@@ -98,9 +101,18 @@ class TcpTransport:
         join(Channel(sock), self.secret, {"rank": self.rank})
         return sock
 
+    def _accept(self, server: socket.socket) -> None:
+        """Hear everybody at once: a stranger that says nothing must not keep the others waiting."""
+        while True:
+            try:
+                sock, _ = server.accept()
+            except OSError:  # all are there
+                return
+            threading.Thread(target=self._admit, args=(sock,), daemon=True).start()
+
     def _admit(self, sock: socket.socket) -> None:
         channel = Channel(sock)
-        channel.settimeout(10)
+        channel.settimeout(HANDSHAKE_TIMEOUT_S)
         try:
             hello, proof = admit(channel, self.secret)
             channel.send("welcome", mac=proof)
@@ -113,7 +125,9 @@ class TcpTransport:
     def _keep(self, peer: int, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        self.sockets[peer] = sock
+        with self.changed:
+            self.sockets[peer] = sock
+            self.changed.notify_all()
 
     # -- the interface -------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from nptp_opt.planner.bound_ends import End, end_of
 from nptp_opt.planner.bound_tables import least_reduced, least_within, most_need
 from nptp_opt.search.lp import ColumnLP
 
-SCALES = np.array([0.0, 0.4, 0.7, 0.9, 1.0, 1.1])
+SCALES = np.array([0.0, 0.4, 0.7, 1.0])
 """Multiples of the proposed multipliers that are tried; deep runs want smaller ones."""
 
 SAFETY = 1e-10
@@ -139,17 +139,26 @@ class Pricing:
         """Lower bound [start] of the total price over all partitions within ``cap``."""
         counts, (height, width) = self.classes.counts, end.size
         sums = np.array([height * width, 2 * width, 2 * height, 4])
+        tables = end.concave_rows, end.columns, cap, (price.pixel, price.fixed, price.need)
         y = _multipliers(end, cap, counts, price) / sums
-        least = least_reduced(
-            end.concave_rows, end.columns, cap, price.pixel, price.fixed, price.need, y
-        )
+        y = _with_area(y, least_reduced(*tables, y, True))
+        least = least_reduced(*tables, y, False)
         margin = SAFETY * (np.abs(y) @ sums + np.abs(least) @ counts)
         return np.asarray((y @ sums + least @ counts - margin).max(axis=1))
 
 
+def _with_area(y: FloatArray, per_pixel: FloatArray) -> FloatArray:
+    """Variants of ``y`` whose multiplier of the area is what a tile's pixel costs at least, in the
+    cheapest or in the dearest class (a source that needs nothing must not set it)."""
+    low, high = y.copy(), y.copy()
+    low[:, :, 0] = np.minimum.reduce(per_pixel, axis=2)
+    high[:, :, 0] = np.where(np.isfinite(per_pixel), per_pixel, -np.inf).max(axis=2)
+    return np.concatenate([low, high], axis=1)
+
+
 def _multipliers(end: End, cap: IntArray, counts: IntArray, price: TilePrice) -> FloatArray:
-    """Proposed multipliers [start, scale, sum]: the whole map's price plus that of inner sides."""
-    whole, across, along = _sides(end, counts, price)
+    """Proposed multipliers [start, scale, sum] of the borders and corners; of the area 0."""
+    across, along = _sides(end, counts, price)
     total = across + along
     size = end.size[0] * end.size[1]
     relative = tuple(round(float(c) / size, 6) for c in cap)
@@ -158,14 +167,12 @@ def _multipliers(end: End, cap: IntArray, counts: IntArray, price: TilePrice) ->
         tilt = round(float(along[start] / total[start]) * 8) / 8 if total[start] > 0 else 0.5
         unit = unit_multipliers(relative, tuple(counts.tolist()), tilt)
         y[start] = SCALES[:, None] * total[start] * np.array(unit)
-    y[:, :, 0] += whole[:, None]
+    y[:, :, 0] = 0.0
     return y
 
 
-def _sides(
-    end: End, counts: IntArray, price: TilePrice
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Price [start] of the whole map, and of one side along a cut across it (either way)."""
+def _sides(end: End, counts: IntArray, price: TilePrice) -> tuple[FloatArray, FloatArray]:
+    """Price [start] of one side along a cut across the whole map (either way)."""
     weight = counts / counts.sum()
     pixel = weight @ price.pixel
     need = price.need @ counts / np.maximum(1, (price.need > 0) @ counts)
@@ -180,7 +187,7 @@ def _sides(
     along = _halves(columns)
     cut_y = sum(of(half * columns[:, 2, -1]) for half in across) - whole if across else 0 * whole
     cut_x = sum(of(rows[:, 2, -1] * half) for half in along) - whole if along else 0 * whole
-    return whole, np.maximum(cut_y, 0.0) / 2, np.maximum(cut_x, 0.0) / 2
+    return np.maximum(cut_y, 0.0) / 2, np.maximum(cut_x, 0.0) / 2
 
 
 def _halves(tables: FloatArray) -> list[FloatArray]:

@@ -84,17 +84,19 @@ def concave(table):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def least_reduced(rows, columns, cap, pixel_s, fixed_s, byte_s, y):  # type: ignore[no-untyped-def]
-    """``[start, variant, class]``: min(0, least of price - y . a) over all tiles within ``cap``.
+def least_reduced(rows, columns, cap, prices, y, per_pixel):  # type: ignore[no-untyped-def]
+    """``[start, variant, class]``: min(0, least of price - y . a) over all tiles within ``cap``;
+    with ``per_pixel`` the least of (price - y . a) / area.
 
-    ``rows`` and ``columns`` are tables [tensor, contacts, length], ``rows`` concave. ``pixel_s`` is
-    [class, tensor], ``fixed_s`` and ``byte_s`` [start, class], ``y`` [start, variant, 4]. For one
-    width the price is concave in the height, so its least value lies at an end of the range.
+    ``rows`` and ``columns`` are tables [tensor, contacts, length], ``rows`` concave. ``prices`` are
+    seconds per pixel [class, tensor], fixed ones and those of the need [start, class]; ``y`` is
+    [start, variant, 4]. For one width the price is concave in the height, so its least value lies
+    at an end of the range.
     """
-    best = np.zeros((y.shape[0], y.shape[1], len(cap)))
+    best = np.full((y.shape[0], y.shape[1], len(cap)), np.inf if per_pixel else 0.0)
     height, width = rows.shape[2] - 1, columns.shape[2] - 1
     for cls in range(len(cap)):
-        prices = pixel_s[cls], fixed_s[:, cls], byte_s[:, cls]
+        own = prices[0][cls], prices[1][:, cls], prices[2][:, cls]
         for fx in range(3):
             for w in range(width if fx == 2 else 1, width - 1 + fx):
                 for fy in range(3):
@@ -102,19 +104,20 @@ def least_reduced(rows, columns, cap, pixel_s, fixed_s, byte_s, y):  # type: ign
                     if tallest < (height if fy == 2 else 1):
                         continue
                     tile = rows[:, fy, tallest], columns[:, fx, w]
-                    _reduce(tile, prices, y, (tallest, w, fy, fx), best[:, :, cls])
-                    if fy < 2 and tallest > 1:
+                    _reduce(tile, own, y, (tallest, w, fy, fx), per_pixel, best[:, :, cls])
+                    if fy < 2 and tallest > 1 and not per_pixel:
                         tile = rows[:, fy, 1], columns[:, fx, w]
-                        _reduce(tile, prices, y, (1, w, fy, fx), best[:, :, cls])
+                        _reduce(tile, own, y, (1, w, fy, fx), per_pixel, best[:, :, cls])
     return best
 
 
 @numba.njit(cache=True)
-def _reduce(tile, prices, y, shape, best):  # type: ignore[no-untyped-def]
+def _reduce(tile, prices, y, shape, per_pixel, best):  # type: ignore[no-untyped-def]
     """Lower ``best`` [start, variant] to the reduced price of one tile."""
     h, w, fy, fx = shape
     pixel_s, fixed_s, byte_s = prices
     rows, columns = tile
+    scale = 1.0 / (w * h) if per_pixel else 1.0
     work = 0.0
     for start in range(len(best) - 1, -1, -1):
         work += pixel_s[start + 1] * rows[start + 1] * columns[start + 1]
@@ -122,7 +125,7 @@ def _reduce(tile, prices, y, shape, best):  # type: ignore[no-untyped-def]
         for v in range(best.shape[1]):
             m = y[start, v]
             less = m[0] * (w * h) + m[1] * (fy * w) + m[2] * (fx * h) + m[3] * (fy * fx)
-            best[start, v] = min(best[start, v], price - less)
+            best[start, v] = min(best[start, v], (price - less) * scale)
 
 
 @numba.njit(cache=True)

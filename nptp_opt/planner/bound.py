@@ -27,13 +27,15 @@ of tensor a that the devices own:
   nothing.
 * sum |N_i|: the Lagrangian of the configuration LP (design section 5) over all partitions within
   the level: areas sum to |map|, widths along top and bottom to W each, heights along left and
-  right to H each, four corners. Any multipliers prove a bound; those of a unit square whose sides
-  have linear prices are proposed, in several scales. For a fixed width a price is concave in the
-  height (row tables that are not concave are lowered), so the ends of the height's range suffice.
+  right to H each, four corners. Any multipliers prove a bound. For borders and corners those of a
+  unit square whose sides have linear prices are proposed, in several scales, and for the area
+  what the cheapest pixel of any tile costs. For a fixed width a price is concave in the height
+  (row tables that are not concave are lowered), so the ends of the height's range suffice.
 * A maximum is at least any weighted mean: max_i (comm_i + compute_i) >= sum_i s_i (comm_i +
   compute_i). The same Lagrangian prices the weighted sum, all devices' rims included; on a
   switched network own parts save at most what the best distribution within the level saves, and
-  the owner that attains the level before sends what it cannot need itself (less what nobody reads).
+  the owner that attains the level before sends what it cannot need itself (less what nobody reads),
+  which is the less the more it computes: the least sum over its tiles.
 * Waits: a run that moves anything has at least one message.
 * Overlap: a step that overlaps takes at least max(comm, compute) (``overlap=True``).
 

@@ -76,9 +76,9 @@ class PathBound:
             return np.asarray(np.maximum((most + attained).min(axis=2), mean))
         got = gained * size * self.classes.seconds_per_byte()
         own = self._one_device(got, gained, attained).min(axis=2)
-        own = np.maximum(own, self._sends(start, prices) * size)
+        own = np.maximum(own, self._of_attaining(start, self._shrinks(start, prices)))
         mean = prices.mean_s[start][None] - self._saved(start)[:, None] * size
-        mean = mean + self._sends(start, prices, self.classes.share) * size
+        mean = mean + self._surplus(start, prices) * size
         return np.asarray(own if self.overlap else np.maximum(own, mean))
 
     def _comm(self, pixels: FloatArray, byte_s: float) -> FloatArray:
@@ -120,18 +120,28 @@ class PathBound:
         least = np.where(can[:, None, :], by_class, np.inf).min(axis=2)
         return np.where(np.isfinite(least), least, 0.0)
 
-    def _sends(self, start: int, prices: Prices, share: FloatArray | None = None) -> FloatArray:
-        """Seconds per byte of a pixel [before, after] in which the device that attains the level
-        before sends what it does not need; with ``share``, what that adds to the weighted mean,
-        where its surplus was counted as saved."""
-        beyond = self._beyond_need(start, prices)
-        sent = np.maximum(0.0, beyond - prices.unread[start]) * self.classes.seconds_per_byte(
-            up=True
-        )
-        if share is None:
-            return self._of_attaining(start, sent)
-        kept = np.maximum(0.0, beyond) * self.classes.seconds_per_byte()
-        return self._of_attaining(start, (sent + kept) * share)
+    def _sends_s(self, start: int, prices: Prices) -> FloatArray:
+        """Seconds [before, after, class] in which the device that attains the level before sends
+        what it cannot need itself and somebody does."""
+        sent = np.maximum(0.0, self._beyond_need(start, prices) - prices.unread[start])
+        byte_s = self.chain.pixel_bytes[start] * self.classes.seconds_per_byte(up=True)
+        return np.asarray(sent * byte_s)
+
+    def _shrinks(self, start: int, prices: Prices) -> FloatArray:
+        """Seconds [before, after, class] of the device that attains the level before: it sends
+        the less the more it computes, so the least over all tiles within the level after."""
+        sends, attained = self._sends_s(start, prices), prices.attained_s[start][None]
+        both = np.maximum(sends, attained) if self.overlap else sends + attained
+        return np.minimum(np.minimum.accumulate(both, axis=1), sends[:, :1])
+
+    def _surplus(self, start: int, prices: Prices) -> FloatArray:
+        """Seconds per byte [before, after] that the owner of most adds to the weighted mean: what
+        it does not need was counted as saved, and it has to be sent."""
+        kept = np.maximum(0.0, self._beyond_need(start, prices))
+        sent = np.maximum(0.0, kept - prices.unread[start])
+        seconds = kept * self.classes.seconds_per_byte()
+        seconds = seconds + sent * self.classes.seconds_per_byte(up=True)
+        return self._of_attaining(start, seconds * self.classes.share)
 
     def _saved(self, start: int) -> FloatArray:
         """Per interval the most that what devices own saves, in weighted seconds per byte."""

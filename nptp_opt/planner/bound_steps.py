@@ -85,16 +85,16 @@ class Pricing:
         computing, moving, both = self._computing(at), self._moving(at), self._both(at)
         for j, (cap, wanted) in enumerate(zip(caps, least, strict=True)):
             possible = cap >= wanted
-            if cap @ classes.counts < area or not possible.any():
-                found.barred[j] = np.inf
-                continue
-            found.needed[:, j] = self._total(end, cap, moving)
-            found.mean_s[:, j] = self._total(end, cap, both)
             seconds, need = self._attained(end, wanted, computing)
             found.attained_s[:, j] = np.where(possible, seconds, np.inf)
             found.least_need[:, j] = np.where(possible, need, np.inf)
             for k, tables in end.most.items():
                 found.most_need[k, j] = [most_need(*tables, int(c)) for c in cap]
+            if cap @ classes.counts < area or not possible.any():
+                found.barred[j] = np.inf
+                continue
+            found.needed[:, j] = self._total(end, cap, moving)
+            found.mean_s[:, j] = self._total(end, cap, both)
         return found
 
     def _computing(self, at: int) -> TilePrice:

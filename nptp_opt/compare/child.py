@@ -1,6 +1,7 @@
 """The fresh process of one run: ``python -m nptp_opt.compare.child FOLDER``.
 
-Reads ``run.json`` in the folder, writes ``result.json`` or ``plan.json``, then ``outcome.json``.
+Reads ``run.json`` in the folder, makes ``started`` when it calls the method, writes ``result.json``
+or ``plan.json``, then ``outcome.json``.
 What it prints goes where the harness sent its stdout. Its whole process group is killed by the
 kernel when the harness at the other end of stdin dies.
 """
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from nptp_opt.compare.runs import Run
 
 MIB = 2**20
+STARTED = "started"
+"""The file in the folder that says that imports are done and the method is called."""
 HEADROOM_MIB = 1024
 """The harness kills above the limit; the kernel refuses memory this much later."""
 
@@ -77,6 +80,7 @@ def solve_layer_run(run: Run, folder: Path) -> dict[str, Any]:
     from nptp_opt.solve import solve_layer
 
     problem = layer_problem_from_json(run.instance, run.name)
+    (folder / STARTED).touch()
     began = time.perf_counter()
     result = solve_layer(problem, run.method, solver=run.solver, limits=limits_of(run))
     spent = time.perf_counter() - began
@@ -99,9 +103,10 @@ def plan_run(run: Run, folder: Path) -> dict[str, Any]:
 
     problem = network_problem_from_json(run.instance, run.name)
     model = problem.model
-    began = time.perf_counter()
+    loading = time.perf_counter()
     network = load_model(model.ref, model.input, model.seed).network
-    built = time.perf_counter() - began
+    (folder / STARTED).touch()
+    began = time.perf_counter()
     seen: list[tuple[float, float]] = []
     options = PlanOptions(
         planner=run.method,
@@ -115,7 +120,7 @@ def plan_run(run: Run, folder: Path) -> dict[str, Any]:
     return {
         "harness": "finished",
         "status": "optimal" if optimal else "feasible",
-        "build_s": built,
+        "build_s": began - loading,
         "trace": [*_falling(seen, plan.latency_s), [spent, plan.latency_s, plan.bound_s]],
     }
 

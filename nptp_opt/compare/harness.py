@@ -1,6 +1,7 @@
 """Does one run in a fresh process group, watches it, and turns its end into a row.
 
-A run is killed with its whole group at its time limit plus grace, and above its memory limit.
+A run is killed with its whole group at its time limit plus grace (counted from where its method is
+called), and above its memory limit.
 Values are never taken from the run: ``pricing.priced`` prices its tiles again.
 """
 
@@ -20,12 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from nptp_opt import __version__
+from nptp_opt.compare.child import STARTED
 from nptp_opt.compare.pricing import priced
 from nptp_opt.compare.runs import Run
 
 POLL_S = 0.02
 MEASURE_EVERY = 5
 """Memory is read at every fifth poll."""
+STARTUP_S = 120.0
+"""How long imports and loading of a model may take; the run's own limit begins after them."""
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -70,7 +74,7 @@ def execute(run: Run, stop: threading.Event | None = None) -> dict[str, Any]:
                 start_new_session=True,
             )
             try:
-                end = _watch(process, run, stop)
+                end = _watch(process, run, stop, folder / STARTED)
             finally:
                 _kill(process.pid)
                 assert process.stdin is not None
@@ -83,10 +87,13 @@ def _environment(threads: int) -> dict[str, str]:
     return {**os.environ, **pinned, "PYTHONHASHSEED": "0"}
 
 
-def _watch(process: subprocess.Popen[bytes], run: Run, stop: threading.Event) -> _End:
-    """Wait for the process; kill its group where a limit is reached."""
+def _watch(process: subprocess.Popen[bytes], run: Run, stop: threading.Event, mark: Path) -> _End:
+    """Wait for the process; kill its group where a limit is reached.
+
+    ``mark`` is the file that the process makes when the method is called.
+    """
     began = time.perf_counter()
-    deadline = began + run.time_limit_s + run.grace_s
+    deadline, started = began + STARTUP_S, False
     reason, peak, polls = None, 0.0, 0
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -98,6 +105,8 @@ def _watch(process: subprocess.Popen[bytes], run: Run, stop: threading.Event) ->
         if polls % MEASURE_EVERY == 0:
             peak = max(peak, _resident_mib(process.pid))
         polls += 1
+        if not started and mark.exists():
+            started, deadline = True, time.perf_counter() + run.time_limit_s + run.grace_s
         reason = reason or _reason(run, peak, deadline, stop)
         if reason is not None:
             _kill(process.pid)
@@ -167,6 +176,8 @@ def _harness(
     """The harness's status and what there is to say about it."""
     if outcome:
         return outcome["harness"], outcome.get("message")
+    if end.reason == "timeout" and not (folder / STARTED).exists():
+        return "timeout", f"killed {STARTUP_S:g} s after its start: it had not begun to solve"
     if end.reason == "timeout":
         return "timeout", f"killed {run.grace_s:g} s after its limit of {run.time_limit_s:g} s"
     near = end.code != 0 and end.peak_mib > 0.95 * run.memory_mib

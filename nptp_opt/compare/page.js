@@ -84,6 +84,24 @@ function lines(parent, title, curves, x, y) {
     item.append(name);
   });
 }
+function bars(parent, title, entries, most) {
+  const known = entries.filter(e => e[1] !== null && e[1] !== undefined);
+  if (!known.length) return;
+  const top = most || Math.max(...known.map(e => e[1])) || 1, row = 20;
+  const w = Math.max(280, parent.clientWidth || 440), name = Math.min(150, w * 0.42);
+  make(parent, "h3", title);
+  const svg = draw(parent, "svg", { viewBox: `0 0 ${w} ${known.length * row + 4}`, role: "img",
+    "aria-label": title });
+  known.forEach(([label, value], k) => {
+    const y = k * row, long = (w - name - 62) * value / top;
+    const short = label.length > name / 6 ? label.slice(0, name / 6 - 1) + "…" : label;
+    const text = draw(svg, "text", { x: name - 6, y: y + 14, "text-anchor": "end" }, short);
+    draw(text, "title", {}, label);
+    draw(svg, "rect", { x: name, y: y + 4, width: Math.max(0.5, long), height: row - 8,
+      fill: COLOURS[k % COLOURS.length], class: "bar" });
+    draw(svg, "text", { x: name + long + 5, y: y + 14 }, show(value));
+  });
+}
 function chart(parent) { return make(parent, "div", null, { class: "chart" }); }
 
 function drawKinds() {
@@ -98,9 +116,19 @@ function drawKinds() {
     lines(value, "Performance profile: value", c.value,
       { lo: 1, log: false, label: "factor of the best value" }, part);
     lines(gap, "Mean gap over time", c.gap, { log: true, label: "seconds" }, part);
+    if (c.measured) lines(chart(grid), "Performance profile: measured latency", c.measured,
+      { lo: 1, log: false, label: "factor of the lowest" }, part);
+    const column = (table, key) => D.tables[table].filter(r => r.contender in c.gap)
+      .map(r => [r.contender, r[key]]);
+    bars(chart(grid), "Solved runs", column("summary", "solved"));
+    bars(chart(grid), "Proven optimal runs", column("summary", "optimal"));
+    bars(chart(grid), "Primal integral (s, lower is better)", column("summary", "primal_integral_s"));
+    bars(chart(grid), "Gap closed at the root", column("roots", "closed_at_root"), 1);
+    [...grid.children].forEach(e => { if (!e.children.length) e.remove(); });
   }
 }
 function number(run, measure) {
+  if (measure === "measured") return get(run, "measured_s");
   if (measure === "gap") return Math.max(1e-7, get(run, "gap"));
   return measure === "time" ? Math.max(1e-3, get(run, "time_s")) : get(run, "value_s");
 }
@@ -165,12 +193,43 @@ function partition(parent, label, tiles, names) {
   }
   make(fig, "figcaption", label);
 }
+function history(parent, runs) {
+  const found = runs.filter(r => get(r, "trace").length);
+  const points = found.flatMap(r => get(r, "trace"));
+  const known = points.flatMap(p => [p[1], p[2]]).filter(v => v !== null && v > 0);
+  if (!known.length) return;
+  const lo = Math.max(1e-3, Math.min(...points.map(p => p[0])));
+  const hi = Math.max(lo * 1.5, ...points.map(p => p[0])), high = Math.max(...known);
+  const low = Math.max(Math.min(...known), high * 1e-3);
+  const f = frame(parent, "Value (solid) and bound (dashed) over time, seconds",
+    { lo, hi, log: true, label: "seconds since the start of the build" },
+    { lo: low / 1.05, hi: high * 1.05, log: true });
+  const legend = make(parent, "div", null, { class: "legend" });
+  found.forEach((r, k) => {
+    const colour = COLOURS[k % COLOURS.length];
+    [1, 2].forEach(column => {
+      let d = "";
+      for (const p of [...get(r, "trace"), [hi, ...get(r, "trace").slice(-1)[0].slice(1)]]) {
+        if (p[column] === null || p[column] < low) continue;
+        const x = f.X(Math.max(lo, p[0])).toFixed(1), y = f.Y(p[column]).toFixed(1);
+        d += d ? `H${x}V${y}` : `M${x} ${y}`;
+      }
+      if (d) draw(f.svg, "path", { d, fill: "none", stroke: colour, "stroke-width": 1.6,
+        "stroke-dasharray": column === 2 ? "4 3" : "none" });
+    });
+    const item = make(legend, "span");
+    make(item, "i", null, { style: `background:${colour}` });
+    const seed = new Set(runs.map(r => get(r, "seed"))).size > 1;
+    item.append(get(r, "contender") + (seed ? `, seed ${get(r, "seed")}` : ""));
+  });
+}
 function drill(instance) {
   const root = byId("drill"), runs = D.runs.filter(r => get(r, "instance") === instance);
   root.replaceChildren();
   make(root, "h2", instance);
-  table(root, runs.map(r => Object.fromEntries(D.fields.filter(n => n !== "partitions"
-    && n !== "instance").map(n => [n, get(r, n)]))));
+  const plain = D.fields.filter(n => !["partitions", "instance", "trace"].includes(n));
+  table(root, runs.map(r => Object.fromEntries(plain.map(n => [n, get(r, n)]))));
+  history(chart(root), runs);
   const maps = make(root, "div", null, { class: "maps" });
   const names = [...new Set(runs.flatMap(r => (get(r, "partitions") || [])
     .flatMap(p => p[1].map(t => t[0]))))].sort();
@@ -187,7 +246,7 @@ function options(id, values, all) {
 function start() {
   byId("rules").textContent = D.rules;
   for (const [name, title] of Object.entries(D.titles)) {
-    const bad = name === "disagreements" || name === "faults", rows = D.tables[name];
+    const bad = D.bad.includes(name), rows = D.tables[name];
     if (!rows.length && name !== "disagreements") continue;
     const section = make(byId("tables"), "section", null, { class: bad && rows.length ? "bad" : "" });
     make(section, "h2", rows.length ? title : "No contradictions between bounds and values");

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
 from nptp_opt.compare.measures import gap_curves, profiles
 from nptp_opt.compare.records import Record
-from nptp_opt.compare.tables import RULES, TITLES
+from nptp_opt.compare.tables import BAD, RULES, TITLES
+from nptp_opt.result import TracePoint
 
 FIELDS = (
     "instance contender seed ended value_s bound_s gap root_bound_s time_s measured_s wall_s "
-    "peak_mib columns rows nodes message partitions"
+    "peak_mib columns rows nodes message partitions trace"
 ).split()
+
+TRACE_POINTS = 40
+"""Most points of a run's value and bound over time; the last is always kept."""
 
 Partition = tuple[str, list[list[Any]]]
 
@@ -24,6 +29,7 @@ def page(records: Sequence[Record], tables: dict[str, list[dict[str, Any]]]) -> 
     content = {
         "rules": RULES,
         "titles": TITLES,
+        "bad": sorted(BAD),
         "tables": tables,
         "curves": _curves(records),
         "fields": FIELDS,
@@ -48,6 +54,9 @@ def _curves(records: Sequence[Record]) -> dict[str, Any]:
                 "value": profiles(group, "value"),
                 "gap": gap_curves(group),
             }
+            executed = [record for record in group if record.measured_s is not None]
+            if executed:
+                found[kind]["measured"] = profiles(executed, "measured")
     return found
 
 
@@ -60,8 +69,14 @@ def _run(record: Record) -> list[Any]:
         "measured_s": record.measured_s,
         "message": record.row["fault"] or record.row["message"],
         "partitions": _partitions(record.row["tiles"]),
+        "trace": _thinned(record.trace),
     }
     return [own[name] if name in own else record.row[name] for name in FIELDS]
+
+
+def _thinned(trace: Sequence[TracePoint]) -> list[TracePoint]:
+    step = max(1, math.ceil(len(trace) / TRACE_POINTS))
+    return [*trace[:-1][::step], *trace[-1:]]
 
 
 def _partitions(tiles: list[dict[str, Any]] | None) -> list[Partition]:

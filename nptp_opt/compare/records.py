@@ -64,8 +64,12 @@ class Record:
 
     @property
     def time_s(self) -> float:
-        """Build and solve time of a proven run; the time limit for any other."""
-        spent = (self.row["build_s"] or 0.0) + (self.row["solve_s"] or 0.0)
+        """Build and solve time of a proven run; the time limit for any other.
+
+        What a network builds is its model, which belongs to no planner: it does not count.
+        """
+        build_s = self.row["build_s"] if self.row["kind"] == "layer" else None
+        spent = (build_s or 0.0) + (self.row["solve_s"] or 0.0)
         return min(self.limit_s, spent) if self.proven else self.limit_s
 
     @property
@@ -76,9 +80,12 @@ class Record:
 
     @cached_property
     def trace(self) -> tuple[TracePoint, ...]:
-        """Value and bound over time; empty for a run without a value."""
+        """Value and bound over time; empty for a run without a value.
+
+        What came in the grace after the limit counts as if it had come at the limit.
+        """
         points = self.row["trace"] if self.value_s is not None else None
-        return tuple((at, value, bound) for at, value, bound in points or ())
+        return tuple((min(at, self.limit_s), value, bound) for at, value, bound in points or ())
 
 
 def load_records(store: Store, how: str | None = None) -> list[Record]:

@@ -13,7 +13,8 @@ from nptp_opt.compare.records import Record
 from nptp_opt.render import cell
 
 RULES = (
-    "A run that proved nothing counts with its time limit. Times are build plus solve in seconds; "
+    "A run that proved nothing counts with its time limit. Times are build plus solve in seconds, "
+    "of networks without loading the model; "
     f"time_s is their shifted geometric mean with a shift of {measures.SHIFT_S:g} s. Means are "
     "over the instances and seeds that every contender of the same kind has run (shared). ratio "
     "is the geometric mean of value / best value of any contender. Optimal means proven within "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import cached_property
 
@@ -39,6 +40,8 @@ class FamilyRun:
         self.best.offer_single()
         self.any_bound_s = hints.bound_s
         self.bound_s = hints.bound_s or 0.0
+        self.proofs: list[tuple[float, float]] = []
+        """Time on the performance counter, and bound, of every better bound."""
         self.nodes: int | None = None
         self.finished = False
 
@@ -50,7 +53,12 @@ class FamilyRun:
     def seek_bound(self) -> None:
         """Take the configuration bound into account; raises InfeasibleError."""
         self.any_bound_s = max(self.any_bound.low, self.hints.bound_s or 0.0)
-        self.bound_s = max(self.bound_s, self.any_bound_s)
+        self._prove(self.any_bound_s)
+
+    def _prove(self, bound_s: float) -> None:
+        if bound_s > self.bound_s:
+            self.bound_s = bound_s
+            self.proofs.append((time.perf_counter(), bound_s))
 
     @property
     def closed(self) -> bool:
@@ -66,7 +74,7 @@ class FamilyRun:
 
     def prove(self, improve: Improve) -> None:
         """As ``improve``, for the run's own family: what it proves holds for the run."""
-        self.bound_s = max(self.bound_s, self.improve(improve))
+        self._prove(self.improve(improve))
 
     def close(self) -> None:
         """Search dissections of the family, at exact prices, until value and bound meet."""
@@ -75,7 +83,8 @@ class FamilyRun:
         done = close_family(
             self.any_bound, self.best, self.family, self.limits.gap, self.clock, SEARCH
         )
-        self.bound_s, self.nodes = max(self.bound_s, done.bound_s), done.nodes
+        self._prove(done.bound_s)
+        self.nodes = done.nodes
         self.finished = done.finished
 
     def result(self) -> LayerResult:
@@ -98,4 +107,5 @@ class FamilyRun:
             any_bound_s=self.any_bound_s,
             finished=self.finished,
             nodes=self.nodes,
+            proofs=self.proofs,
         )

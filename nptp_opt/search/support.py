@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nptp_opt.cost import LayerCost
@@ -11,7 +11,8 @@ from nptp_opt.errors import InfeasibleError
 from nptp_opt.geometry import Tile, cover_fault
 from nptp_opt.methods import Hints, Limits
 from nptp_opt.problem import LayerProblem
-from nptp_opt.result import LayerResult, Status, Termination, relative_gap
+from nptp_opt.result import LayerResult, Status, Termination, TracePoint, relative_gap
+from nptp_opt.solvers.trace import Trace
 
 FINEST_GAP = 1e-9
 """Targets closer than this are not told apart."""
@@ -105,8 +106,12 @@ def result_of(
     finished: bool = True,
     nodes: int | None = None,
     notes: Mapping[str, str] | None = None,
+    proofs: Iterable[tuple[float, float]] = (),
 ) -> LayerResult:
-    """Result with the status that value and bound deserve; bounds above the value are cut to it."""
+    """Result with the status that value and bound deserve; bounds above the value are cut to it.
+
+    ``proofs`` are times on the performance counter and the bounds that were known then.
+    """
     bounds = [b for b in (bound_s, any_bound_s, hints.bound_s if hints else None) if b]
     bound = min(max(bounds), best.value_s) if bounds else None
     value = None if best.tiles is None else best.value_s
@@ -127,7 +132,21 @@ def result_of(
         bound_s=bound,
         any_bound_s=any_bound_s,
         nodes=nodes,
-        trace=tuple((at - clock.started, value, None) for at, value in best.history),
+        trace=_trace(best, proofs, clock),
         solve_s=clock.spent_s,
         notes=dict(notes or {}),
     )
+
+
+def _trace(
+    best: Incumbent, proofs: Iterable[tuple[float, float]], clock: Clock
+) -> tuple[TracePoint, ...]:
+    """Values and bounds as they became known, in seconds from the start of the clock."""
+    known: list[tuple[float, float | None, float | None]] = [
+        *((at, value, None) for at, value in best.history),
+        *((at, None, min(bound, best.value_s)) for at, bound in proofs),
+    ]
+    trace = Trace()
+    for at, value, bound in sorted(known, key=lambda point: point[0]):
+        trace.add(at - clock.started, value, bound)
+    return trace.points

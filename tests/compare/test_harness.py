@@ -88,3 +88,18 @@ def test_a_stopped_batch_kills_its_run(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(StoppedError):
         execute(run("test-hang"), stop)
     timer.join()
+
+
+def test_a_run_that_never_begins_is_killed_and_said_to_be_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The limit counts from where the method is called; imports have a limit of their own."""
+    monkeypatch.setattr("nptp_opt.compare.harness.STARTUP_S", 0.01)
+    found = execute(run("test-quick"))
+    assert found["harness"] == "timeout" and "had not begun to solve" in found["message"]
+
+
+def test_slow_imports_do_not_count_towards_the_limit() -> None:
+    """Bug: on a busy machine models took longer to load than limit and grace, and timed out."""
+    found = execute(run("test-quick", time_limit_s=1e-3, grace_s=0.3))
+    assert found["harness"] == "finished"

@@ -7,7 +7,6 @@ with a worker's number of threads: its time is the single-device latency.
 from __future__ import annotations
 
 import contextlib
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,10 +112,10 @@ class Stream:
     def run(self, references: Sequence[Reference]) -> list[Run]:
         """Every input in order; raises DeviceLostError when there is no other plan."""
         runs: list[Run] = []
-        machine_s = statistics.median(reference.seconds for reference in references)
+        cpu_s = min(reference.cpu_s for reference in references)
         while len(runs) < len(references):
             try:
-                with self._session(machine_s) as session:
+                with self._session(cpu_s) as session:
                     self.progress(
                         f"{len(references) - len(runs)} runs on {len(session.names)} devices"
                     )
@@ -128,8 +127,8 @@ class Stream:
                 self._go_on_without(error)
         return runs
 
-    def _session(self, machine_s: float) -> Session:
-        return Session(self.pool, self.plan, self.model, self.options, machine_s)
+    def _session(self, cpu_s: float) -> Session:
+        return Session(self.pool, self.plan, self.model, self.options, cpu_s)
 
     def _go_on_without(self, error: DeviceLostError) -> None:
         assert self.replan is not None

@@ -138,15 +138,15 @@ def remove_group(group: Path) -> None:
         inner.rmdir()
 
 
-def shares_of(device_s: Mapping[str, float], machine_s: float) -> dict[str, float]:
-    """Share of this machine that makes it as slow as each device: seconds that both need alone.
+def shares_of(device_s: Mapping[str, float], cpu_s: float, threads: int = 1) -> dict[str, float]:
+    """Cores that make this machine as slow as each device: CPU time over the device's seconds.
 
-    Raises InputError for a device that is faster than this machine.
+    Raises InputError for a device that is faster than ``threads`` cores.
     """
     for device, seconds in device_s.items():
-        if seconds < machine_s:
+        if seconds * threads < cpu_s:
             raise InputError(
                 f"device {device!r} needs {seconds:.3f} s for the whole model, this machine "
-                f"{machine_s:.3f} s: a quota cannot make it faster; use --throttle none"
+                f"{cpu_s / threads:.3f} s: a quota cannot make it faster; use --throttle none"
             )
-    return {device: machine_s / seconds for device, seconds in device_s.items()}
+    return {device: cpu_s / seconds for device, seconds in device_s.items()}

@@ -105,6 +105,8 @@ class Reference:
     x: Tensor
     outputs: Mapping[str, Tensor]
     seconds: float
+    cpu_s: float
+    """CPU time of all threads."""
 
     def error(
         self, outputs: Mapping[str, Tensor], tolerance: float = TOLERANCE
@@ -177,6 +179,6 @@ def make_references(plan: Plan, model: LoadedModel, options: RunOptions) -> list
 
 def _reference(model: LoadedModel, shape: tuple[int, ...], seed: int) -> Reference:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     outputs = model.reference(x, ())
-    return Reference(x, outputs, time.perf_counter() - start)
+    return Reference(x, outputs, time.perf_counter() - start, time.process_time() - cpu)

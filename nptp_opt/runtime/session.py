@@ -39,11 +39,11 @@ class Session:
         plan: Plan,
         model: LoadedModel,
         options: RunOptions,
-        machine_s: float | None = None,
+        cpu_s: float | None = None,
     ) -> None:
-        """``machine_s``: what this machine needs for the whole model, for CPU quotas."""
+        """``cpu_s``: CPU time that the whole model takes on this machine, for quotas."""
         self._lossy: dict[int, float] = {}
-        self.machine_s, self.quotas = machine_s, contextlib.ExitStack()
+        self.cpu_s, self.quotas = cpu_s, contextlib.ExitStack()
         self.pool, self.plan, self.model, self.options = pool, plan, model, options
         devices = plan.cluster.devices
         self.names = [devices[i].name for i in participants(plan)]
@@ -111,15 +111,14 @@ class Session:
 
     def _quotas(self) -> Quotas:
         """Every worker as slow as its device, from now on: importing torch was not held back."""
-        assert self.machine_s is not None
+        assert self.cpu_s is not None
         numbers = {device.name: i for i, device in enumerate(self.plan.cluster.devices)}
         device_s = {
             name: gather_compute_s(self.plan.cluster, numbers[name], self.plan.network.layers)
             for name in self.names
         }
-        shares = shares_of(device_s, self.machine_s)
-        cores = {name: share * self.options.threads for name, share in shares.items()}
-        return Quotas(self.pool.folder.name, self.pool.pids(self.names), cores, find_hierarchy())
+        shares = shares_of(device_s, self.cpu_s, self.options.threads)
+        return Quotas(self.pool.folder.name, self.pool.pids(self.names), shares, find_hierarchy())
 
     def _introduce(self) -> None:
         """Tell every worker where the others listen, in the order of their ranks."""

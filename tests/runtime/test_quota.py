@@ -50,6 +50,7 @@ def test_quota_is_a_share_of_the_shortest_period_the_kernel_takes() -> None:
 def test_share_makes_this_machine_as_slow_as_the_device() -> None:
     """Ten times the seconds are a tenth of the time; nothing makes it faster."""
     assert shares_of({"a": 1.0, "b": 0.1}, 0.1) == pytest.approx({"a": 0.1, "b": 1.0})
+    assert shares_of({"a": 1.0}, 1.5, threads=2) == {"a": 1.5}
     with pytest.raises(InputError, match=r"'a' needs 0.100 s .* cannot make it faster"):
         shares_of({"a": 0.1}, 0.2)
 
@@ -133,7 +134,7 @@ def test_groups_are_removed_when_a_worker_is_killed(monkeypatch: pytest.MonkeyPa
     with (
         pytest.raises(DeviceLostError, match="'d1' died"),
         WorkerPool(["d0", "d1", "d2"], timeout_s=20) as pool,
-        Session(pool, plan, model, options, reference.seconds) as session,
+        Session(pool, plan, model, options, reference.cpu_s) as session,
     ):
         assert _groups()
         os.kill(pool.pids(["d1"])["d1"], signal.SIGKILL)

@@ -246,7 +246,9 @@ def show(plan: Path, png: Path | None, svg: Path | None, html: Path | None, as_j
     if html is not None:
         write_page(loaded, html)
     if as_json:
-        _print_json({"latency_s": loaded.latency_s, "segments": plan_rows(loaded)})
+        totals: dict[str, Any] = {"latency_s": loaded.latency_s, "bytes": loaded.transfer_bytes}
+        totals |= {"energy_j": loaded.energy_j, "period_s": loaded.period_s}
+        _print_json({**totals, "segments": plan_rows(loaded)})
     else:
         print_plan(loaded)
 

@@ -33,6 +33,10 @@ class Device(Strict):
     memory_mib: Positive | None = None
     up_mbit_per_s: Positive | None = None
     down_mbit_per_s: Positive | None = None
+    watts: NonNegative | None = None
+    """Power while computing, beyond what the device draws when idle."""
+    joules_per_byte: NonNegative | None = None
+    """Energy of sending a byte; 0 where it is not given."""
     address: str | None = None
 
     @property

@@ -30,6 +30,7 @@ from nptp_opt.network.ir import Layer, Network
 from nptp_opt.network.serial import network_hash
 from nptp_opt.planner.bound import latency_bound
 from nptp_opt.planner.simulate import simulate
+from nptp_opt.planner.usage import values_of
 from nptp_opt.steps import Plan, Step
 
 PRICE_TOLERANCE = 1e-9
@@ -78,10 +79,26 @@ def _total_faults(plan: Plan) -> list[str]:
     predicted_s = simulate(plan.network, plan.cluster, plan.steps)
     if abs(plan.predicted_s - predicted_s) > PRICE_TOLERANCE * predicted_s:
         faults.append(f"predicted_s is {plan.predicted_s}, the simulation gives {predicted_s}")
+    faults += _objective_faults(plan)
     bound_s = latency_bound(plan.network, plan.cluster)
     if plan.bound_s is not None and plan.bound_s > bound_s * (1 + PRICE_TOLERANCE):
         faults.append(f"bound_s is {plan.bound_s}, what is proven is {bound_s}")
     return faults
+
+
+def _objective_faults(plan: Plan) -> list[str]:
+    """Stated values of other objectives must be those of the steps; old plans state none."""
+    values = values_of(plan.network, plan.cluster, plan.steps)
+    pairs = {
+        "energy_j": (plan.energy_j, values.energy_j),
+        "period_s": (plan.period_s, values.period_s),
+    }
+    return [
+        f"{name} is {stated}, the steps give {price}"
+        for name, (stated, price) in pairs.items()
+        if stated is not None
+        and (price is None or abs(stated - price) > PRICE_TOLERANCE * max(price, stated))
+    ]
 
 
 def _order_faults(plan: Plan) -> list[str]:

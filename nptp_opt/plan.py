@@ -103,6 +103,8 @@ class PlanDocument(Strict):
     predicted_s: Seconds
     bound_s: Seconds | None
     gap: Seconds | None
+    energy_j: Seconds | None = None
+    period_s: Seconds | None = None
     provenance: dict[str, Any]
     hash: str
 
@@ -132,10 +134,17 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
         "predicted_s": plan.predicted_s,
         "bound_s": plan.bound_s,
         "gap": plan.gap,
+        **_objectives_to_json(plan),
         "provenance": dict(plan.provenance),
         "network": network_to_json(plan.network),
     }
     return {**content, "hash": content_hash(content)}
+
+
+def _objectives_to_json(plan: Plan) -> dict[str, float]:
+    """Values of other objectives, as far as they are known."""
+    values = {"energy_j": plan.energy_j, "period_s": plan.period_s}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _segment_to_json(step: Step, names: list[str]) -> dict[str, Any]:
@@ -203,6 +212,8 @@ def plan_from_json(data: Any, where: str = "plan") -> Plan:
         ),
         predicted_s=document.predicted_s,
         bound_s=_below(document.bound_s, document.segments, where),
+        energy_j=document.energy_j,
+        period_s=document.period_s,
         provenance=document.provenance,
     )
 

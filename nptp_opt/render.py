@@ -74,6 +74,8 @@ def solve_summary(plan: Plan, path: Path) -> dict[str, Any]:
         "bound_s": plan.bound_s,
         "gap": plan.gap,
         "bytes": plan.transfer_bytes,
+        "energy_j": plan.energy_j,
+        "period_s": plan.period_s,
         "segments": len(plan.steps),
         "solve_s": plan.provenance["solve_s"],
     }
@@ -133,6 +135,8 @@ def print_plan(plan: Plan) -> None:
             "bound_s": plan.bound_s,
             "gap": plan.gap,
             "bytes": plan.transfer_bytes,
+            "energy_j": plan.energy_j,
+            "period_s": plan.period_s,
         }
     )
 

@@ -55,6 +55,10 @@ class Plan:
     steps: tuple[Step, ...]
     predicted_s: float
     bound_s: float | None = None
+    energy_j: float | None = None
+    """Joules of one inference; None where a device has no ``watts``."""
+    period_s: float | None = None
+    """Seconds between results of a full pipeline; None in plans of before it was priced."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -22,6 +22,7 @@ from nptp_opt.planner.nptp import nptp
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.shortest_path import ShortestPath
 from nptp_opt.planner.simulate import simulate
+from nptp_opt.planner.usage import values_of
 from nptp_opt.solve import pick_solver
 from nptp_opt.steps import ModelRef, Plan
 
@@ -115,6 +116,7 @@ def plan_network(
 def plan_of(model: ModelRef, network: Network, cluster: Cluster, choices: Sequence[Choice]) -> Plan:
     """The plan of given segments and partitions: steps, prediction and bound, no provenance."""
     steps = assemble(network, cluster, choices)
+    values = values_of(network, cluster, steps)
     return Plan(
         model=model,
         network=network,
@@ -122,6 +124,8 @@ def plan_of(model: ModelRef, network: Network, cluster: Cluster, choices: Sequen
         steps=steps,
         predicted_s=simulate(network, cluster, steps),
         bound_s=latency_bound(network, cluster),
+        energy_j=values.energy_j,
+        period_s=values.period_s,
     )
 
 

@@ -108,7 +108,7 @@ class _Simulation:
         steps: Sequence[Step],
         measured: Mapping[Task, float] = MappingProxyType({}),
     ) -> None:
-        self.seconds = {**_task_seconds(network, cluster, steps), **measured}
+        self.seconds = {**task_seconds(network, cluster, steps), **measured}
         self.messages = _messages(network, steps)
         self.links = _Links(cluster)
         self.message_s, self.source = cluster.network.message_s, cluster.source
@@ -180,7 +180,7 @@ class _Simulation:
         self._push(end, "done", task)
 
 
-def _task_seconds(network: Network, cluster: Cluster, steps: Sequence[Step]) -> dict[Task, float]:
+def task_seconds(network: Network, cluster: Cluster, steps: Sequence[Step]) -> dict[Task, float]:
     """Compute seconds of everything that some device does; idle devices have no task."""
     seconds: dict[Task, float] = {}
     for k, step in enumerate(steps):

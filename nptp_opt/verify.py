@@ -45,13 +45,18 @@ class Report:
     transfer_dtype: str = "float32"
     sent: Errors | None = None
     """Errors of the network's outputs with transfers as planned; None where they are exact."""
+    sent_by_layer: dict[str, float] = field(default_factory=dict)
+    """Relative errors of the layers with transfers as planned; empty where they are exact."""
 
     @property
     def ok(self) -> bool:
         return not self.faults
 
     def to_json(self) -> dict[str, Any]:
-        """What ``verify --json`` prints; errors are None where nothing was executed."""
+        """What ``verify --json`` prints.
+
+        Errors are None where nothing was executed, or where a value is not finite.
+        """
         single, double = self.errors.get(torch.float32), self.errors.get(torch.float64)
         return {
             "ok": self.ok,
@@ -61,8 +66,9 @@ class Report:
             "layers": self.layers,
             "tiles": self.tiles,
             "transfer_dtype": self.transfer_dtype,
-            "output_max_abs_error": self.sent.absolute if self.sent else None,
-            "output_max_rel_error": self.sent.relative if self.sent else None,
+            "output_max_abs_error": _finite(self.sent.absolute) if self.sent else None,
+            "output_max_rel_error": _finite(self.sent.relative) if self.sent else None,
+            "layer_max_rel_error": {k: _finite(e) for k, e in self.sent_by_layer.items()},
             "faults": self.faults,
         }
 
@@ -74,8 +80,8 @@ def verify_plan(
 
     Nothing is executed when the plan fails on paper. A plan that sends less than float32 is
     verified with exact transfers first, so nothing else is wrong with it; then the error that its
-    transfers make in the network's outputs is reported. It is a fault only where an output is not
-    finite, or off by more than its largest magnitude.
+    transfers make in the layers and in the network's outputs is reported. It is a fault only where
+    an output is not finite, or off by more than its largest magnitude.
     """
     report = Report(faults=[*paper_faults(plan), *stale])
     report.faults += network_faults(plan, model.network)
@@ -88,6 +94,8 @@ def verify_plan(
             _Pass(plan, model.cast(dtype), values.to(dtype), report).run()
     report.transfer_dtype = plan.cluster.transfer_dtype
     if report.transfer_dtype != "float32":
+        with torch.inference_mode():
+            _SentPass(plan, model.cast(torch.float32), values.float(), report).run()
         report.sent = sent_errors(plan, model, values.float())
         if not report.sent.relative <= 1.0:
             report.faults.append(
@@ -157,18 +165,35 @@ class _Pass:
         for device, tile, value in self.replay.run(number, layer):
             if expected is not None:
                 at = f"layer {layer.name} on {self.replay.names[device]}"
-                self._compare(at, value, _part(expected, tile), scale)
+                error = _largest(value - _part(expected, tile))
+                self._judge(layer.name, at, error, error / max(scale, 1e-30))
 
-    def _compare(self, at: str, value: Tensor, expected: Tensor, scale: float) -> None:
-        error = _largest(value - expected)
-        relative = error / max(scale, 1e-30)
+    def _judge(self, layer: str, at: str, error: float, relative: float) -> None:
         self.errors.absolute = max(self.errors.absolute, error)
         self.errors.relative = max(self.errors.relative, relative)
-        if not relative <= TOLERANCE[value.dtype]:
+        if not relative <= TOLERANCE[self.x.dtype]:
             self.report.faults.append(
                 f"{at}: differs from the model by {error:.3g} "
-                f"({relative:.3g} of its largest value, {value.dtype})"
+                f"({relative:.3g} of its largest value, {self.x.dtype})"
             )
+
+
+class _SentPass(_Pass):
+    """As above with transfers as planned; the layers' errors are noted, not judged."""
+
+    def __init__(self, plan: Plan, model: LoadedModel, x: Tensor, report: Report) -> None:
+        super().__init__(plan, model, x, report)
+        self.replay = Replay(plan, model.weights(), x, plan.cluster.transfer_dtype)
+
+    def _judge(self, layer: str, at: str, error: float, relative: float) -> None:
+        relative = relative if math.isfinite(relative) else math.inf
+        known = self.report.sent_by_layer.get(layer, 0.0)
+        self.report.sent_by_layer[layer] = max(known, relative)
+
+
+def _finite(error: float) -> float | None:
+    """JSON knows no infinity."""
+    return error if math.isfinite(error) else None
 
 
 def _part(full: Tensor, tile: Tile | None) -> Tensor:

@@ -199,6 +199,38 @@ def test_an_element_that_nobody_gives_is_found_by_execution(
     assert any("neither owns nor receives" in fault for fault in report.faults)
 
 
+def test_errors_of_every_layer_are_reported_where_transfers_lose_something(
+    model: LoadedModel, plan: Plan
+) -> None:
+    """With int8 the layers behind a halo are off by some thousandths, not by more."""
+    assert verify_plan(plan, model).to_json()["layer_max_rel_error"] == {}
+    lossy = plan_network(
+        REF, model.network, CLUSTER.sending_as("int8"), PlanOptions("coedge-style")
+    )
+    report = verify_plan(lossy, model)
+    errors = report.to_json()["layer_max_rel_error"]
+    assert report.ok
+    assert set(errors) <= set(model.network.by_name)
+    assert all(1e-5 < errors[layer.name] < 0.1 for layer in model.network.spatial)
+
+
+def test_an_output_that_is_not_finite_is_a_fault_and_json(model: LoadedModel, plan: Plan) -> None:
+    """Regression: an infinite error made ``verify --json`` end with a traceback."""
+
+    class Broken(LoadedModel):
+        def weights(self) -> dict[str, Any]:
+            return {key: value * float("nan") for key, value in super().weights().items()}
+
+    lossy = plan_network(
+        REF, model.network, CLUSTER.sending_as("float16"), PlanOptions("coedge-style")
+    )
+    report = verify_plan(lossy, Broken(model.imported, model.build))
+    assert any("sent as float16" in fault for fault in report.faults)
+    content = report.to_json()
+    assert content["output_max_abs_error"] is None
+    json.dumps(content, allow_nan=False)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
 def test_the_error_of_lossy_transfers_is_reported_and_nothing_else_passes(
     model: LoadedModel, dtype: TransferDtype

@@ -43,10 +43,10 @@ def decode(data: Tensor, dtype: TransferDtype, out: Tensor) -> None:
 def _encode_int8(values: Tensor, out: Tensor) -> None:
     most = torch.finfo(torch.float32).max / 2  # 127 steps of the largest scale stay finite
     bounded = values.clamp(-most, most)
-    scale = bounded.abs().amax() / 127
+    scale = bounded.abs().amax() / 127  # a denormal one is rounded: more than 127 steps may result
     steps = bounded / torch.where(scale == 0, torch.ones_like(scale), scale)
     out[:SCALE_BYTES] = scale.reshape(1).view(torch.uint8)
-    out[SCALE_BYTES:].view(torch.int8).view(values.shape).copy_(steps.round_())
+    out[SCALE_BYTES:].view(torch.int8).view(values.shape).copy_(steps.round_().clamp_(-127, 127))
 
 
 def encoded_bytes(shape: Sequence[int], dtype: TransferDtype) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nptp_opt.cluster import MIB, Cluster
+from nptp_opt.cost import Transfer
 from nptp_opt.errors import InfeasibleError
 from nptp_opt.geometry import EMPTY, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs, regions
@@ -85,13 +86,20 @@ def _weight_bytes(layer: Layer, tile: Tile | None) -> int:
 
 def _working(network: Network, step: Step, layers: Sequence[Layer], device: int) -> int:
     """Bytes of halo buffers and inner maps of one step on one device."""
-    received = sum(move.bytes for move in step.transfers if move.dst == device)
+    received = sum(_arriving(network, move) for move in step.transfers if move.dst == device)
     if step.device == device:
         return received + max((_size(network, layer.name) for layer in layers), default=0)
     tile = step.tiles.get(device, EMPTY)
     if step.kind != "spatial" or tile.is_empty:
         return received
     return received + _inner_peak(network, layers, regions(layers, tile))
+
+
+def _arriving(network: Network, move: Transfer) -> int:
+    """Bytes of a rectangle as it is sent, and of its elements where these are something else."""
+    elements = _bytes(network, move.tensor, move.tile)
+    plain = move.tensor in network.replicated or move.bytes == elements
+    return move.bytes if plain else move.bytes + elements
 
 
 def _inner_peak(network: Network, layers: Sequence[Layer], found: Mapping[str, Tile]) -> int:

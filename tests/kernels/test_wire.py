@@ -61,6 +61,14 @@ def test_a_rectangle_has_the_bytes_that_it_is_priced_at(dtype: TransferDtype) ->
     assert sent_bytes(cluster, network, "conv0", Tile(3, 3, 0, 8)) == 0
 
 
+def test_denormals_keep_their_sign() -> None:
+    """Regression: the scale of 2.6e-43 was rounded down, so it took 186 steps, which wrapped."""
+    x = torch.tensor([[[[2.6e-43, -1e-43, 0.0]]]])
+    arrived = round_trip(x, "int8")
+    assert (arrived * x >= 0).all()
+    assert (arrived.abs() <= x.abs()).all()
+
+
 def test_views_are_encoded_like_copies() -> None:
     """Rectangles are crops of larger maps, not contiguous."""
     whole = torch.randn(1, 3, 9, 7)

@@ -30,6 +30,18 @@ def test_peak_of_two_strips_worked_by_hand() -> None:
     assert peak_bytes(network, 2, steps, 0) == [2 * 576 + 96 * 16, 2 * 576 + 72 * 16]
 
 
+def test_what_arrives_as_float16_is_held_twice_worked_by_hand() -> None:
+    """As above; a received pixel has 8 bytes on its way and 16 once it is decoded.
+
+    d0's peak is its input and its tile; d1 receives 40 pixels and makes 32.
+    """
+    network = conv_chain((1, 4, 8, 8), [{}, {}])
+    halves = {0: Tile(0, 4, 0, 8), 1: Tile(4, 8, 0, 8)}
+    cluster = make_cluster(transfer_dtype="float16")
+    steps = assemble(network, cluster, [Choice((layer,), halves) for layer in network.layers])
+    assert peak_bytes(network, 2, steps, 0) == [2 * 576 + 96 * 16, 2 * 576 + 72 * 16 + 40 * 8]
+
+
 def test_a_fused_segment_counts_its_inner_maps() -> None:
     """One device, 8x8: input 64, conv0 64 and conv1 64 pixels are alive when conv1 is made."""
     network = conv_chain((1, 4, 8, 8), [{}, {}])

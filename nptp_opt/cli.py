@@ -21,6 +21,7 @@ from nptp_opt.cli_support import load as _load
 from nptp_opt.cli_support import print_json as _print_json
 from nptp_opt.cli_support import say as _say
 from nptp_opt.cluster import TransferDtype
+from nptp_opt.cost.objectives import Objective
 from nptp_opt.errors import InputError, NoSolutionError, NptpError, VerificationError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -103,6 +104,10 @@ def _limits_from(**options: Any) -> Any:
 @click.option("--formulation", help="Formulation for the single layers; the planner's by default.")
 @click.option("--transfer-dtype", type=click.Choice(get_args(TransferDtype)),
               help="What feature maps are sent as; the cluster file's by default.")  # fmt: skip
+@click.option("--objective", type=click.Choice(get_args(Objective)), default="latency",
+              show_default=True, help="What the planner nptp minimises.")  # fmt: skip
+@click.option("--latency-limit-ms", type=click.FloatRange(min=0, min_open=True),
+              help="Only plans of at most this latency.")  # fmt: skip
 @_limits
 @_json
 def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
@@ -132,6 +137,9 @@ def _plan_options(options: dict[str, Any]) -> Any:
     from nptp_opt.planner import PlanOptions
 
     given = {"planner": options["planner"], "solver": options["solver"]}
+    given["objective"] = options["objective"]
+    if options["latency_limit_ms"] is not None:
+        given["latency_limit_s"] = options["latency_limit_ms"] * 1e-3
     if options["formulation"] is not None:
         given["formulation"] = options["formulation"]
     return PlanOptions(limits=_limits_from(**options), **given)

@@ -64,11 +64,17 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def solve_summary(plan: Plan, path: Path) -> dict[str, Any]:
     """What ``solve`` prints."""
-    optimal = plan.gap is not None and plan.gap <= plan.provenance["options"]["gap"]
+    objective = plan.provenance.get("objective", "latency")
+    optimal = (
+        objective == "latency"
+        and plan.gap is not None
+        and plan.gap <= plan.provenance["options"]["gap"]
+    )
     return {
         "plan": str(path),
         "planner": plan.provenance["planner"],
         "status": "optimal" if optimal else "feasible",
+        "objective": objective if objective == "latency" else f"{objective} (bound, gap: latency)",
         "latency_s": plan.latency_s,
         "predicted_s": plan.predicted_s,
         "bound_s": plan.bound_s,

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost.loads import FloatArray, LoadArrays, makespans_s
+from nptp_opt.cost.loads import FloatArray, LoadArrays
+from nptp_opt.cost.objectives import Weights, step_prices
 from nptp_opt.cost.pairs import covered_loads, own_links, pair_loads
 from nptp_opt.cost.regions import CandidateTiles, SegmentRegions
 from nptp_opt.cost.segment import Ownership, gather_compute_s, gather_needs
@@ -56,8 +57,12 @@ class StepPrices:
         before: Mapping[str, IntArray],
         inside: Mapping[str, IntArray] | None = None,
         worth: BoolArray | None = None,
+        weights: Weights | None = None,
     ) -> FloatArray:
-        """Makespans (P, Q), infinite for pairs that are not ``worth`` it: see ``loads``."""
+        """Makespans (P, Q), infinite for pairs that are not ``worth`` it: see ``loads``.
+
+        With ``weights`` the prices that these make of makespan and loads.
+        """
         q, n = self.compute_s.shape
         count = max([1, *(len(owners) for owners in before.values())])
         kept = np.ones((count, q), dtype=np.bool_) if worth is None else worth
@@ -65,7 +70,7 @@ class StepPrices:
         step = max(1, MOST_AT_ONCE // (q * n))
         for at in (slice(start, start + step) for start in range(0, count, step)):
             some = {t: own[at] if len(own) > 1 else own for t, own in before.items()}
-            found[at] = makespans_s(self.cluster, self.loads(some, inside, kept[at]))
+            found[at] = step_prices(self.cluster, self.loads(some, inside, kept[at]), weights)
         return np.where(kept, found, np.inf)
 
     def loads(

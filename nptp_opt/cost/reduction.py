@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost.loads import FloatArray, Load, LoadArrays, Transfer, makespans_s
+from nptp_opt.cost.loads import FloatArray, Load, LoadArrays, Transfer
+from nptp_opt.cost.objectives import Weights, step_prices
 from nptp_opt.cost.segment import Ownership, gather_needs, transfer_loads
 from nptp_opt.cost.speed import layer_speed
 from nptp_opt.geometry import IntArray, Tile
@@ -110,6 +111,7 @@ def reduction_makespans(
     layer: Layer,
     owners: IntArray,
     users: npt.NDArray[np.bool_],
+    weights: Weights | None = None,
 ) -> FloatArray:
     """Makespans (P, Q) for owners (P or 1, Q or 1, n, 4) of the map and users (Q, n)."""
     area = (owners[..., 1] - owners[..., 0]) * (owners[..., 3] - owners[..., 2])
@@ -122,7 +124,7 @@ def reduction_makespans(
     speed = np.array([each.flop_per_s for each in speeds])
     overhead = np.array([each.overhead_s for each in speeds])
     compute = overhead * (owns | uses) + (partial * area + finish * uses) / speed
-    return makespans_s(
+    return step_prices(
         cluster,
         LoadArrays(
             compute_s=compute,
@@ -130,4 +132,5 @@ def reduction_makespans(
             send_bytes=links.sum(axis=-2),
             messages=(links > 0).sum(axis=-1),
         ),
+        weights,
     )

@@ -31,6 +31,7 @@ from nptp_opt.planner.layerwise import solved_templates
 from nptp_opt.planner.linears import in_head
 from nptp_opt.planner.memory import overfull
 from nptp_opt.planner.moves import most_neighbours
+from nptp_opt.planner.objective import by_objective
 from nptp_opt.planner.options import PlanOptions, Watch, ignore
 from nptp_opt.planner.polish import polish
 from nptp_opt.planner.shortest_path import ShortestPath, spans_of
@@ -51,6 +52,12 @@ def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choic
 
     While none fits, the templates that use the first overfull device are given up.
     """
+    if options.objective != "latency":
+        return by_objective(network, cluster, options, _pool, _best_latency)
+    return _best_latency(network, cluster, options)
+
+
+def _best_latency(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
     deadline = time.monotonic() + options.limits.time_limit_s
     rivals = [plan(network, cluster) for plan in QUICK.values()]
     options.watch(min(latency_s(network, cluster, rival) for rival in rivals))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from nptp_opt.cost.objectives import Objective
 from nptp_opt.methods import Limits
 
 Watch = Callable[[float], None]
@@ -27,3 +29,5 @@ class PlanOptions:
     solver: str | None = None
     limits: Limits = field(default_factory=Limits)
     watch: Watch = ignore
+    objective: Objective = "latency"
+    latency_limit_s: float = math.inf

@@ -9,18 +9,16 @@ from dataclasses import asdict, dataclass, replace
 from nptp_opt import __version__, methods
 from nptp_opt.cluster import Cluster
 from nptp_opt.errors import InputError, unknown_name
-from nptp_opt.methods import Limits
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.assemble import Choice, assemble
 from nptp_opt.planner.baselines import QUICK
 from nptp_opt.planner.bound import latency_bound
-from nptp_opt.planner.candidates import distinct, single_templates
-from nptp_opt.planner.layerwise import layer_by_layer, solved_templates
-from nptp_opt.planner.linears import in_head, linears_on_sink
+from nptp_opt.planner.linears import in_head
 from nptp_opt.planner.memory import require_fit
 from nptp_opt.planner.nptp import nptp
+from nptp_opt.planner.objective import check_objective, require_latency
 from nptp_opt.planner.options import PlanOptions
-from nptp_opt.planner.shortest_path import ShortestPath
+from nptp_opt.planner.pooled import layerwise, pooled
 from nptp_opt.planner.simulate import simulate
 from nptp_opt.planner.usage import values_of
 from nptp_opt.solve import pick_solver
@@ -34,30 +32,6 @@ class PlannerSpec:
     name: str
     summary: str
     plan: Callable[[Network, Cluster, PlanOptions], list[Choice]]
-
-
-def layerwise(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
-    """Every layer by the chosen formulation, on its own."""
-    method = (options.formulation, options.solver, options.limits)
-    return linears_on_sink(lambda maps, on: layer_by_layer(maps, on, *method))(network, cluster)
-
-
-def _pooled(formulation: str) -> Callable[[Network, Cluster, PlanOptions], list[Choice]]:
-    """Every layer may take any layer's partition by one method, or one device; no fusion."""
-
-    def plan(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
-        method = (formulation, options.limits)
-        return linears_on_sink(lambda maps, on: _from_pool(maps, on, *method))(network, cluster)
-
-    return plan
-
-
-def _from_pool(
-    network: Network, cluster: Cluster, formulation: str, limits: Limits
-) -> list[Choice]:
-    solved = solved_templates(network, cluster, formulation, None, limits)
-    templates = distinct([*single_templates(cluster), *solved], network.spatial)
-    return ShortestPath(network, cluster, templates, fuse=False).choices()
 
 
 def _plain(
@@ -81,12 +55,12 @@ PLANNERS = {
         PlannerSpec("nptp", "fusion, devices and partitions by shortest path", nptp),
         *(PlannerSpec(name, _SUMMARIES[name], _plain(plan)) for name, plan in QUICK.items()),
         PlannerSpec(
-            "column-dp", "baseline: columns by dynamic programming, no fusion", _pooled("column-dp")
+            "column-dp", "baseline: columns by dynamic programming, no fusion", pooled("column-dp")
         ),
         PlannerSpec(
             "multilevel",
             "baseline: recursive splits, no fusion (reconstruction of NPTP's algorithm)",
-            _pooled("multilevel"),
+            pooled("multilevel"),
         ),
         PlannerSpec("layerwise", "every layer on its own by --formulation", layerwise),
     )
@@ -105,10 +79,12 @@ def plan_network(
     """
     options = options or PlanOptions()
     check_planner(options)
+    check_objective(cluster, options)
     _check_size(network, cluster)
     began = time.monotonic()
     choices = PLANNERS[options.planner].plan(network, cluster, options)
     plan = plan_of(model, network, cluster, choices)
+    require_latency(plan.latency_s, options)
     require_fit(network, cluster, plan.steps, options.planner)
     return replace(plan, provenance=_provenance(options, time.monotonic() - began))
 
@@ -162,5 +138,16 @@ def _provenance(options: PlanOptions, solve_s: float) -> dict[str, object]:
         "formulation": options.formulation if options.planner in _SOLVING else None,
         "solver": options.solver,
         "options": limits,
+        **_aim(options),
         "solve_s": solve_s,
     }
+
+
+def _aim(options: PlanOptions) -> dict[str, object]:
+    """Objective and limit, where they are not the latency alone."""
+    found: dict[str, object] = {}
+    if options.objective != "latency":
+        found["objective"] = options.objective
+    if options.latency_limit_s < float("inf"):
+        found["latency_limit_s"] = options.latency_limit_s
+    return found

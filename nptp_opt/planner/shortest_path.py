@@ -20,6 +20,7 @@ import numpy as np
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import FloatArray
+from nptp_opt.cost.objectives import Weights, least_prices
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.assemble import Choice
@@ -67,6 +68,7 @@ class _Walk:
 class ShortestPath:
     """Search over ``templates`` as the partitions of every map of ``network``.
 
+    With ``weights`` it is cheapest under these instead of fastest.
     ``spans`` limits the search to these runs of units (those of a plan: ``spans_of``).
     """
 
@@ -78,10 +80,11 @@ class ShortestPath:
         *,
         fuse: bool,
         spans: Collection[Span] | None = None,
+        weights: Weights | None = None,
     ) -> None:
         self.network = network
         self.templates = templates
-        self.prices = StatePrices(network, cluster, templates)
+        self.prices = StatePrices(network, cluster, templates, weights)
         self.fuse = fuse
         self.longest = LONGEST_SEGMENT if fuse else 1
         self.units = units(network)
@@ -126,9 +129,9 @@ class ShortestPath:
             walks.append(self._inside(layers, before, len(known)))
         if is_segment(self.network, layers) and (self.fuse or len(layers) == 1):
             prices = self.prices.segment(layers)
-            worth = known[:, None] + prices.compute_s.max(axis=1) < best
+            worth = known[:, None] + least_prices(prices.compute_s, self.prices.weights) < best
             if worth.any():
-                whole = prices.makespans(before, worth=worth)
+                whole = prices.makespans(before, worth=worth, weights=self.prices.weights)
                 walks.append(_Walk(whole, {len(layers): np.zeros(whole.shape, dtype=np.int64)}))
         return walks
 

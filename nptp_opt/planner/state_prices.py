@@ -23,6 +23,7 @@ from nptp_opt.cost import (
     reduction_makespans,
     segment_prices,
 )
+from nptp_opt.cost.objectives import Weights
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.assemble import Choice
@@ -36,7 +37,14 @@ Owners = dict[str, IntArray]
 class StatePrices:
     """``templates`` as partitions of every map of ``network``, and what steps between them cost."""
 
-    def __init__(self, network: Network, cluster: Cluster, templates: Sequence[Template]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        cluster: Cluster,
+        templates: Sequence[Template],
+        weights: Weights | None = None,
+    ) -> None:
+        self.weights = weights
         self.network, self.cluster, self.templates = network, cluster, templates
         self._snaps = snaps(network)
         self._arrays: dict[tuple[int, int, int, int], CandidateTiles] = {}
@@ -54,6 +62,7 @@ class StatePrices:
         return prices.makespans(
             {tensor: owners for tensor, owners in before.items() if tensor in prices.needs},
             {tensor: self.tiles(made[tensor]) for tensor in prices.needs if tensor in made},
+            weights=self.weights,
         )
 
     def _reduction(
@@ -67,7 +76,7 @@ class StatePrices:
             known = self.tiles(made[tensor])[None] if inside else before[tensor][:, None]
             owners = np.asarray(known)
         users = np.broadcast_to(self._users(layer), (count, n))
-        return reduction_makespans(self.cluster, self.network, layer, owners, users)
+        return reduction_makespans(self.cluster, self.network, layer, owners, users, self.weights)
 
     def _users(self, layer: Layer) -> npt.NDArray[np.bool_]:
         """Which devices use a global layer's result, by candidate: (Q, n)."""
@@ -169,7 +178,7 @@ class StatePrices:
             name: inputs[name] if name in inputs else self.tiles(self.network.by_name[name])
             for name in prices.needs
         }
-        return np.asarray(prices.makespans(owners)[:, 0])
+        return np.asarray(prices.makespans(owners, weights=self.weights)[:, 0])
 
     def choice(self, layers: tuple[Layer, ...], template: Template) -> Choice:
         """``template`` on the output of ``layers``."""

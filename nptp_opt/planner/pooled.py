@@ -1,0 +1,39 @@
+"""Baselines that solve the single layers: layer by layer, or with the solutions as a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.methods import Limits
+from nptp_opt.network.ir import Network
+from nptp_opt.planner.assemble import Choice
+from nptp_opt.planner.candidates import distinct, single_templates
+from nptp_opt.planner.layerwise import layer_by_layer, solved_templates
+from nptp_opt.planner.linears import linears_on_sink
+from nptp_opt.planner.options import PlanOptions
+from nptp_opt.planner.shortest_path import ShortestPath
+
+
+def layerwise(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
+    """Every layer by the chosen formulation, on its own."""
+    method = (options.formulation, options.solver, options.limits)
+    return linears_on_sink(lambda maps, on: layer_by_layer(maps, on, *method))(network, cluster)
+
+
+def pooled(formulation: str) -> Callable[[Network, Cluster, PlanOptions], list[Choice]]:
+    """Every layer may take any layer's partition by one method, or one device; no fusion."""
+
+    def plan(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
+        method = (formulation, options.limits)
+        return linears_on_sink(lambda maps, on: _from_pool(maps, on, *method))(network, cluster)
+
+    return plan
+
+
+def _from_pool(
+    network: Network, cluster: Cluster, formulation: str, limits: Limits
+) -> list[Choice]:
+    solved = solved_templates(network, cluster, formulation, None, limits)
+    templates = distinct([*single_templates(cluster), *solved], network.spatial)
+    return ShortestPath(network, cluster, templates, fuse=False).choices()

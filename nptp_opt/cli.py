@@ -108,6 +108,7 @@ def _limits_from(**options: Any) -> Any:
               show_default=True, help="What the planner nptp minimises.")  # fmt: skip
 @click.option("--latency-limit-ms", type=click.FloatRange(min=0, min_open=True),
               help="Only plans of at most this latency.")  # fmt: skip
+@click.option("--overlap", is_flag=True, help="Let segments compute while their halos travel.")
 @_limits
 @_json
 def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
@@ -140,6 +141,7 @@ def _plan_options(options: dict[str, Any]) -> Any:
     given["objective"] = options["objective"]
     if options["latency_limit_ms"] is not None:
         given["latency_limit_s"] = options["latency_limit_ms"] * 1e-3
+    given["overlap"] = options["overlap"]
     if options["formulation"] is not None:
         given["formulation"] = options["formulation"]
     return PlanOptions(limits=_limits_from(**options), **given)

@@ -79,6 +79,7 @@ class SegmentEntry(Strict):
     device: str | None = None
     transfers: Annotated[tuple[TransferEntry, ...], Field(strict=False)]
     makespan_s: Seconds
+    overlap: bool = False
 
 
 class ModelEntry(Strict):
@@ -148,6 +149,7 @@ def _objectives_to_json(plan: Plan) -> dict[str, float]:
 
 
 def _segment_to_json(step: Step, names: list[str]) -> dict[str, Any]:
+    overlap = {"overlap": True} if step.overlap else {}
     return {
         "kind": step.kind,
         "layers": list(step.layers),
@@ -168,6 +170,7 @@ def _segment_to_json(step: Step, names: list[str]) -> dict[str, Any]:
             for move in step.transfers
         ],
         "makespan_s": step.makespan_s,
+        **overlap,
     }
 
 
@@ -272,6 +275,8 @@ def _segment_from_json(entry: SegmentEntry, cluster: Cluster, network: Network, 
         raise InputError(f"{at}: a {entry.kind} segment needs a layer")
     if (entry.kind == "gather") != (entry.device is not None):
         raise InputError(f"{at}: device belongs to a gather, and a gather needs one")
+    if entry.overlap and entry.kind != "spatial":
+        raise InputError(f"{at}: overlap belongs to a spatial segment, not to a {entry.kind}")
     return Step(
         kind=entry.kind,
         layers=entry.layers,
@@ -282,6 +287,7 @@ def _segment_from_json(entry: SegmentEntry, cluster: Cluster, network: Network, 
             for m in entry.transfers
         ),
         makespan_s=entry.makespan_s,
+        overlap=entry.overlap,
     )
 
 

@@ -128,6 +128,7 @@ def _plan_row(plan: Plan, number: int, step: Step) -> dict[str, Any]:
         "tiles": shares if step.device is None else f"all on {names[step.device]}",
         "bytes": sum(move.bytes for move in step.transfers),
         "makespan_ms": round(step.makespan_s * 1e3, 4),
+        "overlap": "yes" if step.overlap else "",
     }
 
 

@@ -7,6 +7,7 @@ that neither gives is a fault. Only tensors that a later layer reads are held.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from nptp_opt.geometry import Tile
 from nptp_opt.kernels import Crop, combine, partial, run_gather, run_layer
 from nptp_opt.kernels.wire import round_trip
 from nptp_opt.network.ir import Layer, external_inputs, regions
-from nptp_opt.steps import Plan, Step
+from nptp_opt.steps import Plan, Step, split_of
 
 Made = tuple[int, Tile | None, Tensor]
 """Device, tile (None: the whole tensor), and the values that the device computed."""
@@ -74,27 +75,62 @@ class Replay:
         self.number = number
         self.inside: dict[int, dict[str, Crop]] = {device: {} for device in _devices(step)}
         self.readers = {tensor: layer.name for layer in layers for tensor in layer.inputs}
-        tiles = step.tiles if step.kind == "spatial" else {}
-        self.wanted = {device: regions(layers, tile) for device, tile in tiles.items()}
+        self.pieces = self._split(step) if step.kind == "spatial" else []
 
     def _end(self, number: int, step: Step) -> None:
-        if step.device is None:
-            name = step.layers[-1]
+        name = step.layers[-1] if step.layers else ""
+        if step.kind == "spatial":
+            self.held[name] = self._tiles_made(step, name)
+        elif step.kind == "global":
             self.held[name] = {device: made[name] for device, made in self.inside.items()}
-        self.inside = {}
+        self.inside, self.pieces = {}, []
         for tensor in [t for t in self.held if self.last_use.get(t, -1) <= number]:
             del self.held[tensor]
 
     def _tiles(self, layer: Layer) -> Iterator[Made]:
-        for device, inside in self.inside.items():
-            wanted = self.wanted[device]
+        for piece in self.pieces:
+            inside = piece.inside
             for tensor in layer.inputs:
                 if tensor not in inside:
-                    inside[tensor] = self._fetched(device, tensor, wanted[tensor])
-            region = wanted[layer.name]
+                    need = piece.wanted[tensor]
+                    inside[tensor] = self._fetched(piece.device, tensor, need, ahead=piece.ahead)
+            region = piece.wanted[layer.name]
             inside[layer.name] = (region, run_layer(layer, self.weights, inside, region))
             self._drop(inside, layer)
-            yield device, *inside[layer.name]
+            yield piece.device, *inside[layer.name]
+
+    def _split(self, step: Step) -> list[_Piece]:
+        """What is computed on its own: every device's tile, or its interior and its rim."""
+        owned, layers = (
+            {t: _tiles_of(held) for t, held in self.held.items()},
+            self.plan.layers_of(step),
+        )
+        pieces = []
+        for device, tile in step.tiles.items():
+            parts = split_of(self.network, step, device, owned)
+            if parts is None:
+                pieces.append(_Piece(device, tile, regions(layers, tile)))
+                continue
+            if not parts.interior.is_empty:
+                wanted = regions(layers, parts.interior)
+                pieces.append(_Piece(device, parts.interior, wanted, ahead=True))
+            pieces += [_Piece(device, part, regions(layers, part)) for part in parts.rim]
+        return pieces
+
+    def _tiles_made(self, step: Step, name: str) -> dict[int, Crop]:
+        made = {}
+        for device, tile in step.tiles.items():
+            parts = [p.inside[name] for p in self.pieces if p.device == device]
+            whole = [values for part, values in parts if part == tile]
+            made[device] = (tile, whole[0] if whole else self._pasted(name, tile, parts))
+        return made
+
+    def _pasted(self, name: str, tile: Tile, parts: Sequence[Crop]) -> Tensor:
+        batch, channels = self.network.shapes[name][:2]
+        whole = self.x.new_full((batch, channels, tile.height, tile.width), float("nan"))
+        for part, values in parts:
+            _cut(whole, tile, part).copy_(values)
+        return whole
 
     def _gathered(self, device: int, layer: Layer) -> Made:
         inside = self.inside[device]
@@ -133,14 +169,17 @@ class Replay:
         crops = self.held[layer.nodes[0].inputs[0]]
         return [partial(layer, crops[i][1]) for i in sorted(senders) if i in crops]
 
-    def _fetched(self, device: int, tensor: str, need: Tile) -> Crop:
-        """``need`` of a tensor, put together from own elements and the listed transfers."""
+    def _fetched(self, device: int, tensor: str, need: Tile, *, ahead: bool = False) -> Crop:
+        """``need`` of a tensor, put together from own elements and the listed transfers.
+
+        ``ahead`` of the transfers there is nothing but own elements.
+        """
         held = self.held[tensor]
         if tensor in self.network.replicated:
             return held[device]
         parts = [held[device]] if device in held else []
         for move in self.plan.steps[self.number].transfers:
-            if move.dst == device and move.tensor == tensor:
+            if move.dst == device and move.tensor == tensor and not ahead:
                 tile, values = held[move.src]
                 parts.append((move.tile, round_trip(_cut(values, tile, move.tile), self.sent_as)))
         for tile, values in parts:
@@ -167,6 +206,21 @@ class Replay:
                 "which it neither owns nor receives"
             )
         return whole
+
+
+@dataclass
+class _Piece:
+    """A rectangle of a device's tile, computed on its own; ``ahead`` of the step's transfers."""
+
+    device: int
+    tile: Tile
+    wanted: Mapping[str, Tile]
+    ahead: bool = False
+    inside: dict[str, Crop] = field(default_factory=dict)
+
+
+def _tiles_of(held: Mapping[int, Crop]) -> dict[int, Tile]:
+    return {device: tile for device, (tile, _) in held.items()}
 
 
 def _devices(step: Step) -> tuple[int, ...]:

@@ -7,12 +7,12 @@ tensors to one device, which runs the layers that need them whole (no layers: it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import Transfer
+from nptp_opt.cost import Ownership, Split, Transfer, input_ownership, split
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.result import relative_gap
@@ -34,6 +34,8 @@ class Step:
     device: int | None
     transfers: tuple[Transfer, ...]
     makespan_s: float
+    overlap: bool = False
+    """Devices compute what needs no halo while the halo is on its way (spatial steps only)."""
 
 
 @dataclass(frozen=True)
@@ -78,3 +80,19 @@ class Plan:
     def layers_of(self, step: Step) -> tuple[Layer, ...]:
         """The layer objects of a step, in topological order."""
         return tuple(self.network.by_name[name] for name in step.layers)
+
+
+def owned_maps(network: Network, cluster: Cluster, steps: Sequence[Step]) -> dict[str, Ownership]:
+    """Who holds which part of every feature map that ``steps`` read: each is made only once."""
+    made = {step.layers[-1]: step.tiles for step in steps if step.kind == "spatial"}
+    return {**input_ownership(network, cluster), **made}
+
+
+def split_of(
+    network: Network, step: Step, device: int, owned: Mapping[str, Ownership]
+) -> Split | None:
+    """Interior and rim of a device's tile in a step that overlaps; None in any other."""
+    if not step.overlap:
+        return None
+    layers = tuple(network.by_name[name] for name in step.layers)
+    return split(network, layers, device, step.tiles[device], owned)

@@ -22,6 +22,7 @@ from nptp_opt.cost.loads import (
     makespans_s,
 )
 from nptp_opt.cost.matrix import StepPrices, candidate_array, gather_prices, segment_prices
+from nptp_opt.cost.overlap import Split, interior, overlapped_s, split
 from nptp_opt.cost.reduction import (
     RESULT,
     reduction_compute_s,
@@ -63,6 +64,7 @@ __all__ = [
     "LoadArrays",
     "Ownership",
     "Speed",
+    "Split",
     "StepPrices",
     "Transfer",
     "candidate_array",
@@ -75,6 +77,7 @@ __all__ = [
     "gather_prices",
     "halo_transfers",
     "input_ownership",
+    "interior",
     "layer_flop_per_pixel",
     "layer_key",
     "layer_speed",
@@ -82,6 +85,7 @@ __all__ = [
     "makespan_s",
     "makespans_s",
     "messages_of",
+    "overlapped_s",
     "rectangle_bytes",
     "reduction_compute_s",
     "reduction_loads",
@@ -95,5 +99,6 @@ __all__ = [
     "sent_bytes",
     "sent_element_bytes",
     "sent_pixel_bytes",
+    "split",
     "transfer_loads",
 ]

@@ -54,13 +54,18 @@ def comm_s(cluster: Cluster, device: int, load: Load) -> float:
 
 def makespan_s(cluster: Cluster, loads: Sequence[Load]) -> float:
     """Makespan of one step from every device's load (one entry per device, idle ones too)."""
+    return float(makespans_s(cluster, load_arrays(loads)))
+
+
+def load_arrays(loads: Sequence[Load]) -> LoadArrays:
+    """Loads of one step, one per device, as arrays of shape (devices,)."""
     columns = (
         [load.compute_s for load in loads],
         [load.recv_bytes for load in loads],
         [load.send_bytes for load in loads],
         [load.messages for load in loads],
     )
-    return float(makespans_s(cluster, LoadArrays(*(np.array(c, dtype=float) for c in columns))))
+    return LoadArrays(*(np.array(column, dtype=float) for column in columns))
 
 
 def makespans_s(cluster: Cluster, loads: LoadArrays) -> FloatArray:

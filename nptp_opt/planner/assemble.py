@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import (
@@ -14,6 +14,7 @@ from nptp_opt.cost import (
     halo_transfers,
     input_ownership,
     makespan_s,
+    overlapped_s,
     reduction_loads,
     reduction_transfers,
     result_users,
@@ -22,6 +23,9 @@ from nptp_opt.cost import (
 )
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.steps import Step
+
+LEAST_OVERLAP = 1e-9
+"""Relative gain below which a segment does not overlap: the rounding of a sum is no gain."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,13 @@ class Choice:
         return self.layers[-1].kind == "global"
 
 
-def assemble(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> tuple[Step, ...]:
-    """The steps of a plan: the segments in order, then the head (or the results) at the sink."""
+def assemble(
+    network: Network, cluster: Cluster, choices: Sequence[Choice], *, overlap: bool = False
+) -> tuple[Step, ...]:
+    """The steps of a plan: the segments in order, then the head (or the results) at the sink.
+
+    With ``overlap`` those segments overlap that it makes cheaper.
+    """
     owned: dict[str, Ownership] = dict(input_ownership(network, cluster))
     parts = [(choice.layers, _devices(choice.tiles)) for choice in choices]
     users = result_users(network, cluster.sink, parts)
@@ -51,7 +60,8 @@ def assemble(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> t
             layer = choice.layers[-1]
             steps.append(_global_step(network, cluster, layer, owned, users[layer.name]))
         else:
-            steps.append(segment_step(network, cluster, choice, owned))
+            step = segment_step(network, cluster, choice, owned)
+            steps.append(overlapping(network, cluster, step, owned) if overlap else step)
             owned[choice.layers[-1].name] = steps[-1].tiles
     steps.append(final_step(network, cluster, owned))
     return tuple(steps)
@@ -70,6 +80,16 @@ def segment_step(
     loads = segment_loads(cluster, choice.layers, tiles, moves)
     names = tuple(layer.name for layer in choice.layers)
     return Step("spatial", names, tiles, None, tuple(moves), makespan_s(cluster, loads))
+
+
+def overlapping(
+    network: Network, cluster: Cluster, step: Step, owned: Mapping[str, Ownership]
+) -> Step:
+    """The step as it overlaps, where that lowers its price: it may cost more computing."""
+    layers = tuple(network.by_name[name] for name in step.layers)
+    price = overlapped_s(network, cluster, layers, step.tiles, step.transfers, owned)
+    worth = price < step.makespan_s * (1 - LEAST_OVERLAP)
+    return replace(step, makespan_s=price, overlap=True) if worth else step
 
 
 def _global_step(

@@ -60,15 +60,20 @@ def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choic
 def _best_latency(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
     deadline = time.monotonic() + options.limits.time_limit_s
     rivals = [plan(network, cluster) for plan in QUICK.values()]
-    options.watch(min(latency_s(network, cluster, rival) for rival in rivals))
+
+    def price(choices: Sequence[Choice]) -> float:
+        return latency_s(network, cluster, choices, overlap=options.overlap)
+
+    options.watch(min(price(rival) for rival in rivals))
     templates = distinct(_pool(network, cluster, options), network.spatial)
     while True:
-        found = Search(network, cluster, deadline, watch=options.watch).run(templates)
-        options_left = [*rivals] if found is None else [found, *rivals]
+        search = Search(network, cluster, deadline, watch=options.watch, overlap=options.overlap)
+        found = search.run(templates)
+        options_left = [*rivals] if found is None else [found, search.cheapest, *rivals]
         fitting = [c for c in options_left if not _overfull(network, cluster, c)]
         left = [] if found is None else _without(templates, _overfull(network, cluster, found))
         if fitting or not left:
-            return min(fitting or options_left, key=lambda c: latency_s(network, cluster, c))
+            return min(fitting or options_left, key=price)
         templates = left
 
 
@@ -76,6 +81,8 @@ class Search:
     """Path and polish in turn, on one network and cluster, until a deadline.
 
     ``share`` of the templates that can be priced together are tried with other devices' places.
+    The search itself prices steps without overlap; with ``overlap``, ``cheapest`` is the plan that
+    is best with it among all that were visited (without, the best plan).
     """
 
     def __init__(
@@ -85,9 +92,13 @@ class Search:
         deadline: float,
         share: float = 1 / 3,
         watch: Watch = ignore,
+        *,
+        overlap: bool = False,
     ) -> None:
         self.network, self.cluster, self.deadline = network, cluster, deadline
-        self.share, self.watch = share, watch
+        self.share, self.watch, self.overlap = share, watch, overlap
+        self.cheapest: list[Choice] = []
+        self._least_s = math.inf
         self.random = random.Random(0)
 
     def run(self, templates: Sequence[Template]) -> list[Choice] | None:
@@ -129,7 +140,7 @@ class Search:
         value = math.inf
         while self._price(best) < value * (1 - LEAST_GAIN) and time.monotonic() < self.deadline:
             value = self._price(best)
-            self.watch(value)
+            self.watch(self._least_s)
             best = improve(best)
         return best
 
@@ -137,7 +148,13 @@ class Search:
         return best if other is None or self._price(best) <= self._price(other) else other
 
     def _price(self, choices: Sequence[Choice]) -> float:
-        return latency_s(self.network, self.cluster, choices)
+        plain_s = latency_s(self.network, self.cluster, choices)
+        final_s = plain_s
+        if self.overlap:
+            final_s = latency_s(self.network, self.cluster, choices, overlap=True)
+        if final_s < self._least_s:
+            self._least_s, self.cheapest = final_s, list(choices)
+        return plain_s
 
 
 def _around(templates: Sequence[Template], kinds: Sequence[int]) -> Iterator[Template]:

@@ -21,7 +21,8 @@ def ignore(_: float) -> None:
 class PlanOptions:
     """``formulation`` and ``solver`` solve the single layers of ``nptp`` and ``layerwise``.
 
-    ``nptp`` tells ``watch`` its incumbents.
+    ``nptp`` tells ``watch`` its incumbents. With ``overlap`` segments that become cheaper by it
+    compute while their halos are on the way.
     """
 
     planner: str = "nptp"
@@ -31,3 +32,4 @@ class PlanOptions:
     watch: Watch = ignore
     objective: Objective = "latency"
     latency_limit_s: float = math.inf
+    overlap: bool = False

@@ -83,15 +83,22 @@ def plan_network(
     _check_size(network, cluster)
     began = time.monotonic()
     choices = PLANNERS[options.planner].plan(network, cluster, options)
-    plan = plan_of(model, network, cluster, choices)
+    plan = plan_of(model, network, cluster, choices, overlap=options.overlap)
     require_latency(plan.latency_s, options)
     require_fit(network, cluster, plan.steps, options.planner)
     return replace(plan, provenance=_provenance(options, time.monotonic() - began))
 
 
-def plan_of(model: ModelRef, network: Network, cluster: Cluster, choices: Sequence[Choice]) -> Plan:
+def plan_of(
+    model: ModelRef,
+    network: Network,
+    cluster: Cluster,
+    choices: Sequence[Choice],
+    *,
+    overlap: bool = False,
+) -> Plan:
     """The plan of given segments and partitions: steps, prediction and bound, no provenance."""
-    steps = assemble(network, cluster, choices)
+    steps = assemble(network, cluster, choices, overlap=overlap)
     values = values_of(network, cluster, steps)
     return Plan(
         model=model,
@@ -99,14 +106,21 @@ def plan_of(model: ModelRef, network: Network, cluster: Cluster, choices: Sequen
         cluster=cluster,
         steps=steps,
         predicted_s=simulate(network, cluster, steps),
-        bound_s=latency_bound(network, cluster),
+        bound_s=latency_bound(network, cluster, overlap=overlap),
         energy_j=values.energy_j,
         period_s=values.period_s,
     )
 
 
 def check_planner(options: PlanOptions) -> None:
-    """Raise InputError for a planner, formulation or solver that is not known."""
+    """Raise InputError for a planner, formulation or solver that is not known, or for options that
+    contradict each other.
+    """
+    if options.overlap and options.objective in ("energy", "throughput"):
+        raise InputError(
+            f"overlap makes plans faster by computing more: objective {options.objective} "
+            "would suffer; leave out --overlap or choose the objective latency or bytes"
+        )
     if options.planner not in PLANNERS:
         raise unknown_name("planner", options.planner, PLANNERS)
     pick_solver(methods.find(options.formulation)[0], options.solver)
@@ -132,6 +146,8 @@ def _provenance(options: PlanOptions, solve_s: float) -> dict[str, object]:
     limits = asdict(options.limits)
     if limits["time_limit_s"] == float("inf"):
         limits["time_limit_s"] = None
+    if options.overlap:
+        limits["overlap"] = True
     return {
         "tool": f"nptp-opt {__version__}",
         "planner": options.planner,

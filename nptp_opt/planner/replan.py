@@ -34,13 +34,14 @@ def replan_network(plan: Plan, cluster: Cluster, time_limit_s: float = math.inf)
     began = time.monotonic()
     network = plan.network
     pool = distinct([*_mended(plan, cluster), *family_templates(cluster)], network.spatial)
-    choices = Search(network, cluster, began + time_limit_s, share=1 / 8).run(pool)
-    if choices is not None:
-        found = plan_of(plan.model, network, cluster, choices)
+    overlap = any(step.overlap for step in plan.steps)
+    search = Search(network, cluster, began + time_limit_s, share=1 / 8, overlap=overlap)
+    if search.run(pool) is not None:
+        found = plan_of(plan.model, network, cluster, search.cheapest, overlap=overlap)
         if not overfull(network, cluster, found.steps):
             spent = {"planner": "nptp", "replanned": True, "solve_s": time.monotonic() - began}
             return replace(found, provenance={**plan.provenance, **spent})
-    return plan_network(plan.model, network, cluster, PlanOptions())
+    return plan_network(plan.model, network, cluster, PlanOptions(overlap=overlap))
 
 
 def _mended(plan: Plan, cluster: Cluster) -> Iterator[Template]:

@@ -1,6 +1,7 @@
 """Predicted latency: an event-driven simulation of a plan without barriers (design §6).
 
-Each device works through its steps in order and starts one when its own halo is there. A message
+Each device works through its steps in order and starts one when its own halo is there; in a step
+that overlaps, the interior before that and only the rim then. A message
 (all transfers of one step between two devices) leaves when its sender has computed what it
 carries and has handed over those before it (``message_ms`` each, of its own time); links serve one
 message after the other, in the order in which messages become ready.
@@ -24,7 +25,7 @@ from nptp_opt.cost import (
 )
 from nptp_opt.geometry import EMPTY
 from nptp_opt.network.ir import Network
-from nptp_opt.steps import Step
+from nptp_opt.steps import Step, owned_maps, split_of
 
 Task = tuple[int, int]
 """(step, device)"""
@@ -109,6 +110,11 @@ class _Simulation:
         measured: Mapping[Task, float] = MappingProxyType({}),
     ) -> None:
         self.seconds = {**task_seconds(network, cluster, steps), **measured}
+        self.ahead = {
+            task: share * self.seconds[task]
+            for task, share in _ahead_shares(network, cluster, steps).items()
+        }
+        """Seconds of the interior of tasks that overlap and have not begun."""
         self.messages = _messages(network, steps)
         self.links = _Links(cluster)
         self.message_s, self.source = cluster.network.message_s, cluster.source
@@ -171,13 +177,20 @@ class _Simulation:
 
     def _start_next(self, device: int, now: float) -> None:
         waiting = self.queue[device]
-        if device in self.busy or not waiting or self.missing[waiting[-1], device]:
+        if device in self.busy or not waiting:
             return
-        task = (waiting.pop(), device)
-        self.busy.add(device)
-        end = now + self.seconds[task]
-        self.planned.append(Planned("compute", *task, now, end))
-        self._push(end, "done", task)
+        task = (waiting[-1], device)
+        if task in self.ahead:
+            self._compute(task, now, self.ahead[task], "free", device)
+            self.seconds[task] -= self.ahead.pop(task)
+        elif not self.missing[task]:
+            waiting.pop()
+            self._compute(task, now, self.seconds[task], "done", task)
+
+    def _compute(self, task: Task, now: float, seconds: float, then: str, item: object) -> None:
+        self.busy.add(task[1])
+        self.planned.append(Planned("compute", *task, now, now + seconds))
+        self._push(now + seconds, then, item)
 
 
 def task_seconds(network: Network, cluster: Cluster, steps: Sequence[Step]) -> dict[Task, float]:
@@ -193,7 +206,32 @@ def task_seconds(network: Network, cluster: Cluster, steps: Sequence[Step]) -> d
         for device, tile in step.tiles.items():
             if tile != EMPTY:
                 seconds[k, device] = segment_compute_s(cluster, device, layers, tile)
+    for task, (interior_s, rim_s) in _split_seconds(network, cluster, steps).items():
+        seconds[task] = interior_s + rim_s
     return seconds
+
+
+def _split_seconds(
+    network: Network, cluster: Cluster, steps: Sequence[Step]
+) -> dict[Task, tuple[float, float]]:
+    """Compute seconds of interior and rim of the tasks that overlap."""
+    owned, found = owned_maps(network, cluster, steps), dict[Task, tuple[float, float]]()
+    for k, step in enumerate(steps):
+        layers = tuple(network.by_name[name] for name in step.layers)
+        for device in step.tiles if step.overlap else ():
+            parts = split_of(network, step, device, owned)
+            assert parts is not None
+            found[k, device] = parts.seconds(cluster, device, layers)
+    return found
+
+
+def _ahead_shares(network: Network, cluster: Cluster, steps: Sequence[Step]) -> dict[Task, float]:
+    """The share of a task's seconds that its interior takes, where there is one."""
+    return {
+        task: interior_s / (interior_s + rim_s)
+        for task, (interior_s, rim_s) in _split_seconds(network, cluster, steps).items()
+        if interior_s > 0
+    }
 
 
 def _reduction_seconds(

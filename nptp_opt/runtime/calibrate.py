@@ -12,11 +12,12 @@ from typing import Any
 from nptp_opt.cluster import Device
 from nptp_opt.cost import layer_key, layer_speed
 from nptp_opt.files import write_text
+from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import regions
 from nptp_opt.runtime.profile import Sample, fit_layer
 from nptp_opt.runtime.report import RunReport
 from nptp_opt.runtime.schedule import Task, device_program
-from nptp_opt.runtime.timeline import Spans
+from nptp_opt.runtime.timeline import Spans, computed_s
 from nptp_opt.steps import Plan
 
 
@@ -51,8 +52,7 @@ def calibrated(plan: Plan, spans: Spans) -> dict[str, Any]:
 def _samples(plan: Plan, number: int, spans: Spans) -> Mapping[str, Sequence[Sample]]:
     """FLOP and seconds by layer shape; a task of several layers is split as the model has it."""
     device = plan.cluster.devices[number]
-    computed = {s.step: (s.end_ns - s.start_ns) / 1e9
-                for s in spans[device.name] if s.phase == "compute"}  # fmt: skip
+    computed = computed_s(spans[device.name])
     samples: dict[str, list[Sample]] = defaultdict(list)
     for task in device_program(plan, number).tasks:
         if task.kind == "global":
@@ -65,8 +65,13 @@ def _samples(plan: Plan, number: int, spans: Spans) -> Mapping[str, Sequence[Sam
 
 
 def _modelled(task: Task, device: Device) -> list[tuple[str, float, float]]:
-    """Key, FLOP and modelled seconds of every layer of a task that computes anything."""
-    found = regions(task.layers, task.tile) if task.kind == "spatial" else {}
+    """Key, FLOP and modelled seconds of every layer call of a task that computes anything."""
+    tiles = [piece.tile for piece in (*task.ahead, *task.rim)] or [task.tile]
+    return [work for tile in tiles for work in _modelled_tile(task, tile, device)]
+
+
+def _modelled_tile(task: Task, tile: Tile, device: Device) -> list[tuple[str, float, float]]:
+    found = regions(task.layers, tile) if task.kind == "spatial" else {}
     work = []
     for layer in task.layers:
         flop = layer.flop_per_pixel * found[layer.name].area if found else layer.flop

@@ -21,7 +21,7 @@ from nptp_opt.kernels import Crop, combine, partial, run_gather, run_segment
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.runtime.packing import Packing
 from nptp_opt.runtime.priority import in_turn
-from nptp_opt.runtime.schedule import Message, Program, Task
+from nptp_opt.runtime.schedule import Message, Piece, Program, Task
 from nptp_opt.runtime.trace import WAITED_NS, Recorder
 from nptp_opt.runtime.transport import Pending, Transport
 
@@ -55,6 +55,7 @@ class Executor:
 
     ``pad`` stretches every task to the seconds that the cost model gives it: from the moment at
     which its inputs were there and the device was free, putting the inputs together included.
+    Interior and rim of a task that overlaps are stretched apart from each other.
     """
 
     def __init__(
@@ -75,7 +76,8 @@ class Executor:
         self._packed = {message.tag: packing.buffer(message) for message in _all_sends(program)}
         self._received = {message.tag: packing.buffer(message) for message in program.receives}
         self._pieces: dict[int, list[Crop]] = {}
-        self._assembled: dict[tuple[int, str], Tensor] = {}
+        self._assembled: dict[tuple[int, str, Tile], Tensor] = {}
+        self._tiles: dict[int, Tensor] = {}
         self._incoming: dict[int, Pending] = {}
         self._outgoing: list[Pending] = []
         self._owned: dict[str, Crop] = {}
@@ -98,12 +100,17 @@ class Executor:
         pace = Pace(time.monotonic_ns())
         self._send(self.program.first_sends)
         for task in self.program.tasks:
+            if task.ahead:
+                pace.began_ns = pace.free_ns
+                self._compute_pieces(task, task.ahead, (), pace)
             pace.began_ns = self._receive(task, pace.free_ns)
-            with self.recorder.span("assemble", task.step):
-                inputs = {name: self._input(task, name, need) for name, need in task.needs.items()}
-            self._compute(task, inputs)
-            if self.pad:
-                self._pad(task, pace)
+            if task.overlap:
+                self._compute_pieces(task, task.rim, task.receives, pace)
+                self._owned[task.layers[-1].name] = (task.tile, self._tile(task))
+            else:
+                inputs = self._inputs(task, task.needs, task.receives)
+                self._compute(task, inputs)
+                self._pad(task, task.modelled_s, pace)
             self._send(task.sends)
             self._owned = {name: held for name, held in self._owned.items() if name in task.keep}
         return {name: self._whole[name] for name in self.program.results}
@@ -129,8 +136,36 @@ class Executor:
                 run = self._run_global if task.kind == "global" else self._run_spatial
                 self._owned[task.layers[-1].name] = (task.tile, run(task, inputs))
 
-    def _pad(self, task: Task, pace: Pace) -> None:
-        rest_ns = pace.finish(task.modelled_s) - time.monotonic_ns()
+    def _compute_pieces(
+        self, task: Task, pieces: Sequence[Piece], arrived: Sequence[Message], pace: Pace
+    ) -> None:
+        """Compute pieces of a task's tile into their places, from what is owned or has arrived."""
+        if not pieces:
+            return
+        given = [self._inputs(task, piece.needs, arrived) for piece in pieces]
+        seconds = sum(piece.modelled_s for piece in pieces)
+        whole = self._tile(task)
+        with (
+            self.recorder.span("compute", task.step),
+            in_turn(seconds if self.pad else math.inf),
+        ):
+            for piece, inputs in zip(pieces, given, strict=True):
+                values = run_segment(task.layers, self.weights, inputs, piece.tile)
+                crop(piece.tile, task.tile, whole).copy_(values)
+        self._pad(task, seconds, pace)
+
+    def _tile(self, task: Task) -> Tensor:
+        """Room for the tile of a task that overlaps."""
+        if task.step not in self._tiles:
+            shape = self.network.shapes[task.layers[-1].name][:2]
+            size = (*shape, task.tile.height, task.tile.width)
+            self._tiles[task.step] = torch.full(size, float("nan"))
+        return self._tiles[task.step]
+
+    def _pad(self, task: Task, seconds: float, pace: Pace) -> None:
+        if not self.pad:
+            return
+        rest_ns = pace.finish(seconds) - time.monotonic_ns()
         if rest_ns > 0:
             with self.recorder.span("pad", task.step):
                 time.sleep(rest_ns / 1e9)
@@ -202,11 +237,17 @@ class Executor:
                 free_ns = max(free_ns, span.end_ns)
         return free_ns
 
-    def _input(self, task: Task, tensor: str, need: Tile) -> Crop:
+    def _inputs(
+        self, task: Task, needs: Mapping[str, Tile], arrived: Sequence[Message]
+    ) -> dict[str, Crop]:
+        with self.recorder.span("assemble", task.step):
+            return {name: self._input(task, name, need, arrived) for name, need in needs.items()}
+
+    def _input(self, task: Task, tensor: str, need: Tile, arrived: Sequence[Message]) -> Crop:
         """The rectangle ``need`` of a tensor: a view where one piece holds it all."""
         pieces = [
             piece
-            for message in task.receives
+            for message in arrived
             for part, piece in zip(message.parts, self._arrived(message), strict=True)
             if part.tensor == tensor
         ]
@@ -226,11 +267,11 @@ class Executor:
         return self._pieces[message.tag]
 
     def _put_together(self, task: Task, tensor: str, need: Tile, pieces: Sequence[Crop]) -> Tensor:
-        buffer = self._assembled.get((task.step, tensor))
+        buffer = self._assembled.get((task.step, tensor, need))
         if buffer is None:
             shape = (*self.network.shapes[tensor][:2], need.height, need.width)
             buffer = torch.full(shape, float("nan"))
-            self._assembled[task.step, tensor] = buffer
+            self._assembled[task.step, tensor, need] = buffer
         for held, values in pieces:
             common = need.intersect(held)
             if not common.is_empty:

@@ -22,7 +22,7 @@ from nptp_opt.cost import (
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import EMPTY, Tile
 from nptp_opt.network.ir import Layer, external_inputs
-from nptp_opt.steps import Plan, Step
+from nptp_opt.steps import Plan, Step, owned_maps, split_of
 
 StepKind = Literal["spatial", "global", "gather"]
 
@@ -48,8 +48,21 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A rectangle of a task's tile that is computed on its own."""
+
+    tile: Tile
+    needs: Mapping[str, Tile]
+    modelled_s: float
+
+
+@dataclass(frozen=True)
 class Task:
-    """One step on one device."""
+    """One step on one device.
+
+    One that overlaps computes ``ahead`` while its messages are on their way and ``rim`` when they
+    are there; any other has neither and computes its tile at once.
+    """
 
     step: int
     kind: StepKind
@@ -65,6 +78,15 @@ class Task:
     """Tensors that this device reads or sends later on, or that are the result."""
     modelled_s: float
     """Compute seconds that the cost model gives this task."""
+    overlap: bool = False
+    ahead: tuple[Piece, ...] = ()
+    """The interior, if there is any."""
+    rim: tuple[Piece, ...] = ()
+
+    @property
+    def rim_s(self) -> float:
+        """Modelled seconds that are left when the messages are there."""
+        return sum(piece.modelled_s for piece in self.rim) if self.overlap else self.modelled_s
 
 
 @dataclass(frozen=True)
@@ -141,6 +163,8 @@ def _task(
     plan: Plan, k: int, device: int, receives: Sequence[Message], sends: Sequence[Message]
 ) -> Task:
     step = plan.steps[k]
+    ahead, rim = _pieces(plan, step, device)
+    modelled_s = sum(piece.modelled_s for piece in (*ahead, *rim))
     return Task(
         step=k,
         kind=step.kind,
@@ -150,8 +174,28 @@ def _task(
         receives=tuple(message for message in receives if message.step == k),
         sends=tuple(sends),
         keep=frozenset(),
-        modelled_s=_modelled_s(plan, step, device),
+        modelled_s=modelled_s if step.overlap else _modelled_s(plan, step, device),
+        overlap=step.overlap,
+        ahead=ahead,
+        rim=rim,
     )
+
+
+def _pieces(plan: Plan, step: Step, device: int) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
+    """The interior and the rim of a task that overlaps; nothing for any other."""
+    owned = owned_maps(plan.network, plan.cluster, plan.steps)
+    parts = split_of(plan.network, step, device, owned)
+    if parts is None:
+        return (), ()
+    layers = plan.layers_of(step)
+
+    def piece(tile: Tile) -> Piece:
+        needs = segment_needs(layers, {device: tile})
+        only = {tensor: by_device[device] for tensor, by_device in needs.items()}
+        return Piece(tile, only, segment_compute_s(plan.cluster, device, layers, tile))
+
+    ahead = () if parts.interior.is_empty else (piece(parts.interior),)
+    return ahead, tuple(piece(tile) for tile in parts.rim)
 
 
 def _needs(plan: Plan, k: int, device: int) -> dict[str, Tile]:

@@ -99,8 +99,17 @@ def overrun_s(plan: Plan, spans: Spans) -> float:
 
 def _overrun_s(plan: Plan, device: int, spans: Sequence[Span]) -> float:
     modelled = {task.step: task.modelled_s for task in device_program(plan, device).tasks}
-    computed = [(s.step, (s.end_ns - s.start_ns) / 1e9) for s in spans if s.phase == "compute"]
-    return sum(max(0.0, seconds - modelled[step]) for step, seconds in computed)
+    computed = computed_s(spans)
+    return sum(max(0.0, seconds - modelled[step]) for step, seconds in computed.items())
+
+
+def computed_s(spans: Sequence[Span]) -> dict[int, float]:
+    """Seconds of computing by step: a step that overlaps computes twice."""
+    found: dict[int, float] = {}
+    for span in spans:
+        if span.phase == "compute":
+            found[span.step] = found.get(span.step, 0.0) + (span.end_ns - span.start_ns) / 1e9
+    return found
 
 
 def critical_path_s(plan: Plan, spans: Spans, link: Link) -> float:
@@ -112,10 +121,9 @@ def critical_path_s(plan: Plan, spans: Spans, link: Link) -> float:
     """
     names = [device.name for device in plan.cluster.devices]
     measured = {
-        (span.step, names.index(device)): (span.end_ns - span.start_ns) / 1e9
+        (step, names.index(device)): seconds
         for device, found in spans.items()
-        for span in found
-        if span.phase == "compute"
+        for step, seconds in computed_s(found).items()
     }
     return simulate(plan.network, _joined_by(plan.cluster, link), plan.steps, measured)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.cost import overlapped_s
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Layer
 from nptp_opt.network.load import LoadedModel, load_model
 from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.steps import ModelRef, Plan
+from nptp_opt.planner.simulate import simulate
+from nptp_opt.steps import ModelRef, Plan, owned_maps
 from tests.builders import make_cluster
 
 Partition = Callable[[int, int], Mapping[int, Tile]]
@@ -108,3 +111,20 @@ def hand_plan(
     steps = assemble(network, cluster, choices)
     ref = ModelRef(f"tests.runtime.models:{name}", INPUT, 0)
     return Plan(ref, network, cluster, steps, predicted_s=1.0)
+
+
+def overlapped(plan: Plan) -> Plan:
+    """The plan with every spatial step overlapping, whether that pays or not."""
+    owned = owned_maps(plan.network, plan.cluster, plan.steps)
+    steps = []
+    for step in plan.steps:
+        if step.kind == "spatial":
+            layers = plan.layers_of(step)
+            price_s = overlapped_s(
+                plan.network, plan.cluster, layers, step.tiles, step.transfers, owned
+            )
+            steps.append(replace(step, overlap=True, makespan_s=price_s))
+        else:
+            steps.append(step)
+    predicted_s = simulate(plan.network, plan.cluster, steps)
+    return replace(plan, steps=tuple(steps), predicted_s=predicted_s, bound_s=None)

@@ -19,7 +19,16 @@ from nptp_opt.runtime.schedule import device_program
 from nptp_opt.runtime.transport import TRANSPORTS
 from nptp_opt.steps import ModelRef
 from tests.builders import make_cluster
-from tests.runtime.plans import INPUT, PARTITIONS, five_devices, hand_plan, model_of, strips, tee
+from tests.runtime.plans import (
+    INPUT,
+    PARTITIONS,
+    five_devices,
+    hand_plan,
+    model_of,
+    overlapped,
+    strips,
+    tee,
+)
 
 
 @pytest.mark.parametrize("fuse", [1, 2])
@@ -33,6 +42,47 @@ def test_chain_gives_the_models_output(pool: WorkerPool, partition: str, fuse: i
     assert report.max_abs_error < 1e-4
     assert report.bytes == plan.transfer_bytes
     assert len(report.latency_s) == 2
+
+
+@pytest.mark.parametrize(("partition", "fuse"), [("strips", 1), ("pinwheel", 2), ("idle", 2)])
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_overlapping_steps_give_the_models_output(
+    pool: WorkerPool, partition: str, fuse: int, transport: str
+) -> None:
+    """Interior and rim of every tile are computed apart, the second run into the same buffers."""
+    model = model_of("chain")
+    plan = overlapped(hand_plan(model, "chain", PARTITIONS[partition], five_devices(), fuse=fuse))
+    tasks = [task for i in range(5) for task in device_program(plan, i).tasks]
+    assert any(task.ahead and task.rim for task in tasks)
+    report = run_plan(plan, model, pool=pool, repeats=2, warmup=1, transport=transport)
+    assert report.ok
+    assert report.bytes == plan.transfer_bytes
+
+
+@pytest.mark.parametrize("name", ["residual", "squeeze", "pooled"])
+def test_overlapping_networks_with_branches_give_the_models_output(
+    pool: WorkerPool, name: str
+) -> None:
+    """Skips, reductions and linear layers beside steps that overlap, in a small transfer type."""
+    model = model_of(name)
+    for dtype in ("float32", "int8"):
+        cluster = five_devices(sink="d2").sending_as(dtype)
+        plan = overlapped(hand_plan(model, name, strips, cluster))
+        assert run_plan(plan, model, pool=pool, repeats=2, warmup=0).ok
+
+
+def test_padding_stretches_interior_and_rim_apart(pool: WorkerPool) -> None:
+    """Every piece lasts at least its modelled seconds, and the device computes before it waits."""
+    model = model_of("chain")
+    slow = make_cluster([1e-3] * 4, rates=1000.0)
+    plan = overlapped(hand_plan(model, "chain", strips, slow))
+    report = run_plan(plan, model, pool=pool, repeats=1, warmup=0, throttle="pad")
+    assert report.ok
+    task = next(t for t in device_program(plan, 1).tasks if t.ahead and t.rim)
+    spans = [s for s in report.spans["d1"] if s.step == task.step and s.phase != "send"]
+    phases = [s.phase for s in spans if s.phase in ("compute", "wait")]
+    assert phases[0] == phases[-1] == "compute" and "wait" in phases
+    assert spans[-1].end_ns - spans[0].start_ns >= 0.95e9 * task.modelled_s
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

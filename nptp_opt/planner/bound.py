@@ -65,8 +65,11 @@ from nptp_opt.planner.bound_path import PathBound
 Mask = npt.NDArray[np.bool_]
 
 
-INTERVALS = 24
+MOST_INTERVALS, LEAST_INTERVALS = 24, 8
 """Intervals of levels: more are tighter and slower."""
+
+LAYER_INTERVALS = 1400
+"""Layers times intervals of a long path: the time grows with the square of the layers."""
 
 SAFETY = 1e-9
 """Relative margin for the rounding of sums."""
@@ -100,7 +103,9 @@ def latency_bound(network: Network, cluster: Cluster, *, overlap: bool = False) 
 def _latency_bound(case: _Case) -> float:
     network, cluster = case.network, case.cluster
     pixels = read_pixels(network)
-    path = PathBound(network, cluster, pixels, intervals=INTERVALS, overlap=case.overlap)
+    most = LAYER_INTERVALS // len(network.spatial)
+    intervals = max(LEAST_INTERVALS, min(MOST_INTERVALS, most))
+    path = PathBound(network, cluster, pixels, intervals=intervals, overlap=case.overlap)
     return max(compute_bound(network, cluster), path.latency_s() * (1 - SAFETY))
 
 

@@ -62,7 +62,7 @@ class Chain:
         _, _, height, width = self.network.shapes[self.source]
         return ((height, width), *found)
 
-    @property
+    @cached_property
     def areas(self) -> tuple[int, ...]:
         """Pixels of every tensor."""
         return tuple(height * width for height, width in self.sizes)

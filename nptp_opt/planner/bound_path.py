@@ -32,6 +32,7 @@ class PathBound:
         self.classes = self.pricing.classes
         self.levels = levels_of(self.classes.share, intervals)
         self.wait_s = cluster.network.latency_s
+        self._pixels: dict[tuple[str, tuple[int, int]], IntArray] = {}
 
     def latency_s(self) -> float:
         """The bound: every state's cheapest arrival, then the tail and what is apart."""
@@ -101,7 +102,7 @@ class PathBound:
         device that attains the level after (by class); what that of the level before gives away.
         """
         area = self.chain.areas[start]
-        most = self.levels.caps(self.classes, self.chain.sizes[start])
+        most = self._caps(start)
         surplus = self._of_attaining(start, np.maximum(0.0, self._beyond_need(start, prices)))
         moved = np.maximum(0.0, prices.needed[start][None] - area + surplus)
         gained = np.maximum(0.0, prices.least_need[start][None] - most[:, None, :])
@@ -110,13 +111,12 @@ class PathBound:
     def _beyond_need(self, start: int, prices: Prices) -> FloatArray:
         """Pixels [before, after, class] that the device that attains the level before does not
         need within the level after."""
-        owned = self.levels.attained(self.classes, self.chain.sizes[start])
+        owned = self._owned(start)
         return np.asarray(owned[:, None, :] - prices.most_need[start][None])
 
     def _of_attaining(self, start: int, by_class: FloatArray) -> FloatArray:
         """The least over the classes that can attain the level before."""
-        size = self.chain.sizes[start]
-        can = self.levels.caps(self.classes, size) >= self.levels.attained(self.classes, size)
+        can = self._caps(start) >= self._owned(start)
         least = np.where(can[:, None, :], by_class, np.inf).min(axis=2)
         return np.where(np.isfinite(least), least, 0.0)
 
@@ -143,11 +143,25 @@ class PathBound:
         seconds = seconds + sent * self.classes.seconds_per_byte(up=True)
         return self._of_attaining(start, seconds * self.classes.share)
 
+    def _caps(self, tensor: int) -> IntArray:
+        """Most pixels [interval, class] of a tensor that a device owns."""
+        size = self.chain.sizes[tensor]
+        if ("most", size) not in self._pixels:
+            self._pixels["most", size] = self.levels.caps(self.classes, size)
+        return self._pixels["most", size]
+
+    def _owned(self, tensor: int) -> IntArray:
+        """Least pixels [interval, class] of the device that attains the level."""
+        size = self.chain.sizes[tensor]
+        if ("least", size) not in self._pixels:
+            self._pixels["least", size] = self.levels.attained(self.classes, size)
+        return self._pixels["least", size]
+
     def _saved(self, start: int) -> FloatArray:
         """Per interval the most that what devices own saves, in weighted seconds per byte."""
         classes = self.classes
         value = classes.share * classes.seconds_per_byte()
-        caps = self.levels.caps(classes, self.chain.sizes[start])
+        caps = self._caps(start)
         left = np.full(len(caps), float(self.chain.areas[start]))
         saved = np.zeros(len(caps))
         for cls in np.argsort(-value):

@@ -14,7 +14,7 @@ from nptp_opt.network.ir import Layer
 from nptp_opt.planner.bound_chain import Chain
 from nptp_opt.planner.bound_devices import Levels, classes_of
 from nptp_opt.planner.bound_ends import End, end_of
-from nptp_opt.planner.bound_tables import least_reduced, least_within, most_need
+from nptp_opt.planner.bound_tables import least_reduced, least_within, most_needs
 from nptp_opt.search.lp import ColumnLP
 
 SCALES = np.array([0.0, 0.4, 0.7, 1.0])
@@ -24,6 +24,8 @@ SAFETY = 1e-10
 """Relative margin by which sums of floats are lowered."""
 
 UNIT_GRID = 48
+TILTS = 8
+"""Parts into which the share of vertical sides is rounded for proposals."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,13 @@ class Pricing:
         unread = np.array(self.chain.areas[:at], dtype=np.float64) - end.read
         found = _no_prices(unread, len(caps), len(classes.members))
         computing, moving, both = self._computing(at), self._moving(at), self._both(at)
+        for k, tables in end.most.items():
+            found.most_need[k] = most_needs(*tables, caps)
         for j, (cap, wanted) in enumerate(zip(caps, least, strict=True)):
             possible = cap >= wanted
             seconds, need = self._attained(end, wanted, computing)
             found.attained_s[:, j] = np.where(possible, seconds, np.inf)
             found.least_need[:, j] = np.where(possible, need, np.inf)
-            for k, tables in end.most.items():
-                found.most_need[k, j] = [most_need(*tables, int(c)) for c in cap]
             if cap @ classes.counts < area or not possible.any():
                 found.barred[j] = np.inf
                 continue
@@ -162,11 +164,13 @@ def _multipliers(end: End, cap: IntArray, counts: IntArray, price: TilePrice) ->
     total = across + along
     size = end.size[0] * end.size[1]
     relative = tuple(round(float(c) / size, 6) for c in cap)
-    y = np.empty((end.at, len(SCALES), 4))
-    for start in range(end.at):
-        tilt = round(float(along[start] / total[start]) * 8) / 8 if total[start] > 0 else 0.5
-        unit = unit_multipliers(relative, tuple(counts.tolist()), tilt)
-        y[start] = SCALES[:, None] * total[start] * np.array(unit)
+    share = np.divide(along, total, out=np.full_like(total, 0.5), where=total > 0)
+    tilts = np.round(share * TILTS).astype(np.int64)
+    counted = tuple(counts.tolist())
+    unit = {int(t): unit_multipliers(relative, counted, int(t) / TILTS) for t in np.unique(tilts)}
+    y = np.array([unit[int(t)] for t in tilts])[:, None] * (SCALES[:, None] * total)[
+        ..., None
+    ].swapaxes(0, 1)
     y[:, :, 0] = 0.0
     return y
 

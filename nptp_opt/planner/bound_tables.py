@@ -162,10 +162,14 @@ def least_within(rows, columns, area, pixel_s, fixed_s, extras):  # type: ignore
 
 
 @numba.njit(cache=True)
-def most_need(rows, columns, cap):  # type: ignore[no-untyped-def]
-    """Largest need of any tile of at most ``cap`` pixels; tables by length alone, rising."""
+def most_needs(rows, columns, caps):  # type: ignore[no-untyped-def]
+    """Per cap [interval, class] the largest need of any tile of at most so many pixels; tables by
+    length alone, rising."""
     height, width = len(rows) - 1, len(columns) - 1
-    best = 0.0
-    for w in range(1, width + 1):
-        best = max(best, rows[min(height, cap // w)] * columns[w])
+    best = np.zeros(caps.shape)
+    for j in range(caps.shape[0]):
+        for cls in range(caps.shape[1]):
+            for w in range(1, width + 1):
+                need = rows[min(height, caps[j, cls] // w)] * columns[w]
+                best[j, cls] = max(best[j, cls], need)
     return best

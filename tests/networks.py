@@ -34,3 +34,15 @@ def residual_network(blocks: int, size: int = 12, channels: int = 4) -> Network:
         layers += [first, _with_skip(second, skip)]
     shapes = {"input": (1, 3, size, size), **{layer.name: layer.shape for layer in layers}}
     return Network("residual", ("input",), (layers[-1].name,), tuple(layers), shapes)
+
+
+def branched_network(size: int = 4, channels: int = 4) -> Network:
+    """A stem, a pointwise side branch of it, and two 3x3 convolutions that add the side branch."""
+    shape = (1, channels, size, size)
+    stem = conv_layer("stem", "input", (1, 3, size, size), channels)
+    side = conv_layer("side", "stem", shape, channels, kernel=1, padding=0)
+    first = conv_layer("a", "stem", shape, channels)
+    last = _with_skip(conv_layer("b", "a", shape, channels), "side")
+    layers = (stem, side, first, last)
+    shapes = {"input": (1, 3, size, size), **{layer.name: layer.shape for layer in layers}}
+    return Network("branched", ("input",), (last.name,), layers, shapes)

@@ -20,7 +20,7 @@ from nptp_opt.planner.bound_path import PathBound
 from nptp_opt.planner.units import is_segment
 from nptp_opt.steps import ModelRef
 from tests.builders import conv_chain, make_cluster
-from tests.networks import residual_network
+from tests.networks import branched_network, residual_network
 from tests.planner.optimum import all_partitions, optimum
 
 REF = ModelRef("chain", (1, 3, 7, 7))
@@ -107,9 +107,9 @@ def small_case(seed: int) -> tuple[Network, Cluster] | None:
     return conv_chain((1, rng.choice([1, 3]), *size), specs), cluster
 
 
-@pytest.mark.parametrize("block", range(10))
+@pytest.mark.parametrize("block", range(8))
 def test_no_bound_is_above_the_exhaustive_optimum(block: int) -> None:
-    """A thousand random chains; every map has a partition of its own; coarse and fine levels."""
+    """800 random chains; every map has a partition of its own; coarse and fine levels."""
     for seed in range(100 * block, 100 * block + 100):
         case = small_case(seed)
         if case is not None:
@@ -148,11 +148,12 @@ def random_plans(network: Network, devices: int, rng: random.Random) -> Iterator
         yield choices
 
 
-@pytest.mark.parametrize("blocks", [1, 2])
+@pytest.mark.parametrize(
+    "network", [residual_network(1, size=4), residual_network(2, size=4), branched_network()]
+)
 @pytest.mark.parametrize("shared", [False, True])
-def test_no_random_plan_of_a_dag_is_faster_than_the_bound(blocks: int, shared: bool) -> None:
-    network = residual_network(blocks, size=4)
-    rng = random.Random(blocks)
+def test_no_random_plan_of_a_dag_is_faster_than_the_bound(network: Network, shared: bool) -> None:
+    rng = random.Random(len(network.layers))
     for rate, overhead in ((1.0, 0.0), (100.0, 0.01), (1e5, 0.0)):
         cluster = make_cluster(
             (1.0, 3.0), rates=rate, shared=shared, latency_ms=0.01, overhead_ms=overhead
@@ -164,9 +165,33 @@ def test_no_random_plan_of_a_dag_is_faster_than_the_bound(blocks: int, shared: b
             assert bound <= sum(step.makespan_s for step in steps) * (1 + 1e-9)
 
 
-def test_the_path_of_a_residual_network_holds_every_layer() -> None:
+def test_a_path_and_what_is_beside_it() -> None:
     network = residual_network(blocks=2)
     assert longest_chain(network, make_cluster()).layers == network.spatial
+    chain = longest_chain(branched_network(), make_cluster())
+    assert [layer.name for layer in chain.layers] == ["stem", "a", "b_add"]
+    assert [(b.layer.name, b.position) for b in chain.beside] == [("side", 3)]
+    assert chain.apart == ()
+
+
+def test_the_planner_finds_the_optimum_of_nearly_all_small_chains() -> None:
+    """Every partition in at most three rectangles is guillotine, so nothing is below the optimum.
+
+    Seeds 100058, 100066, 100095 and 100159 were missed by up to 24 % when this was written.
+    """
+    missed, cases = [], 0
+    for seed in range(100_000, 100_060):
+        case = small_case(seed)
+        if case is None or max(y.height * y.width for y in case[0].spatial) < 3:
+            continue
+        network, cluster = case
+        value, _ = optimum(network, cluster, "guillotine")
+        found = plan_network(REF, network, cluster, PlanOptions("nptp")).latency_s
+        assert value <= found * (1 + 1e-9), seed
+        cases += 1
+        if found > value * (1 + 1e-9):
+            missed.append(seed)
+    assert len(missed) <= cases / 10, missed
 
 
 specs = st.lists(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from nptp_opt.files import write_text
 from nptp_opt.instances import best as table
 from nptp_opt.instances import library
 from nptp_opt.instances.best import Best, grade_of
+from nptp_opt.instances.certificates import packed
 from nptp_opt.methods import Hints, Limits
 from nptp_opt.problem import LayerProblem
 
@@ -46,21 +48,35 @@ def solved_layer(problem: LayerProblem, known: Best, limits: Limits) -> Best:
     )
 
 
-def planned(problem: Any, limits: Limits) -> Best:
-    """What the planner ``nptp`` finds; its compute bound holds for every plan."""
+@cache
+def imported(ref: str, shape: tuple[int, ...]) -> Any:
+    """The model's network; many instances share it."""
     from nptp_opt.network.load import load_model
+
+    return load_model(ref, shape).network
+
+
+def planned(problem: Any, limits: Limits) -> Best:
+    """What the planner ``nptp`` finds; its bound holds for every plan."""
     from nptp_opt.planner import PlanOptions, plan_network
 
-    network = load_model(problem.model.ref, problem.model.input).network
+    network = imported(problem.model.ref, problem.model.input)
     plan = plan_network(problem.model, network, problem.cluster, PlanOptions(limits=limits))
     return Best(
-        value_s=plan.latency_s, value_by="nptp", bound_s=plan.bound_s, bound_by="compute-bound"
+        value_s=plan.latency_s,
+        value_by="nptp",
+        bound_s=plan.bound_s,
+        bound_by="plan-bound",
+        plan=packed(plan),
     )
 
 
 def merged(old: Best, new: Best) -> Best:
-    """The better value and the better bound; the time is that of the run that closed them."""
-    values = [b for b in (old, new) if b.value_s is not None]
+    """The better value and the better bound; the time is that of the run that closed them.
+
+    A value counts only with what proves it.
+    """
+    values = [b for b in (old, new) if b.value_s is not None and (b.tiles or b.plan)]
     bounds = [b for b in (old, new) if b.bound_s is not None]
     value = min(values, key=lambda b: b.value_s or 0.0) if values else old
     bound = max(bounds, key=lambda b: b.bound_s or 0.0) if bounds else old
@@ -78,22 +94,26 @@ def main(tags: tuple[str, ...], limit: float, missing: bool, budget: float) -> N
     """Solve and update."""
     began = time.monotonic()
     found = dict(table.best_table())
-    entries = [e for e in library.select(tags) if not (missing and e.name in found)]
+    known = {name for name, b in found.items() if b.tiles or b.plan}
+    entries = [e for e in library.select(tags) if not (missing and e.name in known)]
     limits = Limits(time_limit_s=limit)
     for entry in entries:
         if time.monotonic() - began > budget:
             break
-        known = found.get(entry.name, Best())
+        old = found.get(entry.name, Best())
         problem = library.library().problem(entry)
         try:
             layer = isinstance(problem, LayerProblem)
-            new = solved_layer(problem, known, limits) if layer else planned(problem, limits)
+            new = solved_layer(problem, old, limits) if layer else planned(problem, limits)
         except NptpError as error:
             print(f"{entry.name}: {error}", file=sys.stderr)
             continue
-        found[entry.name] = merged(known, new)
+        found[entry.name] = merged(old, new)
         print(f"{grade_of(found[entry.name]):7}{entry.name}", file=sys.stderr)
-        rows = (f"{name!r}: {b.model_dump_json()}" for name, b in sorted(found.items()))
+        rows = (
+            f"{name!r}: {b.model_dump_json(exclude_defaults=True)}"
+            for name, b in sorted(found.items())
+        )
         write_text(PATH, "{\n" + ",\n".join(r.replace("'", '"', 2) for r in rows) + "\n}\n")
 
 

@@ -8,7 +8,9 @@ kernel when the harness at the other end of stdin dies.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import importlib
 import json
 import math
 import os
@@ -80,6 +82,7 @@ def solve_layer_run(run: Run, folder: Path) -> dict[str, Any]:
     from nptp_opt.solve import solve_layer
 
     problem = layer_problem_from_json(run.instance, run.name)
+    import_solver(run.solver)
     (folder / STARTED).touch()
     began = time.perf_counter()
     result = solve_layer(problem, run.method, solver=run.solver, limits=limits_of(run))
@@ -92,6 +95,17 @@ def solve_layer_run(run: Run, folder: Path) -> dict[str, Any]:
         "status": content["status"],
         "trace": [*trace, [spent, result.makespan_s, result.bound_s]],
     }
+
+
+def import_solver(name: str | None) -> None:
+    """Import what a solver needs, so that its first call is not charged for it."""
+    from nptp_opt.solvers import find
+
+    if name is None:
+        return
+    for module in ("pulp", find(name).module):
+        with contextlib.suppress(ImportError):  # the method names what is missing
+            importlib.import_module(module)
 
 
 def plan_run(run: Run, folder: Path) -> dict[str, Any]:

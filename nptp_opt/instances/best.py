@@ -22,7 +22,11 @@ TileRow = tuple[int, int, int, int, int]
 
 
 class Best(Strict):
-    """What is known of an instance. ``tiles`` give a layer's value; ``seconds`` its proof."""
+    """What is known of an instance.
+
+    ``tiles`` give a layer's value, ``plan`` (see ``certificates``) a network's; ``seconds`` is how
+    long the proof took.
+    """
 
     value_s: float | None = None
     value_by: str | None = None
@@ -30,6 +34,7 @@ class Best(Strict):
     bound_by: str | None = None
     seconds: float | None = None
     tiles: Annotated[tuple[Annotated[TileRow, Field(strict=False)], ...], Field(strict=False)] = ()
+    plan: str | None = None
 
 
 TABLE: TypeAdapter[dict[str, Best]] = TypeAdapter(dict[str, Best])

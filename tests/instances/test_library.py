@@ -16,7 +16,7 @@ from nptp_opt.cli import main
 from nptp_opt.cost import LayerCost
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile, cover_fault
-from nptp_opt.instances import library
+from nptp_opt.instances import certificates, library
 from nptp_opt.instances.best import Best, best_table, grade_of
 from nptp_opt.instances.generate import MODELS, generate, to_text
 from nptp_opt.instances.library import open_instance, open_layer, select
@@ -78,6 +78,18 @@ def test_best_values_are_the_prices_of_their_tiles_and_no_bound_is_above() -> No
             assert cover_fault(tiles.values(), problem.height, problem.width) is None
             assert all(LayerCost(problem).fits(i, tile) for i, tile in tiles.items())
             assert LayerCost(problem).makespan_s(tiles) == pytest.approx(best.value_s, rel=1e-9)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_best_values_of_networks_are_the_prices_of_their_plans(model: str) -> None:
+    """Every plan in the table, priced again on the network as it is imported today."""
+    entries = [e for e in select(["network", model]) if e.name in best_table()]
+    network = load_model(*MODELS[model]).network
+    for entry in entries:
+        best, problem = best_table()[entry.name], open_instance(entry.name)
+        assert best.plan is not None
+        value = certificates.latency_s(best.plan, network, problem.cluster)
+        assert value == pytest.approx(best.value_s, rel=1e-9)
 
 
 def test_every_layer_has_a_best_value_and_all_grades_occur() -> None:

@@ -82,6 +82,14 @@ class Tile:
         )
         return tuple(part for part in parts if not part.is_empty)
 
+    def rows(self, y0: int, y1: int) -> Tile:
+        """The tile of the same columns and other rows."""
+        return Tile(y0, y1, self.x0, self.x1)
+
+    def columns(self, x0: int, x1: int) -> Tile:
+        """The tile of the same rows and other columns."""
+        return Tile(self.y0, self.y1, x0, x1)
+
     def contacts(self, height: int, width: int) -> int:
         """Bits of the sides that lie on the border of a ``height x width`` map."""
         return (

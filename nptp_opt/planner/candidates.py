@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.assemble import Choice
 from nptp_opt.planner.moves import neighbours
@@ -16,6 +18,9 @@ from nptp_opt.planner.templates import UNIT, Box, Template, columns, from_tiles,
 MANY_DEVICES = 12
 """From here on only some numbers of devices are tried, and only balanced columns."""
 
+
+SMALL_MAP = 36
+"""Pixels of the largest map up to which every partition is a candidate (three devices at most)."""
 
 NEAR_GRID = 28
 """Cut positions per axis that small changes of a template are made on."""
@@ -53,7 +58,8 @@ def used_templates(choices: Sequence[Choice]) -> Iterator[Template]:
     for choice in choices:
         if not choice.is_global:
             last = choice.layers[-1]
-            yield from_tiles(last.name, choice.tiles, last.height, last.width)
+            for snapped in (True, False):
+                yield from_tiles(last.name, choice.tiles, last.height, last.width, snapped=snapped)
 
 
 def near_templates(template: Template, kinds: Sequence[int]) -> Iterator[Template]:
@@ -119,6 +125,42 @@ def _near_square(n: int) -> Iterable[int]:
     return sorted(
         {k for k in (2, 3, 4, root // 2, root - 1, root, root + 1, 2 * root) if 1 < k < n}
     )
+
+
+def small_templates(network: Network, cluster: Cluster) -> list[Template]:
+    """Every guillotine partition with every assignment, where maps and cluster are that small.
+
+    Empty for all others. With at most three devices every partition is guillotine.
+    """
+    maps = [(layer.height, layer.width) for layer in network.spatial]
+    height, width = max(h for h, _ in maps), max(w for _, w in maps)
+    n = len(cluster.devices)
+    if n > 3 or height * width > SMALL_MAP:
+        return []
+    whole = Tile(0, height, 0, width)
+    return [
+        from_tiles("small", dict(zip(owners, tiles, strict=True)), height, width, snapped=False)
+        for count in range(1, n + 1)
+        for tiles in dict.fromkeys(_guillotine(whole, count))
+        for owners in itertools.permutations(range(n), count)
+    ]
+
+
+def _guillotine(tile: Tile, count: int) -> Iterator[tuple[Tile, ...]]:
+    """Partitions of a tile into ``count`` by cuts that each cross their own piece."""
+    if count == 1:
+        yield (tile,)
+        return
+    halves = [
+        *((tile.rows(tile.y0, y), tile.rows(y, tile.y1)) for y in range(tile.y0 + 1, tile.y1)),
+        *(
+            (tile.columns(tile.x0, x), tile.columns(x, tile.x1))
+            for x in range(tile.x0 + 1, tile.x1)
+        ),
+    ]
+    for (one, other), k in itertools.product(halves, range(1, count)):
+        for first, second in itertools.product(_guillotine(one, k), _guillotine(other, count - k)):
+            yield tuple(sorted((*first, *second)))
 
 
 def distinct(templates: Iterable[Template], layers: Sequence[Layer]) -> list[Template]:

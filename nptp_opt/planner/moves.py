@@ -55,8 +55,8 @@ def shifted(tiles: Mapping[int, Tile], shift: int) -> Iterator[Partition]:
         for above, below in _cuts(tiles, row):
             moved = {
                 **tiles,
-                **{i: _with_rows(tiles[i], tiles[i].y0, row + shift) for i in above},
-                **{i: _with_rows(tiles[i], row + shift, tiles[i].y1) for i in below},
+                **{i: tiles[i].rows(tiles[i].y0, row + shift) for i in above},
+                **{i: tiles[i].rows(row + shift, tiles[i].y1) for i in below},
             }
             changed = [moved[i] for i in (*above, *below)]
             if all(tile.y0 <= tile.y1 for tile in changed):
@@ -87,10 +87,6 @@ def _sides(
     tiles: Mapping[int, Tile], group: Sequence[int], row: int
 ) -> tuple[list[int], list[int]]:
     return [i for i in group if tiles[i].y1 == row], [i for i in group if tiles[i].y0 == row]
-
-
-def _with_rows(tile: Tile, y0: int, y1: int) -> Tile:
-    return Tile(y0, y1, tile.x0, tile.x1)
 
 
 def _turned(tile: Tile) -> Tile:

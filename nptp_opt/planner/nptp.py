@@ -25,6 +25,7 @@ from nptp_opt.planner.candidates import (
     family_templates,
     near_templates,
     single_templates,
+    small_templates,
     used_templates,
 )
 from nptp_opt.planner.layerwise import solved_templates
@@ -179,6 +180,7 @@ def _pool(network: Network, cluster: Cluster, options: PlanOptions) -> list[Temp
     n = len(cluster.devices)
     pool = [
         *family_templates(cluster),
+        *small_templates(network, cluster),
         strips("strip-equal", range(n), [1.0] * n, vertical=False),
         strips("coedge-style", range(n), coedge_shares(in_head(network), cluster), vertical=False),
     ]

@@ -17,10 +17,14 @@ UNIT: Box = (0.0, 1.0, 0.0, 1.0)
 
 @dataclass(frozen=True)
 class Template:
-    """Relative tiles by device number; they cover the unit square exactly once."""
+    """Relative tiles by device number; they cover the unit square exactly once.
+
+    Where ``snapped``, cuts prefer positions between the windows of the next layer.
+    """
 
     name: str
     boxes: Mapping[int, Box]
+    snapped: bool = True
 
     def at(self, height: int, width: int, snap: tuple[int, int] = (1, 1)) -> dict[int, Tile]:
         """The partition of a map; equal fractions become equal cuts, so it covers exactly.
@@ -28,6 +32,7 @@ class Template:
         ``snap`` moves cuts to multiples of the next layer's stride, where they fall between
         windows. Tiles that round to nothing are left out.
         """
+        snap = snap if self.snapped else (1, 1)
         found = {}
         for device, (y0, y1, x0, x1) in self.boxes.items():
             tile = Tile(
@@ -95,7 +100,9 @@ def grid(name: str, rows: int, across: int) -> Template:
     )
 
 
-def from_tiles(name: str, tiles: Mapping[int, Tile], height: int, width: int) -> Template:
+def from_tiles(
+    name: str, tiles: Mapping[int, Tile], height: int, width: int, *, snapped: bool = True
+) -> Template:
     """The template of a partition that was found on a ``height x width`` map."""
     return Template(
         name,
@@ -104,6 +111,7 @@ def from_tiles(name: str, tiles: Mapping[int, Tile], height: int, width: int) ->
             for i, t in tiles.items()
             if not t.is_empty
         },
+        snapped,
     )
 
 

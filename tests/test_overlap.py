@@ -24,7 +24,7 @@ from nptp_opt.paper import paper_faults
 from nptp_opt.plan import plan_from_json, plan_to_json
 from nptp_opt.planner import PlanOptions, plan_network, plan_of
 from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.planner.baselines import latency_s
+from nptp_opt.planner.memory import fitting_steps
 from nptp_opt.planner.simulate import simulate, timeline
 from nptp_opt.steps import ModelRef, Plan, Step, owned_maps, split_of
 from nptp_opt.verify import verify_plan
@@ -226,6 +226,24 @@ def test_planned_overlap_is_proved_and_never_worse(name: str, where: str, planne
     assert report.to_json()["max_rel_error_float64"] < 1e-12
 
 
+def test_overlap_is_left_where_memory_does_not_suffice_for_pieces() -> None:
+    """d1 puts its 32 pixels together from pieces of 24 and 8: 24 more at once than in one piece.
+
+    By hand: 2 x 576 bytes of weights, 16 bytes a pixel. In conv1 d1 holds its own 32, a halo of 8
+    and 32 of output; in the end its 32 of conv1 alone.
+    """
+    loose, tight = (
+        strips_cluster(memory_mib={1: pixels * 16 / 2**20 + 2 * 576 / 2**20})
+        for pixels in (32 + 8 + 32 + 24, 32 + 8 + 32 + 23)
+    )
+    tiles = {0: Tile(0, 4, 0, 8), 1: Tile(4, 8, 0, 8)}
+    choices = [Choice((layer,), tiles) for layer in CHAIN.spatial]
+    assert fitting_steps(CHAIN, loose, choices, overlap=True)[1].overlap
+    steps = fitting_steps(CHAIN, tight, choices, overlap=True)
+    assert not any(step.overlap for step in steps)
+    assert steps == assemble(CHAIN, tight, choices)
+
+
 @pytest.mark.parametrize("objective", ["energy", "throughput"])
 def test_overlap_is_refused_where_its_extra_computing_counts(objective: Objective) -> None:
     options = PlanOptions(objective=objective, overlap=True)
@@ -300,5 +318,3 @@ def test_pieces_pay_for_their_own_calls(plan: Plan) -> None:
             whole_s = segment_compute_s(plan.cluster, device, layers, tile)
             assert sum(parts.seconds(plan.cluster, device, layers)) >= whole_s * (1 - 1e-12)
     assert split(plan.network, layers, 0, EMPTY, owned).rim == ()
-    choices = [Choice(plan.layers_of(s), s.tiles) for s in plan.steps[:-1]]
-    assert latency_s(plan.network, plan.cluster, choices, overlap=True) == plan.latency_s

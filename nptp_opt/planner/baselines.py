@@ -134,11 +134,9 @@ def coedge_style(network: Network, cluster: Cluster) -> list[Choice]:
     return follow(network, strips("coedge-style", range(len(shares)), shares, vertical=False))
 
 
-def latency_s(
-    network: Network, cluster: Cluster, choices: Sequence[Choice], *, overlap: bool = False
-) -> float:
+def latency_s(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> float:
     """Sum of the makespans of the steps that ``choices`` give."""
-    return sum(step.makespan_s for step in assemble(network, cluster, choices, overlap=overlap))
+    return sum(step.makespan_s for step in assemble(network, cluster, choices))
 
 
 def coedge_shares(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nptp_opt.cluster import MIB, Cluster
-from nptp_opt.cost import Transfer
+from nptp_opt.cost import Ownership, Transfer
 from nptp_opt.errors import InfeasibleError
 from nptp_opt.geometry import EMPTY, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs, regions
-from nptp_opt.steps import Step
+from nptp_opt.planner.assemble import Choice, assemble
+from nptp_opt.steps import Step, split_of
 
 
 def overfull(network: Network, cluster: Cluster, steps: Sequence[Step]) -> list[int]:
@@ -31,6 +32,16 @@ def require_fit(network: Network, cluster: Cluster, steps: Sequence[Step], plann
             )
 
 
+def fitting_steps(
+    network: Network, cluster: Cluster, choices: Sequence[Choice], *, overlap: bool
+) -> tuple[Step, ...]:
+    """The steps of ``choices``; without overlap where that takes more memory than there is."""
+    steps = assemble(network, cluster, choices, overlap=overlap)
+    if overlap and overfull(network, cluster, steps):
+        return assemble(network, cluster, choices)
+    return steps
+
+
 def peak_bytes(network: Network, n_devices: int, steps: Sequence[Step], source: int) -> list[int]:
     """Largest number of bytes that every device holds at once while it executes ``steps``.
 
@@ -39,9 +50,7 @@ def peak_bytes(network: Network, n_devices: int, steps: Sequence[Step], source: 
     the inner maps that are alive.
     """
     last = _last_uses(network, steps)
-    owned: dict[str, Mapping[int, Tile]] = {
-        name: {source: network.full(name)} for name in network.inputs
-    }
+    owned: dict[str, Ownership] = {name: {source: network.full(name)} for name in network.inputs}
     peaks = [0] * n_devices
     for number, step in enumerate(steps):
         layers = [network.by_name[name] for name in step.layers]
@@ -51,7 +60,8 @@ def peak_bytes(network: Network, n_devices: int, steps: Sequence[Step], source: 
                 for tensor, tiles in owned.items()
                 if last.get(tensor, -1) >= number
             )
-            peaks[device] = max(peaks[device], held + _working(network, step, layers, device))
+            working = _working(network, step, layers, device, owned)
+            peaks[device] = max(peaks[device], held + working)
         if step.kind != "gather":
             owned[step.layers[-1]] = step.tiles
     weights = _weights(network, n_devices, steps)
@@ -84,7 +94,13 @@ def _weight_bytes(layer: Layer, tile: Tile | None) -> int:
     return -(-layer.param_bytes * tile.height // layer.height)
 
 
-def _working(network: Network, step: Step, layers: Sequence[Layer], device: int) -> int:
+def _working(
+    network: Network,
+    step: Step,
+    layers: Sequence[Layer],
+    device: int,
+    owned: Mapping[str, Ownership],
+) -> int:
     """Bytes of halo buffers and inner maps of one step on one device."""
     received = sum(_arriving(network, move) for move in step.transfers if move.dst == device)
     if step.device == device:
@@ -92,7 +108,24 @@ def _working(network: Network, step: Step, layers: Sequence[Layer], device: int)
     tile = step.tiles.get(device, EMPTY)
     if step.kind != "spatial" or tile.is_empty:
         return received
+    if step.overlap:
+        return received + _in_pieces(network, step, layers, device, owned)
     return received + _inner_peak(network, layers, regions(layers, tile))
+
+
+def _in_pieces(
+    network: Network,
+    step: Step,
+    layers: Sequence[Layer],
+    device: int,
+    owned: Mapping[str, Ownership],
+) -> int:
+    """Bytes of a tile that is put together from pieces, and of the largest piece in the making."""
+    parts = split_of(network, step, device, owned)
+    assert parts is not None
+    pieces = (piece for piece in (parts.interior, *parts.rim) if not piece.is_empty)
+    making = max(_inner_peak(network, layers, regions(layers, piece)) for piece in pieces)
+    return _bytes(network, layers[-1].name, step.tiles[device]) + making
 
 
 def _arriving(network: Network, move: Transfer) -> int:

@@ -30,7 +30,7 @@ from nptp_opt.planner.candidates import (
 )
 from nptp_opt.planner.layerwise import solved_templates
 from nptp_opt.planner.linears import in_head
-from nptp_opt.planner.memory import overfull
+from nptp_opt.planner.memory import fitting_steps, overfull
 from nptp_opt.planner.moves import most_neighbours
 from nptp_opt.planner.objective import by_objective
 from nptp_opt.planner.options import PlanOptions, Watch, ignore
@@ -63,7 +63,8 @@ def _best_latency(network: Network, cluster: Cluster, options: PlanOptions) -> l
     rivals = [plan(network, cluster) for plan in QUICK.values()]
 
     def price(choices: Sequence[Choice]) -> float:
-        return latency_s(network, cluster, choices, overlap=options.overlap)
+        steps = fitting_steps(network, cluster, choices, overlap=options.overlap)
+        return sum(step.makespan_s for step in steps)
 
     options.watch(min(price(rival) for rival in rivals))
     templates = distinct(_pool(network, cluster, options), network.spatial)
@@ -152,7 +153,8 @@ class Search:
         plain_s = latency_s(self.network, self.cluster, choices)
         final_s = plain_s
         if self.overlap:
-            final_s = latency_s(self.network, self.cluster, choices, overlap=True)
+            steps = fitting_steps(self.network, self.cluster, choices, overlap=True)
+            final_s = sum(step.makespan_s for step in steps)
         if final_s < self._least_s:
             self._least_s, self.cheapest = final_s, list(choices)
         return plain_s

@@ -10,11 +10,11 @@ from nptp_opt import __version__, methods
 from nptp_opt.cluster import Cluster
 from nptp_opt.errors import InputError, unknown_name
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.assemble import Choice, assemble
+from nptp_opt.planner.assemble import Choice
 from nptp_opt.planner.baselines import QUICK
 from nptp_opt.planner.bound import latency_bound
 from nptp_opt.planner.linears import in_head
-from nptp_opt.planner.memory import require_fit
+from nptp_opt.planner.memory import fitting_steps, require_fit
 from nptp_opt.planner.nptp import nptp
 from nptp_opt.planner.objective import check_objective, require_latency
 from nptp_opt.planner.options import PlanOptions
@@ -98,7 +98,7 @@ def plan_of(
     overlap: bool = False,
 ) -> Plan:
     """The plan of given segments and partitions: steps, prediction and bound, no provenance."""
-    steps = assemble(network, cluster, choices, overlap=overlap)
+    steps = fitting_steps(network, cluster, choices, overlap=overlap)
     values = values_of(network, cluster, steps)
     return Plan(
         model=model,

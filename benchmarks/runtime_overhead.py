@@ -26,7 +26,7 @@ from nptp_opt.profiles import Link
 from nptp_opt.runtime.launch import run_plan
 from nptp_opt.runtime.link import measure_link, serve_link
 from nptp_opt.runtime.timeline import critical_path_s
-from nptp_opt.runtime.transport import TRANSPORTS
+from nptp_opt.runtime.transports import TRANSPORTS
 from nptp_opt.steps import ModelRef
 
 REF = ModelRef("vgg16", (1, 3, 224, 224))

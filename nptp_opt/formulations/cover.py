@@ -25,8 +25,8 @@ import numpy as np
 
 from nptp_opt.errors import InfeasibleError
 from nptp_opt.formulations.exact_cover import Candidates, build_model, priced, warm_start
+from nptp_opt.formulations.margins import left, margin
 from nptp_opt.formulations.pricing import SLACK
-from nptp_opt.formulations.run import left, margin
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, IntArray
 from nptp_opt.methods import Hints, Limits
 from nptp_opt.problem import LayerProblem

@@ -18,6 +18,7 @@ from nptp_opt.cost import LayerCost
 from nptp_opt.errors import InfeasibleError, SolverError, unknown_name
 from nptp_opt.files import write_text
 from nptp_opt.formulations.families import belongs
+from nptp_opt.formulations.margins import left, margin
 from nptp_opt.formulations.pricing import Pricing, Tiles
 from nptp_opt.geometry import Tile, cover_fault
 from nptp_opt.methods import Hints, Limits, MethodSpec, find, register
@@ -90,16 +91,6 @@ class Ask(Protocol):
     """Builds and solves the model under given prices, within the time that the clock leaves."""
 
     def __call__(self, pricing: Pricing, start: Tiles | None, clock: Clock) -> Answer: ...
-
-
-def left(limits: Limits, clock: Clock) -> Limits:
-    """The solver's limits: the time left, and a gap that leaves room for ``margin``."""
-    return replace(limits, time_limit_s=max(1e-3, clock.left_s), gap=limits.gap / 2)
-
-
-def margin(gap: float) -> float:
-    """Relative amount by which a solver's bound is lowered, for its numerical tolerances."""
-    return min(1e-6, max(1e-9, gap / 4))
 
 
 @dataclass

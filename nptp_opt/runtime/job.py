@@ -20,7 +20,8 @@ from nptp_opt.runtime.packing import Packing
 from nptp_opt.runtime.priority import be_prompt
 from nptp_opt.runtime.schedule import Program, device_program, participants
 from nptp_opt.runtime.trace import Recorder
-from nptp_opt.runtime.transport import Meet, PeerError, Rendezvous, open_transport
+from nptp_opt.runtime.transport import Meet, PeerError, Rendezvous
+from nptp_opt.runtime.transports import open_transport
 from nptp_opt.steps import Plan
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from nptp_opt.errors import InputError
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.runtime.trace import Span
-from nptp_opt.runtime.transport import check_transport
+from nptp_opt.runtime.transports import check_transport
 from nptp_opt.steps import Plan
 
 DISTINCT_INPUTS = 16

@@ -1,4 +1,4 @@
-"""How tensors travel between devices: the interface, and its implementations by name.
+"""How tensors travel between devices: the interface (``transports`` has what implements it).
 
 A transport joins all ranks of a job when it is made. Messages are matched by (peer, tag) in the
 order in which they were posted; a buffer belongs to the transport until ``wait`` returns.
@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
-
-from nptp_opt.errors import unknown_name
 
 
 class Pending(Protocol):
@@ -65,32 +63,3 @@ class Rendezvous:
     """Tells the others this rank's address."""
     delay_s: float = 0.0
     """Added to every message's way, for a network that cannot delay by itself."""
-
-
-def _gloo(rendezvous: Rendezvous) -> Transport:
-    from nptp_opt.runtime.gloo import GlooTransport
-
-    return GlooTransport(rendezvous)
-
-
-def _tcp(rendezvous: Rendezvous) -> Transport:
-    from nptp_opt.runtime.tcp import TcpTransport
-
-    return TcpTransport(rendezvous)
-
-
-_TRANSPORTS: dict[str, Callable[[Rendezvous], Transport]] = {"gloo": _gloo, "tcp": _tcp}
-
-TRANSPORTS = tuple(_TRANSPORTS)
-
-
-def check_transport(name: str) -> None:
-    """Raise InputError unless ``name`` is a transport."""
-    if name not in _TRANSPORTS:
-        raise unknown_name("transport", name, _TRANSPORTS)
-
-
-def open_transport(name: str, rendezvous: Rendezvous) -> Transport:
-    """Join the job's other ranks; returns when all are there."""
-    check_transport(name)
-    return _TRANSPORTS[name](rendezvous)

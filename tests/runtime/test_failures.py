@@ -23,7 +23,7 @@ from nptp_opt.runtime.launch import run_plan, without
 from nptp_opt.runtime.pool import DeviceLostError, WorkerPool
 from nptp_opt.runtime.report import RunOptions, make_references
 from nptp_opt.runtime.session import Session
-from nptp_opt.runtime.transport import TRANSPORTS
+from nptp_opt.runtime.transports import TRANSPORTS
 from nptp_opt.steps import Plan
 from tests.runtime.plans import five_devices, halves, hand_plan, model_of, tee
 

@@ -16,7 +16,7 @@ from nptp_opt.runtime.launch import run_plan
 from nptp_opt.runtime.pool import WorkerPool
 from nptp_opt.runtime.report import RunOptions, RunReport
 from nptp_opt.runtime.schedule import device_program
-from nptp_opt.runtime.transport import TRANSPORTS
+from nptp_opt.runtime.transports import TRANSPORTS
 from nptp_opt.steps import ModelRef
 from tests.builders import make_cluster
 from tests.runtime.plans import (

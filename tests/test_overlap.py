@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from nptp_opt.paper import paper_faults
 from nptp_opt.plan import plan_from_json, plan_to_json
 from nptp_opt.planner import PlanOptions, plan_network, plan_of
 from nptp_opt.planner.assemble import Choice, assemble
+from nptp_opt.planner.loosen import loosened, overlapped_latency_s
 from nptp_opt.planner.memory import fitting_steps
 from nptp_opt.planner.simulate import simulate, timeline
 from nptp_opt.steps import ModelRef, Plan, Step, owned_maps, split_of
@@ -242,6 +244,22 @@ def test_overlap_is_left_where_memory_does_not_suffice_for_pieces() -> None:
     steps = fitting_steps(CHAIN, tight, choices, overlap=True)
     assert not any(step.overlap for step in steps)
     assert steps == assemble(CHAIN, tight, choices)
+
+
+def test_what_was_fused_is_taken_apart_where_exchanges_are_hidden() -> None:
+    """Two fused layers of 16 channels recompute a row that a fast link brings for nothing."""
+    network = conv_chain((1, 16, 24, 24), [{"channels": 16}] * 3)
+    cluster = make_cluster((1.0, 1.0), rates=100.0, latency_ms=0.01)
+    halves = {0: Tile(0, 12, 0, 24), 1: Tile(12, 24, 0, 24)}
+    first, *rest = network.spatial
+    fused = [Choice((first,), halves), Choice(tuple(rest), halves)]
+    apart = [Choice((layer,), halves) for layer in network.spatial]
+    assert loosened(network, cluster, fused, math.inf) == apart
+    assert loosened(network, cluster, apart, math.inf) == apart
+    price = overlapped_latency_s(network, cluster, apart)
+    assert price < overlapped_latency_s(network, cluster, fused)
+    late = make_cluster((1.0, 1.0), rates=100.0, latency_ms=50.0)  # one message more costs more
+    assert loosened(network, late, fused, math.inf) == fused
 
 
 @pytest.mark.parametrize("objective", ["energy", "throughput"])

@@ -30,6 +30,7 @@ from nptp_opt.planner.candidates import (
 )
 from nptp_opt.planner.layerwise import solved_templates
 from nptp_opt.planner.linears import in_head
+from nptp_opt.planner.loosen import loosened, overlapped_latency_s
 from nptp_opt.planner.memory import fitting_steps, overfull
 from nptp_opt.planner.moves import most_neighbours
 from nptp_opt.planner.objective import by_objective
@@ -84,7 +85,8 @@ class Search:
 
     ``share`` of the templates that can be priced together are tried with other devices' places.
     The search itself prices steps without overlap; with ``overlap``, ``cheapest`` is the plan that
-    is best with it among all that were visited (without, the best plan).
+    is best with it among all that were visited, its segments taken apart where that pays
+    (without, the best plan).
     """
 
     def __init__(
@@ -107,7 +109,12 @@ class Search:
         """The best plan found; None when the deadline came before the first path."""
         self.templates = templates
         first = self._path(templates)
-        return None if first is None else self._until_no_gain(first, self._round)
+        if first is None:
+            return None
+        found = self._until_no_gain(first, self._round)
+        if self.overlap:
+            self.cheapest = loosened(self.network, self.cluster, self.cheapest, self.deadline)
+        return found
 
     def _round(self, best: list[Choice]) -> list[Choice]:
         best = self._until_no_gain(best, self._recut)
@@ -153,8 +160,7 @@ class Search:
         plain_s = latency_s(self.network, self.cluster, choices)
         final_s = plain_s
         if self.overlap:
-            steps = fitting_steps(self.network, self.cluster, choices, overlap=True)
-            final_s = sum(step.makespan_s for step in steps)
+            final_s = overlapped_latency_s(self.network, self.cluster, choices)
         if final_s < self._least_s:
             self._least_s, self.cheapest = final_s, list(choices)
         return plain_s

@@ -14,15 +14,16 @@ from typing import Any, Literal, TypeVar, get_args
 
 import click
 
-from nptp_opt import __version__, cli_batch, cli_runtime
+from nptp_opt import __version__, cli_batch, cli_runtime, cli_sweep
 from nptp_opt.cli_support import check_writable as _check_writable
+from nptp_opt.cli_support import input_shape
 from nptp_opt.cli_support import json_flag as _json
 from nptp_opt.cli_support import load as _load
 from nptp_opt.cli_support import print_json as _print_json
 from nptp_opt.cli_support import say as _say
 from nptp_opt.cluster import TransferDtype
 from nptp_opt.cost.objectives import Objective
-from nptp_opt.errors import InputError, NoSolutionError, NptpError, VerificationError
+from nptp_opt.errors import NoSolutionError, NptpError, VerificationError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -71,18 +72,6 @@ def main(verbose: int) -> None:
     logging.basicConfig(stream=sys.stderr, level=level, format="%(name)s: %(message)s")
 
 
-def _input_shape(text: str) -> tuple[int, ...]:
-    try:
-        shape = tuple(int(part) for part in text.lower().split("x"))
-    except ValueError:
-        shape = ()
-    if len(shape) < 3 or min(shape) < 1:
-        raise InputError(
-            f"--input must look like 1x3x224x224 (batch, channels, size), got {text!r}"
-        )
-    return shape
-
-
 def _limits_from(**options: Any) -> Any:
     from nptp_opt.methods import Limits
 
@@ -119,7 +108,7 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     from nptp_opt.render import solve_summary
     from nptp_opt.steps import ModelRef
 
-    shape = _input_shape(options["shape"])
+    shape = input_shape(options["shape"])
     chosen = _plan_options(options)
     check_planner(chosen)
     devices = load_cluster(cluster).sending_as(options["transfer_dtype"])
@@ -161,7 +150,7 @@ def inspect(model: str, shape: str, as_json: bool) -> None:
     """Show MODEL as the planner sees it: layers, single-tensor cuts, what is gathered and why."""
     from nptp_opt.render import inspection, print_inspection
 
-    content = inspection(_load(model, _input_shape(shape)).network)
+    content = inspection(_load(model, input_shape(shape)).network)
     _print_json(content) if as_json else print_inspection(content)
 
 
@@ -314,7 +303,7 @@ def _print_list(name: str, rows: list[dict[str, Any]], as_json: bool) -> None:
 _BATCH = (cli_batch.instances, cli_batch.compare, cli_batch.report)
 _RUNTIME = (cli_runtime.run, cli_runtime.worker, cli_runtime.profile, cli_runtime.emulate)
 
-for _command in (*_BATCH, *_RUNTIME):
+for _command in (*_BATCH, *_RUNTIME, cli_sweep.sweep):
     main.add_command(_command)
 
 

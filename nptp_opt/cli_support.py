@@ -42,3 +42,16 @@ def check_writable(path: Path) -> None:
         raise InputError(f"{path}: is a folder; name a file")
     if not path.absolute().parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
+
+
+def input_shape(text: str) -> tuple[int, ...]:
+    """Read what ``--input`` gives."""
+    try:
+        shape = tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        shape = ()
+    if len(shape) < 3 or min(shape) < 1:
+        raise InputError(
+            f"--input must look like 1x3x224x224 (batch, channels, size), got {text!r}"
+        )
+    return shape

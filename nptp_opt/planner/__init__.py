@@ -5,8 +5,17 @@ from nptp_opt.planner.planners import (
     PLANNERS,
     PlannerSpec,
     check_planner,
+    check_size,
     plan_network,
     plan_of,
 )
 
-__all__ = ["PLANNERS", "PlanOptions", "PlannerSpec", "check_planner", "plan_network", "plan_of"]
+__all__ = [
+    "PLANNERS",
+    "PlanOptions",
+    "PlannerSpec",
+    "check_planner",
+    "check_size",
+    "plan_network",
+    "plan_of",
+]

@@ -80,7 +80,7 @@ def plan_network(
     options = options or PlanOptions()
     check_planner(options)
     check_objective(cluster, options)
-    _check_size(network, cluster)
+    check_size(network, cluster)
     began = time.monotonic()
     choices = PLANNERS[options.planner].plan(network, cluster, options)
     plan = plan_of(model, network, cluster, choices, overlap=options.overlap)
@@ -126,7 +126,8 @@ def check_planner(options: PlanOptions) -> None:
     pick_solver(methods.find(options.formulation)[0], options.solver)
 
 
-def _check_size(network: Network, cluster: Cluster) -> None:
+def check_size(network: Network, cluster: Cluster) -> None:
+    """Raise InputError for a network without maps, or with smaller ones than the cluster needs."""
     if not network.spatial:
         raise InputError(f"model {network.name!r} has no layer that can be partitioned")
     maps = in_head(network).spatial or network.spatial

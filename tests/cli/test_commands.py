@@ -100,6 +100,10 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
             "--objective --latency-limit-ms --overlap --json".split()
             + limits
         ),
+        "sweep": sorted(
+            "model -c --cluster --over --input --planner --time-limit -o --output --png --svg "
+            "--json".split()
+        ),
         "solve-layer": sorted(
             ["instance", "--formulation", "--export-mps", "--export-lp", "--json", *limits]
         ),

@@ -1,0 +1,118 @@
+"""Where each planner wins: curves over one range, a map of winners over two."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from nptp_opt.files import write_bytes
+from nptp_opt.sweep import TIE, Axis
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LABELS = {
+    "rate": "rate, Mbit/s",
+    "devices": "devices",
+    "gflops": "GFLOP/s of the fastest device",
+    "latency_ms": "latency of a message, ms",
+}
+MARKERS = "osD^v<>Xph*"
+
+
+def draw_sweep(rows: Sequence[dict[str, Any]], axes: Sequence[Axis], title: str) -> Figure:
+    """The finished ``rows`` of a sweep over one or two ``axes``."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.6) if len(axes) == 1 else (11, 4.8), layout="constrained")
+    if len(axes) == 1:
+        _curves(figure.add_subplot(), rows, axes[0])
+    else:
+        _winners(figure.add_subplot(1, 2, 1), rows, axes)
+        _ratios(figure.add_subplot(1, 2, 2), rows, axes)
+    figure.suptitle(title, fontsize=9, parse_math=False)
+    return figure
+
+
+def write_sweep(figure: Figure, path: Path, kind: Literal["png", "svg"]) -> None:
+    """The figure as a file, without dates in it."""
+    unset = dict.fromkeys(("Date", "Creator", "Format", "Type")) if kind == "svg" else None
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=150, metadata=unset)
+    write_bytes(path, buffer.getvalue())
+
+
+def _curves(ax: Axes, rows: Sequence[dict[str, Any]], axis: Axis) -> None:
+    at = [row[axis.name] for row in rows]
+    for k, name in enumerate(rows[0]["latency_s"]):
+        values = [row["latency_s"][name] for row in rows]
+        ms = [np.nan if value is None else value * 1e3 for value in values]
+        width, order = (2.5, 3) if name == "nptp" else (1.0, 2)
+        marker = MARKERS[k % len(MARKERS)]
+        ax.plot(at, ms, marker=marker, ms=4, lw=width, zorder=order, color=_colour(k), label=name)
+    if axis.name == "devices":
+        ax.set_xticks(at)
+    elif axis.values[0] > 0:
+        ax.set_xscale("log")
+        ax.set_xticks(at, [f"{value:g}" for value in at])
+        ax.minorticks_off()
+    ax.set_yscale("log")
+    ax.set_xlabel(LABELS[axis.name])
+    ax.set_ylabel("predicted latency, ms")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
+
+
+def _winners(ax: Axes, rows: Sequence[dict[str, Any]], axes: Sequence[Axis]) -> None:
+    from matplotlib.patches import Patch
+
+    names = list(rows[0]["latency_s"])
+    image = np.ones((len(axes[1].values), len(axes[0].values), 3))
+    for (x, y), row in _cells(rows, axes):
+        if row["winner"] is not None:
+            image[y, x] = _colour(names.index(row["winner"]))[:3]
+    ax.imshow(image, origin="lower", aspect="auto")
+    won = [name for name in names if any(row["winner"] == name for row in rows)]
+    patches = [Patch(color=_colour(names.index(name)), label=name) for name in won]
+    ax.legend(handles=patches, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncol=4)
+    ax.set_title(f"fastest (nptp where it gains over {TIE:.1%})", fontsize=9)
+    _ticks(ax, axes)
+
+
+def _ratios(ax: Axes, rows: Sequence[dict[str, Any]], axes: Sequence[Axis]) -> None:
+    values = np.full((len(axes[1].values), len(axes[0].values)), np.nan)
+    for (x, y), row in _cells(rows, axes):
+        if row["ratio"] is not None:
+            values[y, x] = row["ratio"]
+            ax.text(x, y, f"{row['ratio']:.2f}", ha="center", va="center", fontsize=8)
+    ax.imshow(values, origin="lower", aspect="auto", cmap="RdYlGn_r", vmin=0.3, vmax=1.7)
+    ax.set_title("latency of nptp / best baseline", fontsize=9)
+    _ticks(ax, axes)
+
+
+def _cells(
+    rows: Sequence[dict[str, Any]], axes: Sequence[Axis]
+) -> list[tuple[tuple[int, int], dict[str, Any]]]:
+    """Column and line of every row."""
+    x, y = axes
+    return [((x.values.index(r[x.name]), y.values.index(r[y.name])), r) for r in rows]
+
+
+def _ticks(ax: Axes, axes: Sequence[Axis]) -> None:
+    x, y = axes
+    ax.set_xticks(range(len(x.values)), [f"{value:g}" for value in x.values])
+    ax.set_yticks(range(len(y.values)), [f"{value:g}" for value in y.values])
+    ax.set_xlabel(LABELS[x.name])
+    ax.set_ylabel(LABELS[y.name])
+
+
+def _colour(number: int) -> tuple[float, float, float, float]:
+    from matplotlib import colormaps
+
+    red, green, blue, alpha = colormaps["tab20"](number * 2 % 20 + number // 10)
+    return red, green, blue, alpha

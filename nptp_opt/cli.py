@@ -97,26 +97,36 @@ def _limits_from(**options: Any) -> Any:
               show_default=True, help="What the planner nptp minimises.")  # fmt: skip
 @click.option("--latency-limit-ms", type=click.FloatRange(min=0, min_open=True),
               help="Only plans of at most this latency.")  # fmt: skip
+@click.option("--pareto", metavar="A,B", help="Plans between two objectives: OUTPUT.1.json, ...")
+@click.option("--points", type=click.IntRange(min=2), default=9, show_default=True,
+              help="Mixtures of the objectives that --pareto tries.")  # fmt: skip
 @click.option("--overlap", is_flag=True, help="Let segments compute while their halos travel.")
 @_limits
 @_json
 def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     """Plan MODEL (a torchvision name, an .onnx file or module:callable) on a cluster."""
     from nptp_opt.cluster import load_cluster
-    from nptp_opt.plan import write_plan
+    from nptp_opt.plan import write_numbered, write_plan
     from nptp_opt.planner import check_planner, plan_network
+    from nptp_opt.planner.pareto import pareto_front, parse_pair
     from nptp_opt.render import solve_summary
     from nptp_opt.steps import ModelRef
 
     shape = input_shape(options["shape"])
     chosen = _plan_options(options)
     check_planner(chosen)
+    pair = None if options["pareto"] is None else parse_pair(options["pareto"])
     devices = load_cluster(cluster).sending_as(options["transfer_dtype"])
     _check_writable(output)
     _say(f"importing {model}")
     loaded = _load(model, shape, options["seed"])
     _say(f"planning {len(loaded.network.layers)} layers on {len(devices.devices)} devices")
     reference = ModelRef(model, shape, options["seed"])
+    if pair is not None:
+        front = pareto_front(reference, loaded.network, devices, chosen, pair, options["points"])
+        rows = [solve_summary(plan, path) for plan, path in write_numbered(front, output)]
+        _print_list("front", rows, options["as_json"])
+        return
     plan = plan_network(reference, loaded.network, devices, chosen)
     write_plan(plan, output)
     summary = solve_summary(plan, output)

@@ -32,6 +32,7 @@ __all__ = [
     "plan_to_json",
     "read_plan",
     "schema_text",
+    "write_numbered",
     "write_plan",
 ]
 
@@ -181,6 +182,14 @@ def _sides(tile: Tile) -> dict[str, int]:
 def write_plan(plan: Plan, path: Path) -> None:
     """Write a plan file; nothing half-written is left when that fails."""
     write_text(path, json.dumps(plan_to_json(plan), indent=1, allow_nan=False) + "\n")
+
+
+def write_numbered(plans: Sequence[Plan], path: Path) -> list[tuple[Plan, Path]]:
+    """Write plans next to ``path``: plan.json becomes plan.1.json, plan.2.json and so on."""
+    found = [(plan, path.with_suffix(f".{k}{path.suffix}")) for k, plan in enumerate(plans, 1)]
+    for plan, target in found:
+        write_plan(plan, target)
+    return found
 
 
 def load_plan(path: Path) -> Plan:

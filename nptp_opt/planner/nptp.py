@@ -33,7 +33,7 @@ from nptp_opt.planner.linears import in_head
 from nptp_opt.planner.loosen import loosened, overlapped_latency_s
 from nptp_opt.planner.memory import fitting_steps, overfull
 from nptp_opt.planner.moves import most_neighbours
-from nptp_opt.planner.objective import by_objective
+from nptp_opt.planner.objective import ObjectiveSearch, begun, by_objective
 from nptp_opt.planner.options import PlanOptions, Watch, ignore
 from nptp_opt.planner.polish import polish
 from nptp_opt.planner.shortest_path import ShortestPath, spans_of
@@ -57,6 +57,13 @@ def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choic
     if options.objective != "latency":
         return by_objective(network, cluster, options, _pool, _best_latency)
     return _best_latency(network, cluster, options)
+
+
+def objective_search(
+    network: Network, cluster: Cluster, options: PlanOptions
+) -> tuple[ObjectiveSearch, list[Template]]:
+    """A search that has seen the fastest plan and the baselines, and all candidates."""
+    return begun(network, cluster, options, _pool, _best_latency)
 
 
 def _best_latency(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:

@@ -21,6 +21,7 @@ import numpy as np
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import FloatArray
 from nptp_opt.cost.objectives import (
+    Objective,
     Weights,
     busy_s,
     bytes_weights,
@@ -45,13 +46,23 @@ ROUNDS = 10
 """Paths per search: bisections of the multiplier, or updates of the resources' weights."""
 
 Planner = Callable[[Network, Cluster, PlanOptions], list[Choice]]
+Pair = tuple[Objective, Objective]
 Pool = Callable[[Network, Cluster, PlanOptions], list[Template]]
 
 
 def by_objective(
     network: Network, cluster: Cluster, options: PlanOptions, pool: Pool, fastest: Planner
 ) -> list[Choice]:
-    """The best plan seen under ``options.objective``; known plans have a sixth of the time each."""
+    """The best plan seen under ``options.objective``."""
+    search, templates = begun(network, cluster, options, pool, fastest)
+    search.run(templates)
+    return search.best()
+
+
+def begun(
+    network: Network, cluster: Cluster, options: PlanOptions, pool: Pool, fastest: Planner
+) -> tuple[ObjectiveSearch, list[Template]]:
+    """A search that has seen the known plans, which have a sixth of the time each; templates."""
     began, limit = time.monotonic(), options.limits.time_limit_s
     part = replace(options, limits=replace(options.limits, time_limit_s=limit / 6))
     solving = (fastest, layerwise, pooled("column-dp"), pooled("multilevel"))
@@ -62,8 +73,7 @@ def by_objective(
     search = ObjectiveSearch(network, cluster, options, began + limit)
     for choices in known:
         search.see(choices)
-    search.run(distinct(pool(network, cluster, part), network.spatial))
-    return search.best()
+    return search, distinct(pool(network, cluster, part), network.spatial)
 
 
 class ObjectiveSearch:
@@ -97,13 +107,31 @@ class ObjectiveSearch:
 
     def run(self, templates: Sequence[Template]) -> None:
         """Search over ``templates`` until the rounds or the time are used up."""
-        if self.options.objective == "throughput":
-            weights = self._level(templates)
-        elif self.options.objective == "energy":
-            weights = energy_weights(self.cluster)
-        else:
-            weights = bytes_weights(self.cluster)
+        weights = self.weights(self.options.objective, templates)
         self._bisect(templates, weights)
+
+    def weights(self, objective: Objective, templates: Sequence[Template]) -> Weights:
+        """What a shortest path minimises for ``objective``; of the throughput, levelled weights."""
+        if objective == "throughput":
+            return self._level(templates)
+        linear = {"latency": latency_weights, "bytes": bytes_weights, "energy": energy_weights}
+        return linear[objective](self.cluster)
+
+    def sweep(self, templates: Sequence[Template], pair: Pair, count: int) -> None:
+        """See the paths of ``count`` mixtures of two objectives, from one alone to the other."""
+        first, second = (self.weights(objective, templates) for objective in pair)
+        scale = self._typical(pair[0]) / self._typical(pair[1])
+        factors = np.geomspace(1e-3, 1e3, max(count - 2, 0)) * scale
+        mixed = [first.plus(second, float(factor)) for factor in factors]
+        for weights in (first, second, *mixed):
+            found = self._path(templates, weights)
+            if found is None:
+                return
+            self.see(found)
+
+    def _typical(self, objective: Objective) -> float:
+        """The median over the plans seen; at least something, as one device may send nothing."""
+        return max(float(np.median([values.of(objective) for _, values, _ in self.seen])), 1e-12)
 
     def _path(self, templates: Sequence[Template], weights: Weights) -> list[Choice] | None:
         path = ShortestPath(self.network, self.cluster, templates, fuse=True, weights=weights)
@@ -155,9 +183,9 @@ def _sum(every: Sequence[Weights], share: FloatArray) -> Weights:
     return nothing
 
 
-def check_objective(cluster: Cluster, options: PlanOptions) -> None:
+def check_objective(cluster: Cluster, objective: Objective) -> None:
     """Raise InputError for an energy objective without the devices' ``watts``."""
-    if options.objective == "energy" and not energy_known(cluster):
+    if objective == "energy" and not energy_known(cluster):
         missing = next(device.name for device in cluster.devices if device.watts is None)
         raise InputError(f"objective energy: device {missing!r} has no watts in the cluster file")
 

@@ -79,14 +79,14 @@ def plan_network(
     """
     options = options or PlanOptions()
     check_planner(options)
-    check_objective(cluster, options)
+    check_objective(cluster, options.objective)
     check_size(network, cluster)
     began = time.monotonic()
     choices = PLANNERS[options.planner].plan(network, cluster, options)
     plan = plan_of(model, network, cluster, choices, overlap=options.overlap)
     require_latency(plan.latency_s, options)
     require_fit(network, cluster, plan.steps, options.planner)
-    return replace(plan, provenance=_provenance(options, time.monotonic() - began))
+    return replace(plan, provenance=provenance(options, time.monotonic() - began))
 
 
 def plan_of(
@@ -96,8 +96,12 @@ def plan_of(
     choices: Sequence[Choice],
     *,
     overlap: bool = False,
+    bound_s: float | None = None,
 ) -> Plan:
-    """The plan of given segments and partitions: steps, prediction and bound, no provenance."""
+    """The plan of given segments and partitions: steps, prediction and bound, no provenance.
+
+    ``bound_s`` is the network's bound where it is known already.
+    """
     steps = fitting_steps(network, cluster, choices, overlap=overlap)
     values = values_of(network, cluster, steps)
     return Plan(
@@ -106,7 +110,7 @@ def plan_of(
         cluster=cluster,
         steps=steps,
         predicted_s=simulate(network, cluster, steps),
-        bound_s=latency_bound(network, cluster, overlap=overlap),
+        bound_s=latency_bound(network, cluster, overlap=overlap) if bound_s is None else bound_s,
         energy_j=values.energy_j,
         period_s=values.period_s,
     )
@@ -143,7 +147,8 @@ _SOLVING = ("nptp", "layerwise")
 """Planners that use the chosen formulation."""
 
 
-def _provenance(options: PlanOptions, solve_s: float) -> dict[str, object]:
+def provenance(options: PlanOptions, solve_s: float) -> dict[str, object]:
+    """How a plan was made, as its file says it."""
     limits = asdict(options.limits)
     if limits["time_limit_s"] == float("inf"):
         limits["time_limit_s"] = None

@@ -59,7 +59,7 @@ def _curves(ax: Axes, rows: Sequence[dict[str, Any]], axis: Axis) -> None:
         ax.set_xticks(at)
     elif axis.values[0] > 0:
         ax.set_xscale("log")
-        ax.set_xticks(at, [f"{value:g}" for value in at])
+        ax.set_xticks(at, [f"{value:.3g}" for value in at])
         ax.minorticks_off()
     ax.set_yscale("log")
     ax.set_xlabel(LABELS[axis.name])
@@ -105,8 +105,8 @@ def _cells(
 
 def _ticks(ax: Axes, axes: Sequence[Axis]) -> None:
     x, y = axes
-    ax.set_xticks(range(len(x.values)), [f"{value:g}" for value in x.values])
-    ax.set_yticks(range(len(y.values)), [f"{value:g}" for value in y.values])
+    ax.set_xticks(range(len(x.values)), [f"{value:.3g}" for value in x.values])
+    ax.set_yticks(range(len(y.values)), [f"{value:.3g}" for value in y.values])
     ax.set_xlabel(LABELS[x.name])
     ax.set_ylabel(LABELS[y.name])
 

@@ -1,0 +1,90 @@
+"""The front between two objectives: nothing in it is dominated, and its plans hold on paper."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from nptp_opt.errors import InfeasibleError, InputError
+from nptp_opt.paper import paper_faults
+from nptp_opt.plan import load_plan
+from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
+from nptp_opt.planner.assemble import assemble
+from nptp_opt.planner.candidates import distinct, family_templates
+from nptp_opt.planner.pareto import pareto_front, parse_pair
+from nptp_opt.planner.state_prices import StatePrices
+from nptp_opt.planner.usage import values_of
+from tests.cli.test_commands import CLUSTER, call
+from tests.cli.test_commands import MODEL as SMALL
+from tests.planner.test_objective import MODEL, NETWORK, cluster
+from tests.planner.test_shortest_path import segmentations
+
+PAIRS = [("latency", "bytes"), ("latency", "energy"), ("energy", "throughput")]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_no_plan_of_the_front_is_dominated_and_none_by_a_baseline(pair: tuple[str, str]) -> None:
+    on = cluster(shared=False)
+    front = pareto_front(MODEL, NETWORK, on, PlanOptions(), pair, 7)
+    found = [values_of(NETWORK, on, plan.steps) for plan in front]
+    points = [tuple(values.of(objective) for objective in pair) for values in found]
+    for (a, b), (c, d) in itertools.pairwise(points):
+        assert a < c and b > d
+    for name in PLANNERS:
+        plan = plan_network(MODEL, NETWORK, on, PlanOptions(name))
+        rival = [values_of(NETWORK, on, plan.steps).of(objective) for objective in pair]
+        below = [p for p in points if p[0] <= rival[0] + 1e-12]
+        assert any(p[1] <= rival[1] * (1 + 1e-9) for p in below), name
+    for plan, values in zip(front, found, strict=True):
+        assert (plan.latency_s, plan.energy_j) == (values.latency_s, values.energy_j)
+
+
+def test_both_ends_of_the_front_are_optimal_over_the_templates() -> None:
+    """Exhaustive: all segmentations x all templates."""
+    on = cluster(shared=True)
+    prices = StatePrices(NETWORK, on, distinct(family_templates(on), NETWORK.spatial))
+    every = [
+        values_of(NETWORK, on, assemble(NETWORK, on, [*map(prices.choice, parts, pick)]))
+        for parts in segmentations(NETWORK.spatial)
+        for pick in itertools.product(prices.templates, repeat=len(parts))
+    ]
+    front = pareto_front(MODEL, NETWORK, on, PlanOptions(), ("latency", "energy"), 9)
+    assert front[0].latency_s <= min(values.latency_s for values in every) * (1 + 1e-12)
+    energy = front[-1].energy_j
+    assert energy is not None
+    assert energy <= min(values.of("energy") for values in every) * (1 + 1e-12)
+
+
+def test_a_latency_limit_cuts_the_front_off() -> None:
+    on = cluster(shared=False)
+    front = pareto_front(MODEL, NETWORK, on, PlanOptions(), ("latency", "bytes"), 5)
+    limit = front[0].latency_s * 1.001
+    options = PlanOptions(latency_limit_s=limit)
+    cut = pareto_front(MODEL, NETWORK, on, options, ("latency", "bytes"), 5)
+    assert all(plan.latency_s <= limit for plan in cut)
+    with pytest.raises(InfeasibleError, match="smallest latency found"):
+        pareto_front(MODEL, NETWORK, on, PlanOptions(latency_limit_s=1e-9), ("latency", "bytes"), 3)
+
+
+@pytest.mark.parametrize("text", ["latency", "latency,latency", "latency,speed", "a,b,c", ""])
+def test_a_bad_pair_is_an_error(text: str) -> None:
+    with pytest.raises(InputError, match="--pareto"):
+        parse_pair(text)
+
+
+def test_the_command_writes_the_front_next_to_the_output(tmp_path: Path) -> None:
+    on = tmp_path / "cluster.toml"
+    on.write_text(CLUSTER)
+    args = ("solve", SMALL, "-c", on, "-o", tmp_path / "plan.json", "--input", "1x3x20x24")
+    result = call(*args, "--pareto", "latency,bytes", "--points", 4, "--json")
+    assert result.exit_code == 0, result.stderr
+    for k, row in enumerate(json.loads(result.stdout)["front"], 1):
+        assert row["plan"] == str(tmp_path / f"plan.{k}.json")
+        plan = load_plan(Path(row["plan"]))
+        assert plan.transfer_bytes == row["bytes"]
+        assert not paper_faults(plan)
+    refused = call(*args, "--pareto", "latency,energy")
+    assert refused.exit_code == 2 and "watts" in refused.stderr

@@ -117,37 +117,22 @@ class ObjectiveSearch:
         linear = {"latency": latency_weights, "bytes": bytes_weights, "energy": energy_weights}
         return linear[objective](self.cluster)
 
-    def sweep(self, templates: Sequence[Template], pair: Pair, count: int) -> None:
-        """See the paths of ``count`` mixtures of two objectives, from one alone to the other."""
-        first, second = (self.weights(objective, templates) for objective in pair)
-        scale = self._typical(pair[0]) / self._typical(pair[1])
-        factors = np.geomspace(1e-3, 1e3, max(count - 2, 0)) * scale
-        mixed = [first.plus(second, float(factor)) for factor in factors]
-        for weights in (first, second, *mixed):
-            found = self._path(templates, weights)
-            if found is None:
-                return
-            self.see(found)
-
-    def _typical(self, objective: Objective) -> float:
-        """The median over the plans seen; at least something, as one device may send nothing."""
-        return max(float(np.median([values.of(objective) for _, values, _ in self.seen])), 1e-12)
-
-    def _path(self, templates: Sequence[Template], weights: Weights) -> list[Choice] | None:
+    def path(self, templates: Sequence[Template], weights: Weights) -> list[Choice] | None:
+        """The cheapest path under ``weights``; None when time is up."""
         path = ShortestPath(self.network, self.cluster, templates, fuse=True, weights=weights)
         return path.choices_by(self.deadline)
 
     def _bisect(self, templates: Sequence[Template], weights: Weights) -> None:
         """Multipliers of the latency, from free of it to many times the objective's scale."""
         latency = latency_weights(self.cluster)
-        first = self._path(templates, weights.plus(latency, 0.0))
+        first = self.path(templates, weights.plus(latency, 0.0))
         if first is None or self.see(first).latency_s <= self.options.latency_limit_s:
             return
         scale = self._scale()
         low, high = math.log(scale * 1e-4), math.log(scale * 1e4)
         for _ in range(ROUNDS):
             middle = (low + high) / 2
-            found = self._path(templates, weights.plus(latency, math.exp(middle)))
+            found = self.path(templates, weights.plus(latency, math.exp(middle)))
             if found is None:
                 return
             late = self.see(found).latency_s > self.options.latency_limit_s
@@ -164,7 +149,7 @@ class ObjectiveSearch:
         share = np.full(len(every), 1 / len(every))
         total = np.zeros(len(every))
         for number in range(ROUNDS):
-            found = self._path(templates, _sum(every, share))
+            found = self.path(templates, _sum(every, share))
             if found is None:
                 break
             self.see(found)

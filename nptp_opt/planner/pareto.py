@@ -1,12 +1,14 @@
 """Plans between two objectives: the non-dominated ones of all that a sweep of mixtures visits.
 
-The price of a path is objective A + factor x objective B over its steps, for factors from A alone
-to B alone; baselines and the fastest plan are among the plans. Points that no mixture prefers (off
-the lower convex hull) are found by chance only: a front of plans seen, not proven complete.
+The price of a path is objective A + factor x objective B over its steps: each objective alone, then
+the slopes between neighbours on the front so far. Baselines and the fastest plan are among the
+plans. Points that no mixture prefers (off the lower convex hull) are found by chance only: a front
+of plans seen, not proven complete.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,13 +20,17 @@ from nptp_opt.errors import InfeasibleError, InputError, unknown_name
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.assemble import Choice
 from nptp_opt.planner.nptp import objective_search
-from nptp_opt.planner.objective import Pair, check_objective, require_latency
+from nptp_opt.planner.objective import ObjectiveSearch, Pair, check_objective, require_latency
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.planners import check_planner, check_size, plan_of, provenance
+from nptp_opt.planner.templates import Template
 from nptp_opt.planner.usage import Values
 from nptp_opt.steps import ModelRef, Plan
 
 Seen = tuple[list[Choice], Values]
+
+Gap = tuple[tuple[float, float], tuple[float, float]]
+"""Values of two neighbours on the front: (A, B) of the one with less A, then of the other."""
 
 
 def parse_pair(text: str) -> Pair:
@@ -59,13 +65,46 @@ def pareto_front(
     check_size(network, cluster)
     began = time.monotonic()
     search, templates = objective_search(network, cluster, options)
-    search.sweep(templates, pair, count)
+    _sweep(search, templates, pair, count)
     fitting = [(choices, values) for choices, values, fits in search.seen if fits]
     if not fitting:
         raise InfeasibleError("planner nptp: no plan was found that fits into the devices' memory")
     require_latency(min(values.latency_s for _, values in fitting), options)
     kept = [entry for entry in fitting if entry[1].latency_s <= options.latency_limit_s]
     return _plans(model, network, cluster, non_dominated(kept, pair), options, pair, began)
+
+
+def _sweep(search: ObjectiveSearch, templates: Sequence[Template], pair: Pair, count: int) -> None:
+    """See ``count`` paths: each objective's alone, then of mixtures, into the widest gaps first."""
+    first, second = (search.weights(objective, templates) for objective in pair)
+    tried: set[Gap] = set()
+    for weights in (first, second):
+        found = search.path(templates, weights)
+        if found is not None:
+            search.see(found)
+    for _ in range(count - 2):
+        gap = _widest([(c, values) for c, values, fits in search.seen if fits], pair, tried)
+        if gap is None:
+            return
+        tried.add(gap)
+        (a, b), (more_a, less_b) = gap
+        found = search.path(templates, first.plus(second, (more_a - a) / (b - less_b)))
+        if found is None:
+            return
+        search.see(found)
+
+
+def _widest(seen: Sequence[Seen], pair: Pair, tried: set[Gap]) -> Gap | None:
+    """The neighbours on the front with the largest rectangle between them that is not ``tried``.
+
+    A mixture for which both are worth the same prefers every plan below the line between them.
+    """
+    front = [entry[1] for entry in non_dominated(seen, pair)]
+    points = [(values.of(pair[0]), values.of(pair[1])) for values in front]
+    gaps = [gap for gap in itertools.pairwise(points) if gap not in tried]
+    return max(
+        gaps, key=lambda gap: (gap[1][0] - gap[0][0]) * (gap[0][1] - gap[1][1]), default=None
+    )
 
 
 def non_dominated(seen: Sequence[Seen], pair: Pair) -> list[Seen]:

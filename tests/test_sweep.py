@@ -103,6 +103,8 @@ def test_figures_show_what_is_finished(ranges: list[str]) -> None:
     rows = list(sweep_rows(NETWORK, over[:2], PLANNERS, Limits(), lambda _: None))
     figure = draw_sweep(rows, axes, "chain")
     figure.canvas.draw()
+    ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert ticks == ["10", "100", "1000"][: len(ticks)], "1000 was 1e+03"
     if len(axes) == 1:
         drawn = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
         assert [*drawn] == [*PLANNERS]

@@ -59,9 +59,11 @@ def _curves(ax: Axes, rows: Sequence[dict[str, Any]], axis: Axis) -> None:
         ax.set_xticks(at)
     elif axis.values[0] > 0:
         ax.set_xscale("log")
-        ax.set_xticks(at, [f"{value:.3g}" for value in at])
+        ax.set_xticks(at, [_short(value) for value in at])
         ax.minorticks_off()
     ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("{x:g}")
     ax.set_xlabel(LABELS[axis.name])
     ax.set_ylabel("predicted latency, ms")
     ax.grid(alpha=0.3)
@@ -105,10 +107,15 @@ def _cells(
 
 def _ticks(ax: Axes, axes: Sequence[Axis]) -> None:
     x, y = axes
-    ax.set_xticks(range(len(x.values)), [f"{value:.3g}" for value in x.values])
-    ax.set_yticks(range(len(y.values)), [f"{value:.3g}" for value in y.values])
+    ax.set_xticks(range(len(x.values)), [_short(value) for value in x.values])
+    ax.set_yticks(range(len(y.values)), [_short(value) for value in y.values])
     ax.set_xlabel(LABELS[x.name])
     ax.set_ylabel(LABELS[y.name])
+
+
+def _short(value: float) -> str:
+    """Three digits, without an exponent up to a million."""
+    return f"{float(f'{value:.3g}'):g}"
 
 
 def _colour(number: int) -> tuple[float, float, float, float]:

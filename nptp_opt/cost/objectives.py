@@ -22,7 +22,7 @@ import numpy as np
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.loads import FloatArray, LoadArrays, makespans_s
 
-Objective = Literal["latency", "bytes", "energy", "throughput"]
+Objective = Literal["latency", "predicted", "bytes", "energy", "throughput"]
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from nptp_opt.planner.moves import most_neighbours
 from nptp_opt.planner.objective import ObjectiveSearch, begun, by_objective
 from nptp_opt.planner.options import PlanOptions, Watch, ignore
 from nptp_opt.planner.polish import polish
+from nptp_opt.planner.settle import Settle
 from nptp_opt.planner.shortest_path import ShortestPath, spans_of
 from nptp_opt.planner.templates import Template, strips
 
@@ -44,6 +45,9 @@ LAYER_METHODS = ("column-dp", "multilevel")
 
 SOLVING_S = 20.0
 """Seconds for the single layers' problems where no time limit is given."""
+
+SETTLING_S = 60.0
+"""Seconds for the search on the simulation where no time limit is given."""
 
 LEAST_GAIN = 1e-4
 """Relative gain of a round below which the search ends."""
@@ -54,6 +58,8 @@ def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choic
 
     While none fits, the templates that use the first overfull device are given up.
     """
+    if options.objective == "predicted":
+        return _settled(network, cluster, options)
     if options.objective != "latency":
         return by_objective(network, cluster, options, _pool, _best_latency)
     return _best_latency(network, cluster, options)
@@ -64,6 +70,24 @@ def objective_search(
 ) -> tuple[ObjectiveSearch, list[Template]]:
     """A search that has seen the fastest plan and the baselines, and all candidates."""
     return begun(network, cluster, options, _pool, _best_latency)
+
+
+def _settled(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
+    """The plan that is best with barriers, moved until its simulation gets no faster."""
+    limit_s = options.limits.time_limit_s
+    half = replace(options.limits, time_limit_s=limit_s / 2)
+    began = time.monotonic()
+    choices = _best_latency(network, cluster, replace(options, limits=half))
+    left_s = min(SETTLING_S, limit_s - (time.monotonic() - began))
+    settle = Settle(
+        network,
+        cluster,
+        choices,
+        deadline=time.monotonic() + left_s,
+        latency_limit_s=options.latency_limit_s,
+        overlap=options.overlap,
+    )
+    return settle.run()
 
 
 def _best_latency(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:

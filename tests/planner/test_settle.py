@@ -1,0 +1,66 @@
+"""Plans for the clock: never slower simulated, within limits, and faster where barriers cost."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from nptp_opt.geometry import Tile, cover_fault
+from nptp_opt.paper import paper_faults
+from nptp_opt.planner import PlanOptions, plan_network
+from nptp_opt.planner.assemble import assemble
+from nptp_opt.planner.baselines import strip_equal
+from nptp_opt.planner.settle import Settle
+from nptp_opt.planner.simulate import simulate
+from nptp_opt.steps import ModelRef
+from tests.builders import conv_chain, make_cluster
+from tests.networks import residual_network
+
+REF = ModelRef("m", (1,))
+
+
+def test_who_receives_later_gets_less_to_do() -> None:
+    """Two equal devices, one layer: rows go to the second at 64 rows x 64 x 4 bytes / 1.25e5 per s.
+
+    With barriers halves are no worse than any split near them; by the clock the source, which has
+    its rows at once, takes more, until both end together.
+    """
+    network = conv_chain((1, 1, 64, 64), [{"channels": 64, "kernel": 1, "padding": 0}])
+    cluster = make_cluster((0.002, 0.002), rates=1.0)
+    start = strip_equal(network, cluster)
+    settle = Settle(network, cluster, start, deadline=time.monotonic() + 30)
+    before = settle.value
+    found = settle.run()
+    assert settle.value < 0.95 * before
+    assert found[0].tiles[0].area > start[0].tiles[0].area
+    steps = assemble(network, cluster, found)
+    assert settle.value == pytest.approx(simulate(network, cluster, steps))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_plans_for_the_clock_are_sound_and_no_slower(shared: bool) -> None:
+    cluster = make_cluster((1.0, 2.0, 1.0), rates=20.0, shared=shared, latency_ms=0.05)
+    for network in (conv_chain((1, 3, 24, 24), [{}, {"stride": 2}]), residual_network(blocks=2)):
+        barrier = plan_network(REF, network, cluster)
+        found = plan_network(REF, network, cluster, PlanOptions(objective="predicted"))
+        assert found.predicted_s <= barrier.predicted_s * (1 + 1e-9)
+        assert found.latency_s >= barrier.latency_s * (1 - 1e-9)
+        assert paper_faults(found) == []
+        for step in found.steps:
+            if step.kind == "spatial":
+                full = found.layers_of(step)[-1].full
+                assert cover_fault(step.tiles.values(), full.y1, full.x1) is None
+
+
+def test_the_sum_of_the_makespans_keeps_its_limit() -> None:
+    network = conv_chain((1, 1, 64, 64), [{"channels": 64, "kernel": 1, "padding": 0}])
+    cluster = make_cluster((0.002, 0.002), rates=1.0)
+    start = strip_equal(network, cluster)
+    latency_s = sum(step.makespan_s for step in assemble(network, cluster, start))
+    settle = Settle(
+        network, cluster, start, deadline=time.monotonic() + 30, latency_limit_s=latency_s
+    )
+    found = settle.run()
+    assert sum(s.makespan_s for s in assemble(network, cluster, found)) <= latency_s
+    assert sum(tile.area for tile in found[0].tiles.values()) == Tile(0, 64, 0, 64).area

@@ -44,6 +44,17 @@ def replan_network(plan: Plan, cluster: Cluster, time_limit_s: float = math.inf)
     return plan_network(plan.model, network, cluster, PlanOptions(overlap=overlap))
 
 
+def _bound_s(plan: Plan, cluster: Cluster) -> float | None:
+    """The old bound where it holds: a plan of the devices left is one that leaves the others idle.
+
+    None where input or result are elsewhere now.
+    """
+    old = plan.cluster
+    ends = [(c.devices[c.source].name, c.devices[c.sink].name) for c in (old, cluster)]
+    same = ends[0] == ends[1] and old.transfer_dtype == cluster.transfer_dtype
+    return plan.bound_s if same and not any(step.overlap for step in plan.steps) else None
+
+
 def _mended(plan: Plan, cluster: Cluster) -> Iterator[Template]:
     """The old plan's partitions on the devices that are left."""
     left = {device.name: i for i, device in enumerate(cluster.devices)}

@@ -50,6 +50,7 @@ def test_the_new_plan_is_sound_on_paper(lost: str, shared: bool) -> None:
         plan = plan_network(ModelRef("m", (1,)), network, cluster, PlanOptions())
         found = replan_network(plan, without(cluster, lost))
         assert paper_faults(found) == []
+        assert found.bound_s == plan.bound_s <= found.latency_s
         assert found.latency_s >= plan.latency_s * (1 - 1e-9)
         for step in found.steps:
             if step.kind == "spatial":

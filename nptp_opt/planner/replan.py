@@ -37,7 +37,10 @@ def replan_network(plan: Plan, cluster: Cluster, time_limit_s: float = math.inf)
     overlap = any(step.overlap for step in plan.steps)
     search = Search(network, cluster, began + time_limit_s, share=1 / 8, overlap=overlap)
     if search.run(pool) is not None:
-        found = plan_of(plan.model, network, cluster, search.cheapest, overlap=overlap)
+        known = _bound_s(plan, cluster)
+        found = plan_of(
+            plan.model, network, cluster, search.cheapest, overlap=overlap, bound_s=known
+        )
         if not overfull(network, cluster, found.steps):
             spent = {"planner": "nptp", "replanned": True, "solve_s": time.monotonic() - began}
             return replace(found, provenance={**plan.provenance, **spent})
@@ -52,7 +55,7 @@ def _bound_s(plan: Plan, cluster: Cluster) -> float | None:
     old = plan.cluster
     ends = [(c.devices[c.source].name, c.devices[c.sink].name) for c in (old, cluster)]
     same = ends[0] == ends[1] and old.transfer_dtype == cluster.transfer_dtype
-    return plan.bound_s if same and not any(step.overlap for step in plan.steps) else None
+    return plan.bound_s if same else None
 
 
 def _mended(plan: Plan, cluster: Cluster) -> Iterator[Template]:

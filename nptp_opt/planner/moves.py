@@ -35,13 +35,18 @@ def neighbours(
     yield from _handed_over(tiles, kinds or ())
 
 
-def _handed_over(tiles: Mapping[int, Tile], kinds: Sequence[int]) -> Iterator[Partition]:
-    """The tile of one device on the first idle device of every other kind."""
+def first_idle(tiles: Mapping[int, Tile], kinds: Sequence[int]) -> dict[int, int]:
+    """By kind the first device without a tile."""
     idle: dict[int, int] = {}
     for device, kind in enumerate(kinds):
         if device not in tiles:
             idle.setdefault(kind, device)
-    for i, (kind, j) in itertools.product(tiles, idle.items()):
+    return idle
+
+
+def _handed_over(tiles: Mapping[int, Tile], kinds: Sequence[int]) -> Iterator[Partition]:
+    """The tile of one device on the first idle device of every other kind."""
+    for i, (kind, j) in itertools.product(tiles, first_idle(tiles, kinds).items()):
         if kinds[i] != kind:
             yield {k: tile for k, tile in tiles.items() if k != i} | {j: tiles[i]}
 

@@ -17,7 +17,7 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.geometry import Tile
 from nptp_opt.planner.candidates import distinct, family_templates
 from nptp_opt.planner.memory import overfull
-from nptp_opt.planner.moves import Partition
+from nptp_opt.planner.moves import Partition, first_idle
 from nptp_opt.planner.nptp import Search
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.planners import plan_network, plan_of
@@ -82,12 +82,8 @@ def _without_lost(tiles: Partition, kinds: Sequence[int]) -> Iterator[Partition]
 
 def handed_over(tiles: Partition, lost: int, kinds: Sequence[int]) -> Iterator[Partition]:
     """The lost tile on the first idle device of every kind."""
-    idle: dict[int, int] = {}
-    for device, kind in enumerate(kinds):
-        if device not in tiles:
-            idle.setdefault(kind, device)
     rest = {i: tile for i, tile in tiles.items() if i != lost}
-    for device in idle.values():
+    for device in first_idle(tiles, kinds).values():
         yield rest | {device: tiles[lost]}
 
 

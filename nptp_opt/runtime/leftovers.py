@@ -2,7 +2,8 @@
 
 The kernel ends its workers and namespaces, and with them every virtual link. Its folder stays, and
 its control groups. A launcher holds a lock in its folder while it lives: a folder whose lock is
-free belongs to nobody, and so do control groups of its name.
+free belongs to nobody, and so do control groups of its name that hold no process. Other runs on
+this machine, with another temporary folder too, are not touched.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -42,8 +43,10 @@ class Cleaned:
 
 def claim(folder: Path) -> IO[bytes]:
     """Mark a run's folder as in use until the returned file is closed, or this process ends."""
-    file = (folder / "lock").open("wb")
+    unnamed = folder / "lock.new"
+    file = unnamed.open("wb")
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    unnamed.rename(folder / "lock")  # nobody sees a lock that is not held yet
     return file
 
 
@@ -52,7 +55,7 @@ def clean_leftovers() -> Cleaned:
     processes = tuple(_orphans())
     for pid in processes:
         os.kill(pid, signal.SIGKILL)
-    groups = tuple(_abandoned_groups())
+    groups = tuple(_abandoned_groups(processes))
     for group in groups:
         remove_group(group)
     folders = tuple(path for path in _own_folders() if _abandoned(path))
@@ -61,15 +64,22 @@ def clean_leftovers() -> Cleaned:
     return Cleaned(folders, processes, groups)
 
 
-def _abandoned_groups() -> Iterator[Path]:
+def _abandoned_groups(killed: Collection[int]) -> Iterator[Path]:
     try:
         root = find_hierarchy().root
     except ExecutionError:  # none can have been made
         return
     for group in sorted(root.glob(f"{FOLDER_PREFIX}*")):
         folder = Path(tempfile.gettempdir()) / group.name
-        if group.stat().st_uid == os.getuid() and (not folder.exists() or _abandoned(folder)):
+        own = group.stat().st_uid == os.getuid()
+        if own and _is_idle(group, killed) and (not folder.exists() or _abandoned(folder)):
             yield group
+
+
+def _is_idle(group: Path, killed: Collection[int]) -> bool:
+    """True where nothing runs in a group: its launcher may use another temporary folder."""
+    lists = [path.read_text().split() for path in group.glob("*/cgroup.procs")]
+    return all(int(pid) in killed for pids in lists for pid in pids)
 
 
 def _own_folders() -> Iterator[Path]:
@@ -97,6 +107,20 @@ def _orphans() -> Iterator[int]:
             own = entry.stat().st_uid == os.getuid()
         except OSError:
             continue
-        started = b"--parent" in words or CHILDREN[0] in words
-        if own and parent == INIT and started and any(name in words for name in CHILDREN):
+        if own and parent == INIT != _launcher(words):
             yield int(entry.name)
+
+
+def _launcher(words: Sequence[bytes]) -> int:
+    """Number of the process that started a worker or holder; INIT for what none did, or it did.
+
+    A launcher can be the first process of a container: then its children are no orphans.
+    """
+    try:
+        if CHILDREN[0] in words:
+            return int(words[words.index(CHILDREN[0]) + 1])
+        if CHILDREN[1] in words:
+            return int(words[words.index(b"--parent") + 1])
+    except (ValueError, IndexError):
+        pass
+    return INIT

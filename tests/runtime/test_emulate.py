@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ import pytest
 from nptp_opt.errors import ExecutionError
 from nptp_opt.runtime.emulate import EmulatedCluster, burst_bytes, shaper
 from nptp_opt.runtime.launch import run_plan
+from nptp_opt.runtime.leftovers import clean_leftovers
 from nptp_opt.runtime.namespace import Namespace
+from nptp_opt.runtime.pool import WorkerPool
 from tests.builders import make_cluster
 from tests.runtime.plans import hand_plan, model_of, overlapped, tee
 
@@ -42,6 +45,33 @@ def test_run_on_an_emulated_cluster(shared: bool) -> None:
     assert report.ok
     assert min(report.latency_s) > 2 * 2e-3
     assert not any(Path(f"/proc/{pid}").exists() for pid in holders)
+
+
+@needs_root
+def test_two_emulated_runs_at_once_and_a_clean_up() -> None:
+    """Both have the same addresses and rates, in namespaces of their own; `emulate --clean` beside
+    them touches neither."""
+    model = model_of("chain")
+    cluster = make_cluster([1.0] * 3, rates=4.0, latency_ms=1.0)
+    plan = hand_plan(model, "chain", tee, cluster)
+    names = ["d0", "d1", "d2"]
+    with (
+        EmulatedCluster(cluster) as one,
+        EmulatedCluster(cluster) as other,
+        WorkerPool(names, timeout_s=60, site=one) as first,
+        WorkerPool(names, timeout_s=60, site=other) as second,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        runs = [
+            threads.submit(
+                run_plan, plan, model, pool=pool, site=pool.site, transport="tcp", repeats=20
+            )
+            for pool in (first, second)
+        ]
+        while not all(run.done() for run in runs):
+            cleaned = clean_leftovers()
+            assert not {first.folder, second.folder} & {*cleaned.folders}
+        assert [run.result().ok for run in runs] == [True, True]
 
 
 @needs_root

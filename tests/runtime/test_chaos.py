@@ -1,0 +1,123 @@
+"""kill -9 of each worker at 20 moments: the run ends in time, says who, and leaves nothing.
+
+Moments are seeded: a stage, and a short delay from its beginning. Workers are forked from a process
+that has loaded torch, else most of the time would go into importing it (``test_failures`` kills
+workers that were started as usual). No assertion on time but the stated timeout.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from nptp_opt.network.load import LoadedModel
+from nptp_opt.runtime.pool import DeviceLostError
+from nptp_opt.runtime.report import RunOptions, make_references
+from nptp_opt.runtime.session import Session
+from nptp_opt.runtime.transports import TRANSPORTS
+from nptp_opt.steps import Plan
+from tests.runtime.forked import ForkingPool, Template
+from tests.runtime.plans import five_devices, hand_plan, model_of, tee
+
+TIMEOUT_S = 10.0
+NAMES = ["d0", "d1", "d2"]
+STAGES = {"start": 0.05, "load": 0.1, "warm-up": 0.02, "run": 0.05, "end": 0.005}
+"""Stages of a run, and the longest delay after their beginning: about as long as each lasts."""
+MOMENTS = 20
+
+
+@pytest.fixture(scope="module")
+def template() -> Iterator[Template]:
+    made = Template()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def model() -> LoadedModel:
+    return model_of("chain")
+
+
+class Killer:
+    """Kills the victim a while after a stage has begun."""
+
+    def __init__(self, victim: str, moment: int) -> None:
+        random = Random(f"{victim} {moment}")
+        self.victim, self.stage = victim, list(STAGES)[moment % len(STAGES)]
+        self.delay_s = random.uniform(0.0, STAGES[self.stage])
+        self.transport = random.choice(TRANSPORTS)
+        self.pids: dict[str, int] = {}
+
+    def spawned(self, name: str, pid: int) -> None:
+        """A worker was started."""
+        self.pids[name] = pid
+        if name == self.victim:
+            self.reached("start")
+
+    def reached(self, stage: str) -> None:
+        """The run is at the beginning of a stage."""
+        if stage == self.stage:
+            threading.Timer(self.delay_s, self._kill).start()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):  # the run may have ended before
+            os.kill(self.pids[self.victim], signal.SIGKILL)
+
+
+def _run(pool: ForkingPool, plan: Plan, model: LoadedModel, killer: Killer) -> None:
+    """A run that goes through all stages, and computes until the victim is dead."""
+    options = RunOptions(repeats=1, warmup=0, transport=killer.transport)
+    (reference,) = make_references(plan, model, options)
+    with pool:
+        killer.reached("load")
+        with Session(pool, plan, model, options) as session:
+            killer.reached("warm-up")
+            session.run(reference)
+            killer.reached("run")
+            start = time.monotonic()
+            while killer.stage != "end" and time.monotonic() < start + 2 * TIMEOUT_S:
+                assert session.run(reference).ok
+            killer.reached("end")
+
+
+def _open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def _drops_to(files: int) -> bool:
+    """Threads that close a connection may be a moment behind."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while _open_files() > files and time.monotonic() < deadline:
+        time.sleep(1e-3)
+    return _open_files() <= files
+
+
+@pytest.mark.parametrize("victim", NAMES)
+@pytest.mark.parametrize("moment", range(MOMENTS))
+def test_kill_of_each_worker_at_a_random_moment(
+    template: Template, model: LoadedModel, victim: str, moment: int
+) -> None:
+    """Source, sink or neither; while it joins, loads, computes or ends; over either transport."""
+    plan = hand_plan(model, "chain", tee, five_devices(sink="d1"))
+    killer = Killer(victim, moment)
+    pool = ForkingPool(NAMES, timeout_s=TIMEOUT_S).using(template, killer.spawned)
+    files, start = _open_files(), time.monotonic()
+    try:
+        _run(pool, plan, model, killer)
+        assert killer.stage == "end"
+    except DeviceLostError as error:
+        assert error.device == victim
+        assert "died (killed by signal 9)" in str(error)
+    assert time.monotonic() - start < TIMEOUT_S + 20
+    assert len(killer.pids) == 3 or killer.stage == "start"
+    assert not any(Path(f"/proc/{pid}").exists() for pid in killer.pids.values())
+    assert not pool.folder.exists()
+    assert _drops_to(files)

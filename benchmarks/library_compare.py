@@ -1,0 +1,116 @@
+"""Every formulation with every solver, and every planner, on a part of the library or all of it.
+
+    python benchmarks/library_compare.py                                # the recorded part
+    python benchmarks/library_compare.py --every 1 --networks-every 1 --limit 60 --record full
+
+Protocol: every tenth layer and every ninth network, from the library's first on, so that nobody
+picks them; all formulations with all solvers that they take, all planners, seed 0, one thread, one
+run at a time, 5 s each (from where the method is called), an instance's runs in turn. Start it
+again after a stop: runs that ``--results`` holds are not done again; with ``--minutes`` it stops by
+itself between two instances. What is there is then written to
+``benchmarks/results/library_compare.{csv,md}`` with commit, machine and the part of a core that
+runs had. The whole library at 60 s is up to 180 layers x 27 contenders x 60 s, 81 hours of one core.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+from layer_cases import provenance
+
+from nptp_opt import methods, solve
+from nptp_opt.compare.batch import Local, run_batch
+from nptp_opt.compare.records import load_records
+from nptp_opt.compare.runs import Run
+from nptp_opt.compare.spec import runs_of, spec_from_dict
+from nptp_opt.compare.store import Store
+from nptp_opt.compare.tables import tables, to_csv, to_markdown
+from nptp_opt.files import write_text
+from nptp_opt.instances import library
+from nptp_opt.planner import PLANNERS
+
+FOLDER = Path(__file__).with_name("results")
+ALONE_S = 1.0
+"""Runs shorter than this say little about the part of a core that was free."""
+
+
+def chosen(every: int, networks_every: int) -> list[str]:
+    """Names of the instances, by their place in the library."""
+    entries = library.library().instances
+    layers = [entry.name for entry in entries if entry.kind == "layer"]
+    networks = [entry.name for entry in entries if entry.kind == "network"]
+    return layers[::every] + networks[::networks_every]
+
+
+def all_runs(names: Sequence[str], limit: float) -> list[Run]:
+    """Everything that partitions a layer or plans a network, with every solver."""
+    assert solve.solve_layer  # its import registers all methods
+    content = {
+        "instances": names,
+        "formulations": [spec.name for spec in methods.specs()],
+        "planners": list(PLANNERS),
+        "solvers": ["all"],
+        "time_limits_s": [limit],
+    }
+    return runs_of(spec_from_dict(content))
+
+
+def head(rows: Sequence[dict[str, Any]], names: Sequence[str], limit: float) -> str:
+    """What was run, where, and on how busy a machine."""
+    about = provenance()
+    long = [row for row in rows if row["wall_s"] and row["wall_s"] > ALONE_S]
+    share = median(row["cpu_s"] / row["wall_s"] for row in long) if long else float("nan")
+    done = {row["instance"] for row in rows}
+    listed = "\n".join(f"* {name}" for name in names if name in done)
+    return (
+        f"`python benchmarks/library_compare.py`, {datetime.now(UTC):%Y-%m-%d}, commit "
+        f"{about['commit'][:12]}{' and changes' if about['uncommitted_changes'] else ''}, "
+        f"{about['cpu']}, {about['cores']} cores.\n\n"
+        f"{len(done)} of the library's {len(library.library().instances)} instances "
+        f"({len(names)} asked for), {len(rows)} runs, {limit:g} s each, one at a time. CPU "
+        f"time over wall time of a run: median {share:.2f}; below 1 other work took part of the "
+        f"core, so that times are too long and proofs too few.\n\n{listed}\n"
+    )
+
+
+def record(store: Store, names: Sequence[str], limit: float, name: str) -> None:
+    """The CSV of all runs, and the tables below a head that says what they are."""
+    records = load_records(store)
+    title, rest = to_markdown(tables(records)).split("\n", 1)
+    text = head([record.row for record in records], names, limit)
+    write_text(FOLDER / f"{name}.csv", to_csv(records))
+    write_text(FOLDER / f"{name}.md", f"{title} on the library\n\n{text}{rest}")
+
+
+@click.command()
+@click.option("--every", default=10, show_default=True, help="Layers: each how many.")
+@click.option("--networks-every", default=9, show_default=True, help="Networks: each how many.")
+@click.option("--limit", default=5.0, show_default=True, help="Seconds per run.")
+@click.option("--minutes", default=float("inf"), help="Start no instance after these.")
+@click.option("--results", default=str(FOLDER / "library_compare.sqlite"), show_default=True)
+@click.option("--record", "name", default="library_compare", show_default=True)
+def main(
+    every: int, networks_every: int, limit: float, minutes: float, results: str, name: str
+) -> None:
+    """Do what is missing, then record what there is."""
+    names = chosen(every, networks_every)
+    runs = all_runs(names, limit)
+    began = time.monotonic()
+    with Store(Path(results)) as store:
+        print(f"{len(runs)} runs, {len(store.pending(runs))} missing", file=sys.stderr)
+        for _, group in groupby(runs, key=lambda run: run.name):
+            if time.monotonic() - began < 60 * minutes:
+                run_batch(list(group), store, Local(1))
+        record(store, names, limit, name)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ run at a time, 5 s each (from where the method is called), an instance's runs in
 again after a stop: runs that ``--results`` holds are not done again; with ``--minutes`` it stops by
 itself between two instances. What is there is then written to
 ``benchmarks/results/library_compare.{csv,md}`` with commit, machine and the part of a core that
-runs had. The whole library at 60 s is up to 180 layers x 27 contenders x 60 s, 81 hours of one core.
+runs had. The whole library at 60 s is up to 180 layers x 27 contenders x 60 s: 81 core hours.
 """
 
 from __future__ import annotations

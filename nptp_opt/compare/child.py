@@ -1,7 +1,7 @@
 """The fresh process of one run: ``python -m nptp_opt.compare.child FOLDER``.
 
-Reads ``run.json`` in the folder, makes ``started`` when it calls the method, writes ``result.json``
-or ``plan.json``, then ``outcome.json``.
+Reads ``run.json`` in the folder, gets ready, makes ``started`` when it calls the method, writes
+``result.json`` or ``plan.json``, then ``outcome.json``.
 What it prints goes where the harness sent its stdout. Its whole process group is killed by the
 kernel when the harness at the other end of stdin dies.
 """
@@ -78,11 +78,13 @@ def do(run: Run, folder: Path) -> dict[str, Any]:
 def solve_layer_run(run: Run, folder: Path) -> dict[str, Any]:
     """One formulation on one layer."""
     from nptp_opt.check import layer_result_to_json
+    from nptp_opt.compare.warm import warm
     from nptp_opt.instances.reader import layer_problem_from_json
     from nptp_opt.solve import solve_layer
 
     problem = layer_problem_from_json(run.instance, run.name)
     import_solver(run.solver)
+    warm(run)
     (folder / STARTED).touch()
     began = time.perf_counter()
     result = solve_layer(problem, run.method, solver=run.solver, limits=limits_of(run))
@@ -110,6 +112,7 @@ def import_solver(name: str | None) -> None:
 
 def plan_run(run: Run, folder: Path) -> dict[str, Any]:
     """One planner on one network."""
+    from nptp_opt.compare.warm import warm
     from nptp_opt.instances.networks import network_problem_from_json
     from nptp_opt.network.load import load_model
     from nptp_opt.plan import write_plan
@@ -119,6 +122,7 @@ def plan_run(run: Run, folder: Path) -> dict[str, Any]:
     model = problem.model
     loading = time.perf_counter()
     network = load_model(model.ref, model.input, model.seed).network
+    warm(run)
     (folder / STARTED).touch()
     began = time.perf_counter()
     seen: list[tuple[float, float]] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -103,3 +105,31 @@ def test_slow_imports_do_not_count_towards_the_limit() -> None:
     """Bug: on a busy machine models took longer to load than limit and grace, and timed out."""
     found = execute(run("test-quick", time_limit_s=1e-3, grace_s=0.3))
     assert found["harness"] == "finished"
+
+
+COMPILING = """
+from numba.core import event
+from nptp_opt.compare.runs import Run
+from nptp_opt.compare.warm import warm
+from nptp_opt.instances import library
+from nptp_opt.solve import solve_layer
+
+problem = library.open_layer("vgg13-conv3x3-128to128-at112-n5-unequal-switched-50")
+warm(Run(library.problem_to_json(problem), "auto"))
+seen = event.RecordingListener()
+event.register("numba:compile", seen)
+print(solve_layer(problem, "auto").notes["bound"], len(seen.buffer))
+"""
+
+
+def test_no_run_is_charged_for_compiling(tmp_path: Path) -> None:
+    """Bug: the first run of a search after an installation spent 10 s of its limit on numba."""
+    words = [sys.executable, "-c", COMPILING]
+    found = subprocess.run(
+        words,
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.split() == ["dissection-search", "0"]

@@ -3,7 +3,7 @@
     python benchmarks/library_compare.py                                # the recorded part
     python benchmarks/library_compare.py --every 1 --networks-every 1 --limit 60 --record full
 
-Protocol: every tenth layer and every ninth network, from the library's first on, so that nobody
+Protocol: every 15th layer and every 15th network, from the library's first on, so that nobody
 picks them; all formulations with all solvers that they take, all planners, seed 0, one thread, one
 run at a time, 5 s each (from where the method is called), an instance's runs in turn. Start it
 again after a stop: runs that ``--results`` holds are not done again; with ``--minutes`` it stops by
@@ -91,8 +91,8 @@ def record(store: Store, names: Sequence[str], limit: float, name: str) -> None:
 
 
 @click.command()
-@click.option("--every", default=10, show_default=True, help="Layers: each how many.")
-@click.option("--networks-every", default=9, show_default=True, help="Networks: each how many.")
+@click.option("--every", default=15, show_default=True, help="Layers: each how many.")
+@click.option("--networks-every", default=15, show_default=True, help="Networks: each how many.")
 @click.option("--limit", default=5.0, show_default=True, help="Seconds per run.")
 @click.option("--minutes", default=float("inf"), help="Start no instance after these.")
 @click.option("--results", default=str(FOLDER / "library_compare.sqlite"), show_default=True)

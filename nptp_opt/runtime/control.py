@@ -16,6 +16,7 @@ import secrets
 import socket
 import struct
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._lock = threading.Lock()
+        self._deadline: float | None = None
 
     def send(self, kind: str, payload: bytes | memoryview = b"", **fields: Any) -> None:
         """Send one message; raises ChannelError when the other side is gone."""
@@ -77,9 +79,12 @@ class Channel:
         text, payload = self._exactly(n_text), self._exactly(n_payload)
         try:
             fields = json.loads(text)
-            return Message(fields.pop("kind"), fields, payload)
-        except (ValueError, KeyError, AttributeError, TypeError):
+            kind = fields.pop("kind")
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             raise ChannelError("frame is no message") from None
+        if not isinstance(kind, str):
+            raise ChannelError("frame is no message")
+        return Message(kind, fields, payload)
 
     @property
     def own_host(self) -> str:
@@ -87,7 +92,11 @@ class Channel:
         return str(self._sock.getsockname()[0])
 
     def settimeout(self, seconds: float | None) -> None:
-        """Limit of every single read, in seconds; None waits for ever."""
+        """Limit of all that is received from now on, in seconds; None waits for ever.
+
+        Who sends a byte now and then gets no longer than who sends nothing.
+        """
+        self._deadline = None if seconds is None else time.monotonic() + seconds
         self._sock.settimeout(seconds)
 
     def close(self) -> None:
@@ -101,6 +110,8 @@ class Channel:
         view, got = memoryview(data), 0
         while got < count:
             try:
+                if self._deadline is not None:
+                    self._sock.settimeout(max(1e-3, self._deadline - time.monotonic()))
                 n = self._sock.recv_into(view[got:])
             except OSError as error:
                 raise ChannelError(f"receive failed: {error}") from None
@@ -200,6 +211,11 @@ def _mac(secret: bytes, role: str, *parts: object) -> str:
     return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
 
 
+def _is_mac(found: object, expected: str) -> bool:
+    """Compared in constant time; ``found`` is anything that JSON can be."""
+    return hmac.compare_digest(str(found).encode(errors="replace"), expected.encode())
+
+
 def join(channel: Channel, secret: bytes, hello: dict[str, Any]) -> None:
     """Worker's half of the handshake: ``hello`` says who it is. Raises RefusedError."""
     challenge = channel.receive(MAX_HANDSHAKE_BYTES, 0)
@@ -210,7 +226,7 @@ def join(channel: Channel, secret: bytes, hello: dict[str, Any]) -> None:
     if answer.kind == "refused":
         raise RefusedError(str(answer.fields.get("reason")))
     expected = _mac(secret, "launcher", ours, theirs)
-    if not hmac.compare_digest(str(answer.fields.get("mac")), expected):
+    if not _is_mac(answer.fields.get("mac"), expected):
         raise RefusedError("the launcher does not know the secret")
 
 
@@ -224,7 +240,7 @@ def admit(channel: Channel, secret: bytes) -> tuple[dict[str, Any], str]:
     answer = channel.receive(MAX_HANDSHAKE_BYTES, 0)
     theirs, hello = answer.fields.get("nonce"), answer.fields.get("hello")
     expected = _mac(secret, "worker", ours, theirs, hello)
-    if not hmac.compare_digest(str(answer.fields.get("mac")), expected):
+    if not _is_mac(answer.fields.get("mac"), expected):
         channel.send("refused", reason="wrong secret")
         raise RefusedError("wrong secret")
     if not isinstance(hello, dict):

@@ -87,15 +87,22 @@ class Gate:
         if reason is not None:
             channel.send("refused", reason=reason)
             raise RefusedError(reason)
-        channel.send("welcome", mac=proof)
+        name = str(hello["device"])
+        try:
+            channel.send("welcome", mac=proof)
+        except ChannelError:
+            self.expect(name)  # it may come again
+            raise
         channel.settimeout(None)
-        return str(hello["device"])
+        return name
 
     def _objection(self, device: object, version: object) -> str | None:
+        if not isinstance(device, str):
+            return "the worker does not say which device it is"
         if version != __version__:
             return f"worker has version {version}, launcher {__version__}: install the same one"
         with self.lock:
             if device not in self.expected:
                 return f"device {device!r} is not expected, or has joined already"
-            self.expected.discard(str(device))
+            self.expected.discard(device)
         return None

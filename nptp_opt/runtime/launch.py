@@ -124,19 +124,29 @@ class Stream:
             except DeviceLostError as error:
                 if self.replan is None:
                     raise
-                self._go_on_without(error)
+                self._go_on_without(error, self.replan)
         return runs
 
     def _session(self, cpu_s: float) -> Session:
         return Session(self.pool, self.plan, self.model, self.options, cpu_s)
 
-    def _go_on_without(self, error: DeviceLostError) -> None:
-        assert self.replan is not None
-        self.progress(f"{error}; planning again without it")
-        self.pool.drop(error.device)
-        self.lost.append(error.device)
-        self.plan = self.replan(without(self.plan.cluster, error.device))
+    def _go_on_without(self, error: DeviceLostError | None, replan: Replan) -> None:
+        """Give up who is lost, and who turns out to be lost meanwhile; plan for those left."""
+        cluster = self.plan.cluster
+        while error is not None:
+            self.progress(f"{error}; planning again without it")
+            cluster = without(cluster, error.device)
+            self.lost.append(error.device)
+            error = self._dropped(error.device)
+        self.plan = replan(cluster)
         check_executable(self.plan)
+
+    def _dropped(self, device: str) -> DeviceLostError | None:
+        try:
+            self.pool.drop(device)
+        except DeviceLostError as another:
+            return another
+        return None
 
 
 def without(cluster: Cluster, device: str) -> Cluster:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import socket
 import statistics
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ import torch
 from nptp_opt.errors import ExecutionError
 from nptp_opt.profiles import Link
 from nptp_opt.runtime.control import (
+    HANDSHAKE_TIMEOUT_S,
     Channel,
     ChannelError,
     admit,
@@ -22,6 +25,8 @@ from nptp_opt.runtime.control import (
 )
 from nptp_opt.runtime.tcp import TcpTransport
 from nptp_opt.runtime.transport import PeerError, Rendezvous
+
+log = logging.getLogger(__name__)
 
 SMALL, LARGE = 16, 2**20
 """Elements of a message that measures latency, and of one that measures the rate (4 MiB)."""
@@ -36,15 +41,28 @@ def serve_link(address: str, secret_file: Path) -> None:
     secret = read_secret(secret_file)
     try:
         with listen(f"tcp:{address}") as door:
-            door.settimeout(PEER_TIMEOUT_S)
-            sock, _ = door.accept()
-        channel = Channel(sock)
-        channel.settimeout(PEER_TIMEOUT_S)
-        _, proof = admit(channel, secret)
-        channel.send("welcome", mac=proof)
+            channel = _admitted(door, secret)
         _play(channel, SERVER, channel.own_host, secret)
     except (OSError, PeerError) as error:
         raise ExecutionError(f"measuring the link at {address}: {error}") from None
+
+
+def _admitted(door: socket.socket, secret: bytes) -> Channel:
+    """The first who knows the secret; strangers before are sent away one by one."""
+    deadline = time.monotonic() + PEER_TIMEOUT_S
+    while True:
+        door.settimeout(max(1e-3, deadline - time.monotonic()))
+        channel = Channel(door.accept()[0])
+        channel.settimeout(HANDSHAKE_TIMEOUT_S)
+        try:
+            _, proof = admit(channel, secret)
+            channel.send("welcome", mac=proof)
+        except ChannelError as error:
+            log.warning("refused a connection: %s", error)
+            channel.close()
+            continue
+        channel.settimeout(PEER_TIMEOUT_S)
+        return channel
 
 
 def measure_link(address: str, secret_file: Path) -> Link:

@@ -262,11 +262,15 @@ class WorkerPool:
         """Give a lost device up and get the others ready for another job.
 
         The death of its process frees those that wait for it; who hangs all the same (in a
-        rendezvous, say) is started anew.
+        rendezvous, say) is started anew. Raises DeviceLostError with the next one that is lost:
+        give that up, too.
         """
         self.members.pop(name).end()
         stuck = self._stuck()
         for other in stuck:
+            fate = self.members[other].fate()
+            if fate is not None:
+                raise DeviceLostError(other, fate)
             if self.remote:
                 raise DeviceLostError(other, "does not let the broken job go")
             self.members[other].end()

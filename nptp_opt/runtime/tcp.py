@@ -115,12 +115,13 @@ class TcpTransport:
         channel.settimeout(HANDSHAKE_TIMEOUT_S)
         try:
             hello, proof = admit(channel, self.secret)
+            rank = int(hello["rank"])
             channel.send("welcome", mac=proof)
-        except ChannelError:
+        except (ChannelError, KeyError, ValueError, TypeError):
             channel.close()
             return
         channel.settimeout(None)
-        self._keep(int(hello["rank"]), sock)
+        self._keep(rank, sock)
 
     def _keep(self, peer: int, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

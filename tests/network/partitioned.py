@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 
 import torch
 
@@ -11,6 +12,7 @@ from nptp_opt.geometry import Tile
 from nptp_opt.kernels import combine, partial, run_gather, run_layer
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.network.load import LoadedModel, load_module
+from nptp_opt.planner.units import is_segment
 
 TOLERANCE = 1e-9
 
@@ -26,6 +28,17 @@ def random_tiles(tile: Tile, depth: int, rng: random.Random) -> list[Tile]:
         x = rng.randint(tile.x0, tile.x1)
         halves = Tile(tile.y0, tile.y1, tile.x0, x), Tile(tile.y0, tile.y1, x, tile.x1)
     return [piece for half in halves for piece in random_tiles(half, depth - 1, rng)]
+
+
+def segments(network: Network, rng: random.Random) -> Iterator[tuple[Layer, ...]]:
+    """The layers in runs of random length, as far as they can be one segment."""
+    layers, start = network.shared_out, 0
+    while start < len(layers):
+        ends = range(start + 2, min(start + 9, len(layers) + 1))
+        fusible = [end for end in ends if is_segment(network, layers[start:end])]
+        end = rng.choice([start + 1, *fusible])
+        yield layers[start:end]
+        start = end
 
 
 def crop(tensor: torch.Tensor, tile: Tile) -> torch.Tensor:

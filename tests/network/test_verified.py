@@ -9,11 +9,10 @@ from nptp_opt.network.load import load_model
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.planner.assemble import Choice, assemble
 from nptp_opt.planner.simulate import simulate
-from nptp_opt.planner.units import is_segment
 from nptp_opt.steps import ModelRef, Plan
 from nptp_opt.verify import verify_plan
 from tests.builders import make_cluster
-from tests.network.partitioned import random_tiles, whole_convolutions
+from tests.network.partitioned import random_tiles, segments, whole_convolutions
 
 SWITCHED = make_cluster((2.0, 1.0, 1.5), rates=100.0, latency_ms=0.05)
 SHARED = make_cluster((20.0, 10.0, 15.0, 30.0), shared=True, rates=50.0, sink="d2")
@@ -33,17 +32,6 @@ NETWORKS = {
     "tests.network.models:unet": ((2, 3, 21, 27), "nptp"),
     "tests.network.models:detector": ((2, 3, 225, 301), "nptp"),
 }
-
-
-def segments(network, rng):
-    """The layers in runs of random length, as far as they can be one segment."""
-    layers, start = network.shared_out, 0
-    while start < len(layers):
-        ends = range(start + 2, min(start + 9, len(layers) + 1))
-        fusible = [end for end in ends if is_segment(network, layers[start:end])]
-        end = rng.choice([start + 1, *fusible])
-        yield layers[start:end]
-        start = end
 
 
 def random_plan(ref, network, cluster, seed=0):

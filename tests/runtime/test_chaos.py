@@ -18,14 +18,16 @@ from random import Random
 
 import pytest
 
+from nptp_opt.cluster import Cluster
 from nptp_opt.network.load import LoadedModel
+from nptp_opt.runtime.launch import run_plan
 from nptp_opt.runtime.pool import DeviceLostError
 from nptp_opt.runtime.report import RunOptions, make_references
 from nptp_opt.runtime.session import Session
 from nptp_opt.runtime.transports import TRANSPORTS
 from nptp_opt.steps import Plan
 from tests.runtime.forked import ForkingPool, Template
-from tests.runtime.plans import five_devices, hand_plan, model_of, tee
+from tests.runtime.plans import five_devices, halves, hand_plan, model_of, tee
 
 TIMEOUT_S = 10.0
 NAMES = ["d0", "d1", "d2"]
@@ -121,3 +123,31 @@ def test_kill_of_each_worker_at_a_random_moment(
     assert not any(Path(f"/proc/{pid}").exists() for pid in killer.pids.values())
     assert not pool.folder.exists()
     assert _drops_to(files)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_two_devices_lost_at_once(template: Template, model: LoadedModel, transport: str) -> None:
+    """The others finish every input. Bug: the second was started anew as if it had only hung, and
+    on other machines it ended the run."""
+    pids: dict[str, int] = {}
+    lost = ["d1", "d2"]
+
+    def kill(text: str) -> None:
+        if "runs on 3 devices" in text:
+            for name in lost:
+                threading.Timer(0.05, os.kill, (pids[name], signal.SIGKILL)).start()
+
+    def replan(cluster: Cluster) -> Plan:
+        assert [device.name for device in cluster.devices] == ["d0", "d3", "d4"]
+        return hand_plan(model, "chain", halves, cluster)
+
+    names = [*NAMES, "d3", "d4"]
+    plan = hand_plan(model, "chain", tee, five_devices())
+    with ForkingPool(names, timeout_s=TIMEOUT_S).using(template, pids.__setitem__) as pool:
+        report = run_plan(
+            plan, model, pool=pool, repeats=100, replan=replan, transport=transport, progress=kill
+        )
+    assert report.ok
+    assert len(report.latency_s) == 100
+    assert sorted(report.lost) == lost
+    assert set(pids) == set(names)

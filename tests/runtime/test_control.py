@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nptp_opt import __version__
+from nptp_opt.runtime import gate
 from nptp_opt.runtime.control import (
     HEADER,
     Channel,
@@ -108,10 +111,11 @@ def test_launcher_without_the_secret_is_refused(tmp_path: Path) -> None:
         HEADER.pack(10, 0) + b"not json..",
         HEADER.pack(2, 0) + b"[]",
         HEADER.pack(2, 0) + b"{}",
+        HEADER.pack(12, 0) + b'{"kind":[1]}',
         HEADER.pack(100, 0) + b"half",
         b"",
     ],
-    ids=["http", "huge", "no-json", "list", "no-kind", "half", "nothing"],
+    ids=["http", "huge", "no-json", "list", "no-kind", "kind-of-list", "half", "nothing"],
 )
 def test_garbage_keeps_nobody_out(door: Door, sent: bytes) -> None:
     """A stranger that sends garbage, half a message or nothing does not disturb the others."""
@@ -120,6 +124,64 @@ def test_garbage_keeps_nobody_out(door: Door, sent: bytes) -> None:
     join(door.knock(), SECRET, HELLO)
     assert door.came.wait(10)
     stranger.close()
+
+
+def _hello(text: str) -> bytes:
+    return HEADER.pack(len(text.encode()), 0) + text.encode()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        _hello('{"kind": "hello", "nonce": "1", "hello": {}, "mac": "\u00e9"}'),
+        _hello('{"kind": "hello", "nonce": "1", "hello": {}, "mac": "\\ud800"}'),
+        _hello('{"kind": "hello", "hello": %s}' % ("[" * 1900 + "]" * 1900)),
+        _hello('{"kind": "hello", "nonce": 1, "hello": [], "mac": null}'),
+    ],
+    ids=["no-ascii", "surrogate", "deep", "no-object"],
+)
+def test_cunning_garbage_is_refused(
+    door: Door, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: proofs beyond ASCII and deeply nested frames ended the gate's thread with a traceback,
+    and the connection stayed open."""
+    crashes: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", crashes.append)
+    stranger = door.knock()
+    stranger._sock.sendall(sent)
+    with pytest.raises(ChannelError, match=r"closed|reset"):
+        while True:
+            stranger.receive()
+    assert crashes == [] and not door.inside
+
+
+def test_dribbling_stranger_is_dropped(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a byte now and then kept a connection for hours: the limit was that of every read."""
+    monkeypatch.setattr(gate, "HANDSHAKE_TIMEOUT_S", 0.3)
+    stranger = door.knock()
+    with pytest.raises(OSError):
+        while True:
+            stranger._sock.sendall(HEADER.pack(4000, 0)[:1])
+            time.sleep(0.05)
+
+
+def test_worker_that_did_not_hear_its_welcome_may_come_again(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: a connection that broke within the handshake used up the device's name."""
+    send = Channel.send
+
+    def break_off(channel: Channel, kind: str, *args: Any, **fields: Any) -> None:
+        if kind == "welcome":
+            monkeypatch.setattr(Channel, "send", send)
+            raise ChannelError("cannot send welcome: broken")
+        send(channel, kind, *args, **fields)
+
+    monkeypatch.setattr(Channel, "send", break_off)
+    with pytest.raises(ChannelError):
+        join(door.knock(), SECRET, HELLO)
+    join(door.knock(), SECRET, HELLO)
+    assert door.came.wait(10)
 
 
 def test_secret_file_is_private(tmp_path: Path) -> None:

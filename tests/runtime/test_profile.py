@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from pathlib import Path
@@ -15,6 +16,7 @@ from nptp_opt.network.load import load_model
 from nptp_opt.planner.layerwise import layer_problem
 from nptp_opt.profiles import Link, Profile, load_profile, write_profile
 from nptp_opt.runtime.calibrate import calibrated
+from nptp_opt.runtime.control import ChannelError, RefusedError, connect, join
 from nptp_opt.runtime.link import measure_link, serve_link
 from nptp_opt.runtime.profile import fit_layer, fit_profile, measure_layers
 from nptp_opt.runtime.schedule import device_program
@@ -127,13 +129,27 @@ def test_calibration_by_hand() -> None:
         assert all(s["gflops"] == pytest.approx(0.5, rel=0.01) for s in entry["layers"])
 
 
+def _visit(address: str) -> None:
+    """A stranger that knows no secret, as soon as somebody listens."""
+    while True:
+        with contextlib.suppress(ChannelError):
+            stranger = connect(f"tcp:{address}", 10)
+            break
+    with pytest.raises(RefusedError, match="wrong secret"):
+        join(stranger, b"another secret than theirs", {"device": "profile"})
+
+
 def test_link_to_a_peer(tmp_path: Path) -> None:
-    """Both sides on the loopback interface, where handing over can be all of the latency."""
+    """Both sides on the loopback interface, where handing over can be all of the latency.
+
+    Bug: a stranger that came first ended the measurement.
+    """
     secret = tmp_path / "secret"
     secret.write_text("a secret of this test")
     address = f"127.0.0.1:{_free_port()}"
     server = threading.Thread(target=serve_link, args=(address, secret))
     server.start()
+    _visit(address)
     found: list[Link] = []
     while not found:
         try:

@@ -1,0 +1,89 @@
+"""A plan executed by threads: each device has its own executor and connections, as a worker has.
+
+Milliseconds instead of the seconds that processes take; the launcher and its control channel are
+left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Timer
+
+import torch
+from torch import Tensor
+
+from nptp_opt.network.load import LoadedModel
+from nptp_opt.runtime.executor import Executor
+from nptp_opt.runtime.packing import Packing
+from nptp_opt.runtime.schedule import device_program, participants
+from nptp_opt.runtime.tcp import TcpTransport
+from nptp_opt.runtime.trace import Recorder
+from nptp_opt.runtime.transport import Rendezvous
+from nptp_opt.steps import Plan
+
+PATIENCE_S = 60.0
+Answers = list[Mapping[str, Tensor]]
+
+
+def execute(plan: Plan, model: LoadedModel, inputs: Sequence[Tensor]) -> tuple[Answers, int]:
+    """The network's outputs for each input, one after the other, and the bytes of one input."""
+    numbers = participants(plan)
+    weights, barrier, addresses = model.weights(), Barrier(len(numbers)), [""] * len(numbers)
+
+    def device(rank: int) -> tuple[Answers, int]:
+        def meet(own: str) -> list[str]:
+            addresses[rank] = own
+            barrier.wait(PATIENCE_S)
+            return addresses
+
+        where = Rendezvous(None, rank, len(numbers), "127.0.0.1", b"s" * 32, meet)
+        transport = TcpTransport(where)
+        watchdog = Timer(PATIENCE_S, transport.close)  # whoever waits for ever is told
+        watchdog.start()
+        try:
+            return _serve(plan, weights, numbers, rank, transport, barrier, inputs)
+        except BaseException:
+            barrier.abort()
+            raise
+        finally:
+            watchdog.cancel()
+            transport.close()
+
+    with ThreadPoolExecutor(len(numbers)) as threads:
+        found = list(threads.map(device, range(len(numbers))))
+    return found[numbers.index(plan.cluster.sink)][0], sum(sent for _, sent in found)
+
+
+def _serve(
+    plan: Plan,
+    weights: Mapping[str, Tensor],
+    numbers: Sequence[int],
+    rank: int,
+    transport: TcpTransport,
+    barrier: Barrier,
+    inputs: Sequence[Tensor],
+) -> tuple[Answers, int]:
+    """One device's part: its outputs, and the bytes that it sent for the last input."""
+    recorder, network = Recorder(), plan.network
+    executor = Executor(
+        network,
+        device_program(plan, numbers[rank]),
+        weights,
+        transport,
+        {number: k for k, number in enumerate(numbers)},
+        recorder,
+        packing=Packing(network, plan.cluster.transfer_dtype),
+    )
+    answers: Answers = []
+    for x in inputs:
+        is_source = numbers[rank] == plan.cluster.source
+        recorder.take()
+        executor.arm({network.inputs[0]: x} if is_source else {})
+        barrier.wait(PATIENCE_S)
+        with torch.inference_mode():
+            outputs = executor.execute()
+            executor.finish()
+        answers.append({name: values.clone() for name, values in outputs.items()})
+        barrier.wait(PATIENCE_S)
+    return answers, sum(span.bytes for span in recorder.take() if span.phase == "send")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from nptp_opt.cli_support import check_writable, json_flag, print_json, say
+from nptp_opt.cluster import TransferDtype
+from nptp_opt.cost.objectives import Objective
 from nptp_opt.errors import InputError
 
 FILE = click.Path(path_type=Path)
+OVERLAP = {None: (), "no": (False,), "yes": (True,), "both": (False, True)}
 
 _tag = click.option("--tag", "tags", multiple=True, help="Only with this tag; may be repeated.")
 _name = click.option("--name", "names", default="*", show_default=True, help="Pattern of names.")
@@ -90,6 +93,14 @@ def generate_instances(output: Path, as_json: bool) -> None:
 @click.option("--formulation", "formulations", multiple=True, help="For layer instances.")
 @click.option("--planner", "planners", multiple=True, help="For network instances.")
 @click.option("--solver", "solvers", multiple=True, help="Name, `default` or `all`.")
+@click.option("--objective", "objectives", type=click.Choice(get_args(Objective)), multiple=True,
+              help="Of the planner nptp.")  # fmt: skip
+@click.option("--transfer-dtype", "transfer_dtypes", type=click.Choice(get_args(TransferDtype)),
+              multiple=True, help="What planners' feature maps are sent as.")  # fmt: skip
+@click.option("--overlap", type=click.Choice(["no", "yes", "both"]),
+              callback=lambda *given: OVERLAP[given[-1]],
+              help="Let planners' segments compute while halos travel.")  # fmt: skip
+@click.option("--latency-limit-ms", type=float, help="Of every planner's plan.")
 @click.option("--seed", "seeds", type=int, multiple=True)
 @click.option("--time-limit", "time_limits_s", type=float, multiple=True, help="Seconds per run.")
 @click.option("--memory", "memory_mib", type=float, help="MiB per run.")

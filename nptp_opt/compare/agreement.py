@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from nptp_opt.compare import planning
 from nptp_opt.compare.records import Record
 
 WITHIN: dict[str, frozenset[str]] = {
@@ -13,7 +14,7 @@ WITHIN: dict[str, frozenset[str]] = {
     "column": frozenset({"strip", "column"}),
     "guillotine": frozenset({"strip", "grid", "column", "guillotine"}),
     "dissection": frozenset({"strip", "grid", "column", "guillotine", "dissection"}),
-    "plan": frozenset({"plan"}),
+    **planning.WITHIN,
 }
 """Families whose partitions belong to a family, itself included."""
 

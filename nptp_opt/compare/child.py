@@ -112,11 +112,12 @@ def import_solver(name: str | None) -> None:
 
 def plan_run(run: Run, folder: Path) -> dict[str, Any]:
     """One planner on one network."""
+    from nptp_opt.compare.planning import cluster_of, plan_options
     from nptp_opt.compare.warm import warm
     from nptp_opt.instances.networks import network_problem_from_json
     from nptp_opt.network.load import load_model
     from nptp_opt.plan import write_plan
-    from nptp_opt.planner import PlanOptions, plan_network
+    from nptp_opt.planner import plan_network
 
     problem = network_problem_from_json(run.instance, run.name)
     model = problem.model
@@ -126,15 +127,17 @@ def plan_run(run: Run, folder: Path) -> dict[str, Any]:
     (folder / STARTED).touch()
     began = time.perf_counter()
     seen: list[tuple[float, float]] = []
-    options = PlanOptions(
-        planner=run.method,
-        limits=limits_of(run),
-        watch=lambda value: seen.append((time.perf_counter() - began, value)),
+    options = plan_options(
+        run.method,
+        run.planning,
+        limits_of(run),
+        lambda value: seen.append((time.perf_counter() - began, value)),
     )
-    plan = plan_network(model, network, problem.cluster, options)
+    plan = plan_network(model, network, cluster_of(problem.cluster, run.planning), options)
     spent = time.perf_counter() - began
     write_plan(plan, folder / "plan.json")
-    optimal = plan.gap is not None and plan.gap <= run.gap
+    sought = options.objective == "latency"
+    optimal = sought and plan.gap is not None and plan.gap <= run.gap
     return {
         "harness": "finished",
         "status": "optimal" if optimal else "feasible",

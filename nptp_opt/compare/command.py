@@ -24,7 +24,11 @@ from nptp_opt.errors import InputError
 from nptp_opt.files import write_text
 from nptp_opt.render import print_pairs, print_rows
 
-LISTS = "instances tags formulations planners solvers seeds time_limits_s".split()
+LISTS = (
+    "instances tags formulations planners solvers objectives transfer_dtypes overlap seeds "
+    "time_limits_s"
+).split()
+SINGLE = ("latency_limit_ms", "memory_mib")
 
 
 def comparison(
@@ -49,8 +53,7 @@ def comparison(
 
 def _spec(path: Path | None, options: Mapping[str, Any]) -> Spec:
     given: dict[str, Any] = {key: options[key] for key in LISTS if options[key]}
-    if options["memory_mib"] is not None:
-        given["memory_mib"] = options["memory_mib"]
+    given |= {key: options[key] for key in SINGLE if options[key] is not None}
     if path is None:
         return spec_from_dict(given, "options")
     if given:

@@ -23,6 +23,10 @@ TIE = 1e-6
 
 CURVE_POINTS = 60
 
+USED = ("value_s", "predicted_s", "bytes", "energy_j", "period_s")
+SMALL = 1e-12
+"""Added before the mean of what may be 0: a single device sends no byte."""
+
 Curve = list[tuple[float, float]]
 
 
@@ -139,6 +143,29 @@ def _root_means(known: Sequence[tuple[Record, float]]) -> dict[str, float]:
         "final": fmean(min(1.0, (r.bound_s or 0.0) / best) for r, best in known),
         "closed_at_root": fmean(closed),
     }
+
+
+def usage(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What plans cost and use: geometric means over the shared cases on which all have a plan."""
+    planned = [r for r in shared_cases(records) if r.value_s is not None]
+    groups = by_contender(planned)
+    if not all(r.row["notes"] for r in planned) or not planned:
+        return []
+    cases = set.intersection(*({r.case for r in group} for group in groups.values()))
+    return [
+        {"contender": name, "cases": len(cases), **_used([r for r in group if r.case in cases])}
+        for name, group in groups.items()
+    ]
+
+
+def _used(group: Sequence[Record]) -> dict[str, float | None]:
+    """None for energy where a device has no watts."""
+    found: dict[str, float | None] = {}
+    for field in USED:
+        values = [r.row[field] if field in r.row else r.row["notes"].get(field) for r in group]
+        known = [value for value in values if value is not None]
+        found[field] = shifted_geomean(known, SMALL) if len(known) == len(group) else None
+    return found
 
 
 def executed(records: Sequence[Record]) -> list[dict[str, Any]]:

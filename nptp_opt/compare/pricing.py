@@ -32,6 +32,10 @@ RESULT_FIELDS = (
 )
 
 
+USED = ("energy_j", "period_s")
+"""What a plan uses besides time and bytes; ``paper`` prices both again."""
+
+
 def priced(run: Run, folder: Path) -> dict[str, Any]:
     """What the run's result holds, its value priced anew; ``fault`` says what is wrong with it."""
     if (folder / "result.json").exists():
@@ -67,6 +71,7 @@ def _plan(path: Path) -> dict[str, Any]:
         "bound_s": plan.bound_s,
         "solve_s": plan.provenance["solve_s"],
         "predicted_s": plan.predicted_s,
+        "notes": {name: getattr(plan, name) for name in USED} | {"bytes": plan.transfer_bytes},
         "tiles": [_partition(plan, step) for step in plan.steps if step.kind == "spatial"],
         "fault": faults[0] if faults else None,
         "plan": path.read_text(),

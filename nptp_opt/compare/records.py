@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from nptp_opt.compare.planning import family
 from nptp_opt.compare.store import COLUMNS, Store
 from nptp_opt.errors import InputError
 from nptp_opt.result import TracePoint, relative_gap
 
-NEEDED = tuple(name for name in COLUMNS if name not in {"spec", "notes", "termination"})
+NEEDED = tuple(name for name in COLUMNS if name not in {"spec", "termination"})
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def records_of(
     return [
         Record(
             contender=_label(row, several),
-            family=families.get(row["method"]) if row["kind"] == "layer" else "plan",
+            family=families.get(row["method"]) if row["kind"] == "layer" else family(row["method"]),
             row=row,
             execution=(executions or {}).get(row["key"]),
         )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
+
+from nptp_opt.compare.planning import Planning, words
 
 Harness = Literal["finished", "timeout", "out-of-memory", "crash", "error"]
 """How the run's process ended; what the solver says is another field.
@@ -23,7 +25,8 @@ class Run:
     """A method on an instance. ``method`` is a formulation for a layer, a planner for a network.
 
     ``instance`` is an instance file's content. The process is killed ``grace_s`` after the time
-    limit, or above ``memory_mib``. ``plugins`` are modules that the process imports first.
+    limit, or above ``memory_mib``. ``plugins`` are modules that the process imports first;
+    ``planning`` is how a planner plans, where not by default.
     """
 
     instance: Mapping[str, Any]
@@ -36,6 +39,7 @@ class Run:
     memory_mib: float = 4096.0
     grace_s: float = 10.0
     plugins: tuple[str, ...] = ()
+    planning: Planning = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -48,9 +52,14 @@ class Run:
         return str(self.instance["kind"])
 
     @property
+    def named(self) -> str:
+        """The method, and how it plans where that is not by default."""
+        return f"{self.method}{words(self.planning)}"
+
+    @property
     def label(self) -> str:
         """Method, and solver where there is one."""
-        return self.method if self.solver is None else f"{self.method}/{self.solver}"
+        return self.named if self.solver is None else f"{self.named}/{self.solver}"
 
     @cached_property
     def key(self) -> str:
@@ -59,8 +68,12 @@ class Run:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """All fields; ``run_from_json`` reads them back."""
-        return {**asdict(self), "instance": dict(self.instance), "plugins": list(self.plugins)}
+        """All fields; ``run_from_json`` reads them back.
+
+        ``planning`` is left out where it is empty: runs of older results files have none.
+        """
+        fields = {**asdict(self), "instance": dict(self.instance), "plugins": list(self.plugins)}
+        return {name: v for name, v in fields.items() if name != "planning" or v}
 
 
 def run_from_json(data: Mapping[str, Any]) -> Run:

@@ -12,7 +12,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from nptp_opt.cluster import Cluster, TransferDtype
+from nptp_opt.compare.planning import plannings
 from nptp_opt.compare.runs import Run
+from nptp_opt.cost.objectives import Objective
 from nptp_opt.errors import InputError, unknown_name
 from nptp_opt.files import Strict, explain, read_text
 from nptp_opt.instances import library
@@ -23,11 +26,20 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+Chosen = tuple[str, str | None, dict[str, Any]]
+"""A method, its solver, and how it plans."""
+
+PLANNING = frozenset({"objectives", "transfer_dtypes", "overlap", "latency_limit_ms"})
+"""Fields of a spec that are for planners."""
+
+
 class Spec(Strict):
     """What to compare; every list is crossed with every other.
 
     ``instances`` holds files and names or patterns of the library, ``tags`` picks from the library
-    too. ``solvers`` are names, or ``default`` for a formulation's first, or ``all``.
+    too. ``solvers`` are names, or ``default`` for a formulation's first, or ``all``. How planners
+    plan: ``objectives`` (of ``nptp``; baselines have none), ``transfer_dtypes`` (the cluster's own
+    by default), ``overlap``, and ``latency_limit_ms`` of every plan.
     """
 
     instances: Names = ()
@@ -35,6 +47,10 @@ class Spec(Strict):
     formulations: Names = ()
     planners: Names = ()
     solvers: Names = ("default",)
+    objectives: Annotated[tuple[Objective, ...], Field(strict=False, min_length=1)] = ("latency",)
+    transfer_dtypes: Annotated[tuple[TransferDtype, ...], Field(strict=False)] = ()
+    overlap: Annotated[tuple[bool, ...], Field(strict=False, min_length=1)] = (False,)
+    latency_limit_ms: Positive | None = None
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = (0,)
     time_limits_s: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)] = (60.0,)
     gap: Annotated[float, Field(ge=0, lt=1)] = 1e-6
@@ -84,13 +100,15 @@ def runs_of(spec: Spec) -> list[Run]:
     and where no run is left.
     """
     load_plugins(spec.plugins)
-    methods = _methods(spec)
+    _check_planners(spec)
+    formulations = _formulations(spec)
     found: dict[str, Run] = {}
     for problem in _problems(spec):
         content = library.problem_to_json(problem)
-        chosen = methods["layer" if isinstance(problem, LayerProblem) else "network"]
+        layer = isinstance(problem, LayerProblem)
+        chosen = formulations if layer else _planners(spec, problem.cluster)
         crossed = itertools.product(chosen, spec.seeds, spec.time_limits_s)
-        for (method, solver), seed, limit in crossed:
+        for (method, solver, planning), seed, limit in crossed:
             run = Run(
                 instance=content,
                 method=method,
@@ -102,6 +120,7 @@ def runs_of(spec: Spec) -> list[Run]:
                 memory_mib=spec.memory_mib,
                 grace_s=spec.grace_s,
                 plugins=spec.plugins,
+                planning=planning,
             )
             found[run.key] = run
     if not found:
@@ -123,14 +142,38 @@ def _problems(spec: Spec) -> Iterator[Problem]:
         yield library.open_instance(ref)
 
 
-def _methods(spec: Spec) -> dict[str, list[tuple[str, str | None]]]:
-    from nptp_opt.planner import PLANNERS
+def _formulations(spec: Spec) -> list[Chosen]:
+    pairs = [pair for name in spec.formulations for pair in _with_solvers(name, spec.solvers)]
+    return [(formulation, solver, {}) for formulation, solver in pairs]
+
+
+def _planners(spec: Spec, cluster: Cluster) -> list[Chosen]:
+    return [
+        (name, None, planning)
+        for name in spec.planners
+        for planning in plannings(
+            name,
+            cluster,
+            objectives=spec.objectives,
+            transfer_dtypes=spec.transfer_dtypes,
+            overlap=spec.overlap,
+            latency_limit_ms=spec.latency_limit_ms,
+        )
+    ]
+
+
+def _check_planners(spec: Spec) -> None:
+    """Raise InputError for unknown planners, and for options that exclude each other."""
+    from nptp_opt.planner import PLANNERS, PlanOptions, check_planner
 
     for name in spec.planners:
         if name not in PLANNERS:
             raise unknown_name("planner", name, PLANNERS)
-    layer = [pair for name in spec.formulations for pair in _with_solvers(name, spec.solvers)]
-    return {"layer": layer, "network": [(name, None) for name in spec.planners]}
+    for objective, overlap in itertools.product(spec.objectives, spec.overlap):
+        check_planner(PlanOptions(objective=objective, overlap=overlap))
+    given = sorted(PLANNING & spec.model_fields_set)
+    if given and not spec.planners:
+        raise InputError(f"{', '.join(given)}: for planners only: give `planners` and networks")
 
 
 def _with_solvers(formulation: str, solvers: Sequence[str]) -> list[tuple[str, str | None]]:

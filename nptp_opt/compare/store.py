@@ -254,7 +254,7 @@ def _values(run: Run, row: Mapping[str, Any]) -> list[Any]:
         "key": run.key,
         "instance": run.name,
         "kind": run.kind,
-        "method": run.method,
+        "method": run.named,
         "solver": run.solver,
         "seed": run.seed,
         "time_limit_s": run.time_limit_s,

@@ -25,6 +25,7 @@ TITLES = {
     "disagreements": "Contradictions: a bound above a value that it should bound",
     "agreement": "Agreement of proven optima",
     "summary": "Contenders",
+    "usage": "What plans cost and use (geometric means)",
     "executed": "Measured latencies of executed plans",
     "unexecuted": "Plans that could not be executed",
     "sizes": "Model sizes (medians)",
@@ -41,6 +42,7 @@ CSV_FIELDS = tuple(
     "any_bound_s root_bound_s predicted_s nodes rows columns nonzeros integers build_s solve_s "
     "wall_s cpu_s peak_mib stdout_bytes started_at tool key".split()
 )
+USED_FIELDS = ("bytes", "energy_j", "period_s")
 MEASURED_FIELDS = ("how", "measured_s", "fastest_s", "slowest_s", "repeats")
 
 
@@ -53,6 +55,7 @@ def tables(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
             found["disagreements"] += disagreements(group)
             found["agreement"] += agreements(group)
             found["summary"] += measures.summary(group)
+            found["usage"] += measures.usage(group) if kind == "network" else []
             found["executed"] += measures.executed(group)
             found["sizes"] += measures.sizes(group)
             found["roots"] += measures.roots(group)
@@ -94,9 +97,11 @@ def to_csv(records: Sequence[Record]) -> str:
     """One line per run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*CSV_FIELDS, *MEASURED_FIELDS])
+    writer.writerow([*CSV_FIELDS, *MEASURED_FIELDS, *USED_FIELDS])
     for record in records:
         measured = record.execution or {}
         own = [record.row[name] for name in CSV_FIELDS]
-        writer.writerow([*own, *(measured.get(name) for name in MEASURED_FIELDS)])
+        notes = record.row["notes"] or {}
+        other = [measured.get(name) for name in MEASURED_FIELDS]
+        writer.writerow([*own, *other, *(notes.get(name) for name in USED_FIELDS)])
     return text.getvalue()

@@ -24,7 +24,7 @@ def warm(run: Run) -> None:
     """Solve something tiny by the run's method."""
     network = dict(run.instance["cluster"]["network"])
     if run.kind == "network":
-        _plan(run.method, network)
+        _plan(run, network)
     elif _compiled(run.method):
         _partition(run, network)
 
@@ -41,7 +41,9 @@ def _cluster(network: dict[str, Any]) -> dict[str, Any]:
     shared = network["kind"] == "shared"
     rates = {} if shared else {"up_mbit_per_s": 1.0, "down_mbit_per_s": 1.0}
     link = {"kind": network["kind"], "latency_ms": 0.5, **({"mbit_per_s": 1.0} if shared else {})}
-    devices = [{"name": f"d{i}", "gflops": speed, **rates} for i, speed in enumerate(SPEEDS)]
+    devices = [
+        {"name": f"d{i}", "gflops": speed, "watts": 1.0, **rates} for i, speed in enumerate(SPEEDS)
+    ]
     return {"network": link, "device": devices}
 
 
@@ -54,16 +56,20 @@ def _partition(run: Run, network: dict[str, Any]) -> None:
     solve_layer(problem, run.method, solver=run.solver, limits=methods.Limits(LIMIT_S))
 
 
-def _plan(planner: str, network: dict[str, Any]) -> None:
+def _plan(run: Run, network: dict[str, Any]) -> None:
     from nptp_opt.cluster import cluster_from_json
+    from nptp_opt.compare.planning import cluster_of, plan_options
     from nptp_opt.network.load import load_model
-    from nptp_opt.planner import PlanOptions, plan_network
+    from nptp_opt.planner import plan_network
+    from nptp_opt.planner.options import ignore
     from nptp_opt.steps import ModelRef
 
     model = ModelRef(f"{__name__}:tiny_model", (1, 2, 12, 12))
     loaded = load_model(model.ref, model.input).network
-    options = PlanOptions(planner=planner, limits=methods.Limits(LIMIT_S))
-    plan_network(model, loaded, cluster_from_json(_cluster(network)), options)
+    planning = {k: v for k, v in run.planning.items() if k != "latency_limit_ms"}
+    options = plan_options(run.method, planning, methods.Limits(LIMIT_S), ignore)
+    cluster = cluster_of(cluster_from_json(_cluster(network)), planning)
+    plan_network(model, loaded, cluster, options)
 
 
 def tiny_model() -> Any:

@@ -71,6 +71,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "started_at": 0.0,
         "tool": "0",
         "tiles": None,
+        "notes": None,
         "trace": [[1.0, 1.0, 1.0]],
         "key": "k",
     }

@@ -14,7 +14,14 @@ from nptp_opt.compare.agreement import agreements, disagreements
 from nptp_opt.compare.page import page
 from nptp_opt.compare.paired import paired, sign_test
 from nptp_opt.compare.records import Record, records_of, shared_cases
-from nptp_opt.compare.tables import CSV_FIELDS, MEASURED_FIELDS, tables, to_csv, to_markdown
+from nptp_opt.compare.tables import (
+    CSV_FIELDS,
+    MEASURED_FIELDS,
+    USED_FIELDS,
+    tables,
+    to_csv,
+    to_markdown,
+)
 from nptp_opt.errors import InputError
 from tests.compare.runs import records
 
@@ -200,7 +207,7 @@ def test_a_file_without_runs_is_refused() -> None:
 
 def test_csv_has_a_line_per_run() -> None:
     lines = to_csv(two_methods()).splitlines()
-    assert len(lines) == 6 and lines[0].split(",") == [*CSV_FIELDS, *MEASURED_FIELDS]
+    assert len(lines) == 6 and lines[0].split(",") == [*CSV_FIELDS, *MEASURED_FIELDS, *USED_FIELDS]
 
 
 def test_the_page_is_self_contained_and_its_data_cannot_end_the_script() -> None:

@@ -84,3 +84,25 @@ def pooled() -> nn.Module:
         nn.ReLU(),
         nn.Linear(20, 9),
     )
+
+
+class _Together(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU())
+        self.a, self.b = nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.down = nn.Sequential(nn.Conv2d(6, 8, 3, 2, 1), nn.ReLU(), nn.MaxPool2d(2))
+        self.side = nn.Conv2d(6, 2, 1)
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Linear(240, 256), nn.ReLU(), nn.Dropout(), nn.Linear(256, 10)
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.stem(x)
+        x = (self.b(self.a(x).relu()) + x).relu()
+        return self.head(self.down(x)), self.side(x)
+
+
+def together() -> nn.Module:
+    """Batch norm, a skip, stride 2, a pool and a head of two linear layers; two outputs."""
+    return _Together()

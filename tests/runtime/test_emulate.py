@@ -22,6 +22,10 @@ from tests.builders import make_cluster
 from tests.runtime.plans import hand_plan, model_of, overlapped, tee
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+_unshare = subprocess.run(["unshare", "-Ur", "true"], capture_output=True, check=False)
+needs_user_namespaces = pytest.mark.skipif(
+    _unshare.returncode != 0, reason="this kernel refuses user namespaces"
+)
 
 
 def test_shaper_is_the_plans_rate() -> None:
@@ -154,10 +158,9 @@ plan = hand_plan(model, "chain", tee, cluster)
 with EmulatedCluster(cluster) as site:
     print(run_plan(plan, model, site=site, transport="tcp", repeats=1, warmup=0).ok)
 """
-_unshare = subprocess.run(["unshare", "-Ur", "true"], capture_output=True, check=False)
 
 
-@pytest.mark.skipif(_unshare.returncode != 0, reason="this kernel refuses user namespaces")
+@needs_user_namespaces
 def test_emulation_in_a_user_namespace() -> None:
     """As `unshare -Ur` gives it to a user without rights: root inside, nobody outside."""
     done = subprocess.run(

@@ -84,6 +84,7 @@ def solve_summary(plan: Plan, path: Path) -> dict[str, Any]:
         "period_s": plan.period_s,
         "segments": len(plan.steps),
         "solve_s": plan.provenance["solve_s"],
+        **({"notes": plan.provenance["notes"]} if "notes" in plan.provenance else {}),
     }
 
 

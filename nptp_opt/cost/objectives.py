@@ -116,6 +116,14 @@ def resources(cluster: Cluster) -> list[Weights]:
     return found
 
 
+def rows_of(cluster: Cluster, objective: Objective) -> list[Weights]:
+    """What ``objective`` is the maximum of; one entry alone for a sum."""
+    if objective == "throughput":
+        return resources(cluster)
+    linear = {"latency": latency_weights, "bytes": bytes_weights, "energy": energy_weights}
+    return [linear[objective](cluster)]
+
+
 def busy_s(cluster: Cluster, usage: Usage) -> FloatArray:
     """Seconds per input of every entry of ``resources``."""
     return np.array([float(weights.usage(usage)) for weights in resources(cluster)])

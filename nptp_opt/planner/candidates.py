@@ -182,3 +182,12 @@ def layers_by_work(network: Network) -> list[Layer]:
         total[key] = total.get(key, 0.0) + layer.flop
         first.setdefault(key, layer)
     return [first[key] for key in sorted(total, key=lambda k: -total[k])]
+
+
+def without(templates: Sequence[Template], devices: Sequence[int]) -> list[Template]:
+    """Templates that leave out the first of ``devices`` that any uses; empty if that is all."""
+    for device in devices:
+        left = [template for template in templates if device not in template.boxes]
+        if 0 < len(left) < len(templates):
+            return left
+    return []

@@ -27,13 +27,14 @@ from nptp_opt.planner.candidates import (
     single_templates,
     small_templates,
     used_templates,
+    without,
 )
 from nptp_opt.planner.layerwise import solved_templates
 from nptp_opt.planner.linears import in_head
 from nptp_opt.planner.loosen import loosened, overlapped_latency_s
 from nptp_opt.planner.memory import fitting_steps, overfull
 from nptp_opt.planner.moves import most_neighbours
-from nptp_opt.planner.objective import ObjectiveSearch, begun, by_objective
+from nptp_opt.planner.objective import ObjectiveSearch, Pool, begun, by_objective
 from nptp_opt.planner.options import PlanOptions, Watch, ignore
 from nptp_opt.planner.polish import polish
 from nptp_opt.planner.settle import Settle
@@ -90,7 +91,9 @@ def _settled(network: Network, cluster: Cluster, options: PlanOptions) -> list[C
     return settle.run()
 
 
-def _best_latency(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
+def _best_latency(
+    network: Network, cluster: Cluster, options: PlanOptions, pool: Pool | None = None
+) -> list[Choice]:
     deadline = time.monotonic() + options.limits.time_limit_s
     rivals = [plan(network, cluster) for plan in QUICK.values()]
 
@@ -99,13 +102,13 @@ def _best_latency(network: Network, cluster: Cluster, options: PlanOptions) -> l
         return sum(step.makespan_s for step in steps)
 
     options.watch(min(price(rival) for rival in rivals))
-    templates = distinct(_pool(network, cluster, options), network.spatial)
+    templates = distinct((pool or _pool)(network, cluster, options), network.spatial)
     while True:
         search = Search(network, cluster, deadline, watch=options.watch, overlap=options.overlap)
         found = search.run(templates)
         options_left = [*rivals] if found is None else [found, search.cheapest, *rivals]
         fitting = [c for c in options_left if not _overfull(network, cluster, c)]
-        left = [] if found is None else _without(templates, _overfull(network, cluster, found))
+        left = [] if found is None else without(templates, _overfull(network, cluster, found))
         if fitting or not left:
             return min(fitting or options_left, key=price)
         templates = left
@@ -199,15 +202,6 @@ class Search:
 
 def _around(templates: Sequence[Template], kinds: Sequence[int]) -> Iterator[Template]:
     return (near for template in templates for near in near_templates(template, kinds))
-
-
-def _without(templates: Sequence[Template], devices: Sequence[int]) -> list[Template]:
-    """Templates that leave out the first of ``devices`` that any uses; empty if that is all."""
-    for device in devices:
-        left = [template for template in templates if device not in template.boxes]
-        if 0 < len(left) < len(templates):
-            return left
-    return []
 
 
 def _overfull(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> list[int]:

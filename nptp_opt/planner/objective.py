@@ -1,53 +1,73 @@
-"""Plans for objectives other than the latency, under a latency limit: Lagrangian shortest paths.
+"""Plans for objectives other than the latency, under a latency limit.
 
-With a multiplier m on the latency, the price of a path is the sum of objective + m x makespan over
-its steps, which the shortest path minimises exactly over its templates. m is bisected: too small
-and the limit is broken, too large and the objective is worse than it need be. The throughput's
-period is a maximum of sums (``cost.objectives.resources``): each resource has a weight, raised
-while it is busy (multiplicative weights). The best plan *seen* that respects the limit is returned,
-the baselines and the fastest plan included: with a limit it may leave a duality gap.
+Paths: the next shortest path minimises the objective's rows and the latency at the dual prices of
+the best mixture of the plans seen (``duals``); exact over its templates for those prices. Then the
+best plan's partitions are moved at the same prices (``polish``, and a path over the neighbours of
+what it uses), and at last one by one under the objective itself, the limit kept (``descent``). The
+best plan *seen* that respects the limit is returned, the baselines and the fastest plan included:
+it is a local optimum, and with a limit or for the throughput not proven to be the best.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import FloatArray
 from nptp_opt.cost.objectives import (
     Objective,
+    Usage,
     Weights,
-    busy_s,
-    bytes_weights,
     energy_known,
-    energy_weights,
     latency_weights,
-    resources,
+    rows_of,
 )
 from nptp_opt.errors import InfeasibleError, InputError, NoSolutionError
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.assemble import Choice, assemble
 from nptp_opt.planner.baselines import QUICK
-from nptp_opt.planner.candidates import distinct
+from nptp_opt.planner.budget import BudgetPath
+from nptp_opt.planner.candidates import (
+    distinct,
+    near_templates,
+    single_templates,
+    used_templates,
+    without,
+)
+from nptp_opt.planner.descent import Aim, descend
+from nptp_opt.planner.duals import Duals, duals_of
 from nptp_opt.planner.memory import overfull
+from nptp_opt.planner.moves import most_neighbours
 from nptp_opt.planner.options import PlanOptions
+from nptp_opt.planner.polish import polish
 from nptp_opt.planner.pooled import layerwise, pooled
-from nptp_opt.planner.shortest_path import ShortestPath
+from nptp_opt.planner.shortest_path import ShortestPath, spans_of
 from nptp_opt.planner.templates import Template
 from nptp_opt.planner.usage import Values, usage_of, values_of
 
-ROUNDS = 10
-"""Paths per search: bisections of the multiplier, or updates of the resources' weights."""
+ROUNDS = 24
+"""Paths over all templates per search; fewer where no mixture of plans can be bettered."""
 
-Planner = Callable[[Network, Cluster, PlanOptions], list[Choice]]
+BISECTIONS = 10
+"""Prices of the latency that are tried for an objective that is a sum."""
+
+STARTS = 12
+"""Plans that the descent for a maximum starts from: the best one may be a poor start."""
+
+MOST_USED = 60
+"""Templates among which the best path within the limit is sought."""
+
+CLOSE = 1e-4
+"""Relative distance of mixture and path at which the search over all templates ends."""
+
 Pair = tuple[Objective, Objective]
 Pool = Callable[[Network, Cluster, PlanOptions], list[Template]]
+Planner = Callable[[Network, Cluster, PlanOptions, Pool], list[Choice]]
 
 
 def by_objective(
@@ -56,24 +76,59 @@ def by_objective(
     """The best plan seen under ``options.objective``."""
     search, templates = begun(network, cluster, options, pool, fastest)
     search.run(templates)
-    return search.best()
+    return search.best().choices
 
 
 def begun(
     network: Network, cluster: Cluster, options: PlanOptions, pool: Pool, fastest: Planner
 ) -> tuple[ObjectiveSearch, list[Template]]:
-    """A search that has seen the known plans, which have a sixth of the time each; templates."""
+    """A search that has seen the known plans, and all templates.
+
+    A third of the time limit is kept for its own paths: the pool and the fastest plan have a sixth
+    each, every other planner a ninth. Those that find no plan in it are left out, and named.
+    """
     began, limit = time.monotonic(), options.limits.time_limit_s
-    part = replace(options, limits=replace(options.limits, time_limit_s=limit / 6))
-    solving = (fastest, layerwise, pooled("column-dp"), pooled("multilevel"))
-    known = [plan(network, cluster) for plan in QUICK.values()]
-    for plan in solving:
-        with contextlib.suppress(NoSolutionError):  # a rival that has no plan in this time
-            known.append(plan(network, cluster, part))
     search = ObjectiveSearch(network, cluster, options, began + limit)
-    for choices in known:
-        search.see(choices)
-    return search, distinct(pool(network, cluster, part), network.spatial)
+    for quick in QUICK.values():
+        search.see(quick(network, cluster))
+    candidates = pool(network, cluster, _within(options, limit / 6))
+    rivals: dict[str, tuple[float, Callable[[PlanOptions], list[Choice]]]] = {
+        "nptp for the latency": (
+            6,
+            lambda part: fastest(network, cluster, part, lambda *_: candidates),
+        ),
+        "column-dp": (9, lambda part: pooled("column-dp")(network, cluster, part)),
+        "multilevel": (9, lambda part: pooled("multilevel")(network, cluster, part)),
+        "layerwise": (9, lambda part: layerwise(network, cluster, part)),
+    }
+    for name, (share, plan) in rivals.items():
+        left = began + limit * 2 / 3 - time.monotonic()
+        part = min(limit / share, left)
+        try:
+            if left <= 0:
+                raise NoSolutionError("no time was left for it")
+            search.see(plan(_within(options, part)))
+        except NoSolutionError as error:
+            options.tell(f"not compared with {name}: {error}")
+    return search, distinct(candidates, network.spatial)
+
+
+def _within(options: PlanOptions, seconds: float) -> PlanOptions:
+    return replace(options, limits=replace(options.limits, time_limit_s=seconds))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A plan that the search has priced."""
+
+    choices: list[Choice]
+    values: Values
+    usage: Usage
+    fits: bool
+
+    def under(self, weights: Weights) -> float:
+        """The plan's price."""
+        return weights.latency * self.values.latency_s + float(weights.usage(self.usage))
 
 
 class ObjectiveSearch:
@@ -84,88 +139,159 @@ class ObjectiveSearch:
     ) -> None:
         self.network, self.cluster, self.options = network, cluster, options
         self.deadline = deadline
-        self.seen: list[tuple[list[Choice], Values, bool]] = []
+        self.rows = rows_of(cluster, options.objective)
+        self.seen: list[Seen] = []
+        self.random = random.Random(0)
 
-    def see(self, choices: list[Choice]) -> Values:
+    def see(self, choices: list[Choice]) -> Seen:
         """Price a plan and remember it."""
         steps = assemble(self.network, self.cluster, choices)
+        used = usage_of(self.network, self.cluster, steps)
         values = values_of(self.network, self.cluster, steps)
-        self.seen.append((choices, values, not overfull(self.network, self.cluster, steps)))
-        return values
+        fits = not overfull(self.network, self.cluster, steps)
+        self.seen.append(Seen(choices, values, used, fits))
+        return self.seen[-1]
 
-    def best(self) -> list[Choice]:
+    def best(self) -> Seen:
         """Within memory before within the limit, then the objective; if none is, the fastest."""
-        limit, objective = self.options.latency_limit_s, self.options.objective
+        return min(self.seen, key=self._rank)
 
-        def key(entry: tuple[list[Choice], Values, bool]) -> tuple[bool, bool, float, float]:
-            _, values, fits = entry
-            late = values.latency_s > limit
-            first = values.latency_s if late else values.of(objective)
-            return not fits, late, first, values.latency_s
-
-        return min(self.seen, key=key)[0]
+    def _rank(self, entry: Seen) -> tuple[bool, bool, float, float]:
+        values = entry.values
+        late = values.latency_s > self.options.latency_limit_s
+        first = values.latency_s if late else values.of(self.options.objective)
+        return not entry.fits, late, first, values.latency_s
 
     def run(self, templates: Sequence[Template]) -> None:
-        """Search over ``templates`` until the rounds or the time are used up."""
-        weights = self.weights(self.options.objective, templates)
-        self._bisect(templates, weights)
+        """Search over ``templates``, then around the best plan, until nothing helps."""
+        limit_s = self.options.latency_limit_s
+        if len(self.rows) == 1:
+            duals = self._bisected(templates)
+        else:
+            duals = self._paths(templates, self.rows, limit_s)
+        self.polish(self.seen[-1].choices, duals.weights(self.rows))
+        before = None
+        while self.best() is not before and time.monotonic() < self.deadline:
+            before = self.best()
+            self._within_budget(duals)
+            duals = duals.towards(self._duals(self.rows, limit_s), 0.5)
+            self.polish(self.best().choices, duals.weights(self.rows))
+            self._descend(self.best())
+            self._near(duals.weights(self.rows))
+        if len(self.rows) > 1:
+            for start in sorted(self._fitting(), key=self._rank)[1:STARTS]:
+                self._descend(start)
+
+    def _bisected(self, templates: Sequence[Template]) -> Duals:
+        """Paths under prices of the latency from none to many times the objective's scale."""
+        limit_s, row = self.options.latency_limit_s, self.rows[0]
+        first = self.path(templates, row)
+        if first is None or self.see(first).values.latency_s <= limit_s:
+            return Duals(np.ones(1), 0.0)
+        scale = max(1e-12, *(entry.under(row) / entry.values.latency_s for entry in self.seen))
+        low, high = math.log(scale * 1e-4), math.log(scale * 1e4)
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            found = self.path(templates, row.plus(latency_weights(self.cluster), math.exp(middle)))
+            if found is None:
+                break
+            late = self.see(found).values.latency_s > limit_s
+            low, high = (middle, high) if late else (low, middle)
+        return Duals(np.ones(1), math.exp(high))
+
+    def _within_budget(self, duals: Duals) -> None:
+        """See the best path within the limit over what the cheapest plans seen use."""
+        limit_s = self.options.latency_limit_s
+        if len(self.rows) > 1 or math.isinf(limit_s):
+            return
+        weights = duals.weights(self.rows)
+        cheapest = sorted(self._fitting(), key=lambda entry: entry.under(weights))
+        used = [t for entry in (self.best(), *cheapest) for t in used_templates(entry.choices)]
+        pool = [*distinct(used, self.network.spatial)[:MOST_USED], *single_templates(self.cluster)]
+        few = distinct(pool, self.network.spatial)
+        path = BudgetPath(self.network, self.cluster, few, self.rows[0], weights)
+        found = path.choices_by(limit_s, self.deadline)
+        if found is not None:
+            self.see(found)
+
+    def _paths(self, templates: Sequence[Template], rows: list[Weights], limit_s: float) -> Duals:
+        """Paths over the templates until no mixture of plans can be bettered; the last prices."""
+        duals, pool = self._duals(rows, limit_s), list(templates)
+        for _ in range(ROUNDS):
+            wanted = self._duals(rows, limit_s)
+            duals = duals.towards(wanted, 0.5)
+            found = self.path(pool, duals.weights(rows))
+            if found is None:
+                break
+            seen = self.see(found)
+            if not seen.fits:
+                pool = without(pool, self._overfull(found)) or pool
+            elif duals.close(wanted) and not self._helps(seen, rows, wanted):
+                break
+        return duals
+
+    def _duals(self, rows: list[Weights], limit_s: float) -> Duals:
+        entries = self._fitting()
+        values = np.array([[entry.under(row) for row in rows] for entry in entries])
+        latencies = np.array([entry.values.latency_s for entry in entries])
+        return duals_of(values, latencies, limit_s)
+
+    def _fitting(self) -> list[Seen]:
+        return [entry for entry in self.seen if entry.fits] or self.seen
+
+    def _helps(self, found: Seen, rows: list[Weights], duals: Duals) -> bool:
+        """Is a plan cheaper at these prices than all that were seen before?"""
+        weights = duals.weights(rows)
+        known = min(entry.under(weights) for entry in self._fitting() if entry is not found)
+        return found.under(weights) < known - CLOSE * abs(known)
+
+    def _overfull(self, choices: Sequence[Choice]) -> list[int]:
+        steps = assemble(self.network, self.cluster, choices)
+        return overfull(self.network, self.cluster, steps)
+
+    def polish(self, choices: Sequence[Choice], weights: Weights) -> None:
+        """See what polishing under ``weights`` passes through."""
+        polish(self.network, self.cluster, choices, self.deadline, weights, self.see)
+
+    def _near(self, weights: Weights) -> None:
+        """See the best path over the best plan's templates and their neighbours."""
+        best = self.best().choices
+        used = distinct(used_templates(best), self.network.spatial)
+        around = [near for t in used for near in near_templates(t, self.cluster.kinds)]
+        most = most_neighbours(len(self.cluster.devices))
+        some = around if len(around) <= most else self.random.sample(around, most)
+        found = self.path(distinct([*used, *some], self.network.spatial), weights, best)
+        if found is not None:
+            self.see(found)
+
+    def _descend(self, start: Seen) -> None:
+        """See what descending from a plan passes through."""
+        aim = Aim(self.rows, self.options.latency_limit_s)
+
+        def accept(choices: list[Choice]) -> bool:
+            return self.see(choices).fits
+
+        descend(self.network, self.cluster, start.choices, aim, self.deadline, accept)
 
     def weights(self, objective: Objective, templates: Sequence[Template]) -> Weights:
         """What a shortest path minimises for ``objective``; of the throughput, levelled weights."""
-        if objective == "throughput":
-            return self._level(templates)
-        linear = {"latency": latency_weights, "bytes": bytes_weights, "energy": energy_weights}
-        return linear[objective](self.cluster)
+        rows = rows_of(self.cluster, objective)
+        if len(rows) == 1:
+            return rows[0]
+        return self._paths(templates, rows, math.inf).weights(rows)
 
-    def path(self, templates: Sequence[Template], weights: Weights) -> list[Choice] | None:
+    def path(
+        self,
+        templates: Sequence[Template],
+        weights: Weights,
+        within: Sequence[Choice] | None = None,
+    ) -> list[Choice] | None:
         """The cheapest path under ``weights``; None when time is up."""
-        path = ShortestPath(self.network, self.cluster, templates, fuse=True, weights=weights)
+        spans = None if within is None else spans_of(self.network, within)
+        path = ShortestPath(
+            self.network, self.cluster, templates, fuse=True, spans=spans, weights=weights
+        )
         return path.choices_by(self.deadline)
-
-    def _bisect(self, templates: Sequence[Template], weights: Weights) -> None:
-        """Multipliers of the latency, from free of it to many times the objective's scale."""
-        latency = latency_weights(self.cluster)
-        first = self.path(templates, weights.plus(latency, 0.0))
-        if first is None or self.see(first).latency_s <= self.options.latency_limit_s:
-            return
-        scale = self._scale()
-        low, high = math.log(scale * 1e-4), math.log(scale * 1e4)
-        for _ in range(ROUNDS):
-            middle = (low + high) / 2
-            found = self.path(templates, weights.plus(latency, math.exp(middle)))
-            if found is None:
-                return
-            late = self.see(found).latency_s > self.options.latency_limit_s
-            low, high = (middle, high) if late else (low, middle)
-
-    def _scale(self) -> float:
-        """Objective per second, from the plans seen."""
-        pairs = [(v.of(self.options.objective), v.latency_s) for _, v, _ in self.seen]
-        return max(*(value / latency_s for value, latency_s in pairs), 1e-12)
-
-    def _level(self, templates: Sequence[Template]) -> Weights:
-        """Weights of the resources after raising those of the busy ones, round by round."""
-        every = resources(self.cluster)
-        share = np.full(len(every), 1 / len(every))
-        total = np.zeros(len(every))
-        for number in range(ROUNDS):
-            found = self.path(templates, _sum(every, share))
-            if found is None:
-                break
-            self.see(found)
-            steps = assemble(self.network, self.cluster, found)
-            busy = busy_s(self.cluster, usage_of(self.network, self.cluster, steps))
-            total += busy / max(busy.max(), 1e-300)
-            share = np.exp(total * 4 / math.sqrt(number + 1))
-            share /= share.sum()
-        return _sum(every, share)
-
-
-def _sum(every: Sequence[Weights], share: FloatArray) -> Weights:
-    nothing = every[0].plus(every[0], -1.0)
-    for weights, factor in zip(every, share, strict=True):
-        nothing = nothing.plus(weights, float(factor))
-    return nothing
 
 
 def check_objective(cluster: Cluster, objective: Objective) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,12 @@ Watch = Callable[[float], None]
 """Is told the latency of every better plan as soon as it is known."""
 
 
+Tell = Callable[[str], None]
+"""Is told what was left out for lack of time."""
+
+log = logging.getLogger(__name__)
+
+
 def ignore(_: float) -> None:
     """Watches nothing."""
 
@@ -21,8 +28,8 @@ def ignore(_: float) -> None:
 class PlanOptions:
     """``formulation`` and ``solver`` solve the single layers of ``nptp`` and ``layerwise``.
 
-    ``nptp`` tells ``watch`` its incumbents. With ``overlap`` segments that become cheaper by it
-    compute while their halos are on the way.
+    ``nptp`` tells ``watch`` its incumbents; planners ``tell`` what was left out for lack of time.
+    With ``overlap`` segments that become cheaper by it compute while their halos are on the way.
     """
 
     planner: str = "nptp"
@@ -30,6 +37,7 @@ class PlanOptions:
     solver: str | None = None
     limits: Limits = field(default_factory=Limits)
     watch: Watch = ignore
+    tell: Tell = log.warning
     objective: Objective = "latency"
     latency_limit_s: float = math.inf
     overlap: bool = False

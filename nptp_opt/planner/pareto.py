@@ -66,7 +66,7 @@ def pareto_front(
     began = time.monotonic()
     search, templates = objective_search(network, cluster, options)
     _sweep(search, templates, pair, count)
-    fitting = [(choices, values) for choices, values, fits in search.seen if fits]
+    fitting = [(entry.choices, entry.values) for entry in search.seen if entry.fits]
     if not fitting:
         raise InfeasibleError("planner nptp: no plan was found that fits into the devices' memory")
     require_latency(min(values.latency_s for _, values in fitting), options)
@@ -83,7 +83,7 @@ def _sweep(search: ObjectiveSearch, templates: Sequence[Template], pair: Pair, c
         if found is not None:
             search.see(found)
     for _ in range(count - 2):
-        gap = _widest([(c, values) for c, values, fits in search.seen if fits], pair, tried)
+        gap = _widest([(e.choices, e.values) for e in search.seen if e.fits], pair, tried)
         if gap is None:
             return
         tried.add(gap)

@@ -82,11 +82,18 @@ def plan_network(
     check_objective(cluster, options.objective)
     check_size(network, cluster)
     began = time.monotonic()
-    choices = PLANNERS[options.planner].plan(network, cluster, options)
+    notes: list[str] = []
+
+    def tell(text: str) -> None:
+        notes.append(text)
+        options.tell(text)
+
+    choices = PLANNERS[options.planner].plan(network, cluster, replace(options, tell=tell))
     plan = plan_of(model, network, cluster, choices, overlap=options.overlap)
     require_latency(plan.latency_s, options)
     require_fit(network, cluster, plan.steps, options.planner)
-    return replace(plan, provenance=provenance(options, time.monotonic() - began))
+    made = provenance(options, time.monotonic() - began)
+    return replace(plan, provenance=made | ({"notes": notes} if notes else {}))
 
 
 def plan_of(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost.objectives import Usage, energy_j, period_s
+from nptp_opt.cost.objectives import Usage, Weights, energy_j, period_s
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.simulate import task_seconds
 from nptp_opt.steps import Step
@@ -51,3 +51,14 @@ def values_of(network: Network, cluster: Cluster, steps: Sequence[Step]) -> Valu
         energy_j=energy_j(cluster, used),
         period_s=period_s(cluster, used),
     )
+
+
+def price_of(
+    network: Network, cluster: Cluster, steps: Sequence[Step], weights: Weights | None
+) -> float:
+    """The steps' latency, or their price under ``weights``."""
+    latency_s = sum(step.makespan_s for step in steps)
+    if weights is None:
+        return latency_s
+    usage = float(weights.usage(usage_of(network, cluster, steps)))
+    return weights.latency * latency_s + usage

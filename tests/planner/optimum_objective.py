@@ -1,0 +1,100 @@
+"""The optimum of a small chain under any objective and a latency limit, over all plans of a family.
+
+Every map may have any partition of the family, every device any of its tiles. A plan is a path; one
+binary per edge of the graph of (layer, partition) states, its latency and every row of the
+objective sums over the edges. HiGHS minimises the largest row: independent of the planner's search.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array, hstack, vstack
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.cost import CandidateTiles, StepPrices, candidate_array, gather_prices, segment_prices
+from nptp_opt.cost.loads import makespans_s
+from nptp_opt.cost.objectives import Objective, rows_of
+from nptp_opt.network.ir import Network
+from tests.planner.optimum import all_partitions
+
+
+@dataclass
+class Graph:
+    """Edges as (from, to) nodes; values (rows + 1, edges), the latency last."""
+
+    ends: list[np.ndarray]
+    values: list[np.ndarray]
+    nodes: int
+
+
+def graph_of(network: Network, cluster: Cluster, family: str, objective: Objective) -> Graph:
+    layers, n = network.spatial, len(cluster.devices)
+    states = [
+        candidate_array(all_partitions(layer.height, layer.width, n, family), n) for layer in layers
+    ]
+    source = candidate_array([{cluster.source: network.full(network.inputs[0])}], n)
+    before, names = [source, *states], [network.inputs[0], *(layer.name for layer in layers)]
+    first = np.cumsum([0, *(len(array) for array in before)])
+    rows, graph = rows_of(cluster, objective), Graph([], [], int(first[-1]) + 1)
+
+    def add(prices: StepPrices, start: int, node: int) -> None:
+        loads = prices.loads({names[start]: before[start]})
+        values = [row.usage(loads) for row in rows] + [makespans_s(cluster, loads)]
+        p, q = np.indices(values[0].shape)
+        graph.ends.append(np.stack([(p + first[start]).ravel(), (q + node).ravel()]))
+        graph.values.append(np.array([value.ravel() for value in values]))
+
+    for end in range(1, len(layers) + 1):
+        for start in range(end):
+            tiles = CandidateTiles(states[end - 1])
+            prices = segment_prices(cluster, network, layers[start:end], tiles)
+            add(prices, start, int(first[end]))
+    last = gather_prices(cluster, network, network.head, cluster.sink, network.spatial_outputs)
+    add(last, len(layers), graph.nodes - 1)
+    return graph
+
+
+def least(
+    network: Network,
+    cluster: Cluster,
+    family: str,
+    objective: Objective,
+    limit_s: float = math.inf,
+) -> float | None:
+    """The smallest value of ``objective`` within the limit; None where no plan keeps it."""
+    graph = graph_of(network, cluster, family, objective)
+    ends, values = np.concatenate(graph.ends, axis=1), np.concatenate(graph.values, axis=1)
+    count, scale = ends.shape[1], max(float(values[:-1].max()), 1e-300)
+    unit = float(values[-1].max())
+    flow = csr_array(
+        (
+            np.concatenate([np.ones(count), -np.ones(count)]),
+            (np.concatenate([ends[0], ends[1]]), np.tile(np.arange(count), 2)),
+        ),
+        shape=(graph.nodes, count),
+    )
+    balance = np.zeros(graph.nodes)
+    balance[0], balance[-1] = 1.0, -1.0
+    above = hstack([csr_array(values[:-1] / scale), -np.ones((len(values) - 1, 1))])
+    within = hstack([csr_array(values[-1:] / unit), csr_array((1, 1))])
+    constraints = [
+        LinearConstraint(hstack([flow, csr_array((graph.nodes, 1))]), balance, balance),
+        LinearConstraint(vstack([above]), -np.inf, 0.0),
+        LinearConstraint(within, -np.inf, limit_s / unit),
+    ]
+    found = milp(
+        np.concatenate([np.zeros(count), [1.0]]),
+        constraints=constraints,
+        integrality=np.concatenate([np.ones(count), [0.0]]),
+        bounds=Bounds(0, np.concatenate([np.ones(count), [np.inf]])),
+        options={"mip_rel_gap": 1e-9},
+    )
+    if found.status == 2:
+        return None
+    assert found.status == 0, found.message
+    taken = found.x[:count] > 0.5
+    return float(values[:-1][:, taken].sum(axis=1).max())

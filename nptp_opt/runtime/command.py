@@ -13,7 +13,7 @@ from nptp_opt.errors import InputError
 from nptp_opt.files import write_text
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.runtime.calibrate import write_calibrated
-from nptp_opt.runtime.control import check_address
+from nptp_opt.runtime.control import check_address, read_secret
 from nptp_opt.runtime.emulate import EmulatedCluster
 from nptp_opt.runtime.launch import Replan, run_plan
 from nptp_opt.runtime.report import RunReport, Throttle
@@ -63,6 +63,7 @@ class RunRequest:
         if self.emulate or self.transport == "gloo":
             raise InputError("--hosts runs over transport tcp, and not with --emulate")
         check_address(self.hosts or "")
+        read_secret(self.secret_file)
 
     @property
     def chosen_transport(self) -> str:

@@ -199,10 +199,15 @@ def write_secret(path: Path) -> bytes:
 
 
 def read_secret(path: Path) -> bytes:
-    """The secret of a file; raises ValueError when it is shorter than 16 characters."""
-    secret = path.read_text(encoding="utf-8").strip().encode()
+    """The secret of a file; raises InputError when it cannot be read or is too short."""
+    try:
+        secret = path.read_text(encoding="utf-8").strip().encode()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text: make the secret of letters") from None
     if len(secret) < 16:
-        raise ValueError(f"{path}: the secret is shorter than 16 characters")
+        raise InputError(f"{path}: the secret is shorter than 16 characters")
     return secret
 
 

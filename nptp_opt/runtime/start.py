@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -19,12 +20,7 @@ def become_worker(connect: str, name: str, secret_file: Path, interface: str) ->
     Raises InputError for an address or a secret that cannot be used.
     """
     check_address(connect)
-    try:
-        read_secret(secret_file)
-    except OSError as error:
-        raise InputError(f"{secret_file}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    read_secret(secret_file)
     if interface:
         _check_interface(interface)
     command = [sys.executable, "-m", "nptp_opt.runtime.worker", "--name", name]
@@ -40,3 +36,10 @@ def _check_interface(interface: str) -> None:
         raise InputError(f"--interface {interface!r} must be an IPv4 address") from None
     if address.is_unspecified:
         raise InputError("--interface 0.0.0.0 means every interface: name the address of one")
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
+        try:
+            trial.bind((interface, 0))
+        except OSError as error:
+            raise InputError(
+                f"--interface {interface} cannot be bound here: {error.strerror}"
+            ) from None

@@ -61,8 +61,8 @@ def work(name: str, address: str, secret_file: Path, interface: str = "") -> Non
     """Join the launcher at ``address`` (``unix:PATH`` or ``tcp:HOST:PORT``) and serve it.
 
     ``interface`` is the only address that is bound for other devices; empty where the launcher
-    says which. Raises ChannelError when it does not let this worker in, ValueError for a secret
-    that is too short. The process ends when the launcher closes the channel.
+    says which. Raises ChannelError when it does not let this worker in, InputError for a secret
+    that cannot be used. The process ends when the launcher closes the channel.
     """
     secret = read_secret(secret_file)
     channel = _connected(address, interface)

@@ -177,6 +177,7 @@ def test_host_without_address_is_named() -> None:
         ({"hosts": "127.0.0.1:7000"}, "needs --secret-file"),
         ({"hosts": "127.0.0.1:1", "secret_file": Path("s"), "transport": "gloo"}, "transport tcp"),
         ({"secret_file": Path("s")}, "belongs to --hosts"),
+        ({"hosts": "127.0.0.1:1", "secret_file": Path("nowhere")}, "nowhere: cannot be read"),
     ],
 )
 def test_bad_host_options(options: dict[str, Any], words: str) -> None:
@@ -190,6 +191,7 @@ def test_bad_host_options(options: dict[str, Any], words: str) -> None:
     [
         (["--connect", "127.0.0.1"], "must look like"),
         (["--interface", "0.0.0.0"], "every interface"),
+        (["--interface", "203.0.113.9"], "cannot be bound here"),
         (["--secret-file", "nowhere"], "cannot be read"),
     ],
 )

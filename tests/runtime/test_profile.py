@@ -8,7 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from nptp_opt.cli import main
 from nptp_opt.cluster import Cluster, load_cluster
 from nptp_opt.cost import layer_key, segment_compute_s
 from nptp_opt.errors import InputError
@@ -160,3 +162,16 @@ def test_link_to_a_peer(tmp_path: Path) -> None:
     assert found[0].latency_ms >= 0
     assert 0 < found[0].message_ms < 1e3
     assert found[0].up_mbit_per_s > 1
+
+
+@pytest.mark.parametrize("side", ["--serve", "--peer"])
+@pytest.mark.parametrize(("secret", "words"), [(None, "cannot be read"), ("short", "shorter")])
+def test_bad_secret_of_a_profile(tmp_path: Path, side: str, secret: str | None, words: str) -> None:
+    """Bug: a secret's file that is missing or too short ended in a traceback."""
+    if secret is not None:
+        (tmp_path / "secret").write_text(secret)
+    given = ["profile", "tests.runtime.models:chain", "-o", str(tmp_path / "p.json")]
+    given += ["--secret-file", str(tmp_path / "secret"), side, "127.0.0.1:1"]
+    result = CliRunner().invoke(main, given)
+    assert result.exit_code == 2
+    assert words in result.stderr

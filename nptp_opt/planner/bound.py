@@ -18,6 +18,7 @@ of tensor a that the devices own:
 
 * Regions: a range's region is at least the hull of the regions of its two ends. The tables hold
   the least over all positions with given border contacts; tiles that leave lines unread are exact.
+  An axis' two borders are told apart: a stride makes the tile at one read a line more.
 * Compute: the device that attains the level computes a tile of at least t s_i |map| pixels with
   all recomputed rims: the least over contacts, shapes, and the devices that may attain it.
 * Bytes: device i fetches |N_i - P_i| >= max(0, |N_i| - |P_i|). The P_i are disjoint, so together
@@ -27,16 +28,30 @@ of tensor a that the devices own:
   nothing.
 * sum |N_i|: the Lagrangian of the configuration LP (design section 5) over all partitions within
   the level: areas sum to |map|, widths along top and bottom to W each, heights along left and
-  right to H each, four corners. Any multipliers prove a bound. For borders and corners those of a
-  unit square whose sides have linear prices are proposed, in several scales, and for the area
-  what the cheapest pixel of any tile costs. For a fixed width a price is concave in the height
-  (row tables that are not concave are lowered), so the ends of the height's range suffice.
+  right to H each, four corners; at least as many tiles as fill the map within the level. Any
+  multipliers prove a bound. For borders and corners those of a unit square whose sides have linear
+  prices are proposed, in several scales, shared between the two borders of an axis by what a tile
+  at each saves, and for the area what the cheapest pixel of any tile costs. For a fixed width a
+  price is concave in the height (row tables that are not concave are lowered), so the ends of the
+  height's range suffice.
 * A maximum is at least any weighted mean: max_i (comm_i + compute_i) >= sum_i s_i (comm_i +
   compute_i). The same Lagrangian prices the weighted sum, all devices' rims included; on a
   switched network own parts save at most what the best distribution within the level saves, and
-  the owner that attains the level before sends what it cannot need itself (less what nobody reads),
-  which is the less the more it computes: the least sum over its tiles.
-* Waits: a run that moves anything has at least one message.
+  the owner that attains the level before sends what it cannot need itself (less what nobody
+  reads). In a first run all weight on the source is another choice: it computes and sends.
+* Sending (switched): let a attain the level before, and compute tile Q (or none). Every pixel of
+  P_a that some output outside Q reads is sent at least once, for outputs outside Q belong to
+  others. Read by outputs of Q alone are kept(Q) pixels: its own rows times its own columns, which
+  is less than Q's need by a rim on either side. So a sends at least |P_a| - unread - kept(Q), and
+  computes Q: the least over all tiles Q within the level after, of the sum and of the sum with
+  half of the sending. (Upper bounds of kept rows are made convex by raising, so that the price is
+  concave in the height again.)
+* Waits: a run that moves anything has at least one message. On a switched network: if any two
+  neighbouring outputs read a pixel in common, then so do any two neighbouring tiles; its owner
+  sends to one of the two tiles' devices, or to both. So messages connect all owners of tiles:
+  they are one less than those at least, and their weighted sum counts in the mean.
+* Reductions: a device that uses a reduced map's result gets a partial and a message from every
+  owner but itself, and finishes.
 * Overlap: a step that overlaps takes at least max(comm, compute) (``overlap=True``).
 
 Layers beside the path that a run's segment hides are computed for what their reader needs; in steps
@@ -44,8 +59,10 @@ of their own they take at least perfect balance: the smaller of the two counts. 
 everything is a bound, too; the larger one is taken.
 
 What is missing: the level does not say how many devices own how much; it may drift by an interval
-per run for nothing; waits beyond one per step; partitions that satisfy the nine sums but cannot be
-laid out; on a switched network the coupling of one device's bytes and compute beyond the mean.
+per run for nothing; more messages than connect the owners; partitions that satisfy the sums but
+cannot be laid out (tiles of one and a half sizes where whole ones are needed); operands of a join
+that were made by another partition; on a switched network the coupling of one device's bytes and
+compute beyond mean, source and the device that gives most.
 """
 
 from __future__ import annotations

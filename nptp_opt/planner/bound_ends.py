@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from nptp_opt.cost import FloatArray
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer
 from nptp_opt.planner.bound_chain import Beside, Chain, Spans, compose, identity
-from nptp_opt.planner.bound_tables import concave, least_lengths, most_lengths, rising
+from nptp_opt.planner.bound_tables import (
+    concave,
+    least_lengths,
+    most_kept,
+    most_lengths,
+    rising,
+)
 
 Axes = tuple[FloatArray, FloatArray]
 """Tables of the rows and of the columns."""
@@ -35,7 +42,9 @@ class Extras:
 class End:
     """``rows`` and ``columns`` are [tensor, contacts, length], ``most`` [length] per tensor.
 
-    ``read`` counts the pixels of every tensor before the end that every partition reads.
+    ``kept`` are rows' and columns' tables like the first, of what only a tile's outputs read.
+    ``read`` counts the pixels of every tensor before the end that every partition reads;
+    ``joined`` are the tensors of which any two neighbours of the end read a pixel in common.
     """
 
     at: int
@@ -43,7 +52,9 @@ class End:
     columns: FloatArray
     extras: Extras
     most: dict[int, Axes]
+    kept: Axes
     read: IntArray
+    joined: npt.NDArray[np.bool_]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -65,21 +76,28 @@ def _each(change: Callable[[FloatArray], FloatArray], tables: Iterable[FloatArra
 def end_of(chain: Chain, at: int) -> End:
     """Tables of the runs that end at tensor ``at``."""
     regions = _regions(chain, at)
-    height, width = chain.sizes[at]
-    rows = np.zeros((at + 1, 3, height + 1))
-    columns = np.zeros((at + 1, 3, width + 1))
+    size = chain.sizes[at]
+    rows, columns = (np.zeros((at + 1, 4, length + 1)) for length in size)
+    kept = np.zeros_like(rows[:at]), np.zeros_like(columns[:at])
+    read, joined = np.zeros(at, dtype=np.int64), np.zeros(at, dtype=np.bool_)
     for k, (along, across) in regions.items():
         rows[k], columns[k] = least_lengths(*along), least_lengths(*across)
+        if k < at:
+            kept[0][k] = most_kept(*along, chain.sizes[k][0])
+            kept[1][k] = most_kept(*across, chain.sizes[k][1])
+            read[k] = _positions(*along) * _positions(*across)
+            joined[k] = _joined(*along) and _joined(*across)
     most = {
         k: (most_lengths(*along), most_lengths(*across))
         for k, (along, across) in chain.widest(at).items()
     }
-    read = np.array([_read(regions[k]) if k in regions else 0 for k in range(at)])
-    return End(at, rows, columns, _extras(chain, regions, (height, width)), most, read)
+    return End(at, rows, columns, _extras(chain, regions, size), most, kept, read, joined)
 
 
-def _read(spans: tuple[Spans, Spans]) -> int:
-    return int(np.prod([_positions(*axis) for axis in spans]))
+def _joined(first: IntArray, last: IntArray) -> bool:
+    """True when every output and the next one read some position in common."""
+    low, high = np.maximum(first[:-1], first[1:]), np.minimum(last[:-1], last[1:])
+    return bool((first < last).all() and (low < high).all())
 
 
 def _positions(first: IntArray, last: IntArray) -> int:
@@ -121,4 +139,4 @@ def _extra(beside: Beside, outer: tuple[Spans, Spans]) -> Axes:
 
 
 def _stack(tables: list[FloatArray], length: int) -> FloatArray:
-    return np.array(tables) if tables else np.zeros((0, 3, length + 1))
+    return np.array(tables) if tables else np.zeros((0, 4, length + 1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import FloatArray, gather_compute_s, layer_speed
@@ -12,7 +11,7 @@ from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.bound_chain import longest_chain
 from nptp_opt.planner.bound_devices import levels_of
-from nptp_opt.planner.bound_steps import Prices, Pricing
+from nptp_opt.planner.bound_steps import Prices, Pricing, fewest_owners
 
 SOME = 1e-6
 """Fewer pixels than this are none: sums of whole numbers are only rounded."""
@@ -28,7 +27,7 @@ class PathBound:
     ) -> None:
         self.network, self.cluster, self.overlap = network, cluster, overlap
         self.chain = longest_chain(network, cluster)
-        self.pricing = Pricing(self.chain, cluster, read)
+        self.pricing = Pricing(self.chain, cluster, read, overlap=overlap)
         self.classes = self.pricing.classes
         self.levels = levels_of(self.classes.share, intervals)
         self.wait_s = cluster.network.latency_s
@@ -59,7 +58,9 @@ class PathBound:
         got = needed * size * classes.seconds_per_byte()
         got[:, classes.source] = 0.0
         own = self._one_device(got, prices.least_need[0], attained).min(axis=1)
-        own = own if self.overlap else np.maximum(own, prices.mean_s[0])
+        if not self.overlap:
+            mean = np.maximum(prices.mean_s[0] + self._mean_waits_s(0, prices), prices.sending_s)
+            own = np.maximum(own, mean)
         return np.asarray(np.maximum(sent, own))
 
     def _run(self, start: int, prices: Prices) -> FloatArray:
@@ -77,10 +78,25 @@ class PathBound:
             return np.asarray(np.maximum((most + attained).min(axis=2), mean))
         got = gained * size * self.classes.seconds_per_byte()
         own = self._one_device(got, gained, attained).min(axis=2)
-        own = np.maximum(own, self._of_attaining(start, self._shrinks(start, prices)))
+        own = np.maximum(own, self._gives(start, prices))
         mean = prices.mean_s[start][None] - self._saved(start)[:, None] * size
-        mean = mean + self._surplus(start, prices) * size
+        mean = mean + self._surplus(start, prices) * size + self._mean_waits_s(start, prices)
         return np.asarray(own if self.overlap else np.maximum(own, mean))
+
+    def _mean_waits_s(self, start: int, prices: Prices) -> FloatArray:
+        """Weighted seconds [interval] of waiting on a switched network: one message less than
+        owners where neighbours read something in common."""
+        least = self.wait_s * self.classes.share.min()
+        return np.asarray((prices.owners - 1) * (least * prices.joined[start]))
+
+    def _gives(self, start: int, prices: Prices) -> FloatArray:
+        """Seconds [before, after] in which the device that attains the level before sends what
+        others read, and computes."""
+        byte_s = self.chain.pixel_bytes[start] * self.classes.seconds_per_byte(up=True)
+        sent = (self._owned(start) - prices.unread[start]) * byte_s
+        weights, least = self.pricing.weights, prices.giving_s[start]
+        totals = weights[:, 1, None, None, None] * sent[None, :, None, :] + least[:, None]
+        return self._of_attaining(start, totals.max(axis=0))
 
     def _comm(self, pixels: FloatArray, byte_s: float) -> FloatArray:
         return pixels * byte_s + self.wait_s * (pixels > SOME)
@@ -119,20 +135,6 @@ class PathBound:
         can = self._caps(start) >= self._owned(start)
         least = np.where(can[:, None, :], by_class, np.inf).min(axis=2)
         return np.where(np.isfinite(least), least, 0.0)
-
-    def _sends_s(self, start: int, prices: Prices) -> FloatArray:
-        """Seconds [before, after, class] in which the device that attains the level before sends
-        what it cannot need itself and somebody does."""
-        sent = np.maximum(0.0, self._beyond_need(start, prices) - prices.unread[start])
-        byte_s = self.chain.pixel_bytes[start] * self.classes.seconds_per_byte(up=True)
-        return np.asarray(sent * byte_s)
-
-    def _shrinks(self, start: int, prices: Prices) -> FloatArray:
-        """Seconds [before, after, class] of the device that attains the level before: it sends
-        the less the more it computes, so the least over all tiles within the level after."""
-        sends, attained = self._sends_s(start, prices), prices.attained_s[start][None]
-        both = np.maximum(sends, attained) if self.overlap else sends + attained
-        return np.minimum(np.minimum.accumulate(both, axis=1), sends[:, :1])
 
     def _surplus(self, start: int, prices: Prices) -> FloatArray:
         """Seconds per byte [before, after] that the owner of most adds to the weighted mean: what
@@ -193,7 +195,8 @@ class PathBound:
         return [layer for layer in readers if layer.reduces]
 
     def _reduction(self, layer: Layer, caps: IntArray) -> FloatArray:
-        """Seconds [interval] of reducing the last map: all owners but one send a partial each."""
+        """Seconds [interval] of reducing the last map: whoever uses the result gets a partial from
+        every owner but itself, and finishes."""
         speeds = self.classes.speeds(layer)
         area = self.chain.areas[-1]
         least = self.levels.attained(self.classes, self.chain.sizes[-1])
@@ -201,11 +204,12 @@ class PathBound:
         own = np.array([speed.overhead_s for speed in speeds]) + least * pixel_s
         finish = min(speed.seconds(layer.flop - layer.nodes[0].flop) for speed in speeds)
         compute = np.maximum(np.where(caps >= least, own, np.inf).min(axis=1), finish)
-        senders = np.array([_fewest_owners(cap, self.classes.counts, area) - 1 for cap in caps])
+        senders = np.array([fewest_owners(cap, self.classes.counts, area) - 1 for cap in caps])
         size = partial_bytes(self.network, layer) * self.classes.seconds_per_byte().min()
+        comm = senders * (size + self.wait_s)
         if self.cluster.shared:
-            return self._joined(senders * size + self.wait_s * (senders > 0), compute, compute)
-        return np.asarray(np.maximum(senders.clip(max=1) * (size + self.wait_s), compute))
+            return self._joined(comm, compute, compute)
+        return np.asarray(np.maximum(self._joined(comm, finish, comm), compute))
 
     def _apart_s(self) -> float:
         """Layers that no run's segment holds, and global layers before the path's end."""
@@ -218,9 +222,3 @@ class PathBound:
                 balanced = partial / sum(speed.flop_per_s for speed in speeds)
                 total += max(balanced, min(s.seconds(layer.flop - partial) for s in speeds))
         return total
-
-
-def _fewest_owners(cap: npt.NDArray[np.int64], counts: IntArray, area: int) -> int:
-    """Fewest devices that can own a map of ``area`` pixels within ``cap`` each."""
-    sizes = np.sort(np.repeat(cap, counts))[::-1]
-    return int(np.searchsorted(np.cumsum(sizes), area)) + 1

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import FloatArray
@@ -14,11 +15,24 @@ from nptp_opt.network.ir import Layer
 from nptp_opt.planner.bound_chain import Chain
 from nptp_opt.planner.bound_devices import Levels, classes_of
 from nptp_opt.planner.bound_ends import End, end_of
-from nptp_opt.planner.bound_tables import least_reduced, least_within, most_needs
+from nptp_opt.planner.bound_tables import (
+    BOTH,
+    HIGH,
+    LOW,
+    NONE,
+    least_giving,
+    least_reduced,
+    least_within,
+    most_needs,
+)
 from nptp_opt.search.lp import ColumnLP
 
 SCALES = np.array([0.0, 0.4, 0.7, 1.0])
 """Multiples of the proposed multipliers that are tried; deep runs want smaller ones."""
+
+ONE_AFTER_THE_OTHER = np.array([[1.0, 1.0], [1.0, 0.5]])
+OVERLAPPED = np.array([[0.0, 1.0], [0.5, 0.5]])
+"""Weights of computing and sending whose sum is at most a step's makespan."""
 
 SAFETY = 1e-10
 """Relative margin by which sums of floats are lowered."""
@@ -46,6 +60,11 @@ class Prices:
     weighted by share. The rest is also by class of the device that attains the level after:
     seconds that it computes, pixels that it needs at least, and at most. ``barred`` is infinite
     for intervals that hold no partition; ``unread`` [start] pixels may be read by nobody.
+
+    At least ``owners`` [interval] devices own something. ``giving_s`` [start, weight, interval,
+    class]: least weighted seconds of a device that computes a tile or none, less those of sending
+    what it keeps; ``sending_s`` [interval] of the source that sends all the others need and
+    computes. ``joined`` [start]: neighbours read something in common.
     """
 
     barred: FloatArray
@@ -55,22 +74,21 @@ class Prices:
     least_need: FloatArray
     most_need: FloatArray
     unread: FloatArray
-
-
-def _no_prices(unread: FloatArray, intervals: int, classes: int) -> Prices:
-    shape = len(unread), intervals
-    by_class = np.zeros((3, *shape, classes))
-    barred = np.zeros(intervals)
-    needed, mean = np.zeros(shape), np.zeros(shape)
-    return Prices(barred, needed, mean, by_class[0], by_class[1], by_class[2], unread)
+    owners: IntArray
+    giving_s: FloatArray
+    sending_s: FloatArray
+    joined: npt.NDArray[np.bool_]
 
 
 class Pricing:
     """Prices the runs of one chain on one cluster; ``read`` are pixels that every plan computes."""
 
-    def __init__(self, chain: Chain, cluster: Cluster, read: dict[str, int]) -> None:
+    def __init__(
+        self, chain: Chain, cluster: Cluster, read: dict[str, int], *, overlap: bool
+    ) -> None:
         self.chain, self.cluster, self.read = chain, cluster, read
         self.classes = classes_of(chain, cluster)
+        self.weights = OVERLAPPED if overlap else ONE_AFTER_THE_OTHER
 
     def balanced_s(self, layer: Layer) -> float:
         """Seconds of a layer's read pixels at perfect balance, nothing fixed."""
@@ -80,24 +98,44 @@ class Pricing:
     def prices(self, at: int, levels: Levels) -> Prices:
         """Prices of all runs that end at tensor ``at``."""
         end, classes = end_of(self.chain, at), self.classes
-        area = self.chain.areas[at]
         caps, least = levels.caps(classes, end.size), levels.attained(classes, end.size)
-        unread = np.array(self.chain.areas[:at], dtype=np.float64) - end.read
-        found = _no_prices(unread, len(caps), len(classes.members))
-        computing, moving, both = self._computing(at), self._moving(at), self._both(at)
+        owners = np.array(
+            [fewest_owners(cap, classes.counts, self.chain.areas[at]) for cap in caps]
+        )
+        found = Prices(
+            barred=np.where(owners > classes.counts.sum(), np.inf, 0.0),
+            needed=np.zeros((at, len(caps))),
+            mean_s=np.zeros((at, len(caps))),
+            attained_s=np.full((at, *caps.shape), np.inf),
+            least_need=np.full((at, *caps.shape), np.inf),
+            most_need=np.zeros((at, *caps.shape)),
+            unread=np.array(self.chain.areas[:at], dtype=np.float64) - end.read,
+            owners=owners,
+            giving_s=self._giving(end, caps),
+            sending_s=np.zeros(len(caps)),
+            joined=end.joined,
+        )
         for k, tables in end.most.items():
             found.most_need[k] = most_needs(*tables, caps)
-        for j, (cap, wanted) in enumerate(zip(caps, least, strict=True)):
-            possible = cap >= wanted
-            seconds, need = self._attained(end, wanted, computing)
-            found.attained_s[:, j] = np.where(possible, seconds, np.inf)
-            found.least_need[:, j] = np.where(possible, need, np.inf)
-            if cap @ classes.counts < area or not possible.any():
-                found.barred[j] = np.inf
-                continue
-            found.needed[:, j] = self._total(end, cap, moving)
-            found.mean_s[:, j] = self._total(end, cap, both)
+        for j in range(len(caps)):
+            self._price(found, end, j, caps[j], least[j])
         return found
+
+    def _price(self, found: Prices, end: End, j: int, cap: IntArray, wanted: IntArray) -> None:
+        """Fill in what partitions of one interval cost."""
+        computing, possible = self._computing(end.at), cap >= wanted
+        seconds, need = self._attained(end, wanted, computing)
+        found.attained_s[:, j] = np.where(possible, seconds, np.inf)
+        found.least_need[:, j] = np.where(possible, need, np.inf)
+        if not possible.any():
+            found.barred[j] = np.inf
+        if np.isinf(found.barred[j]):
+            return
+        owners = int(found.owners[j])
+        found.needed[:, j] = self._total(end, cap, owners, self._moving(end.at))
+        found.mean_s[:, j] = self._total(end, cap, owners, self._both(end.at))
+        if not self.cluster.shared:
+            found.sending_s[j] = self._total(end, cap, owners, self._sending(end.at))[0]
 
     def _computing(self, at: int) -> TilePrice:
         classes = self.classes
@@ -125,6 +163,28 @@ class Pricing:
         need = moving.need * bytes_ * byte_s
         return TilePrice(computing.pixel * share[:, None], computing.fixed * share, need)
 
+    def _sending(self, at: int) -> TilePrice:
+        """Seconds of the source in a first run: it computes, and sends what the others need."""
+        computing, source = self._computing(at), self.classes.source
+        own = np.zeros(len(self.classes.members))
+        own[source] = 1.0
+        byte_s = self.chain.pixel_bytes[0] * self.classes.seconds_per_byte(up=True)[source]
+        need = np.zeros((at, len(own)))
+        need[0] = (1.0 - own) * byte_s
+        return TilePrice(computing.pixel * own[:, None], computing.fixed * own, need)
+
+    def _giving(self, end: End, caps: IntArray) -> FloatArray:
+        """Least [start, weight, interval, class] over tiles and none (switched networks only)."""
+        if self.cluster.shared:
+            return np.zeros((end.at, 0, *caps.shape))
+        computing = self._computing(end.at)
+        bytes_ = np.array(self.chain.pixel_bytes[: end.at], dtype=float)[:, None]
+        keeping = bytes_ * self.classes.seconds_per_byte(up=True)
+        prices = computing.pixel, computing.fixed, keeping
+        return np.asarray(
+            least_giving(end.concave_rows, end.columns, end.kept, caps, prices, self.weights)
+        )
+
     def _attained(
         self, end: End, wanted: IntArray, computing: TilePrice
     ) -> tuple[FloatArray, FloatArray]:
@@ -137,16 +197,28 @@ class Pricing:
         seconds, need = least_within(*end.rising, wanted, computing.pixel, computing.fixed, layers)
         return seconds, need
 
-    def _total(self, end: End, cap: IntArray, price: TilePrice) -> FloatArray:
-        """Lower bound [start] of the total price over all partitions within ``cap``."""
+    def _total(self, end: End, cap: IntArray, owners: int, price: TilePrice) -> FloatArray:
+        """Lower bound [start] of the total price over all partitions within ``cap``, which have at
+        least ``owners`` tiles."""
         counts, (height, width) = self.classes.counts, end.size
-        sums = np.array([height * width, 2 * width, 2 * height, 4])
+        sums = np.array([height * width, width, width, height, height, 4])
         tables = end.concave_rows, end.columns, cap, (price.pixel, price.fixed, price.need)
         y = _multipliers(end, cap, counts, price) / sums
         y = _with_area(y, least_reduced(*tables, y, True))
         least = least_reduced(*tables, y, False)
-        margin = SAFETY * (np.abs(y) @ sums + np.abs(least) @ counts)
-        return np.asarray((y @ sums + least @ counts - margin).max(axis=1))
+        margin = SAFETY * (
+            np.abs(y) @ sums + np.where(np.isfinite(least), np.abs(least), 0) @ counts
+        )
+        return np.asarray((y @ sums + _least_sum(least, counts, owners) - margin).max(axis=1))
+
+
+def _least_sum(least: FloatArray, counts: IntArray, owners: int) -> FloatArray:
+    """Least sum of ``least`` [..., class] over choices of at least ``owners`` devices."""
+    order = np.argsort(least, axis=-1)
+    each, count = np.take_along_axis(least, order, axis=-1), counts[order]
+    forced = np.clip(owners - (np.cumsum(count, axis=-1) - count), 0, count)
+    taken = np.where(each < 0, count, forced)
+    return np.asarray((np.where(taken > 0, each, 0.0) * taken).sum(axis=-1))
 
 
 def _with_area(y: FloatArray, per_pixel: FloatArray) -> FloatArray:
@@ -160,44 +232,58 @@ def _with_area(y: FloatArray, per_pixel: FloatArray) -> FloatArray:
 
 def _multipliers(end: End, cap: IntArray, counts: IntArray, price: TilePrice) -> FloatArray:
     """Proposed multipliers [start, scale, sum] of the borders and corners; of the area 0."""
-    across, along = _sides(end, counts, price)
+    rows, columns = end.rows, end.columns
+    across, top = _side(rows, columns[:, BOTH, -1], counts, price)
+    along, left = _side(columns, rows[:, BOTH, -1], counts, price)
     total = across + along
     size = end.size[0] * end.size[1]
     relative = tuple(round(float(c) / size, 6) for c in cap)
     share = np.divide(along, total, out=np.full_like(total, 0.5), where=total > 0)
     tilts = np.round(share * TILTS).astype(np.int64)
     counted = tuple(counts.tolist())
-    unit = {int(t): unit_multipliers(relative, counted, int(t) / TILTS) for t in np.unique(tilts)}
-    y = np.array([unit[int(t)] for t in tilts])[:, None] * (SCALES[:, None] * total)[
-        ..., None
-    ].swapaxes(0, 1)
-    y[:, :, 0] = 0.0
-    return y
+    known = {int(t): unit_multipliers(relative, counted, int(t) / TILTS) for t in np.unique(tilts)}
+    unit = np.array([known[int(t)] for t in tilts]) * total[:, None]
+    sums = np.stack(
+        [
+            0 * total,
+            unit[:, 1] * top,
+            unit[:, 1] * (1 - top),
+            unit[:, 2] * left,
+            unit[:, 2] * (1 - left),
+            unit[:, 3],
+        ],
+        axis=1,
+    )
+    return np.asarray(SCALES[None, :, None] * sums[:, None, :])
 
 
-def _sides(end: End, counts: IntArray, price: TilePrice) -> tuple[FloatArray, FloatArray]:
-    """Price [start] of one side along a cut across the whole map (either way)."""
-    weight = counts / counts.sum()
+def _side(
+    axis: FloatArray, other: FloatArray, counts: IntArray, price: TilePrice
+) -> tuple[FloatArray, FloatArray]:
+    """Half the price [start] of a cut of ``axis`` across the whole map, and the part of it that
+    falls to the tile behind the cut (whose first end is no border)."""
+    weight, size = counts / counts.sum(), axis.shape[2] - 1
     pixel = weight @ price.pixel
     need = price.need @ counts / np.maximum(1, (price.need > 0) @ counts)
-    rows, columns = end.rows, end.columns
 
-    def of(region: FloatArray) -> FloatArray:
+    def of(lengths: FloatArray) -> FloatArray:
+        region = lengths * other
         computed = np.cumsum((pixel * region)[:0:-1])[::-1]
         return np.asarray(computed + need * region[:-1])
 
-    whole = of(rows[:, 2, -1] * columns[:, 2, -1])
-    across = _halves(rows)
-    along = _halves(columns)
-    cut_y = sum(of(half * columns[:, 2, -1]) for half in across) - whole if across else 0 * whole
-    cut_x = sum(of(rows[:, 2, -1] * half) for half in along) - whole if along else 0 * whole
-    return np.maximum(cut_y, 0.0) / 2, np.maximum(cut_x, 0.0) / 2
-
-
-def _halves(tables: FloatArray) -> list[FloatArray]:
-    """Regions [tensor] of the two halves of an axis; none where it cannot be cut."""
-    size = tables.shape[2] - 1
-    return [tables[:, 1, size // 2], tables[:, 1, size - size // 2]] if size > 1 else []
+    if size < 2:
+        return np.zeros_like(need), np.full_like(need, 0.5)
+    half = size // 2
+    cut = of(axis[:, LOW, half]) + of(axis[:, HIGH, size - half]) - of(axis[:, BOTH, size])
+    even = np.full_like(cut, 0.5)
+    if size < 3 or (axis[:, LOW] == axis[:, HIGH]).all():
+        return np.maximum(cut, 0.0) / 2, even
+    inner = max(1, min(half, size - 2))
+    first, last = (
+        np.maximum(of(axis[:, NONE, inner]) - of(axis[:, f, inner]), 0.0) for f in (LOW, HIGH)
+    )
+    part = np.divide(first, first + last, out=even, where=first + last > 0)
+    return np.maximum(cut, 0.0) / 2, part
 
 
 @lru_cache(maxsize=4096)
@@ -223,3 +309,9 @@ def unit_multipliers(
             rows = np.stack([u * v, fy * u / 2, fx * v / 2, fy * fx / 4], axis=1)
             lp.add(cost[ok], rows[ok], np.full(int(ok.sum()), cls))
     return tuple(float(value) for value in lp.duals()[:4])
+
+
+def fewest_owners(cap: IntArray, counts: IntArray, area: int) -> int:
+    """Fewest devices that can own a map of ``area`` pixels within ``cap`` each."""
+    sizes = np.sort(np.repeat(cap, counts))[::-1]
+    return int(np.searchsorted(np.cumsum(sizes), area)) + 1

@@ -9,28 +9,76 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+NONE, LOW, BOTH, HIGH = range(4)
+"""Border contacts of a range of one axis: at neither end, at its first, at both, at its last."""
+
+
+@numba.njit(cache=True)
+def longest(n, contacts):  # type: ignore[no-untyped-def]
+    """The longest range of an axis of ``n`` with these contacts."""
+    return n - 2 if contacts == NONE else n - 1 + (contacts == BOTH)
+
+
+@numba.njit(cache=True)
+def shortest(n, contacts):  # type: ignore[no-untyped-def]
+    """The shortest range of an axis of ``n`` with these contacts."""
+    return n if contacts == BOTH else 1
+
 
 @numba.njit(cache=True)
 def least_lengths(first, last):  # type: ignore[no-untyped-def]
     """``[contacts, length]``: shortest hull of what a range reads; ``first`` and ``last`` per
     single output. Lengths that such a range cannot have are -1."""
     n = len(first)
-    table = np.full((3, n + 1), -1.0)
-    table[2, n] = max(0, last[n - 1] - first[0])
+    table = np.full((4, n + 1), -1.0)
+    table[BOTH, n] = max(0, last[n - 1] - first[0])
     if first.max() == first.min() and last.max() == last.min():
-        table[1, 1:n] = table[2, n]
-        table[0, 1 : max(1, n - 1)] = table[2, n]
+        table[LOW, 1:n] = table[BOTH, n]
+        table[HIGH, 1:n] = table[BOTH, n]
+        table[NONE, 1 : max(1, n - 1)] = table[BOTH, n]
         return table
     for length in range(1, n):
-        low = last[length - 1] - first[0]
-        high = last[n - 1] - first[n - length]
-        table[1, length] = max(0, min(low, high))
+        table[LOW, length] = max(0, last[length - 1] - first[0])
+        table[HIGH, length] = max(0, last[n - 1] - first[n - length])
     for length in range(1, n - 1):
         least = last[length] - first[1]
         for a in range(2, n - length):
             least = min(least, last[a + length - 1] - first[a])
-        table[0, length] = max(0, least)
+        table[NONE, length] = max(0, least)
     return table
+
+
+@numba.njit(cache=True)
+def most_kept(first, last, size):  # type: ignore[no-untyped-def]
+    """``[contacts, length]``: most positions of an axis of ``size`` that outputs of a range read
+    and none outside it; never decreasing, and convex by raising."""
+    n = len(first)
+    lowest, highest = np.full(size, n), np.full(size, -1)
+    for o in range(n):
+        for r in range(first[o], last[o]):
+            lowest[r] = min(lowest[r], o)
+            highest[r] = max(highest[r], o)
+    table = np.zeros((4, n + 1))
+    for a in range(n):
+        until = np.zeros(n)
+        for r in range(size):
+            if highest[r] >= 0 and lowest[r] >= a:
+                until[highest[r]] += 1.0
+        kept = 0.0
+        for b in range(a + 1, n + 1):
+            kept += until[b - 1]
+            f = (LOW if b < n else BOTH) if a == 0 else (NONE if b < n else HIGH)
+            table[f, b - a] = max(table[f, b - a], kept)
+    return -concave(-_growing(table))
+
+
+@numba.njit(cache=True)
+def _growing(table):  # type: ignore[no-untyped-def]
+    out = table.copy()
+    for f in range(4):
+        for length in range(1, table.shape[1]):
+            out[f, length] = max(out[f, length], out[f, length - 1])
+    return out
 
 
 @numba.njit(cache=True)
@@ -53,10 +101,8 @@ def most_lengths(first, last):  # type: ignore[no-untyped-def]
 def rising(table):  # type: ignore[no-untyped-def]
     """The table made never decreasing in the length, by lowering entries."""
     out = table.copy()
-    n = table.shape[1] - 1
-    for f in range(2):
-        top = n - 2 + f
-        for length in range(top - 1, 0, -1):
+    for f in (NONE, LOW, HIGH):
+        for length in range(longest(table.shape[1] - 1, f) - 1, 0, -1):
             out[f, length] = min(out[f, length], out[f, length + 1])
     return out
 
@@ -65,9 +111,8 @@ def rising(table):  # type: ignore[no-untyped-def]
 def concave(table):  # type: ignore[no-untyped-def]
     """The table where it is concave in the length, else a line below it (it may be negative)."""
     out = table.copy()
-    n = table.shape[1] - 1
-    for f in range(2):
-        top = n - 2 + f
+    for f in (NONE, LOW, HIGH):
+        top = longest(table.shape[1] - 1, f)
         bent = False
         for length in range(2, top):
             if 2 * table[f, length] < table[f, length - 1] + table[f, length + 1]:
@@ -84,28 +129,34 @@ def concave(table):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
+def kinds(tables):  # type: ignore[no-untyped-def]
+    """How many contacts differ: 3 where both borders of the axis are alike, else 4."""
+    return 3 if (tables[:, LOW] == tables[:, HIGH]).all() else 4
+
+
+@numba.njit(cache=True)
 def least_reduced(rows, columns, cap, prices, y, per_pixel):  # type: ignore[no-untyped-def]
-    """``[start, variant, class]``: min(0, least of price - y . a) over all tiles within ``cap``;
-    with ``per_pixel`` the least of (price - y . a) / area.
+    """``[start, variant, class]``: least of price - y . a over all tiles within ``cap``, infinite
+    where there is none; with ``per_pixel`` the least of (price - y . a) / area.
 
     ``rows`` and ``columns`` are tables [tensor, contacts, length], ``rows`` concave. ``prices`` are
     seconds per pixel [class, tensor], fixed ones and those of the need [start, class]; ``y`` is
-    [start, variant, 4]. For one width the price is concave in the height, so its least value lies
-    at an end of the range.
+    [start, variant, 6] and the same for both borders of an axis that ``kinds`` calls alike. For one
+    width the price is concave in the height, so its least value lies at an end of the range.
     """
-    best = np.full((y.shape[0], y.shape[1], len(cap)), np.inf if per_pixel else 0.0)
+    best = np.full((y.shape[0], y.shape[1], len(cap)), np.inf)
     height, width = rows.shape[2] - 1, columns.shape[2] - 1
     for cls in range(len(cap)):
         own = prices[0][cls], prices[1][:, cls], prices[2][:, cls]
-        for fx in range(3):
-            for w in range(width if fx == 2 else 1, width - 1 + fx):
-                for fy in range(3):
-                    tallest = min(cap[cls] // w, height - 2 + fy)
-                    if tallest < (height if fy == 2 else 1):
+        for fx in range(kinds(columns)):
+            for w in range(shortest(width, fx), longest(width, fx) + 1):
+                for fy in range(kinds(rows)):
+                    tallest = min(cap[cls] // w, longest(height, fy))
+                    if tallest < shortest(height, fy):
                         continue
                     tile = rows[:, fy, tallest], columns[:, fx, w]
                     _reduce(tile, own, y, (tallest, w, fy, fx), per_pixel, best[:, :, cls])
-                    if fy < 2 and tallest > 1 and not per_pixel:
+                    if fy != BOTH and tallest > 1 and not per_pixel:
                         tile = rows[:, fy, 1], columns[:, fx, w]
                         _reduce(tile, own, y, (1, w, fy, fx), per_pixel, best[:, :, cls])
     return best
@@ -115,6 +166,9 @@ def least_reduced(rows, columns, cap, prices, y, per_pixel):  # type: ignore[no-
 def _reduce(tile, prices, y, shape, per_pixel, best):  # type: ignore[no-untyped-def]
     """Lower ``best`` [start, variant] to the reduced price of one tile."""
     h, w, fy, fx = shape
+    top, bottom = fy in (LOW, BOTH), fy in (BOTH, HIGH)
+    left, right = fx in (LOW, BOTH), fx in (BOTH, HIGH)
+    corners = (int(top) + int(bottom)) * (int(left) + int(right))
     pixel_s, fixed_s, byte_s = prices
     rows, columns = tile
     scale = 1.0 / (w * h) if per_pixel else 1.0
@@ -124,7 +178,8 @@ def _reduce(tile, prices, y, shape, per_pixel, best):  # type: ignore[no-untyped
         price = work + fixed_s[start] + byte_s[start] * rows[start] * columns[start]
         for v in range(best.shape[1]):
             m = y[start, v]
-            less = m[0] * (w * h) + m[1] * (fy * w) + m[2] * (fx * h) + m[3] * (fy * fx)
+            less = m[0] * (w * h) + m[5] * corners
+            less += w * (m[1] * top + m[2] * bottom) + h * (m[3] * left + m[4] * right)
             best[start, v] = min(best[start, v], (price - less) * scale)
 
 
@@ -141,11 +196,11 @@ def least_within(rows, columns, area, pixel_s, fixed_s, extras):  # type: ignore
     height, width = rows.shape[2] - 1, columns.shape[2] - 1
     at, extra_rows, extra_columns, extra_s, most_s = extras
     for cls in range(len(area)):
-        for fx in range(3):
-            for w in range(width if fx == 2 else 1, width - 1 + fx):
-                for fy in range(3):
-                    h = height if fy == 2 else max(1, -(-area[cls] // w))
-                    if h > height - 2 + fy or h * w < area[cls]:
+        for fx in range(4):
+            for w in range(shortest(width, fx), longest(width, fx) + 1):
+                for fy in range(4):
+                    h = height if fy == BOTH else max(1, -(-area[cls] // w))
+                    if h > longest(height, fy) or h * w < area[cls]:
                         continue
                     tile = rows[:, fy, h] * columns[:, fx, w]
                     extra = np.minimum(
@@ -159,6 +214,44 @@ def least_within(rows, columns, area, pixel_s, fixed_s, extras):  # type: ignore
                         seconds[start, cls] = min(seconds[start, cls], work + fixed_s[start, cls])
                         need[start, cls] = min(need[start, cls], tile[start])
     return seconds, need
+
+
+@numba.njit(cache=True)
+def least_giving(rows, columns, kept, caps, prices, weights):  # type: ignore[no-untyped-def]
+    """``[start, weight, interval, class]``: min(0, least of w0 x computing - w1 x seconds of what
+    a tile keeps) over all tiles within ``caps`` [interval, class].
+
+    ``rows`` are concave, ``kept`` are convex tables of rows and tables of columns, ``prices`` as in
+    ``least_reduced`` with those of a kept pixel. So again the ends of the height's range suffice.
+    """
+    starts, height, width = rows.shape[0] - 1, rows.shape[2] - 1, columns.shape[2] - 1
+    best = np.zeros((starts, len(weights), *caps.shape))
+    for cls in range(caps.shape[1]):
+        pixel_s, fixed_s, kept_s = prices[0][cls], prices[1][:, cls], prices[2][:, cls]
+        for fx in range(4):
+            for w in range(shortest(width, fx), longest(width, fx) + 1):
+                for fy in range(4):
+                    before = 0
+                    for j in range(-1, len(caps)):
+                        h = min(caps[j, cls] // w, longest(height, fy)) if j >= 0 else 1
+                        if h < shortest(height, fy) or h == before or h * w > caps[-1, cls]:
+                            continue
+                        before = h
+                        at = 0
+                        while caps[at, cls] < h * w:
+                            at += 1
+                        work = 0.0
+                        for start in range(starts - 1, -1, -1):
+                            k = start + 1
+                            work += pixel_s[k] * rows[k, fy, h] * columns[k, fx, w]
+                            keeps = kept_s[start] * kept[0][start, fy, h] * kept[1][start, fx, w]
+                            for v in range(len(weights)):
+                                price = weights[v, 0] * (work + fixed_s[start])
+                                price -= weights[v, 1] * keeps
+                                best[start, v, at, cls] = min(best[start, v, at, cls], price)
+    for j in range(1, len(caps)):
+        best[:, :, j] = np.minimum(best[:, :, j], best[:, :, j - 1])
+    return best
 
 
 @numba.njit(cache=True)

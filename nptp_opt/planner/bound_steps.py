@@ -37,15 +37,23 @@ OVERLAPPED = np.array([[0.0, 1.0], [0.5, 0.5]])
 SAFETY = 1e-10
 """Relative margin by which sums of floats are lowered."""
 
+BENT_SCALES = [2, 3]
+BENDS = np.array([0.5, 0.8])
+"""Scales and parts of the area's multiplier that are tried for pixels beyond the last tile's."""
+
 UNIT_GRID = 48
 TILTS = 8
 """Parts into which the share of vertical sides is rounded for proposals."""
 
 
+Tables = tuple[FloatArray, FloatArray, IntArray, tuple[FloatArray, FloatArray, FloatArray]]
+"""Rows, columns, caps and prices, as ``least_reduced`` takes them."""
+
+
 @dataclass(frozen=True)
 class TilePrice:
     """A price of tiles: seconds per pixel [class, tensor] of every tensor that is computed, and
-    what is fixed and what a pixel of the need costs, both [start, class]."""
+    what is fixed and what a pixel of the need costs, both [start, class] for the first starts."""
 
     pixel: FloatArray
     fixed: FloatArray
@@ -98,6 +106,7 @@ class Pricing:
     def prices(self, at: int, levels: Levels) -> Prices:
         """Prices of all runs that end at tensor ``at``."""
         end, classes = end_of(self.chain, at), self.classes
+        moving = at if self.cluster.shared else 1
         caps, least = levels.caps(classes, end.size), levels.attained(classes, end.size)
         owners = np.array(
             [fewest_owners(cap, classes.counts, self.chain.areas[at]) for cap in caps]
@@ -117,25 +126,23 @@ class Pricing:
         )
         for k, tables in end.most.items():
             found.most_need[k] = most_needs(*tables, caps)
-        for j in range(len(caps)):
-            self._price(found, end, j, caps[j], least[j])
+        self._attain(found, end, caps, least)
+        found.needed[:moving], found.mean_s[:] = (
+            self._totals(end, caps, found, price)
+            for price in (self._moving(at, moving), self._both(at))
+        )
+        if not self.cluster.shared:
+            found.sending_s[:] = self._totals(end, caps, found, self._sending(at))[0]
         return found
 
-    def _price(self, found: Prices, end: End, j: int, cap: IntArray, wanted: IntArray) -> None:
-        """Fill in what partitions of one interval cost."""
-        computing, possible = self._computing(end.at), cap >= wanted
-        seconds, need = self._attained(end, wanted, computing)
-        found.attained_s[:, j] = np.where(possible, seconds, np.inf)
-        found.least_need[:, j] = np.where(possible, need, np.inf)
-        if not possible.any():
-            found.barred[j] = np.inf
-        if np.isinf(found.barred[j]):
-            return
-        owners = int(found.owners[j])
-        found.needed[:, j] = self._total(end, cap, owners, self._moving(end.at))
-        found.mean_s[:, j] = self._total(end, cap, owners, self._both(end.at))
-        if not self.cluster.shared:
-            found.sending_s[j] = self._total(end, cap, owners, self._sending(end.at))[0]
+    def _attain(self, found: Prices, end: End, caps: IntArray, least: IntArray) -> None:
+        """Fill in what the device that attains the level computes and needs."""
+        computing, possible = self._computing(end.at), caps >= least
+        for j, wanted in enumerate(least):
+            seconds, need = self._attained(end, wanted, computing)
+            found.attained_s[:, j] = np.where(possible[j], seconds, np.inf)
+            found.least_need[:, j] = np.where(possible[j], need, np.inf)
+        found.barred[~possible.any(axis=1)] = np.inf
 
     def _computing(self, at: int) -> TilePrice:
         classes = self.classes
@@ -144,15 +151,15 @@ class Pricing:
         fixed = np.cumsum(classes.fixed_s[:, at - 1 :: -1], axis=1)[:, ::-1].T
         return TilePrice(pixel, fixed, np.zeros_like(fixed))
 
-    def _moving(self, at: int) -> TilePrice:
+    def _moving(self, at: int, starts: int) -> TilePrice:
         """Pixels of the need; the source has the input."""
-        need = np.ones((at, len(self.classes.members)))
+        need = np.ones((starts, len(self.classes.members)))
         need[0, self.classes.source] = 0.0
         return TilePrice(np.zeros((need.shape[1], at + 1)), np.zeros_like(need), need)
 
     def _both(self, at: int) -> TilePrice:
         """Seconds weighted by share (switched), or of the medium and the weighted computing."""
-        classes, computing, moving = self.classes, self._computing(at), self._moving(at)
+        classes, computing, moving = self.classes, self._computing(at), self._moving(at, at)
         share = classes.share
         bytes_ = np.array(self.chain.pixel_bytes[:at], dtype=float)[:, None]
         byte_s = np.tile(
@@ -169,9 +176,8 @@ class Pricing:
         own = np.zeros(len(self.classes.members))
         own[source] = 1.0
         byte_s = self.chain.pixel_bytes[0] * self.classes.seconds_per_byte(up=True)[source]
-        need = np.zeros((at, len(own)))
-        need[0] = (1.0 - own) * byte_s
-        return TilePrice(computing.pixel * own[:, None], computing.fixed * own, need)
+        need = (1.0 - own[None]) * byte_s
+        return TilePrice(computing.pixel * own[:, None], computing.fixed[:1] * own, need)
 
     def _giving(self, end: End, caps: IntArray) -> FloatArray:
         """Least [start, weight, interval, class] over tiles and none (switched networks only)."""
@@ -197,19 +203,42 @@ class Pricing:
         seconds, need = least_within(*end.rising, wanted, computing.pixel, computing.fixed, layers)
         return seconds, need
 
-    def _total(self, end: End, cap: IntArray, owners: int, price: TilePrice) -> FloatArray:
+    def _totals(self, end: End, caps: IntArray, found: Prices, price: TilePrice) -> FloatArray:
+        """Lower bounds [start, interval] of the total price over all partitions."""
+        sides = _sides(end, self.classes.counts, price)
+        totals = np.zeros((len(price.need), len(caps)))
+        for j in np.flatnonzero(np.isfinite(found.barred)):
+            totals[:, j] = self._total(end, caps[j], int(found.owners[j]), price, sides)
+        return totals
+
+    def _total(
+        self, end: End, cap: IntArray, owners: int, price: TilePrice, sides: Sides
+    ) -> FloatArray:
         """Lower bound [start] of the total price over all partitions within ``cap``, which have at
         least ``owners`` tiles."""
         counts, (height, width) = self.classes.counts, end.size
-        sums = np.array([height * width, width, width, height, height, 4])
+        area = height * width
+        full, rest = _filled(cap, counts, area)
+        sums = np.array([0, width, width, height, height, 4, 0])
         tables = end.concave_rows, end.columns, cap, (price.pixel, price.fixed, price.need)
-        y = _multipliers(end, cap, counts, price) / sums
-        y = _with_area(y, least_reduced(*tables, y, True))
-        least = least_reduced(*tables, y, False)
+        y = _multipliers(cap, counts, sides, area)
+        y[:, :, 1:6] /= sums[1:6]
+        rates = least_reduced(*tables, y, area, True)
+        y = np.concatenate([*_linear(y, rates), _bent(tables, y, rates, rest)], axis=1)
+        least = least_reduced(*tables, y, rest, False)
+        sums[0], sums[6] = np.minimum(full, rest).sum(), np.maximum(full - rest, 0).sum()
         margin = SAFETY * (
             np.abs(y) @ sums + np.where(np.isfinite(least), np.abs(least), 0) @ counts
         )
         return np.asarray((y @ sums + _least_sum(least, counts, owners) - margin).max(axis=1))
+
+
+def _filled(cap: IntArray, counts: IntArray, area: int) -> tuple[IntArray, int]:
+    """Areas of tiles that fill the map in the order of their caps, and the last one's."""
+    sizes = np.sort(np.repeat(cap, counts))[::-1]
+    filled = np.minimum(np.cumsum(sizes), area)
+    areas = np.diff(filled, prepend=0)
+    return areas, int(areas[areas > 0][-1])
 
 
 def _least_sum(least: FloatArray, counts: IntArray, owners: int) -> FloatArray:
@@ -221,55 +250,72 @@ def _least_sum(least: FloatArray, counts: IntArray, owners: int) -> FloatArray:
     return np.asarray((np.where(taken > 0, each, 0.0) * taken).sum(axis=-1))
 
 
-def _with_area(y: FloatArray, per_pixel: FloatArray) -> FloatArray:
+def _linear(y: FloatArray, rates: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Variants of ``y`` whose multiplier of the area is what a tile's pixel costs at least, in the
     cheapest or in the dearest class (a source that needs nothing must not set it)."""
     low, high = y.copy(), y.copy()
-    low[:, :, 0] = np.minimum.reduce(per_pixel, axis=2)
-    high[:, :, 0] = np.where(np.isfinite(per_pixel), per_pixel, -np.inf).max(axis=2)
-    return np.concatenate([low, high], axis=1)
+    low[:, :, 0] = low[:, :, 6] = rates.min(axis=2)
+    high[:, :, 0] = high[:, :, 6] = np.where(np.isfinite(rates), rates, -np.inf).max(axis=2)
+    return low, high
 
 
-def _multipliers(end: End, cap: IntArray, counts: IntArray, price: TilePrice) -> FloatArray:
-    """Proposed multipliers [start, scale, sum] of the borders and corners; of the area 0."""
-    rows, columns = end.rows, end.columns
-    across, top = _side(rows, columns[:, BOTH, -1], counts, price)
-    along, left = _side(columns, rows[:, BOTH, -1], counts, price)
-    total = across + along
-    size = end.size[0] * end.size[1]
-    relative = tuple(round(float(c) / size, 6) for c in cap)
-    share = np.divide(along, total, out=np.full_like(total, 0.5), where=total > 0)
+def _bent(tables: Tables, y: FloatArray, rates: FloatArray, rest: int) -> FloatArray:
+    """Variants of ``y`` that charge less for pixels beyond ``rest`` and as much as tiles bear for
+    those before: tiles that do not fill the map evenly cost more than their part of it."""
+    if rest >= tables[2].max():
+        return y[:, :0]
+    bent = np.repeat(y[:, BENT_SCALES], len(BENDS), axis=1)
+    bent[:, :, 6] = (rates.min(axis=2)[:, BENT_SCALES, None] * BENDS).reshape(len(y), -1)
+    bent[:, :, 0] = least_reduced(*tables, bent, rest, True).min(axis=2)
+    bent[:, :, 6] = np.minimum(bent[:, :, 0], bent[:, :, 6])
+    return bent
+
+
+def _multipliers(cap: IntArray, counts: IntArray, sides: Sides, area: int) -> FloatArray:
+    """Proposed sums [start, scale, 7] of the borders' and corners' prices; of the area 0."""
+    total = sides.across + sides.along
+    relative = tuple(round(float(c) / area, 6) for c in cap)
+    share = np.divide(sides.along, total, out=np.full_like(total, 0.5), where=total > 0)
     tilts = np.round(share * TILTS).astype(np.int64)
     counted = tuple(counts.tolist())
     known = {int(t): unit_multipliers(relative, counted, int(t) / TILTS) for t in np.unique(tilts)}
     unit = np.array([known[int(t)] for t in tilts]) * total[:, None]
-    sums = np.stack(
-        [
-            0 * total,
-            unit[:, 1] * top,
-            unit[:, 1] * (1 - top),
-            unit[:, 2] * left,
-            unit[:, 2] * (1 - left),
-            unit[:, 3],
-        ],
-        axis=1,
-    )
-    return np.asarray(SCALES[None, :, None] * sums[:, None, :])
+    y = np.zeros((len(total), 7))
+    y[:, 1], y[:, 2] = unit[:, 1] * sides.top, unit[:, 1] * (1 - sides.top)
+    y[:, 3], y[:, 4] = unit[:, 2] * sides.left, unit[:, 2] * (1 - sides.left)
+    y[:, 5] = unit[:, 3]
+    return np.asarray(SCALES[None, :, None] * y[:, None, :])
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Half the price [start] of a cut across the whole map, ``across`` or ``along`` it, and the
+    part of it that falls to the tile behind the cut (whose first end is then no border)."""
+
+    across: FloatArray
+    top: FloatArray
+    along: FloatArray
+    left: FloatArray
+
+
+def _sides(end: End, counts: IntArray, price: TilePrice) -> Sides:
+    rows, columns = end.rows, end.columns
+    across = _side(rows, columns[:, BOTH, -1], counts, price)
+    along = _side(columns, rows[:, BOTH, -1], counts, price)
+    return Sides(*across, *along)
 
 
 def _side(
     axis: FloatArray, other: FloatArray, counts: IntArray, price: TilePrice
 ) -> tuple[FloatArray, FloatArray]:
-    """Half the price [start] of a cut of ``axis`` across the whole map, and the part of it that
-    falls to the tile behind the cut (whose first end is no border)."""
     weight, size = counts / counts.sum(), axis.shape[2] - 1
-    pixel = weight @ price.pixel
+    pixel, starts = weight @ price.pixel, len(price.need)
     need = price.need @ counts / np.maximum(1, (price.need > 0) @ counts)
 
     def of(lengths: FloatArray) -> FloatArray:
         region = lengths * other
         computed = np.cumsum((pixel * region)[:0:-1])[::-1]
-        return np.asarray(computed + need * region[:-1])
+        return np.asarray(computed[:starts] + need * region[:starts])
 
     if size < 2:
         return np.zeros_like(need), np.full_like(need, 0.5)

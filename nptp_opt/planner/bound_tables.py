@@ -129,41 +129,48 @@ def concave(table):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def kinds(tables):  # type: ignore[no-untyped-def]
-    """How many contacts differ: 3 where both borders of the axis are alike, else 4."""
-    return 3 if (tables[:, LOW] == tables[:, HIGH]).all() else 4
+def kinds(tables, low, high):  # type: ignore[no-untyped-def]
+    """How many contacts differ: 3 where both borders of an axis are alike, in the tables and in
+    their multipliers ``low`` and ``high``, else 4."""
+    return 3 if (tables[:, LOW] == tables[:, HIGH]).all() and (low == high).all() else 4
 
 
 @numba.njit(cache=True)
-def least_reduced(rows, columns, cap, prices, y, per_pixel):  # type: ignore[no-untyped-def]
-    """``[start, variant, class]``: least of price - y . a over all tiles within ``cap``, infinite
-    where there is none; with ``per_pixel`` the least of (price - y . a) / area.
+def least_reduced(rows, columns, cap, prices, y, bend, per_pixel):  # type: ignore[no-untyped-def]
+    """``[start, variant, class]``: least of price - y . a - G(area) over all tiles within ``cap``,
+    infinite where there is none. G(area) is ``y[0]`` per pixel up to ``bend`` pixels and
+    ``y[6]`` per pixel beyond; with ``per_pixel``, the least rate up to ``bend`` that a tile
+    bears: of (price - y . a - G(area)) / min(area, bend).
 
     ``rows`` and ``columns`` are tables [tensor, contacts, length], ``rows`` concave. ``prices`` are
     seconds per pixel [class, tensor], fixed ones and those of the need [start, class]; ``y`` is
-    [start, variant, 6] and the same for both borders of an axis that ``kinds`` calls alike. For one
-    width the price is concave in the height, so its least value lies at an end of the range.
+    [start, variant, 7]. For one width the price is concave in the height, and G is linear on either
+    side of ``bend``: the least value lies at an end of one of the two ranges.
     """
     best = np.full((y.shape[0], y.shape[1], len(cap)), np.inf)
     height, width = rows.shape[2] - 1, columns.shape[2] - 1
+    kinds_y, kinds_x = kinds(rows, y[..., 1], y[..., 2]), kinds(columns, y[..., 3], y[..., 4])
+    heights = np.zeros(4, dtype=np.int64)
     for cls in range(len(cap)):
         own = prices[0][cls], prices[1][:, cls], prices[2][:, cls]
-        for fx in range(kinds(columns)):
+        for fx in range(kinds_x):
             for w in range(shortest(width, fx), longest(width, fx) + 1):
-                for fy in range(kinds(rows)):
+                for fy in range(kinds_y):
+                    low = shortest(height, fy)
                     tallest = min(cap[cls] // w, longest(height, fy))
-                    if tallest < shortest(height, fy):
-                        continue
-                    tile = rows[:, fy, tallest], columns[:, fx, w]
-                    _reduce(tile, own, y, (tallest, w, fy, fx), per_pixel, best[:, :, cls])
-                    if fy != BOTH and tallest > 1 and not per_pixel:
-                        tile = rows[:, fy, 1], columns[:, fx, w]
-                        _reduce(tile, own, y, (1, w, fy, fx), per_pixel, best[:, :, cls])
+                    at_bend = bend // w
+                    heights[:] = tallest, at_bend, at_bend + 1, 0 if per_pixel else 1
+                    for k in range(4):
+                        h = heights[k]
+                        if h < low or h > tallest or (k > 0 and h == tallest):
+                            continue
+                        tile = rows[:, fy, h], columns[:, fx, w]
+                        _reduce(tile, own, y, (h, w, fy, fx), bend, per_pixel, best[:, :, cls])
     return best
 
 
 @numba.njit(cache=True)
-def _reduce(tile, prices, y, shape, per_pixel, best):  # type: ignore[no-untyped-def]
+def _reduce(tile, prices, y, shape, bend, per_pixel, best):  # type: ignore[no-untyped-def]
     """Lower ``best`` [start, variant] to the reduced price of one tile."""
     h, w, fy, fx = shape
     top, bottom = fy in (LOW, BOTH), fy in (BOTH, HIGH)
@@ -171,14 +178,18 @@ def _reduce(tile, prices, y, shape, per_pixel, best):  # type: ignore[no-untyped
     corners = (int(top) + int(bottom)) * (int(left) + int(right))
     pixel_s, fixed_s, byte_s = prices
     rows, columns = tile
-    scale = 1.0 / (w * h) if per_pixel else 1.0
+    small = min(w * h, bend)
+    more = w * h - small
+    scale = 1.0 / small if per_pixel else 1.0
     work = 0.0
-    for start in range(len(best) - 1, -1, -1):
+    for start in range(len(rows) - 2, -1, -1):
         work += pixel_s[start + 1] * rows[start + 1] * columns[start + 1]
+        if start >= len(best):
+            continue
         price = work + fixed_s[start] + byte_s[start] * rows[start] * columns[start]
         for v in range(best.shape[1]):
             m = y[start, v]
-            less = m[0] * (w * h) + m[5] * corners
+            less = m[0] * small + m[6] * more + m[5] * corners
             less += w * (m[1] * top + m[2] * bottom) + h * (m[3] * left + m[4] * right)
             best[start, v] = min(best[start, v], (price - less) * scale)
 

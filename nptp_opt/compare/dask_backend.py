@@ -6,7 +6,10 @@ comes twice is stored once.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +50,7 @@ class DaskCluster:
     def rows(self, runs: Sequence[Run], take: Callable[[Run], bool]) -> Iterator[dict[str, Any]]:
         """Claims runs as the cluster has room for them; cancels what is left when stopped."""
         distributed = _distributed()
-        with self._client(distributed) as client:
+        with _answering(self.scheduler), self._client(distributed) as client:
             left = iter(runs)
             done = distributed.as_completed([])
             waiting: dict[str, Run] = {}
@@ -99,6 +102,18 @@ class DaskCluster:
             done.add(future)
 
 
+@contextlib.contextmanager
+def _answering(scheduler: str) -> Iterator[None]:
+    """One line where the scheduler dies; Dask's errors of closed connections are OSErrors."""
+    try:
+        yield
+    except (OSError, CancelledError) as error:
+        raise ExecutionError(
+            f"the Dask scheduler ({scheduler}) no longer answers ({error}): finished runs are "
+            "stored; start it and the same comparison again"
+        ) from None
+
+
 def _distributed() -> Any:
     try:
         import dask
@@ -108,6 +123,8 @@ def _distributed() -> Any:
             "Dask distributed is not installed: pip install 'nptp-opt[dask]'"
         ) from None
     dask.config.set({"distributed.scheduler.allowed-failures": ATTEMPTS})
+    # It would print a traceback of its attempts to reach a dead scheduler again.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     return distributed
 
 
@@ -121,6 +138,8 @@ def _execute(content: dict[str, Any]) -> dict[str, Any]:
 def _row(run: Run, future: Any) -> dict[str, Any]:
     if future.status == "finished":
         return {**future.result(), "run": run}
+    if future.cancelled():
+        raise CancelledError(f"{run.name} was cancelled")
     error = future.exception()
     if type(error).__name__ == "KilledWorker":
         message = f"every worker that took it died: {error}"

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from nptp_opt.cost import LayerCost
@@ -13,6 +14,7 @@ from nptp_opt.geometry import Tile
 from nptp_opt.methods import Hints, Limits, Method, MethodSpec, register
 from nptp_opt.problem import LayerProblem
 from nptp_opt.result import LayerResult, Status, Termination
+from nptp_opt.solve import solve_layer
 from tests.compare.runs import LOG
 
 
@@ -85,7 +87,37 @@ def overlap(problem: LayerProblem, *_: object) -> LayerResult:
     )
 
 
-_METHODS: tuple[Method, ...] = (quick, slow, hang, chatter, eat, die, leave, once, overlap)
+def threads(problem: LayerProblem, _: str | None, limits: Limits, hints: Hints) -> LayerResult:
+    """Has BLAS, HiGHS and torch work, and notes their threads and those that the kernel counts."""
+    import numba
+    import numpy as np
+    import torch
+
+    square = np.ones((600, 600))
+    assert (square @ square)[0, 0] == 600
+    solve_layer(problem, "strip", solver="highs", limits=limits)
+    assert (torch.ones(600, 600) @ torch.ones(600, 600))[0, 0] == 600
+    notes = {
+        "limit": str(limits.threads),
+        "numba": str(numba.get_num_threads()),
+        "torch": str(torch.get_num_threads()),
+        "kernel": str(len(list(Path("/proc/self/task").iterdir()))),
+    }
+    return replace(quick(problem, None, limits, hints), notes=notes)
+
+
+_METHODS: tuple[Method, ...] = (
+    quick,
+    slow,
+    hang,
+    chatter,
+    eat,
+    die,
+    leave,
+    once,
+    overlap,
+    threads,
+)
 for _method in _METHODS:
     _name = f"test-{getattr(_method, '__name__', '')}"
     _spec = MethodSpec(_name, "dissection", "heuristic", "exact", "nothing", (), "for tests")

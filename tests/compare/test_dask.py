@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.compare.runs import LOG
-from tests.compare.test_batch import ROOT, Bench, until
+from tests.compare.test_batch import ROOT, Bench, some_rows, until
+from tests.compare.test_batch import SEEDS as ROWS
 
 pytest.importorskip("distributed", reason="needs the extra 'dask'")
 
@@ -41,6 +42,18 @@ def started(bench: Bench, *words: str) -> Iterator[None]:
         process.wait()
 
 
+def scheduler_pid(folder: Path) -> int:
+    """The scheduler that wrote its address into the folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().decode().split("\0")
+            if "scheduler" in words and str(folder / "scheduler.json") in words:
+                found.append(int(path.parent.name))
+    (pid,) = found
+    return pid
+
+
 @contextlib.contextmanager
 def cluster(folder: Path, bench: Bench, tls: Sequence[str] = ()) -> Iterator[str]:
     """A scheduler and one worker; gives the scheduler's address."""
@@ -60,6 +73,34 @@ def test_a_scheduler_by_its_address(tmp_path: Path) -> None:
         assert address.startswith("tcp://")
         assert bench.finish("--scheduler", address)["finished"] == SEEDS
     assert bench.seeds() == [*range(SEEDS)]
+
+
+def test_a_killed_batch_resumes_on_the_same_cluster(tmp_path: Path) -> None:
+    """kill -9 of the batch: what its workers do meanwhile is not stored twice."""
+    bench = Bench(tmp_path)
+    with cluster(tmp_path, bench) as address:
+        process = bench.start("--scheduler", address)
+        until(some_rows(bench, 2))
+        process.kill()
+        process.wait()
+        kept = {f"tiny {which}": bench.began()[f"tiny {which}"] for which in bench.seeds()}
+        assert bench.finish("--scheduler", address)["finished"] == ROWS
+    assert bench.seeds() == [*range(ROWS)]
+    assert kept == {name: bench.began()[name] for name in kept}
+
+
+def test_a_killed_scheduler_is_one_line_and_the_batch_resumes(tmp_path: Path) -> None:
+    """Bug: a traceback of Dask's, and exit code 1."""
+    bench = Bench(tmp_path)
+    with cluster(tmp_path, bench) as address:
+        process = bench.start("--scheduler", address)
+        until(some_rows(bench, 1))
+        os.kill(scheduler_pid(tmp_path), signal.SIGKILL)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 6 and "no longer answers" in err, err
+    assert "Traceback" not in err, err
+    assert bench.finish("--workers", "2")["finished"] == ROWS
+    assert bench.seeds() == [*range(ROWS)]
 
 
 def certificate(folder: Path) -> tuple[str, str]:
@@ -83,6 +124,6 @@ def test_tls_files_are_passed_on(tmp_path: Path) -> None:
         plain = bench.start("--scheduler", address)
         _, err = plain.communicate(timeout=120)
         assert plain.returncode == 2 and "no Dask scheduler answers" in err
-        assert "Traceback" not in err and bench.seeds() == []
+        assert "Traceback" not in err, err and bench.seeds() == []
         assert bench.finish("--scheduler", address, *tls)["finished"] == SEEDS
     assert bench.seeds() == [*range(SEEDS)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nptp_opt.compare.harness import StoppedError, execute
+from nptp_opt.compare.harness import THREAD_VARIABLES, StoppedError, execute
 from tests.compare.runs import LOG, run
 
 
@@ -74,11 +74,19 @@ def test_tiles_that_are_no_partition_are_a_fault() -> None:
     assert "covered twice" in found["fault"]
 
 
-def test_threads_are_pinned_and_the_environment_is_left_alone(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_of_libraries_are_pinned_in_the_run_s_process(
+    threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    execute(run("test-quick"))
+    """Read in the child after BLAS, HiGHS and torch have worked; this process asks for seven."""
+    for name in THREAD_VARIABLES:
+        monkeypatch.setenv(name, "7")
+    notes = execute(run("test-threads", threads=threads))["notes"]
+    assert (notes["limit"], notes["numba"], notes["torch"]) == (str(threads),) * 3
+    if threads == 1:
+        assert notes["kernel"] == "1"
+    else:
+        assert int(notes["kernel"]) > 1
     assert os.environ["OMP_NUM_THREADS"] == "7"
 
 

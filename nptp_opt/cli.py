@@ -25,6 +25,9 @@ from nptp_opt.cluster import TransferDtype
 from nptp_opt.cost.objectives import Objective
 from nptp_opt.errors import NoSolutionError, NptpError, VerificationError
 
+POINTS = 9
+"""Mixtures that --pareto tries where --points says nothing."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -94,12 +97,14 @@ def _limits_from(**options: Any) -> Any:
 @click.option("--transfer-dtype", type=click.Choice(get_args(TransferDtype)),
               help="What feature maps are sent as; the cluster file's by default.")  # fmt: skip
 @click.option("--objective", type=click.Choice(get_args(Objective)), default="latency",
-              show_default=True, help="What the planner nptp minimises.")  # fmt: skip
-@click.option("--latency-limit-ms", type=click.FloatRange(min=0, min_open=True),
+              show_default=True,
+              help="What the planner nptp minimises; energy needs the devices' watts (sending is "
+              "free without joules_per_byte).")  # fmt: skip
+@click.option("--latency-limit-ms", type=click.FloatRange(min=0, min_open=True), callback=_finite,
               help="Only plans of at most this latency.")  # fmt: skip
 @click.option("--pareto", metavar="A,B", help="Plans between two objectives: OUTPUT.1.json, ...")
-@click.option("--points", type=click.IntRange(min=2), default=9, show_default=True,
-              help="Mixtures of the objectives that --pareto tries.")  # fmt: skip
+@click.option("--points", type=click.IntRange(min=2),
+              help=f"Mixtures that --pareto tries; {POINTS} by default.")  # fmt: skip
 @click.option("--overlap", is_flag=True, help="Let segments compute while their halos travel.")
 @_limits
 @_json
@@ -114,6 +119,7 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
 
     shape = input_shape(options["shape"])
     chosen = _plan_options(options)
+    _refuse_unused(options)
     check_planner(chosen)
     pair = None if options["pareto"] is None else parse_pair(options["pareto"])
     devices = load_cluster(cluster).sending_as(options["transfer_dtype"])
@@ -123,7 +129,9 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     _say(f"planning {len(loaded.network.layers)} layers on {len(devices.devices)} devices")
     reference = ModelRef(model, shape, options["seed"])
     if pair is not None:
-        front = pareto_front(reference, loaded.network, devices, chosen, pair, options["points"])
+        front = pareto_front(
+            reference, loaded.network, devices, chosen, pair, options["points"] or POINTS
+        )
         rows = [solve_summary(plan, path) for plan, path in write_numbered(front, output)]
         _print_list("front", rows, options["as_json"])
         return
@@ -131,6 +139,26 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     write_plan(plan, output)
     summary = solve_summary(plan, output)
     _print_json(summary) if options["as_json"] else _print_table(summary)
+
+
+def _refuse_unused(options: dict[str, Any]) -> None:
+    """Raise UsageError for options that would have no effect."""
+    from nptp_opt.planner import PLANNERS
+
+    planner = options["planner"]
+    if options["points"] is not None and options["pareto"] is None:
+        raise click.UsageError("--points is for --pareto A,B; give both or neither")
+    if planner in PLANNERS and planner != "nptp" and options["objective"] != "latency":
+        raise click.UsageError(
+            f"--objective {options['objective']} is for the planner nptp: {planner} plans for the "
+            "latency; leave one of them out (every plan states its bytes, energy and period)"
+        )
+    if planner in PLANNERS and planner not in ("nptp", "layerwise"):
+        for name in ("formulation", "solver"):
+            if options[name] is not None:
+                raise click.UsageError(
+                    f"--{name} is for the planners nptp and layerwise; {planner} does not use it"
+                )
 
 
 def _plan_options(options: dict[str, Any]) -> Any:

@@ -297,14 +297,20 @@ class ObjectiveSearch:
 def check_objective(cluster: Cluster, objective: Objective) -> None:
     """Raise InputError for an energy objective without the devices' ``watts``."""
     if objective == "energy" and not energy_known(cluster):
-        missing = next(device.name for device in cluster.devices if device.watts is None)
-        raise InputError(f"objective energy: device {missing!r} has no watts in the cluster file")
-
-
-def require_latency(latency_s: float, options: PlanOptions) -> None:
-    """Raise InfeasibleError for a plan above the latency limit."""
-    if latency_s > options.latency_limit_s:
-        raise InfeasibleError(
-            f"planner {options.planner}: no plan within {options.latency_limit_s * 1e3:g} ms "
-            f"was found; the smallest latency found is {latency_s * 1e3:.6g} ms"
+        missing = ", ".join(repr(device.name) for device in cluster.devices if device.watts is None)
+        raise InputError(
+            f"objective energy: the cluster file has no watts for {missing}; "
+            "give every [[device]] watts (and joules_per_byte, 0 where sending is free)"
         )
+
+
+def require_latency(latency_s: float, options: PlanOptions, bound_s: float | None = None) -> None:
+    """Raise InfeasibleError for a plan above the latency limit, proven where the bound is above."""
+    if latency_s <= options.latency_limit_s:
+        return
+    proven = bound_s is not None and bound_s > options.latency_limit_s
+    why = f"; no plan can have less than {bound_s * 1e3:.6g} ms" if proven and bound_s else ""
+    raise InfeasibleError(
+        f"planner {options.planner}: no plan within {options.latency_limit_s * 1e3:g} ms "
+        f"was found; the smallest latency found is {latency_s * 1e3:.6g} ms{why}"
+    )

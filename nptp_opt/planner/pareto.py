@@ -36,7 +36,8 @@ Gap = tuple[tuple[float, float], tuple[float, float]]
 def parse_pair(text: str) -> Pair:
     """Read ``A,B``; raises InputError for anything but two different objectives."""
     names = text.split(",")
-    known: dict[str, Objective] = {name: name for name in get_args(Objective)}
+    every = {name: name for name in get_args(Objective)}
+    known: dict[str, Objective] = {k: v for k, v in every.items() if k != "predicted"}
     for name in names:
         if name not in known:
             raise unknown_name("objective of --pareto", name, known)

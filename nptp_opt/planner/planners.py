@@ -90,7 +90,7 @@ def plan_network(
 
     choices = PLANNERS[options.planner].plan(network, cluster, replace(options, tell=tell))
     plan = plan_of(model, network, cluster, choices, overlap=options.overlap)
-    require_latency(plan.latency_s, options)
+    require_latency(plan.latency_s, options, plan.bound_s)
     require_fit(network, cluster, plan.steps, options.planner)
     made = provenance(options, time.monotonic() - began)
     return replace(plan, provenance=made | ({"notes": notes} if notes else {}))

@@ -365,3 +365,26 @@ def test_a_limit_without_a_solution_is_exit_code_4(instance: Path, solver: str) 
     found = json.loads(result.stdout)
     assert found["status"] != "optimal"
     assert (found["tiles"] is None) == (result.exit_code == 4)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--points", "4"), "--points is for --pareto"),
+        (("--planner", "single", "--objective", "bytes"), "--objective bytes is for the planner"),
+        (("--planner", "single", "--solver", "highs"), "--solver is for the planners nptp and"),
+        (("--planner", "column-dp", "--formulation", "cover"), "--formulation is for the planners"),
+        (("--latency-limit-ms", "nan"), "must be a number"),
+        (("--pareto", "predicted,bytes"), "unknown objective of --pareto 'predicted'"),
+        (("--planner", "singel"), "Did you mean 'single'?"),
+    ],
+)
+def test_solve_refuses_options_that_would_have_no_effect(
+    cluster: Path, tmp_path: Path, given: tuple[str, ...], said: str
+) -> None:
+    """All of these were ignored without a word, or ended in a traceback (predicted)."""
+    args = ("solve", MODEL, "-c", cluster, "-o", tmp_path / "p.json", "--input", "1x3x20x24")
+    result = call(*args, *given)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert not (tmp_path / "p.json").exists()

@@ -93,12 +93,14 @@ def test_without_a_limit_nothing_is_sent_for_the_objective_bytes() -> None:
 
 def test_an_impossible_limit_names_the_smallest_latency() -> None:
     options = PlanOptions(objective="bytes", latency_limit_s=1e-9)
-    with pytest.raises(InfeasibleError, match="smallest latency found is"):
+    with pytest.raises(
+        InfeasibleError, match=r"smallest latency found is .* ms; no plan can have less"
+    ):
         plan_network(MODEL, NETWORK, cluster(False), options)
 
 
-def test_energy_without_watts_names_the_device() -> None:
-    with pytest.raises(InputError, match="'d0' has no watts"):
+def test_energy_without_watts_names_every_device() -> None:
+    with pytest.raises(InputError, match=r"no watts for 'd0', 'd1'.*joules_per_byte"):
         plan_network(MODEL, NETWORK, make_cluster(), PlanOptions(objective="energy"))
 
 

@@ -69,7 +69,9 @@ def test_a_latency_limit_cuts_the_front_off() -> None:
         pareto_front(MODEL, NETWORK, on, PlanOptions(latency_limit_s=1e-9), ("latency", "bytes"), 3)
 
 
-@pytest.mark.parametrize("text", ["latency", "latency,latency", "latency,speed", "a,b,c", ""])
+@pytest.mark.parametrize(
+    "text", ["latency", "latency,latency", "latency,speed", "a,b,c", "", "predicted,bytes"]
+)
 def test_a_bad_pair_is_an_error(text: str) -> None:
     with pytest.raises(InputError, match="--pareto"):
         parse_pair(text)

@@ -131,6 +131,11 @@ class Network:
         return {layer.name: layer for layer in self.layers}
 
     @cached_property
+    def number(self) -> Mapping[str, int]:
+        """Place of every layer in the order."""
+        return {layer.name: k for k, layer in enumerate(self.layers)}
+
+    @cached_property
     def consumers(self) -> Mapping[str, tuple[str, ...]]:
         """Names of the layers that read each tensor, in topological order."""
         readers: dict[str, list[str]] = {name: [] for name in self.shapes}

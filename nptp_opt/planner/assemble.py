@@ -21,7 +21,7 @@ from nptp_opt.cost import (
     segment_loads,
     segment_needs,
 )
-from nptp_opt.network.ir import Layer, Network
+from nptp_opt.network.ir import Layer, Network, external_inputs
 from nptp_opt.steps import Step
 
 LEAST_OVERLAP = 1e-9
@@ -51,20 +51,85 @@ def assemble(
 
     With ``overlap`` those segments overlap that it makes cheaper.
     """
-    owned: dict[str, Ownership] = dict(input_ownership(network, cluster))
-    parts = [(choice.layers, _devices(choice.tiles)) for choice in choices]
-    users = result_users(network, cluster.sink, parts)
-    steps = []
-    for choice in choices:
-        if choice.is_global:
+    return Assembler(network, cluster, overlap=overlap).steps(choices)
+
+
+MOST_STEPS = 20_000
+"""Steps that an assembler remembers."""
+
+
+class Assembler:
+    """Assembles many plans of one network: equal segments that read equal partitions are one step
+    object, priced once. A segment is known again by the identity of its choice.
+    """
+
+    def __init__(self, network: Network, cluster: Cluster, *, overlap: bool = False) -> None:
+        self.network, self.cluster, self.overlap = network, cluster, overlap
+        self._made: dict[object, Step] = {}
+        self._known: list[Choice] = []
+        self._reads: dict[int, tuple[str, ...]] = {}
+        self._final = (*external_inputs(network.head), *network.spatial_outputs)
+
+    def steps(self, choices: Sequence[Choice]) -> tuple[Step, ...]:
+        """As ``assemble``."""
+        if len(self._made) > MOST_STEPS:
+            self.forget()
+        owned: dict[str, Ownership] = dict(input_ownership(self.network, self.cluster))
+        makers: dict[str, int] = {}
+        users = self._users(choices)
+        steps = []
+        for choice in choices:
+            name = choice.layers[-1].name
+            key = (id(choice), *(makers.get(tensor) for tensor in self._inputs(choice)))
+            if choice.is_global:
+                steps.append(self._global(key, choice, owned, users[name]))
+                continue
+            steps.append(self._segment(key, choice, owned))
+            owned[name], makers[name] = steps[-1].tiles, id(choice)
+        last = (None, *(makers.get(tensor) for tensor in self._final))
+        if last not in self._made:
+            self._made[last] = final_step(self.network, self.cluster, owned)
+        steps.append(self._made[last])
+        return tuple(steps)
+
+    def forget(self) -> None:
+        """Drop all steps: their plans are assembled anew."""
+        self._made.clear()
+        self._reads.clear()
+        self._known.clear()
+
+    def _users(self, choices: Sequence[Choice]) -> Mapping[str, frozenset[int]]:
+        if not self.network.replicated:
+            return {}
+        parts = [(choice.layers, _devices(choice.tiles)) for choice in choices]
+        return result_users(self.network, self.cluster.sink, parts)
+
+    def _inputs(self, choice: Choice) -> tuple[str, ...]:
+        if id(choice) not in self._reads:
+            self._known.append(choice)  # its identity stays its own
+            self._reads[id(choice)] = tuple(external_inputs(choice.layers))
+        return self._reads[id(choice)]
+
+    def _segment(self, key: object, choice: Choice, owned: Mapping[str, Ownership]) -> Step:
+        if key not in self._made:
+            step = segment_step(self.network, self.cluster, choice, owned)
+            if self.overlap:
+                step = overlapping(self.network, self.cluster, step, owned)
+            self._made[key] = step
+        return self._made[key]
+
+    def _global(
+        self,
+        key: tuple[object, ...],
+        choice: Choice,
+        owned: Mapping[str, Ownership],
+        users: frozenset[int],
+    ) -> Step:
+        key = (*key, users)
+        if key not in self._made:
             layer = choice.layers[-1]
-            steps.append(_global_step(network, cluster, layer, owned, users[layer.name]))
-        else:
-            step = segment_step(network, cluster, choice, owned)
-            steps.append(overlapping(network, cluster, step, owned) if overlap else step)
-            owned[choice.layers[-1].name] = steps[-1].tiles
-    steps.append(final_step(network, cluster, owned))
-    return tuple(steps)
+            self._made[key] = _global_step(self.network, self.cluster, layer, owned, users)
+        return self._made[key]
 
 
 def _devices(tiles: Ownership) -> list[int]:
@@ -96,7 +161,7 @@ def _global_step(
     network: Network,
     cluster: Cluster,
     layer: Layer,
-    owned: dict[str, Ownership],
+    owned: Mapping[str, Ownership],
     users: frozenset[int],
 ) -> Step:
     owners = owned[layer.nodes[0].inputs[0]] if layer.reduces else {}

@@ -33,7 +33,7 @@ def loosened(
     while number < len(best) and time.monotonic() < deadline:
         cut = [
             [*best[:number], *parts, *best[number + 1 :]]
-            for parts in _in_two(network, best[number])
+            for parts in in_two(network, best[number])
         ]
         prices = [overlapped_latency_s(network, cluster, plan) for plan in cut]
         if min(prices, default=value) < value * (1 - LEAST_GAIN):
@@ -50,7 +50,7 @@ def overlapped_latency_s(network: Network, cluster: Cluster, choices: Sequence[C
     return sum(step.makespan_s for step in steps)
 
 
-def _in_two(network: Network, choice: Choice) -> Iterator[tuple[Choice, Choice]]:
+def in_two(network: Network, choice: Choice) -> Iterator[tuple[Choice, Choice]]:
     """Every way to make two segments of one."""
     if choice.is_global:
         return

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.assemble import Choice
-from nptp_opt.planner.memory import fitting_steps, overfull
+from nptp_opt.planner.evaluate import Evaluator
+from nptp_opt.planner.loosen import in_two
 from nptp_opt.planner.moves import neighbours
-from nptp_opt.planner.simulate import simulate
 from nptp_opt.planner.templates import from_tiles
+from nptp_opt.planner.units import is_segment
 
 LEAST_GAIN = 1e-5
 """Relative gain below which a change does not count as one."""
@@ -39,33 +40,39 @@ class Settle:
         *,
         deadline: float,
         latency_limit_s: float = math.inf,
+        enough_s: float = 0.0,
         overlap: bool = False,
     ) -> None:
-        """``latency_limit_s`` is on the sum of the makespans."""
+        """``latency_limit_s`` is on the sum of the makespans; ``enough_s`` simulated ends it."""
         self.network, self.cluster = network, cluster
-        self.deadline, self.limit_s, self.overlap = deadline, latency_limit_s, overlap
+        self.deadline, self.limit_s, self.enough_s = deadline, latency_limit_s, enough_s
+        self.evaluate = Evaluator(network, cluster, overlap=overlap)
         self.choices = list(choices)
         self.value = self._simulated_s(self.choices)
 
     def run(self) -> list[Choice]:
         """The plan that no single move makes faster, or the best one in time."""
         before = math.inf
-        while self.value < before * (1 - LEAST_GAIN) and time.monotonic() < self.deadline:
+        while self.value < before * (1 - LEAST_GAIN) and not self._over():
             before = self.value
             for start, end in self._spans():
                 while self._improve(start, end):
                     pass
+            while self._first_faster(self._recut()):
+                pass
         return self.choices
 
+    def _over(self) -> bool:
+        return self.value <= self.enough_s or time.monotonic() > self.deadline
+
     def _spans(self) -> Iterator[tuple[int, int]]:
-        """Runs of segments on the same devices, longest first, down to single ones."""
-        spatial = [k for k, choice in enumerate(self.choices) if len(choice.tiles) > 1]
-        found = [
-            (a, b)
-            for a in spatial
-            for b in spatial
-            if a <= b and all(self._devices(k) == self._devices(a) for k in range(a, b + 1))
-        ]
+        """Runs of segments on the same devices, longest first: each, its halves, their halves."""
+        runs: list[list[int]] = []
+        for number, choice in enumerate(self.choices):
+            if len(choice.tiles) > 1:
+                joins = runs and self._devices(runs[-1][-1]) == self._devices(number)
+                runs[-1].append(number) if joins else runs.append([number])
+        found = {(part[0], part[-1]) for run in runs for part in _halves(run)}
         yield from sorted(found, key=lambda span: (span[0] - span[1], span[0]))
 
     def _devices(self, number: int) -> frozenset[int]:
@@ -73,14 +80,27 @@ class Settle:
 
     def _improve(self, start: int, end: int) -> bool:
         """Take the first faster plan around the segments ``start`` to ``end``."""
-        for changed in self._around(start, end):
-            if time.monotonic() > self.deadline:
+        return self._first_faster(self._around(start, end))
+
+    def _first_faster(self, plans: Iterable[list[Choice]]) -> bool:
+        for changed in plans:
+            if self._over():
                 return False
             value = self._simulated_s(changed)
             if value < self.value * (1 - LEAST_GAIN):
                 self.choices, self.value = changed, value
                 return True
         return False
+
+    def _recut(self) -> Iterator[list[Choice]]:
+        """Plans with one segment in two, or two in one."""
+        for number, choice in enumerate(self.choices):
+            before, after = self.choices[:number], self.choices[number + 1 :]
+            for parts in in_two(self.network, choice):
+                yield [*before, *parts, *after]
+            if after and is_segment(self.network, (*choice.layers, *after[0].layers)):
+                joined = (*choice.layers, *after[0].layers)
+                yield [*before, Choice(joined, after[0].tiles), *after[1:]]
 
     def _around(self, start: int, end: int) -> Iterator[list[Choice]]:
         for number in {start, end}:
@@ -99,8 +119,12 @@ class Settle:
                 ]
 
     def _simulated_s(self, choices: Sequence[Choice]) -> float:
-        steps = fitting_steps(self.network, self.cluster, choices, overlap=self.overlap)
-        late = sum(step.makespan_s for step in steps) > self.limit_s
-        if late or overfull(self.network, self.cluster, steps):
-            return math.inf
-        return simulate(self.network, self.cluster, steps)
+        found = self.evaluate(choices)
+        return math.inf if found.sum_s > self.limit_s else found.predicted_s
+
+
+def _halves(run: list[int]) -> Iterator[list[int]]:
+    yield run
+    if len(run) > 1:
+        for part in (run[: len(run) // 2], run[len(run) // 2 :]):
+            yield from _halves(part)

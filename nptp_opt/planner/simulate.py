@@ -9,26 +9,19 @@ message after the other, in the order in which messages become ready.
 
 from __future__ import annotations
 
-import heapq
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import (
-    Ownership,
-    gather_compute_s,
-    reduction_compute_s,
-    segment_compute_s,
-)
-from nptp_opt.geometry import EMPTY
+from nptp_opt.cost import FloatArray
+from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Network
-from nptp_opt.steps import Step, owned_maps, split_of
-
-Task = tuple[int, int]
-"""(step, device)"""
+from nptp_opt.planner.events import run_events
+from nptp_opt.planner.work import StepWork, Task, step_work
+from nptp_opt.steps import Step, owned_maps
 
 
 @dataclass(frozen=True)
@@ -45,39 +38,6 @@ class Planned:
     """Who receives."""
 
 
-@dataclass
-class _Message:
-    src: int
-    dst: int
-    step: int
-    bytes: int = 0
-    awaits: set[Task] = field(default_factory=set)
-    """Tasks that make what this message carries."""
-
-
-@dataclass
-class _Links:
-    """When every link is free again; a shared medium is one link that all use."""
-
-    cluster: Cluster
-    up: dict[int, float] = field(default_factory=lambda: defaultdict(float))
-    down: dict[int, float] = field(default_factory=lambda: defaultdict(float))
-
-    def send(self, message: _Message, ready: float) -> float:
-        """Occupy the links from the first moment they are free; returns the arrival time."""
-        src, dst, rate = self._path(message)
-        end = max(ready, self.up[src], self.down[dst]) + message.bytes / rate
-        self.up[src] = self.down[dst] = end
-        return end + self.cluster.network.latency_s
-
-    def _path(self, message: _Message) -> tuple[int, int, float]:
-        if self.cluster.shared:
-            return 0, 0, self.cluster.network.bytes_per_s
-        sender, receiver = self.cluster.devices[message.src], self.cluster.devices[message.dst]
-        rate = min(sender.up_bytes_per_s, receiver.down_bytes_per_s)
-        return message.src, message.dst, rate
-
-
 def simulate(
     network: Network,
     cluster: Cluster,
@@ -88,7 +48,17 @@ def simulate(
 
     ``measured`` gives tasks other seconds than the cost model.
     """
-    return _Simulation(network, cluster, steps, measured or {}).run()
+    simulation = _simulation(network, cluster, steps)
+    for task, seconds in (measured or {}).items():
+        simulation.set_seconds(task, seconds)
+    return simulation.run()[0]
+
+
+def simulated_s(
+    network: Network, cluster: Cluster, steps: Sequence[Step], works: Sequence[StepWork]
+) -> float:
+    """``simulate`` for steps whose works are known."""
+    return _Simulation(cluster, works, _makers(network, steps)).run()[0]
 
 
 def timeline(network: Network, cluster: Cluster, steps: Sequence[Step]) -> tuple[Planned, ...]:
@@ -96,178 +66,118 @@ def timeline(network: Network, cluster: Cluster, steps: Sequence[Step]) -> tuple
 
     A message starts when it is ready; it may wait for its link.
     """
-    simulation = _Simulation(network, cluster, steps)
-    simulation.run()
-    return tuple(sorted(simulation.planned, key=lambda planned: planned.start_s))
+    simulation = _simulation(network, cluster, steps)
+    found = simulation.planned(*simulation.run()[1:])
+    return tuple(sorted(found, key=lambda planned: planned.start_s))
+
+
+def _simulation(network: Network, cluster: Cluster, steps: Sequence[Step]) -> _Simulation:
+    owned = owned_maps(network, cluster, steps)
+    works = [step_work(network, cluster, step, owned) for step in steps]
+    return _Simulation(cluster, works, _makers(network, steps))
+
+
+def _makers(network: Network, steps: Sequence[Step]) -> IntArray:
+    """By number of a layer the step that makes its map, -1 for none."""
+    makers = np.full(len(network.layers), -1)
+    for k, step in enumerate(steps):
+        if step.kind == "spatial":
+            makers[network.number[step.layers[-1]]] = k
+    return makers
 
 
 class _Simulation:
-    def __init__(
-        self,
-        network: Network,
-        cluster: Cluster,
-        steps: Sequence[Step],
-        measured: Mapping[Task, float] = MappingProxyType({}),
-    ) -> None:
-        self.seconds = {**task_seconds(network, cluster, steps), **measured}
-        self.ahead = {
-            task: share * self.seconds[task]
-            for task, share in _ahead_shares(network, cluster, steps).items()
-        }
-        """Seconds of the interior of tasks that overlap and have not begun."""
-        self.messages = _messages(network, steps)
-        self.links = _Links(cluster)
-        self.message_s, self.source = cluster.network.message_s, cluster.source
-        self.queue: dict[int, list[int]] = defaultdict(list)
-        for step, device in sorted(self.seconds, reverse=True):
-            self.queue[device].append(step)
-        self.missing: dict[Task, int] = defaultdict(int)
-        self.carries: dict[Task, list[_Message]] = defaultdict(list)
-        for message in self.messages:
-            self.missing[message.step, message.dst] += 1
-            for task in message.awaits:
-                self.carries[task].append(message)
-        self.busy: set[int] = set()
-        self.events: list[tuple[float, int, str, object]] = []
-        self.count = 0
-        self.planned: list[Planned] = []
+    """The works of all steps as the arrays that ``run_events`` wants."""
 
-    def run(self) -> float:
-        now = 0.0
-        self.busy.add(self.source)
-        self._hand_over([m for m in self.messages if not m.awaits], self.source, 0.0)
-        for device in list(self.queue):
-            self._start_next(device, 0.0)
-        while self.events:
-            now, _, kind, item = heapq.heappop(self.events)
-            getattr(self, f"_on_{kind}")(item, now)
-        assert not any(self.queue.values()), "the plan waits for a message that nothing sends"
-        return now
+    def __init__(self, cluster: Cluster, works: Sequence[StepWork], makers: IntArray) -> None:
+        self.cluster, self.n = cluster, len(cluster.devices)
+        self.devices, self.task_steps = _joined(works, "devices")
+        order = np.lexsort((self.task_steps, self.devices))
+        self.devices, self.task_steps = self.devices[order], self.task_steps[order]
+        self.ahead_s = _joined(works, "ahead_s")[0][order]
+        self.rest_s = _joined(works, "rest_s")[0][order]
+        self.number = np.full((len(works), self.n), -1)
+        self.number[self.task_steps, self.devices] = np.arange(len(order))
+        self.src, self.message_steps = _joined(works, "src")
+        self.dst, self.bytes = _joined(works, "dst")[0], _joined(works, "bytes")[0]
+        self.awaited = self._awaited(works, makers)
 
-    def _push(self, at: float, kind: str, item: object) -> None:
-        self.count += 1
-        heapq.heappush(self.events, (at, self.count, kind, item))
+    def _awaited(self, works: Sequence[StepWork], makers: IntArray) -> IntArray:
+        """Pairs of a message and the task that it awaits; the source has its input at once."""
+        firsts = np.cumsum([0, *(len(work.src) for work in works)])
+        found = [work.awaited + (first, 0) for work, first in zip(works, firsts, strict=False)]
+        message, tensor = np.concatenate(found).T
+        made = makers[tensor] >= 0
+        message, tensor = message[made], tensor[made]
+        return np.stack((message, self.number[makers[tensor], self.src[message]]))
 
-    def _hand_over(self, messages: Sequence[_Message], device: int, now: float) -> None:
-        """One after the other; then the device is free for its next task."""
-        for message in messages:
-            now += self.message_s
-            self._push(now, "ready", message)
-        self._push(now, "free", device)
+    def set_seconds(self, task: Task, seconds: float) -> None:
+        """Scale a task to ``seconds`` in all."""
+        number = self.number[task]
+        modelled = self.ahead_s[number] + self.rest_s[number]
+        share = self.ahead_s[number] / modelled if modelled else 0.0
+        self.ahead_s[number], self.rest_s[number] = share * seconds, (1 - share) * seconds
 
-    def _on_ready(self, message: _Message, now: float) -> None:
-        arrival = self.links.send(message, now)
-        self.planned.append(
-            Planned("message", message.step, message.src, now, arrival, message.dst)
+    def run(self) -> tuple[float, IntArray, FloatArray]:
+        """Seconds in all; kind and index, start and end of every stretch."""
+        network = self.cluster.network
+        counts = np.bincount(self.devices, minlength=self.n)
+        first = np.concatenate(([0], np.cumsum(counts)))
+        seconds, out, into = self._links()
+        receiver = self.number[self.message_steps, self.dst]
+        awaits = np.bincount(self.awaited[0], minlength=len(self.src))
+        now, done, stretches, times = run_events(
+            (self.devices, first, self.ahead_s, self.rest_s),
+            (awaits, receiver, seconds, out, into),
+            self._feeds(),
+            self._starting(first),
+            self.cluster.source,
+            network.message_s,
+            network.latency_s,
         )
-        self._push(arrival, "arrival", message)
+        assert done == len(self.devices), "the plan waits for a message that nothing sends"
+        return float(now), stretches, times
 
-    def _on_arrival(self, message: _Message, now: float) -> None:
-        self.missing[message.step, message.dst] -= 1
-        self._start_next(message.dst, now)
+    def _links(self) -> tuple[FloatArray, IntArray, IntArray]:
+        """Seconds on its links, the sender's and the receiver's, of every message; a shared medium
+        is one link that all use."""
+        if self.cluster.shared:
+            nobody = np.zeros_like(self.src)
+            return self.bytes / self.cluster.network.bytes_per_s, nobody, nobody
+        up = np.array([device.up_bytes_per_s for device in self.cluster.devices])
+        down = np.array([device.down_bytes_per_s for device in self.cluster.devices])
+        return self.bytes / np.minimum(up[self.src], down[self.dst]), self.src, self.dst
 
-    def _on_done(self, task: Task, now: float) -> None:
-        for message in self.carries[task]:
-            message.awaits.discard(task)
-        self._hand_over([m for m in self.carries[task] if not m.awaits], task[1], now)
+    def _feeds(self) -> tuple[IntArray, IntArray]:
+        """The messages that await each task, in their order."""
+        message, task = self.awaited
+        order = np.lexsort((message, task))
+        firsts = np.searchsorted(task[order], np.arange(len(self.devices) + 1))
+        return firsts, message[order]
 
-    def _on_free(self, device: int, now: float) -> None:
-        self.busy.discard(device)
-        self._start_next(device, now)
+    def _starting(self, first: IntArray) -> IntArray:
+        """Devices with tasks: those whose last step is the latest, first."""
+        working = np.flatnonzero(np.diff(first))
+        last = self.task_steps[first[working + 1] - 1]
+        return working[np.lexsort((-working, -last))]
 
-    def _start_next(self, device: int, now: float) -> None:
-        waiting = self.queue[device]
-        if device in self.busy or not waiting:
-            return
-        task = (waiting[-1], device)
-        if task in self.ahead:
-            self._compute(task, now, self.ahead[task], "free", device)
-            self.seconds[task] -= self.ahead.pop(task)
-        elif not self.missing[task]:
-            waiting.pop()
-            self._compute(task, now, self.seconds[task], "done", task)
+    def planned(self, stretches: IntArray, times: FloatArray) -> list[Planned]:
+        """Stretches of a run by step and device."""
+        return [
+            self._message(index, *ends) if kind else self._task(index, *ends)
+            for (kind, index), ends in zip(stretches.tolist(), times.tolist(), strict=True)
+        ]
 
-    def _compute(self, task: Task, now: float, seconds: float, then: str, item: object) -> None:
-        self.busy.add(task[1])
-        self.planned.append(Planned("compute", *task, now, now + seconds))
-        self._push(now + seconds, then, item)
+    def _task(self, index: int, start_s: float, end_s: float) -> Planned:
+        step, device = int(self.task_steps[index]), int(self.devices[index])
+        return Planned("compute", step, device, start_s, end_s)
 
-
-def task_seconds(network: Network, cluster: Cluster, steps: Sequence[Step]) -> dict[Task, float]:
-    """Compute seconds of everything that some device does; idle devices have no task."""
-    seconds: dict[Task, float] = {}
-    for k, step in enumerate(steps):
-        layers = tuple(network.by_name[name] for name in step.layers)
-        if step.device is not None:
-            seconds[k, step.device] = gather_compute_s(cluster, step.device, layers)
-        if step.kind == "global":
-            seconds |= _reduction_seconds(network, cluster, steps, k)
-            continue
-        for device, tile in step.tiles.items():
-            if tile != EMPTY:
-                seconds[k, device] = segment_compute_s(cluster, device, layers, tile)
-    for task, (interior_s, rim_s) in _split_seconds(network, cluster, steps).items():
-        seconds[task] = interior_s + rim_s
-    return seconds
+    def _message(self, index: int, start_s: float, end_s: float) -> Planned:
+        step, src, dst = (int(a[index]) for a in (self.message_steps, self.src, self.dst))
+        return Planned("message", step, src, start_s, end_s, dst)
 
 
-def _split_seconds(
-    network: Network, cluster: Cluster, steps: Sequence[Step]
-) -> dict[Task, tuple[float, float]]:
-    """Compute seconds of interior and rim of the tasks that overlap."""
-    owned, found = owned_maps(network, cluster, steps), dict[Task, tuple[float, float]]()
-    for k, step in enumerate(steps):
-        layers = tuple(network.by_name[name] for name in step.layers)
-        for device in step.tiles if step.overlap else ():
-            parts = split_of(network, step, device, owned)
-            assert parts is not None
-            found[k, device] = parts.seconds(cluster, device, layers)
-    return found
-
-
-def _ahead_shares(network: Network, cluster: Cluster, steps: Sequence[Step]) -> dict[Task, float]:
-    """The share of a task's seconds that its interior takes, where there is one."""
-    return {
-        task: interior_s / (interior_s + rim_s)
-        for task, (interior_s, rim_s) in _split_seconds(network, cluster, steps).items()
-        if interior_s > 0
-    }
-
-
-def _reduction_seconds(
-    network: Network, cluster: Cluster, steps: Sequence[Step], number: int
-) -> dict[Task, float]:
-    """One task per owner or user. Its partial leaves as soon as the map's tile is done: the
-    seconds of the partial itself count, but do not hold the message up.
-    """
-    step, layer = steps[number], network.by_name[steps[number].layers[-1]]
-    owners: Ownership = {}
-    if layer.reduces:
-        reduced = layer.nodes[0].inputs[0]
-        owners = next((s.tiles for s in steps if s.layers[-1:] == (reduced,)), {})
-    return {
-        (number, device): reduction_compute_s(
-            cluster,
-            network,
-            layer,
-            device,
-            owners.get(device, EMPTY),
-            uses=device in step.tiles,
-        )
-        for device in {*step.tiles, *(i for i, tile in owners.items() if not tile.is_empty)}
-    }
-
-
-def _messages(network: Network, steps: Sequence[Step]) -> list[_Message]:
-    maker = {step.layers[-1]: k for k, step in enumerate(steps) if step.kind == "spatial"}
-    found: dict[tuple[int, int, int], _Message] = {}
-    for k, step in enumerate(steps):
-        for move in step.transfers:
-            key = (k, move.src, move.dst)
-            message = found.setdefault(key, _Message(move.src, move.dst, k))
-            message.bytes += move.bytes
-            made = network.by_name[move.tensor].nodes[0].inputs[0] if step.kind == "global" else ""
-            source = made or move.tensor
-            if source in maker:
-                message.awaits.add((maker[source], move.src))
-    return list(found.values())
+def _joined(works: Sequence[StepWork], name: str) -> tuple[Any, IntArray]:
+    """One field of all works, and the number of the step of every entry."""
+    parts = [getattr(work, name) for work in works]
+    return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])

@@ -10,7 +10,7 @@ import numpy as np
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.objectives import Usage, Weights, energy_j, period_s
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.simulate import task_seconds
+from nptp_opt.planner.work import task_seconds
 from nptp_opt.steps import Step
 
 

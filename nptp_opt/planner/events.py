@@ -21,84 +21,100 @@ READY, ARRIVED, DONE, FREE = 0, 1, 2, 3
 
 @numba.njit(cache=True, nogil=True)
 def run_events(tasks, messages, feeds, starting, source, message_s, latency_s):  # type: ignore[no-untyped-def]
-    """Stretches (kind, index, start, end) in the order of their start: kind 0 a task, 1 a message.
+    """Seconds in all, tasks done, stretches [kind, index], and their [start, end].
 
     ``tasks``: device (T), first task of every device (D + 1), seconds ahead and after (T).
-    ``messages``: awaited tasks (M), task of the receiver, seconds on the links, link out, link in.
+    ``messages``: tasks awaited (M), task of the receiver, seconds on the links, link out, link in.
     ``feeds``: first of every task (T + 1), message (F). ``starting`` (D): devices, who begins
-    first. Returns how many tasks were done, too.
+    first. The kind of a stretch is 0 for a task and 1 for a message.
     """
-    device, first, ahead_s, rest_s = tasks
     awaits, receiver, seconds, out, into = messages
-    ahead, awaited = ahead_s > 0, awaits.copy()
-    missing = np.zeros(len(device), dtype=np.int64)
-    for m in range(len(awaits)):
-        missing[receiver[m]] += 1
-    following, busy = first[:-1].copy(), np.zeros(len(first) - 1, dtype=np.bool_)
+    awaited = awaits.copy()
+    waiting = _waiting(tasks, receiver)
+    busy = waiting[2]
     free_s = np.zeros((2, max(out.max(), into.max()) + 1 if len(out) else 1))
-    kinds = np.zeros((2 * len(device) + len(awaits), 2), dtype=np.int64)
-    times = np.zeros((len(kinds), 2))
-    events = [(0.0, 0, FREE, -1)]
+    shown = (np.zeros((2 * len(tasks[0]) + len(awaits), 2), dtype=np.int64),
+             np.zeros((2 * len(tasks[0]) + len(awaits), 2)))  # fmt: skip
+    count = np.zeros(3, dtype=np.int64)  # events, stretches, tasks done
+    events = [(0.0, 0, FREE, source)]
     events.pop()
-    count, done, shown = 0, 0, 0
-
     busy[source] = True
-    handed_s = 0.0
-    for m in range(len(awaits)):
-        if awaits[m] == 0:
-            handed_s += message_s
-            heappush(events, (handed_s, count, READY, m))
-            count += 1
-    heappush(events, (handed_s, count, FREE, source))
-    count += 1
+    _hand_over(events, count, np.flatnonzero(awaits == 0), source, 0.0, message_s)
     for d in starting:
-        # Before all else; -1 - d does not free the source, which may be handing over.
-        heappush(events, (-1.0, count, FREE, -1 - d))
-        count += 1
+        _start_next(events, count, shown, tasks, waiting, d, 0.0)
     now = 0.0
-    while len(events):
-        at_s, _, kind, item = heappop(events)
-        now = max(now, at_s)
+    while events:
+        now, _, kind, item = heappop(events)
         if kind == READY:
-            starts = max(now, free_s[0, out[item]], free_s[1, into[item]])
-            free_s[0, out[item]] = free_s[1, into[item]] = starts + seconds[item]
-            kinds[shown], times[shown] = (1, item), (now, starts + seconds[item] + latency_s)
-            shown += 1
-            heappush(events, (times[shown - 1, 1], count, ARRIVED, item))
-            count += 1
-            continue
-        if kind == DONE:
-            done += 1
-            handed_s = now
-            for m in feeds[1][feeds[0][item] : feeds[0][item + 1]]:
-                awaited[m] -= 1
-                if awaited[m] == 0:
-                    handed_s += message_s
-                    heappush(events, (handed_s, count, READY, m))
-                    count += 1
-            heappush(events, (handed_s, count, FREE, device[item]))
-            count += 1
-            continue
-        if kind == ARRIVED:
-            missing[receiver[item]] -= 1
-            at = device[receiver[item]]
+            start = max(now, free_s[0, out[item]], free_s[1, into[item]])
+            free_s[0, out[item]] = free_s[1, into[item]] = start + seconds[item]
+            arrives = start + seconds[item] + latency_s
+            _show(count, shown, 1, item, now, arrives)
+            _push(events, count, arrives, ARRIVED, item)
+        elif kind == DONE:
+            count[2] += 1
+            fed = feeds[1][feeds[0][item] : feeds[0][item + 1]]
+            awaited[fed] -= 1
+            _hand_over(events, count, fed[awaited[fed] == 0], tasks[0][item], now, message_s)
+        elif kind == ARRIVED:
+            waiting[1][receiver[item]] -= 1
+            _start_next(events, count, shown, tasks, waiting, tasks[0][receiver[item]], now)
         else:
-            at = item if item >= 0 else -1 - item
-            busy[at] = busy[at] and item < 0
-        task = following[at]
-        if busy[at] or task == first[at + 1]:
-            continue
-        if ahead[task]:
-            ahead[task] = False
-            then, ends, item = FREE, now + ahead_s[task], at
-        elif missing[task] == 0:
-            following[at] += 1
-            then, ends, item = DONE, now + rest_s[task], task
-        else:
-            continue
-        busy[at] = True
-        kinds[shown], times[shown] = (0, task), (now, ends)
-        shown += 1
-        heappush(events, (ends, count, then, item))
-        count += 1
-    return now, done, kinds[:shown], times[:shown]
+            busy[item] = False
+            _start_next(events, count, shown, tasks, waiting, item, now)
+    return now, count[2], shown[0][: count[1]], shown[1][: count[1]]
+
+
+@numba.njit(cache=True, nogil=True)
+def _waiting(tasks, receiver):  # type: ignore[no-untyped-def]
+    """Before all: next task of every device, missing messages of every task, who is busy, and
+    which tasks have something ahead."""
+    device, first, ahead_s, _ = tasks
+    missing = np.zeros(len(device), dtype=np.int64)
+    for task in receiver:
+        missing[task] += 1
+    return first[:-1].copy(), missing, np.zeros(len(first) - 1, dtype=np.bool_), ahead_s > 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _push(events, count, at_s, kind, item):  # type: ignore[no-untyped-def]
+    heappush(events, (at_s, count[0], kind, item))
+    count[0] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _show(count, shown, kind, item, start, end):  # type: ignore[no-untyped-def]
+    shown[0][count[1]] = kind, item
+    shown[1][count[1]] = start, end
+    count[1] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _hand_over(events, count, messages, device, now, message_s):  # type: ignore[no-untyped-def]
+    """One after the other; then the device is free for its next task."""
+    for message in messages:
+        now += message_s
+        _push(events, count, now, READY, message)
+    _push(events, count, now, FREE, device)
+
+
+@numba.njit(cache=True, nogil=True)
+def _start_next(events, count, shown, tasks, waiting, at, now):  # type: ignore[no-untyped-def]
+    """Let a device begin its next task, or what is ahead of the task's messages, if it can."""
+    _, first, ahead_s, rest_s = tasks
+    following, missing, busy, ahead = waiting
+    task = following[at]
+    if busy[at] or task == first[at + 1]:
+        return
+    if ahead[task]:
+        ahead[task] = False
+        end = now + ahead_s[task]
+        _push(events, count, end, FREE, at)
+    elif missing[task] == 0:
+        following[at] += 1
+        end = now + rest_s[task]
+        _push(events, count, end, DONE, task)
+    else:
+        return
+    busy[at] = True
+    _show(count, shown, 0, task, now, end)

@@ -32,8 +32,7 @@ def loosened(
     value = overlapped_latency_s(network, cluster, best)
     while number < len(best) and time.monotonic() < deadline:
         cut = [
-            [*best[:number], *parts, *best[number + 1 :]]
-            for parts in in_two(network, best[number])
+            [*best[:number], *parts, *best[number + 1 :]] for parts in in_two(network, best[number])
         ]
         prices = [overlapped_latency_s(network, cluster, plan) for plan in cut]
         if min(prices, default=value) < value * (1 - LEAST_GAIN):

@@ -14,41 +14,44 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.planner.baselines import QUICK, coedge_shares, latency_s
+from nptp_opt.planner.baselines import QUICK, latency_s
+from nptp_opt.planner.candidate_pool import (
+    LAYER_METHODS,
+    Solved,
+    solved_layers,
+    with_families,
+)
 from nptp_opt.planner.candidates import (
     aligned_templates,
     distinct,
-    family_templates,
     near_templates,
     single_templates,
-    small_templates,
     used_templates,
     without,
 )
-from nptp_opt.planner.layerwise import solved_templates
-from nptp_opt.planner.linears import in_head
+from nptp_opt.planner.evaluate import Evaluator
+from nptp_opt.planner.linears import linears_on_sink
 from nptp_opt.planner.loosen import loosened, overlapped_latency_s
-from nptp_opt.planner.memory import fitting_steps, overfull
+from nptp_opt.planner.memory import overfull
 from nptp_opt.planner.moves import most_neighbours
-from nptp_opt.planner.objective import ObjectiveSearch, Pool, begun, by_objective
+from nptp_opt.planner.objective import ObjectiveSearch, begun, by_objective
 from nptp_opt.planner.options import PlanOptions, Watch, ignore
 from nptp_opt.planner.polish import polish
-from nptp_opt.planner.settle import Settle
+from nptp_opt.planner.pooled import unfused
+from nptp_opt.planner.settle import caught_up, settled
 from nptp_opt.planner.shortest_path import ShortestPath, spans_of
-from nptp_opt.planner.templates import Template, strips
-
-LAYER_METHODS = ("column-dp", "multilevel")
-"""Methods whose solutions are always candidates: their planners are baselines."""
-
-SOLVING_S = 20.0
-"""Seconds for the single layers' problems where no time limit is given."""
+from nptp_opt.planner.templates import Template
 
 SETTLING_S = 60.0
 """Seconds for the search on the simulation where no time limit is given."""
+
+CATCHING_S = 5.0
+"""Seconds to catch up with a baseline that is faster without barriers."""
 
 LEAST_GAIN = 1e-4
 """Relative gain of a round below which the search ends."""
@@ -62,7 +65,7 @@ def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choic
     if options.objective == "predicted":
         return _settled(network, cluster, options)
     if options.objective != "latency":
-        return by_objective(network, cluster, options, _pool, _best_latency)
+        return by_objective(network, cluster, options, _best_latency)
     return _best_latency(network, cluster, options)
 
 
@@ -70,39 +73,53 @@ def objective_search(
     network: Network, cluster: Cluster, options: PlanOptions
 ) -> tuple[ObjectiveSearch, list[Template]]:
     """A search that has seen the fastest plan and the baselines, and all candidates."""
-    return begun(network, cluster, options, _pool, _best_latency)
+    return begun(network, cluster, options, _best_latency)
 
 
 def _settled(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
-    """The plan that is best with barriers, moved until its simulation gets no faster."""
-    limit_s = options.limits.time_limit_s
-    half = replace(options.limits, time_limit_s=limit_s / 2)
-    began = time.monotonic()
-    choices = _best_latency(network, cluster, replace(options, limits=half))
-    left_s = min(SETTLING_S, limit_s - (time.monotonic() - began))
-    settle = Settle(
-        network,
-        cluster,
-        choices,
-        deadline=time.monotonic() + left_s,
+    """Several plans, moved until their simulation gets no faster; the best of them."""
+    began, limit_s = time.monotonic(), options.limits.time_limit_s
+    part = replace(options, limits=replace(options.limits, time_limit_s=limit_s / 2))
+    solved = solved_layers(network, cluster, part)
+    fastest = _best_latency(network, cluster, part, solved)
+    templates = with_families(network, cluster, solved)
+    deadline = min(began + limit_s, time.monotonic() + SETTLING_S)
+    halfway = (time.monotonic() + deadline) / 2
+    starts = _by_one_template(network, cluster, templates, halfway)
+    return settled(
+        Evaluator(network, cluster, overlap=options.overlap),
+        [fastest, *starts],
+        deadline=deadline,
         latency_limit_s=options.latency_limit_s,
-        overlap=options.overlap,
     )
-    return settle.run()
+
+
+def _by_one_template(
+    network: Network, cluster: Cluster, templates: Sequence[Template], deadline: float
+) -> Iterator[list[Choice]]:
+    """For every template the best plan that uses it and single devices alone."""
+    for template in templates:
+        few = distinct([template, *single_templates(cluster)], network.spatial)
+        found = ShortestPath(network, cluster, few, fuse=True).choices_by(deadline)
+        if found is None:
+            return
+        yield found
 
 
 def _best_latency(
-    network: Network, cluster: Cluster, options: PlanOptions, pool: Pool | None = None
+    network: Network,
+    cluster: Cluster,
+    options: PlanOptions,
+    solved: Solved | None = None,
 ) -> list[Choice]:
+    """The least sum of makespans; no baseline's plan is faster without barriers if it can be
+    helped."""
     deadline = time.monotonic() + options.limits.time_limit_s
     rivals = [plan(network, cluster) for plan in QUICK.values()]
-
-    def price(choices: Sequence[Choice]) -> float:
-        steps = fitting_steps(network, cluster, choices, overlap=options.overlap)
-        return sum(step.makespan_s for step in steps)
-
-    options.watch(min(price(rival) for rival in rivals))
-    templates = distinct((pool or _pool)(network, cluster, options), network.spatial)
+    evaluate = Evaluator(network, cluster, overlap=options.overlap)
+    options.watch(min(evaluate(rival).sum_s for rival in rivals))
+    solved = solved or solved_layers(network, cluster, options)
+    templates = with_families(network, cluster, solved)
     while True:
         search = Search(network, cluster, deadline, watch=options.watch, overlap=options.overlap)
         found = search.run(templates)
@@ -110,8 +127,18 @@ def _best_latency(
         fitting = [c for c in options_left if not _overfull(network, cluster, c)]
         left = [] if found is None else without(templates, _overfull(network, cluster, found))
         if fitting or not left:
-            return min(fitting or options_left, key=price)
+            best = min(fitting or options_left, key=lambda choices: evaluate(choices).sum_s)
+            if time.monotonic() < deadline:
+                rivals += _unfused(network, cluster, solved)
+            return caught_up(evaluate, best, rivals, min(deadline, time.monotonic() + CATCHING_S))
         templates = left
+
+
+def _unfused(network: Network, cluster: Cluster, solved: Solved) -> Iterator[list[Choice]]:
+    """The baselines that solve single layers, from what is solved already."""
+    for method in LAYER_METHODS:
+        plan = linears_on_sink(partial(unfused, solved=solved[method]))
+        yield plan(network, cluster)
 
 
 class Search:
@@ -206,21 +233,3 @@ def _around(templates: Sequence[Template], kinds: Sequence[int]) -> Iterator[Tem
 
 def _overfull(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> list[int]:
     return overfull(network, cluster, assemble(network, cluster, choices))
-
-
-def _pool(network: Network, cluster: Cluster, options: PlanOptions) -> list[Template]:
-    """All candidates; solving single layers takes at most half of the time limit."""
-    n = len(cluster.devices)
-    pool = [
-        *family_templates(cluster),
-        *small_templates(network, cluster),
-        strips("strip-equal", range(n), [1.0] * n, vertical=False),
-        strips("coedge-style", range(n), coedge_shares(in_head(network), cluster), vertical=False),
-    ]
-    methods = dict.fromkeys((options.formulation, *LAYER_METHODS))
-    part = min(options.limits.time_limit_s / 2, SOLVING_S) / len(methods)
-    limits = replace(options.limits, time_limit_s=part, prove=False)
-    for formulation in methods:
-        solver = options.solver if formulation == options.formulation else None
-        pool += solved_templates(network, cluster, formulation, solver, limits)
-    return pool

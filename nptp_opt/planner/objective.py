@@ -32,6 +32,7 @@ from nptp_opt.network.ir import Network
 from nptp_opt.planner.assemble import Choice, assemble
 from nptp_opt.planner.baselines import QUICK
 from nptp_opt.planner.budget import BudgetPath
+from nptp_opt.planner.candidate_pool import Solved, solved_layers, with_families
 from nptp_opt.planner.candidates import (
     distinct,
     near_templates,
@@ -66,21 +67,20 @@ CLOSE = 1e-4
 """Relative distance of mixture and path at which the search over all templates ends."""
 
 Pair = tuple[Objective, Objective]
-Pool = Callable[[Network, Cluster, PlanOptions], list[Template]]
-Planner = Callable[[Network, Cluster, PlanOptions, Pool], list[Choice]]
+Planner = Callable[[Network, Cluster, PlanOptions, Solved], list[Choice]]
 
 
 def by_objective(
-    network: Network, cluster: Cluster, options: PlanOptions, pool: Pool, fastest: Planner
+    network: Network, cluster: Cluster, options: PlanOptions, fastest: Planner
 ) -> list[Choice]:
     """The best plan seen under ``options.objective``."""
-    search, templates = begun(network, cluster, options, pool, fastest)
+    search, templates = begun(network, cluster, options, fastest)
     search.run(templates)
     return search.best().choices
 
 
 def begun(
-    network: Network, cluster: Cluster, options: PlanOptions, pool: Pool, fastest: Planner
+    network: Network, cluster: Cluster, options: PlanOptions, fastest: Planner
 ) -> tuple[ObjectiveSearch, list[Template]]:
     """A search that has seen the known plans, and all templates.
 
@@ -91,11 +91,12 @@ def begun(
     search = ObjectiveSearch(network, cluster, options, began + limit)
     for quick in QUICK.values():
         search.see(quick(network, cluster))
-    candidates = pool(network, cluster, _within(options, limit / 6))
+    solved = solved_layers(network, cluster, _within(options, limit / 6))
+    candidates = with_families(network, cluster, solved)
     rivals: dict[str, tuple[float, Callable[[PlanOptions], list[Choice]]]] = {
         "nptp for the latency": (
             6,
-            lambda part: fastest(network, cluster, part, lambda *_: candidates),
+            lambda part: fastest(network, cluster, part, solved),
         ),
         "column-dp": (9, lambda part: pooled("column-dp")(network, cluster, part)),
         "multilevel": (9, lambda part: pooled("multilevel")(network, cluster, part)),
@@ -110,7 +111,7 @@ def begun(
             search.see(plan(_within(options, part)))
         except NoSolutionError as error:
             options.tell(f"not compared with {name}: {error}")
-    return search, distinct(candidates, network.spatial)
+    return search, candidates
 
 
 def _within(options: PlanOptions, seconds: float) -> PlanOptions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.methods import Limits
@@ -13,6 +13,7 @@ from nptp_opt.planner.layerwise import layer_by_layer, solved_templates
 from nptp_opt.planner.linears import linears_on_sink
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.shortest_path import ShortestPath
+from nptp_opt.planner.templates import Template
 
 
 def layerwise(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
@@ -35,5 +36,10 @@ def _from_pool(
     network: Network, cluster: Cluster, formulation: str, limits: Limits
 ) -> list[Choice]:
     solved = solved_templates(network, cluster, formulation, None, limits)
+    return unfused(network, cluster, solved)
+
+
+def unfused(network: Network, cluster: Cluster, solved: Iterable[Template]) -> list[Choice]:
+    """The fastest plan, a step per layer, over ``solved`` partitions and single devices."""
     templates = distinct([*single_templates(cluster), *solved], network.spatial)
     return ShortestPath(network, cluster, templates, fuse=False).choices()

@@ -13,10 +13,8 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
-from nptp_opt.cluster import Cluster
-from nptp_opt.network.ir import Network
 from nptp_opt.planner.assemble import Choice
-from nptp_opt.planner.evaluate import Evaluator
+from nptp_opt.planner.evaluate import Evaluator, Latencies
 from nptp_opt.planner.loosen import in_two
 from nptp_opt.planner.moves import neighbours
 from nptp_opt.planner.templates import from_tiles
@@ -29,24 +27,79 @@ FINEST = 56
 """Cut positions per axis on which the cuts of several segments move together."""
 
 
+MOST_STARTS = 4
+"""Plans from which the search walks downhill."""
+
+
+def settled(
+    evaluate: Evaluator,
+    plans: Iterable[list[Choice]],
+    *,
+    deadline: float,
+    latency_limit_s: float = math.inf,
+) -> list[Choice]:
+    """The best plan that is found from those of ``plans`` that are fastest as they are.
+
+    The first of ``plans`` is the answer where none keeps the limit.
+    """
+    starts = [(evaluate(choices), choices) for choices in plans]
+    values = {found: choices for found, choices in starts if found.sum_s <= latency_limit_s}
+    first = sorted(values, key=lambda found: found.predicted_s)[:MOST_STARTS]
+    best_s, best = math.inf, starts[0][1]
+    for number, found in enumerate(first):
+        left_s = (deadline - time.monotonic()) / (len(first) - number)
+        settle = Settle(
+            evaluate,
+            values[found],
+            deadline=time.monotonic() + left_s,
+            latency_limit_s=latency_limit_s,
+        )
+        choices = settle.run()
+        if settle.value < best_s:
+            best_s, best = settle.value, choices
+    return best
+
+
+def caught_up(
+    evaluate: Evaluator, choices: list[Choice], rivals: Sequence[list[Choice]], deadline: float
+) -> list[Choice]:
+    """``choices``, or where rivals are faster without barriers, a plan that is not behind them.
+
+    It is looked for near ``choices``; the sum of the makespans may grow up to the best rival's. If
+    there is none in time, and no rival is the best in both ways, ``choices`` as they are.
+    """
+    found = [evaluate(rival) for rival in rivals]
+    best = Latencies(min(own.sum_s for own in found), min(own.predicted_s for own in found))
+    if evaluate(choices).predicted_s <= best.predicted_s:
+        return choices
+    settle = Settle(
+        evaluate,
+        choices,
+        deadline=deadline,
+        latency_limit_s=best.sum_s,
+        enough_s=best.predicted_s,
+    )
+    near = settle.run()
+    if settle.value <= best.predicted_s:
+        return near
+    return rivals[found.index(best)] if best in found else choices
+
+
 class Settle:
     """Walks downhill from a plan; ``choices`` is the best so far."""
 
     def __init__(
         self,
-        network: Network,
-        cluster: Cluster,
+        evaluate: Evaluator,
         choices: Sequence[Choice],
         *,
         deadline: float,
         latency_limit_s: float = math.inf,
         enough_s: float = 0.0,
-        overlap: bool = False,
     ) -> None:
         """``latency_limit_s`` is on the sum of the makespans; ``enough_s`` simulated ends it."""
-        self.network, self.cluster = network, cluster
+        self.evaluate, self.network, self.kinds = evaluate, evaluate.network, evaluate.cluster.kinds
         self.deadline, self.limit_s, self.enough_s = deadline, latency_limit_s, enough_s
-        self.evaluate = Evaluator(network, cluster, overlap=overlap)
         self.choices = list(choices)
         self.value = self._simulated_s(self.choices)
 
@@ -109,7 +162,7 @@ class Settle:
             template = from_tiles("", self.choices[number].tiles, last.height, last.width)
             tiles = template.at(*grid) if start < end else dict(self.choices[number].tiles)
             size = grid if start < end else (last.height, last.width)
-            for moved in neighbours(tiles, max(size) // 8, self.cluster.kinds):
+            for moved in neighbours(tiles, max(size) // 8, self.kinds):
                 near = from_tiles("", moved, *size)
                 yield [
                     Choice(c.layers, near.at(c.layers[-1].height, c.layers[-1].width))

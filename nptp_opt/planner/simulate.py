@@ -104,9 +104,9 @@ class _Simulation:
 
     def _awaited(self, works: Sequence[StepWork], makers: IntArray) -> IntArray:
         """Pairs of a message and the task that it awaits; the source has its input at once."""
-        firsts = np.cumsum([0, *(len(work.src) for work in works)])
-        found = [work.awaited + (first, 0) for work, first in zip(works, firsts, strict=False)]
-        message, tensor = np.concatenate(found).T
+        pairs, steps = _joined(works, "awaited")
+        firsts = np.concatenate(([0], np.cumsum([len(work.src) for work in works])))
+        message, tensor = pairs[:, 0] + firsts[steps], pairs[:, 1]
         made = makers[tensor] >= 0
         message, tensor = message[made], tensor[made]
         return np.stack((message, self.number[makers[tensor], self.src[message]]))

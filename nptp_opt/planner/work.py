@@ -1,4 +1,4 @@
-"""What the steps of a plan ask of devices and links, as arrays: tasks, and messages between them."""
+"""What the steps of a plan ask of devices and links, as arrays: tasks, and messages in between."""
 
 from __future__ import annotations
 
@@ -55,13 +55,16 @@ def step_work(
             awaited[link, number] = None
     place = {link: k for k, link in enumerate(links)}
     ends = np.array(list(links), dtype=np.int64).reshape(-1, 2)
+    times = np.array(list(seconds.values()), dtype=np.float64).reshape(-1, 2)
     pairs = [(place[link], number) for link, number in awaited]
     return StepWork(
-        np.array(list(seconds), dtype=np.int64),
-        *np.array(list(seconds.values()), dtype=np.float64).reshape(-1, 2).T,
-        *ends.T,
-        np.array(list(links.values()), dtype=np.int64),
-        np.array(pairs, dtype=np.int64).reshape(-1, 2),
+        devices=np.array(list(seconds), dtype=np.int64),
+        ahead_s=times[:, 0],
+        rest_s=times[:, 1],
+        src=ends[:, 0],
+        dst=ends[:, 1],
+        bytes=np.array(list(links.values()), dtype=np.int64),
+        awaited=np.array(pairs, dtype=np.int64).reshape(-1, 2),
     )
 
 

@@ -9,9 +9,10 @@ import pytest
 from nptp_opt.geometry import Tile, cover_fault
 from nptp_opt.paper import paper_faults
 from nptp_opt.planner import PlanOptions, plan_network
-from nptp_opt.planner.assemble import assemble
+from nptp_opt.planner.assemble import Choice, assemble
 from nptp_opt.planner.baselines import strip_equal
-from nptp_opt.planner.settle import Settle
+from nptp_opt.planner.evaluate import Evaluator
+from nptp_opt.planner.settle import Settle, caught_up
 from nptp_opt.planner.simulate import simulate
 from nptp_opt.steps import ModelRef
 from tests.builders import conv_chain, make_cluster
@@ -29,7 +30,7 @@ def test_who_receives_later_gets_less_to_do() -> None:
     network = conv_chain((1, 1, 64, 64), [{"channels": 64, "kernel": 1, "padding": 0}])
     cluster = make_cluster((0.002, 0.002), rates=1.0)
     start = strip_equal(network, cluster)
-    settle = Settle(network, cluster, start, deadline=time.monotonic() + 30)
+    settle = Settle(Evaluator(network, cluster), start, deadline=time.monotonic() + 30)
     before = settle.value
     found = settle.run()
     assert settle.value < 0.95 * before
@@ -59,8 +60,37 @@ def test_the_sum_of_the_makespans_keeps_its_limit() -> None:
     start = strip_equal(network, cluster)
     latency_s = sum(step.makespan_s for step in assemble(network, cluster, start))
     settle = Settle(
-        network, cluster, start, deadline=time.monotonic() + 30, latency_limit_s=latency_s
+        Evaluator(network, cluster),
+        start,
+        deadline=time.monotonic() + 30,
+        latency_limit_s=latency_s,
     )
     found = settle.run()
     assert sum(s.makespan_s for s in assemble(network, cluster, found)) <= latency_s
     assert sum(tile.area for tile in found[0].tiles.values()) == Tile(0, 64, 0, 64).area
+
+
+def test_a_plan_behind_a_rival_by_the_clock_catches_up() -> None:
+    """A rival gives the source more, which has its rows at once."""
+    network = conv_chain((1, 1, 64, 64), [{"channels": 64, "kernel": 1, "padding": 0}])
+    cluster = make_cluster((0.002, 0.002), rates=1.0)
+    halves = strip_equal(network, cluster)
+    evaluate = Evaluator(network, cluster)
+    late = [Choice(halves[0].layers, {0: Tile(0, 40, 0, 64), 1: Tile(40, 64, 0, 64)}), *halves[1:]]
+    assert evaluate(late).predicted_s < evaluate(halves).predicted_s
+    found = evaluate(caught_up(evaluate, halves, [late], time.monotonic() + 30))
+    assert found.predicted_s <= evaluate(late).predicted_s
+    assert found.sum_s <= evaluate(late).sum_s
+    # No time: the rival itself is no worse than any rival in both ways.
+    assert caught_up(evaluate, halves, [late], time.monotonic() - 1) == late
+
+
+def test_the_default_plan_is_no_slower_than_baselines_by_the_clock() -> None:
+    for network in (conv_chain((1, 3, 24, 24), [{}, {"stride": 2}]), residual_network(blocks=2)):
+        for shared in (False, True):
+            cluster = make_cluster((1.0, 2.0, 0.5), rates=20.0, shared=shared, latency_ms=0.05)
+            found = plan_network(REF, network, cluster)
+            for name in ("strip-equal", "strip-best", "coedge-style", "column-dp", "multilevel"):
+                rival = plan_network(REF, network, cluster, PlanOptions(planner=name))
+                assert found.predicted_s <= rival.predicted_s * (1 + 1e-9), name
+                assert found.latency_s <= rival.latency_s * (1 + 1e-9), name

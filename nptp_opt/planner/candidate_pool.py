@@ -1,0 +1,58 @@
+"""The partitions that a whole network's search starts from: templates, and solved single layers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.network.ir import Network
+from nptp_opt.planner.baselines import coedge_shares
+from nptp_opt.planner.candidates import distinct, family_templates, small_templates
+from nptp_opt.planner.layerwise import solved_templates
+from nptp_opt.planner.linears import in_head
+from nptp_opt.planner.options import PlanOptions
+from nptp_opt.planner.templates import Template, strips
+
+LAYER_METHODS = ("column-dp", "multilevel")
+"""Methods whose solutions are always candidates: their planners are baselines."""
+
+SOLVING_S = 20.0
+"""Seconds for the single layers' problems where no time limit is given."""
+
+Solved = Mapping[str, list[Template]]
+"""By method the partitions that it found for single layers."""
+
+
+def with_families(network: Network, cluster: Cluster, solved: Solved) -> list[Template]:
+    """The families' templates, the baselines' strips, and what is solved."""
+    n = len(cluster.devices)
+    found = [
+        *family_templates(cluster),
+        *small_templates(network, cluster),
+        strips("strip-equal", range(n), [1.0] * n, vertical=False),
+        strips("coedge-style", range(n), coedge_shares(in_head(network), cluster), vertical=False),
+        *itertools.chain.from_iterable(solved.values()),
+    ]
+    return distinct(found, network.spatial)
+
+
+def solved_layers(network: Network, cluster: Cluster, options: PlanOptions) -> Solved:
+    """Single layers' solutions by the chosen formulation and by ``LAYER_METHODS``; they take at
+    most half of the time limit."""
+    methods = dict.fromkeys((options.formulation, *LAYER_METHODS))
+    part = min(options.limits.time_limit_s / 2, SOLVING_S) / len(methods)
+    limits = replace(options.limits, time_limit_s=part, prove=False)
+    return {
+        name: [
+            *solved_templates(
+                network,
+                cluster,
+                name,
+                options.solver if name == options.formulation else None,
+                limits,
+            )
+        ]
+        for name in methods
+    }

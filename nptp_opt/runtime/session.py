@@ -165,7 +165,7 @@ class Session:
         outputs = unpack(result["shapes"], result.payload)
         error, ok = reference.error(outputs, self._tolerance(reference))
         start = done[self.source]["start_ns"] + self.clocks[self.source]
-        spans = {n: _spans(message, start - self.clocks[n]) for n, message in done.items()}
+        spans = {name: _spans(done[name], start - self.clocks[name]) for name in self.names}
         return Run(
             latency_s=(result["end_ns"] + self.clocks[self.sink] - start) / 1e9,
             error=error,

@@ -88,16 +88,17 @@ class TcpTransport:
         with socket.create_server(here, backlog=64) as server:
             addresses = rendezvous.meet("{}:{}".format(*server.getsockname()))
             for peer in range(self.rank):
-                self._keep(peer, self._call(addresses[peer]))
+                self._keep(peer, self._call(addresses[peer], here))
             threading.Thread(target=self._accept, args=(server,), daemon=True).start()
             with self.changed:
                 while len(self.sockets) < rendezvous.size - 1:
                     self.changed.wait()
             server.shutdown(socket.SHUT_RDWR)
 
-    def _call(self, address: str) -> socket.socket:
+    def _call(self, address: str, here: tuple[str, int]) -> socket.socket:
+        """Connect from the one interface that this rank may use, whatever the routes are."""
         host, _, port = address.rpartition(":")
-        sock = socket.create_connection((host, int(port)))
+        sock = socket.create_connection((host, int(port)), source_address=here)
         join(Channel(sock), self.secret, {"rank": self.rank})
         return sock
 

@@ -124,3 +124,26 @@ def test_large_messages_arrive_in_order() -> None:
     assert coming[0].ended <= coming[1].ended
     for transport in pair:
         transport.close()
+
+
+def test_rank_connects_from_its_own_interface_only() -> None:
+    """Bug: it listened at the given address, but called others from whichever the routes gave."""
+    addresses, barrier, made = ["", ""], threading.Barrier(2), dict[int, TcpTransport]()
+
+    def start(rank: int) -> None:
+        def meet(own: str) -> list[str]:
+            addresses[rank] = own
+            barrier.wait(10)
+            return addresses
+
+        host = f"127.0.0.{rank + 5}"
+        made[rank] = TcpTransport(Rendezvous(None, rank, 2, host, SECRET, meet))
+
+    threads = [threading.Thread(target=start, args=(rank,)) for rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert made[0].sockets[1].getpeername()[0] == "127.0.0.6"
+    for transport in made.values():
+        transport.close()

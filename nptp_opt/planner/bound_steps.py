@@ -37,9 +37,9 @@ OVERLAPPED = np.array([[0.0, 1.0], [0.5, 0.5]])
 SAFETY = 1e-10
 """Relative margin by which sums of floats are lowered."""
 
-BENT_SCALES = [2, 3]
+BENT_SCALES = [3, 4]
 BENDS = np.array([0.5, 0.8])
-"""Scales and parts of the area's multiplier that are tried for pixels beyond the last tile's."""
+"""Proposals and parts of the area's multiplier that are tried for pixels beyond the last tile's."""
 
 UNIT_GRID = 48
 TILTS = 8
@@ -272,19 +272,29 @@ def _bent(tables: Tables, y: FloatArray, rates: FloatArray, rest: int) -> FloatA
 
 
 def _multipliers(cap: IntArray, counts: IntArray, sides: Sides, area: int) -> FloatArray:
-    """Proposed sums [start, scale, 7] of the borders' and corners' prices; of the area 0."""
+    """Proposed sums [start, proposal, 7] of the borders' and corners' prices; of the area 0. The
+    last takes every side for an inner one, on borders too."""
     total = sides.across + sides.along
     relative = tuple(round(float(c) / area, 6) for c in cap)
     share = np.divide(sides.along, total, out=np.full_like(total, 0.5), where=total > 0)
     tilts = np.round(share * TILTS).astype(np.int64)
     counted = tuple(counts.tolist())
     known = {int(t): unit_multipliers(relative, counted, int(t) / TILTS) for t in np.unique(tilts)}
-    unit = np.array([known[int(t)] for t in tilts]) * total[:, None]
-    y = np.zeros((len(total), 7))
-    y[:, 1], y[:, 2] = unit[:, 1] * sides.top, unit[:, 1] * (1 - sides.top)
-    y[:, 3], y[:, 4] = unit[:, 2] * sides.left, unit[:, 2] * (1 - sides.left)
-    y[:, 5] = unit[:, 3]
-    return np.asarray(SCALES[None, :, None] * y[:, None, :])
+    unit = np.array([known[int(t)] for t in tilts])
+    alike = np.stack([0 * share, -2 * (1 - share), -2 * share, 0 * share], axis=1)
+    tried = np.concatenate([SCALES[None, :, None] * unit[:, None], alike[:, None]], axis=1)
+    sums = tried * total[:, None, None]
+    top, left = sides.top[:, None], sides.left[:, None]
+    y = [
+        np.zeros_like(sums[..., 0]),
+        sums[..., 1] * top,
+        sums[..., 1] * (1 - top),
+        sums[..., 2] * left,
+        sums[..., 2] * (1 - left),
+        sums[..., 3],
+        np.zeros_like(sums[..., 0]),
+    ]
+    return np.stack(y, axis=2)
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,13 @@ def least_reduced(rows, columns, cap, prices, y, bend, per_pixel):  # type: igno
     heights = np.zeros(4, dtype=np.int64)
     for cls in range(len(cap)):
         own = prices[0][cls], prices[1][:, cls], prices[2][:, cls]
+        twin = _twin(cap, prices, cls)
+        wanted = np.ones(len(best), dtype=np.bool_)
+        if twin < cls:
+            wanted[:] = prices[2][:, cls] != prices[2][:, twin]
+            best[~wanted, :, cls] = best[~wanted, :, twin]
+            if not wanted.any():
+                continue
         for fx in range(kinds_x):
             for w in range(shortest(width, fx), longest(width, fx) + 1):
                 for fy in range(kinds_y):
@@ -165,12 +172,24 @@ def least_reduced(rows, columns, cap, prices, y, bend, per_pixel):  # type: igno
                         if h < low or h > tallest or (k > 0 and h == tallest):
                             continue
                         tile = rows[:, fy, h], columns[:, fx, w]
-                        _reduce(tile, own, y, (h, w, fy, fx), bend, per_pixel, best[:, :, cls])
+                        _reduce(
+                            tile, own, wanted, y, (h, w, fy, fx), bend, per_pixel, best[:, :, cls]
+                        )
     return best
 
 
 @numba.njit(cache=True)
-def _reduce(tile, prices, y, shape, bend, per_pixel, best):  # type: ignore[no-untyped-def]
+def _twin(cap, prices, cls):  # type: ignore[no-untyped-def]
+    """The first class whose prices differ from this one's by those of needs at most."""
+    for other in range(cls):
+        alike = (prices[0][other] == prices[0][cls]).all()
+        if cap[other] == cap[cls] and alike and (prices[1][:, other] == prices[1][:, cls]).all():
+            return other
+    return cls
+
+
+@numba.njit(cache=True)
+def _reduce(tile, prices, wanted, y, shape, bend, per_pixel, best):  # type: ignore[no-untyped-def]
     """Lower ``best`` [start, variant] to the reduced price of one tile."""
     h, w, fy, fx = shape
     top, bottom = fy in (LOW, BOTH), fy in (BOTH, HIGH)
@@ -184,7 +203,7 @@ def _reduce(tile, prices, y, shape, bend, per_pixel, best):  # type: ignore[no-u
     work = 0.0
     for start in range(len(rows) - 2, -1, -1):
         work += pixel_s[start + 1] * rows[start + 1] * columns[start + 1]
-        if start >= len(best):
+        if start >= len(best) or not wanted[start]:
             continue
         price = work + fixed_s[start] + byte_s[start] * rows[start] * columns[start]
         for v in range(best.shape[1]):

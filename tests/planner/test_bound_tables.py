@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 from nptp_opt.geometry import Window
-from nptp_opt.planner.bound_chain import compose, identity
-from nptp_opt.planner.bound_steps import _least_sum
+from nptp_opt.planner.bound import read_pixels
+from nptp_opt.planner.bound_chain import compose, identity, longest_chain
+from nptp_opt.planner.bound_devices import Levels
+from nptp_opt.planner.bound_steps import Pricing, _least_sum
 from nptp_opt.planner.bound_tables import BOTH, HIGH, LOW, NONE, least_lengths, most_kept
+from tests.brute import FAMILIES
+from tests.builders import conv_chain, make_cluster
 
 
 def random_spans(rng: random.Random) -> tuple[tuple[np.ndarray, np.ndarray], int]:
@@ -71,3 +75,28 @@ def test_least_sums_over_all_choices(seed: int) -> None:
     ]
     expected = [min(float(row @ np.array(chosen)) for chosen in choices) for row in least]
     assert _least_sum(least, counts, owners) == pytest.approx(np.array(expected))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_needs_of_all_partitions_in_at_most_four_tiles(stride: int) -> None:
+    """The least sum of needs within a cap is below every partition's, and within 8 % of one."""
+    side, n = 6 * stride, 4
+    network = conv_chain((1, 3, side, side), [{"channels": 4}, {"channels": 4, "stride": stride}])
+    cluster = make_cluster([1.0] * n, shared=True)
+    pricing = Pricing(longest_chain(network, cluster), cluster, read_pixels(network), overlap=False)
+    axis = network.spatial[1].maps["conv0"][0]
+    need = [
+        [axis.need(a, b)[1] - axis.need(a, b)[0] if a < b else 0 for b in range(7)]
+        for a in range(7)
+    ]
+    cuts = range(7), range(7)
+    sums: dict[int, int] = {}
+    for tiles in {*FAMILIES["guillotine"](*cuts, n)}:
+        largest = max(tile.area for tile in tiles)
+        total = sum(need[t.y0][t.y1] * need[t.x0][t.x1] for t in tiles)
+        sums[largest] = min(total, sums.get(largest, total))
+    for cap in sorted(sums):
+        level = np.array([cap * n / 36])
+        found = pricing.prices(2, Levels(level, level)).needed[1, 0]
+        least = min(total for largest, total in sums.items() if largest <= cap)
+        assert 0.92 * least <= found <= least * (1 + 1e-9), cap

@@ -28,6 +28,9 @@ from nptp_opt.errors import NoSolutionError, NptpError, VerificationError
 POINTS = 9
 """Mixtures that --pareto tries where --points says nothing."""
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -40,6 +43,9 @@ class _Group(click.Group):
         except NptpError as error:
             click.echo(f"nptp-opt: {error}", err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:  # click's own status for it means a failed verification here
+            click.echo("nptp-opt: interrupted", err=True)
+            ctx.exit(INTERRUPTED)
 
 
 def _finite(_: click.Context, param: click.Parameter, value: float | None) -> float | None:

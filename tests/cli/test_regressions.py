@@ -84,3 +84,15 @@ def test_a_memory_limit_that_nothing_fits_is_exit_code_3(tmp_path: Path) -> None
     assert result.exit_code == 3
     assert "device 'a' needs" in result.stderr or "device 'b' needs" in result.stderr
     assert not out.exists()
+
+
+def test_ctrl_c_is_no_failed_verification(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: an interrupted command ended with status 1, which says that a plan was found wrong."""
+
+    def interrupt(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nptp_opt.plan.load_plan", interrupt)
+    result = call("run", "plan.json")
+    assert result.exit_code == 130
+    assert result.stderr == "nptp-opt: interrupted\n"

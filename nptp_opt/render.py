@@ -15,6 +15,7 @@ from rich.table import Table
 from nptp_opt import __version__
 from nptp_opt.network import describe
 from nptp_opt.network.ir import Network
+from nptp_opt.result import relative_gap
 from nptp_opt.steps import Plan, Step
 
 if TYPE_CHECKING:
@@ -65,11 +66,9 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
 def solve_summary(plan: Plan, path: Path) -> dict[str, Any]:
     """What ``solve`` prints."""
     objective = plan.provenance.get("objective", "latency")
-    optimal = (
-        objective == "latency"
-        and plan.gap is not None
-        and plan.gap <= plan.provenance["options"]["gap"]
-    )
+    aim = _aim(plan, objective)
+    gap = plan.gap if objective == "latency" else aim.get("objective_gap")
+    optimal = gap is not None and gap <= plan.provenance["options"]["gap"]
     return {
         "plan": str(path),
         "planner": plan.provenance["planner"],
@@ -82,10 +81,22 @@ def solve_summary(plan: Plan, path: Path) -> dict[str, Any]:
         "bytes": plan.transfer_bytes,
         "energy_j": plan.energy_j,
         "period_s": plan.period_s,
+        **aim,
         "segments": len(plan.steps),
         "solve_s": plan.provenance["solve_s"],
         **({"notes": plan.provenance["notes"]} if "notes" in plan.provenance else {}),
     }
+
+
+def _aim(plan: Plan, objective: str) -> dict[str, float | None]:
+    """Bound and gap of an objective that has a bound of its own."""
+    least = plan.provenance.get("objective_bound")
+    values = {"bytes": plan.transfer_bytes, "energy": plan.energy_j, "throughput": plan.period_s}
+    if least is None or values.get(objective) is None:
+        return {}
+    value = values[objective]
+    gap = 0.0 if value == least else relative_gap(value, least)
+    return {"objective_bound": least, "objective_gap": gap}
 
 
 def run_summary(report: RunReport) -> dict[str, Any]:

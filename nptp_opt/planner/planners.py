@@ -17,6 +17,7 @@ from nptp_opt.planner.linears import in_head
 from nptp_opt.planner.memory import fitting_steps, require_fit
 from nptp_opt.planner.nptp import nptp
 from nptp_opt.planner.objective import check_objective, require_latency
+from nptp_opt.planner.objective_bound import objective_bound
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.pooled import layerwise, pooled
 from nptp_opt.planner.simulate import simulate
@@ -93,6 +94,9 @@ def plan_network(
     require_latency(plan.latency_s, options, plan.bound_s)
     require_fit(network, cluster, plan.steps, options.planner)
     made = provenance(options, time.monotonic() - began)
+    if options.objective != "latency":
+        least = objective_bound(network, cluster, options.objective, options.latency_limit_s)
+        made |= {} if least is None else {"objective_bound": least}
     return replace(plan, provenance=made | ({"notes": notes} if notes else {}))
 
 

@@ -388,3 +388,12 @@ def test_solve_refuses_options_that_would_have_no_effect(
     assert result.exit_code == 2
     assert said in result.stderr
     assert not (tmp_path / "p.json").exists()
+
+
+def test_solve_prints_the_bound_of_its_objective(cluster: Path, tmp_path: Path) -> None:
+    args = ("solve", MODEL, "-c", cluster, "-o", tmp_path / "p.json", "--input", "1x3x20x24")
+    found = called_json(*args, "--objective", "throughput")
+    assert 0 < found["objective_bound"] <= found["period_s"]
+    assert found["objective_gap"] == pytest.approx(1 - found["objective_bound"] / found["period_s"])
+    found = called_json(*args, "--objective", "bytes")
+    assert (found["bytes"], found["objective_gap"], found["status"]) == (0, 0.0, "optimal")

@@ -1,51 +1,71 @@
 """Updates the library's table of best known values: ``python benchmarks/library_best.py``.
 
-Layers are solved by ``auto`` and networks by the planner ``nptp``, each with a time limit; what is
-better than the table's entry replaces it, value and bound on their own. The table is written after
-every instance. Run it alone on the machine: grades come from the times.
+Layers are solved by every ``--method`` (``auto``, or others such as ``cover/highs``), networks by
+the planner ``nptp``, each with a time limit; what is better than the table's entry replaces it,
+value and bound on their own. A layer's methods start from nothing, and process seconds of their
+proofs are kept: these, not the clock of a busy machine, give the grades (``instances/best.py``).
+``--from-known`` starts from the table's tiles and keeps no seconds. The table is written after
+every instance.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import click
 
+from nptp_opt.compare.runs import Run
+from nptp_opt.compare.warm import warm
+from nptp_opt.cost import LayerCost
 from nptp_opt.errors import NptpError
 from nptp_opt.files import write_text
+from nptp_opt.geometry import Tile
 from nptp_opt.instances import best as table
 from nptp_opt.instances import library
-from nptp_opt.instances.best import Best, grade_of
+from nptp_opt.instances.best import TABLE, Best, grade_of, proven
 from nptp_opt.instances.certificates import packed
+from nptp_opt.instances.library import LibraryEntry, problem_to_json
 from nptp_opt.methods import Hints, Limits
 from nptp_opt.problem import LayerProblem
+from nptp_opt.solve import solve_layer
 
 PATH = Path(table.__file__).with_name("best.json")
 
 
-def solved_layer(problem: LayerProblem, known: Best, limits: Limits) -> Best:
-    """What ``auto`` finds from the known value on."""
-    from nptp_opt.cost import LayerCost
-    from nptp_opt.geometry import Tile
-    from nptp_opt.solve import solve_layer
-
-    start = {i: Tile(*sides) for i, *sides in known.tiles} or None
-    began = time.perf_counter()
-    result = solve_layer(problem, "auto", limits=limits, hints=Hints(start))
-    spent = time.perf_counter() - began
+def solved_layer(problem: LayerProblem, method: str, known: Best | None, limits: Limits) -> Best:
+    """What a method finds, from nothing or from the known value on."""
+    name, _, solver = method.partition("/")
+    warm(Run(problem_to_json(problem), name, solver or None))
+    start = {i: Tile(*sides) for i, *sides in known.tiles} if known else None
+    began = cpu_s()
+    result = solve_layer(
+        problem, name, solver=solver or None, limits=limits, hints=Hints(start or None)
+    )
+    spent = cpu_s() - began
     tiles = result.tiles
-    return Best(
+    found = Best(
         value_s=None if tiles is None else LayerCost(problem).makespan_s(tiles),
-        value_by=result.notes.get("value"),
-        bound_s=result.bound_s,
-        bound_by=result.notes.get("bound"),
-        seconds=round(spent, 3),
+        value_by=result.notes.get("value", method),
+        bound_s=result.any_bound_s,
+        bound_by=result.notes.get("bound", method),
         tiles=tuple((i, t.y0, t.y1, t.x0, t.x1) for i, t in (tiles or {}).items()),
     )
+    if known:
+        return found
+    seconds = round(spent, 3) if proven(found) else None
+    return found.model_copy(update={"proofs": {method: seconds}})
+
+
+def cpu_s() -> float:
+    """Process seconds so far, those of finished child processes with them."""
+    return sum(os.times()[:4])
 
 
 @cache
@@ -72,7 +92,7 @@ def planned(problem: Any, limits: Limits) -> Best:
 
 
 def merged(old: Best, new: Best) -> Best:
-    """The better value and the better bound; the time is that of the run that closed them.
+    """The better value, the better bound, and the fastest proof of each method.
 
     A value counts only with what proves it.
     """
@@ -80,41 +100,65 @@ def merged(old: Best, new: Best) -> Best:
     bounds = [b for b in (old, new) if b.bound_s is not None]
     value = min(values, key=lambda b: b.value_s or 0.0) if values else old
     bound = max(bounds, key=lambda b: b.bound_s or 0.0) if bounds else old
-    update = {"bound_s": bound.bound_s, "bound_by": bound.bound_by}
-    seconds = old.seconds if grade_of(old) != "open" else new.seconds
-    return value.model_copy(update={**update, "seconds": seconds})
+    proofs = dict(old.proofs)
+    for method, seconds in new.proofs.items():
+        known = [s for s in (seconds, proofs.get(method)) if s is not None]
+        proofs[method] = min(known, default=None)
+    update = {"bound_s": bound.bound_s, "bound_by": bound.bound_by, "proofs": proofs}
+    return value.model_copy(update=update)
+
+
+def work(
+    entry: LibraryEntry, best: Best, options: Mapping[str, Any], limits: Limits
+) -> Iterator[Best]:
+    """What the entry's methods find, one after the other; ``--missing`` ones only, if asked."""
+    problem = library.library().problem(entry)
+    if not isinstance(problem, LayerProblem):
+        if not (options["missing"] and best.plan):
+            yield planned(problem, limits)
+        return
+    known = best if options["from_known"] else None
+    for method in options["methods"]:
+        if not (options["missing"] and method in best.proofs):
+            yield solved_layer(problem, method, known, limits)
 
 
 @click.command()
 @click.option("--tag", "tags", multiple=True, help="Only instances with this tag.")
-@click.option("--limit", default=10.0, show_default=True, help="Seconds per instance.")
-@click.option("--missing", is_flag=True, help="Only instances that the table lacks.")
+@click.option("--name", "names", default="*", help="Only instances of this pattern.")
+@click.option("--method", "methods", multiple=True, default=("auto",))
+@click.option("--limit", default=10.0, show_default=True, help="Seconds per instance and method.")
+@click.option("--missing", is_flag=True, help="Only what the table lacks: plans, proofs tried.")
+@click.option("--from-known", is_flag=True, help="Layers: start from the known value.")
 @click.option("--budget", default=float("inf"), help="Start no instance after these seconds.")
-def main(tags: tuple[str, ...], limit: float, missing: bool, budget: float) -> None:
+def main(**options: Any) -> None:
     """Solve and update."""
     began = time.monotonic()
-    found = dict(table.best_table())
-    known = {name for name, b in found.items() if b.tiles or b.plan}
-    entries = [e for e in library.select(tags) if not (missing and e.name in known)]
-    limits = Limits(time_limit_s=limit)
-    for entry in entries:
-        if time.monotonic() - began > budget:
+    found = table.best_table()
+    limits = Limits(time_limit_s=options["limit"])
+    for entry in library.select(options["tags"], options["names"]):
+        if time.monotonic() - began > options["budget"]:
             break
-        old = found.get(entry.name, Best())
-        problem = library.library().problem(entry)
+        best = found.get(entry.name, Best())
         try:
-            layer = isinstance(problem, LayerProblem)
-            new = solved_layer(problem, old, limits) if layer else planned(problem, limits)
+            for new in work(entry, best, options, limits):
+                best = merged(best, new)
+                print(f"{grade_of(best):7}{entry.name}  {best.proofs}", file=sys.stderr)
         except NptpError as error:
             print(f"{entry.name}: {error}", file=sys.stderr)
-            continue
-        found[entry.name] = merged(old, new)
-        print(f"{grade_of(found[entry.name]):7}{entry.name}", file=sys.stderr)
-        rows = (
-            f"{name!r}: {b.model_dump_json(exclude_defaults=True)}"
-            for name, b in sorted(found.items())
-        )
-        write_text(PATH, "{\n" + ",\n".join(r.replace("'", '"', 2) for r in rows) + "\n}\n")
+        if best != found.get(entry.name, Best()):
+            keep(entry.name, best)
+
+
+def keep(name: str, best: Best) -> None:
+    """Write the table with this entry, on the table as another process may have left it."""
+    found = TABLE.validate_json(PATH.read_text())
+    found[name] = merged(found.get(name, Best()), best)
+    rows = (
+        f"{json.dumps(name)}: {best.model_dump_json(exclude_defaults=True)}"
+        for name, best in sorted(found.items())
+    )
+    write_text(PATH, "{\n" + ",\n".join(rows) + "\n}\n")
 
 
 if __name__ == "__main__":

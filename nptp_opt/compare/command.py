@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from nptp_opt.compare.records import load_records
 from nptp_opt.compare.runs import HARNESS
 from nptp_opt.compare.spec import Spec, load_spec, runs_of, spec_from_dict
 from nptp_opt.compare.store import Store
-from nptp_opt.compare.tables import BAD, RULES, TITLES, tables, to_csv, to_markdown
+from nptp_opt.compare.tables import BAD, RULES, TITLES, alike, tables, to_csv, to_markdown
 from nptp_opt.errors import InputError
 from nptp_opt.files import write_text
 from nptp_opt.render import print_pairs, print_rows
@@ -128,17 +128,12 @@ def print_report(content: Mapping[str, Any]) -> None:
         if found[name]:
             style = "bold red" if name in BAD else "bold"
             console.print(f"\n{title}", style=style)
-            print_rows(_even(found[name]))
+            for number, block in enumerate(alike(found[name])):
+                print("\n" if number else "", end="")
+                print_rows(block)
     console.print(f"\n{content['rules']}", style="dim")
     if "paired" in content:
         _print_paired(content["paired"])
-
-
-def _even(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The same keys in every row."""
-    rows = list(rows)
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    return [{key: row.get(key) for key in keys} for row in rows]
 
 
 def _print_paired(found: Mapping[str, Any]) -> None:

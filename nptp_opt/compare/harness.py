@@ -28,7 +28,7 @@ from nptp_opt.compare.runs import Run
 POLL_S = 0.02
 MEASURE_EVERY = 5
 """Memory is read at every fifth poll."""
-STARTUP_S = 120.0
+STARTUP_S = 300.0
 """How long imports and loading of a model may take; the run's own limit begins after them."""
 
 THREAD_VARIABLES = (

@@ -24,9 +24,6 @@ TIE = 1e-6
 CURVE_POINTS = 60
 
 USED = ("value_s", "predicted_s", "bytes", "energy_j", "period_s")
-SMALL = 1e-12
-"""Added before the mean of what may be 0: a single device sends no byte."""
-
 Curve = list[tuple[float, float]]
 
 
@@ -159,13 +156,18 @@ def usage(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def _used(group: Sequence[Record]) -> dict[str, float | None]:
-    """None for energy where a device has no watts."""
+    """Energy is None where a device has no watts."""
     found: dict[str, float | None] = {}
     for field in USED:
         values = [r.row[field] if field in r.row else r.row["notes"].get(field) for r in group]
         known = [value for value in values if value is not None]
-        found[field] = shifted_geomean(known, SMALL) if len(known) == len(group) else None
+        found[field] = _geomean(known) if len(known) == len(group) else None
     return found
+
+
+def _geomean(values: Sequence[float]) -> float | None:
+    """0 where a value is: a single device sends no byte."""
+    return shifted_geomean(values, 0.0) if all(values) else 0.0
 
 
 def executed(records: Sequence[Record]) -> list[dict[str, Any]]:

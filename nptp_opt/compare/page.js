@@ -24,10 +24,18 @@ function draw(parent, tag, attrs, text) {
 function show(v) {
   if (v === null || v === undefined) return "–";
   if (typeof v !== "number") return String(v);
-  return Number.isInteger(v) ? String(v) : v.toPrecision(5).replace(/\.?0+$/, "");
+  return String(Number.isInteger(v) ? v : Number(v.toPrecision(5)));
+}
+function tables(parent, rows) {
+  const blocks = new Map();
+  rows.forEach(r => {
+    const keys = Object.keys(r).join();
+    blocks.set(keys, [...blocks.get(keys) || [], r]);
+  });
+  blocks.forEach(block => table(parent, block));
 }
 function table(parent, rows) {
-  const keys = [...new Set(rows.flatMap(Object.keys))];
+  const keys = Object.keys(rows[0]);
   const t = make(make(parent, "div", null, { class: "scroll" }), "table");
   const head = make(make(t, "thead"), "tr");
   keys.forEach(k => make(head, "th", k));
@@ -67,7 +75,7 @@ function lines(parent, title, curves, x, y) {
   const all = Object.values(curves).flat();
   const hi = x.hi || Math.max(1.01, ...all.map(p => p[0]));
   const lo = x.lo || Math.min(...all.map(p => p[0]));
-  const f = frame(parent, title, { ...x, lo, hi: Math.max(hi, lo * 1.01) }, y);
+  const f = frame(parent, title, { ...x, lo, hi: Math.max(hi, lo * 1.1) }, y);
   const legend = make(parent, "div", null, { class: "legend" });
   Object.entries(curves).forEach(([name, points], k) => {
     const colour = COLOURS[k % COLOURS.length], dash = k >= COLOURS.length ? "5 3" : "none";
@@ -250,7 +258,7 @@ function start() {
     if (!rows.length && name !== "disagreements") continue;
     const section = make(byId("tables"), "section", null, { class: bad && rows.length ? "bad" : "" });
     make(section, "h2", rows.length ? title : "No contradictions between bounds and values");
-    if (rows.length) table(section, rows);
+    if (rows.length) tables(section, rows);
   }
   const contenders = [...new Set(D.runs.map(r => get(r, "contender")))];
   options("sa", contenders);

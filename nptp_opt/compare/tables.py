@@ -73,19 +73,28 @@ def tables(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def alike(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Rows by their columns: who beat whom has others for layers than for networks."""
+    found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(tuple(row), []).append(row)
+    return list(found.values())
+
+
 def to_markdown(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """The tables as Markdown, contradictions first."""
     parts = [f"# Comparison\n\n{RULES}\n"]
     for name, title in TITLES.items():
         if found[name]:
-            parts.append(f"## {title}\n\n{_markdown_table(found[name])}\n")
+            blocks = (_markdown_table(block) for block in alike(found[name]))
+            parts.append(f"## {title}\n\n" + "\n\n".join(blocks) + "\n")
     if not found["disagreements"]:
         parts.insert(1, "No contradictions.\n")
     return "\n".join(parts)
 
 
 def _markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    keys = list(dict.fromkeys(key for row in rows for key in row))
+    keys = list(rows[0])
     lines = ["| " + " | ".join(keys) + " |", "|" + "---|" * len(keys)]
     for row in rows:
         cells = (cell(row.get(key)).replace("|", "\\|") for key in keys)

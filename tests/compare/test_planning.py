@@ -156,5 +156,5 @@ def test_what_plans_use_is_averaged_where_all_have_a_plan() -> None:
         )
     )
     assert [(r["contender"], r["cases"]) for r in found] == [("nptp", 1), ("single", 1)]
-    assert found[0]["value_s"] == pytest.approx(1.0) and found[1]["bytes"] == pytest.approx(0.0)
+    assert found[0]["value_s"] == pytest.approx(1.0) and found[1]["bytes"] == 0.0
     assert found[0]["bytes"] == pytest.approx(100) and found[0]["energy_j"] is None

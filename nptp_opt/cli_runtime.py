@@ -83,7 +83,8 @@ def worker(connect: str, name: str, secret_file: Path, interface: str) -> None:
 def profile(model: str, output: Path, as_json: bool, **options: Any) -> None:
     """Measure how fast this device computes MODEL's layers, and its link to a peer.
 
-    A cluster file names the result instead of gflops: profile = "pi-0.profile.json".
+    A cluster file names the result instead of gflops: profile = "pi-0.profile.json". On a switched
+    network it stands for the link's rates, too, if they were measured.
     """
     from nptp_opt.profiles import write_profile
     from nptp_opt.render import print_rows

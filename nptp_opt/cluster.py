@@ -205,7 +205,8 @@ def cluster_from_json(data: Any, where: str = "cluster") -> Cluster:
 def load_cluster(path: Path) -> Cluster:
     """Read a cluster file (.toml, or .json with the same content).
 
-    A device's ``profile`` names a profile file, relative to the cluster file.
+    A device's ``profile`` names a profile file, relative to the cluster file. It brings the rates
+    of the link, too, where the network is switched, the link was measured and the entry has none.
     """
     data = load_json(path) if path.suffix == ".json" else _load_toml(path)
     return cluster_from_json(_with_profiles(data, path), str(path))
@@ -216,10 +217,12 @@ def _with_profiles(data: Any, path: Path) -> Any:
     entries = data.get("device") if isinstance(data, dict) else None
     if not isinstance(entries, list):
         return data
-    return data | {"device": [_with_profile(entry, k, path) for k, entry in enumerate(entries)]}
+    network = data.get("network")
+    own_link = isinstance(network, dict) and network.get("kind") == "switched"
+    return data | {"device": [_with_profile(e, k, path, own_link) for k, e in enumerate(entries)]}
 
 
-def _with_profile(entry: Any, number: int, path: Path) -> Any:
+def _with_profile(entry: Any, number: int, path: Path, own_link: bool) -> Any:
     if not isinstance(entry, dict) or "profile" not in entry:
         return entry
     where = f"{path}: device.{number}"
@@ -229,7 +232,7 @@ def _with_profile(entry: Any, number: int, path: Path) -> Any:
     if "gflops" in entry:
         raise InputError(f"{where}: has a profile and gflops: leave one of them out")
     rest = {key: value for key, value in entry.items() if key != "profile"}
-    return load_profile(path.parent / named).device_fields() | rest
+    return load_profile(path.parent / named).device_fields(own_link=own_link) | rest
 
 
 def _load_toml(path: Path) -> Any:

@@ -68,13 +68,16 @@ class Profile(Strict):
         """The file's content."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
-    def device_fields(self) -> dict[str, Any]:
-        """What a cluster's device entry has of it."""
+    def device_fields(self, *, own_link: bool) -> dict[str, Any]:
+        """What a cluster's device entry has of it, with the rates of a link of its own if asked."""
         layers = [
             {"layer": each.layer, "gflops": each.gflops, "overhead_ms": each.overhead_ms}
             for each in self.layers
         ]
-        return {"gflops": self.gflops, "overhead_ms": self.overhead_ms, "layers": layers}
+        fields = {"gflops": self.gflops, "overhead_ms": self.overhead_ms, "layers": layers}
+        if own_link and self.link is not None:
+            fields |= self.link.model_dump(include={"up_mbit_per_s", "down_mbit_per_s"})
+        return fields
 
 
 def load_profile(path: Path) -> Profile:

@@ -164,6 +164,29 @@ def test_link_to_a_peer(tmp_path: Path) -> None:
     assert found[0].up_mbit_per_s > 1
 
 
+@pytest.mark.parametrize(
+    ("entry", "rates"), [("", (80.0, 90.0)), ("\nup_mbit_per_s = 5", (5.0, 90.0))]
+)
+def test_cluster_takes_the_measured_link(
+    tmp_path: Path, entry: str, rates: tuple[float, float]
+) -> None:
+    """Bug: it was measured and written, and no cluster file could use it.
+
+    What the entry says counts more; devices on a shared medium have no rates of their own.
+    """
+    link = Link(latency_ms=0.1, up_mbit_per_s=80.0, down_mbit_per_s=90.0)
+    write_profile(_profile("x").model_copy(update={"link": link}), tmp_path / "a.json")
+    path = tmp_path / "cluster.toml"
+    path.write_text(TOML)
+    assert load_cluster(path).devices[0].up_mbit_per_s is None
+    switched = TOML.replace('"shared"\nmbit_per_s = 50', '"switched"').replace(
+        "gflops = 1", "gflops = 1\nup_mbit_per_s = 7\ndown_mbit_per_s = 7"
+    )
+    path.write_text(switched.replace('"a.json"', f'"a.json"{entry}'))
+    device = load_cluster(path).devices[0]
+    assert (device.up_mbit_per_s, device.down_mbit_per_s) == rates
+
+
 @pytest.mark.parametrize("side", ["--serve", "--peer"])
 @pytest.mark.parametrize(("secret", "words"), [(None, "cannot be read"), ("short", "shorter")])
 def test_bad_secret_of_a_profile(tmp_path: Path, side: str, secret: str | None, words: str) -> None:

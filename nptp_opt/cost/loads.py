@@ -59,13 +59,8 @@ def makespan_s(cluster: Cluster, loads: Sequence[Load]) -> float:
 
 def load_arrays(loads: Sequence[Load]) -> LoadArrays:
     """Loads of one step, one per device, as arrays of shape (devices,)."""
-    columns = (
-        [load.compute_s for load in loads],
-        [load.recv_bytes for load in loads],
-        [load.send_bytes for load in loads],
-        [load.messages for load in loads],
-    )
-    return LoadArrays(*(np.array(column, dtype=float) for column in columns))
+    rows = [(load.compute_s, load.recv_bytes, load.send_bytes, load.messages) for load in loads]
+    return LoadArrays(*np.array(rows, dtype=float).T)
 
 
 def makespans_s(cluster: Cluster, loads: LoadArrays) -> FloatArray:

@@ -166,9 +166,10 @@ def _guillotine(tile: Tile, count: int) -> Iterator[tuple[Tile, ...]]:
 def distinct(templates: Iterable[Template], layers: Sequence[Layer]) -> list[Template]:
     """Templates without those that round to the same partitions on every map."""
     maps = sorted({(layer.height, layer.width) for layer in layers})
-    kept: dict[object, Template] = {}
-    for template in templates:
-        key = tuple(tuple(sorted(template.at(*size).items())) for size in maps)
+    every, kept = list(templates), dict[bytes, Template]()
+    n = 1 + max((device for template in every for device in template.boxes), default=0)
+    for template in every:
+        key = b"".join(template.placed(n, size).tobytes() for size in maps)
         kept.setdefault(key, template)
     return list(kept.values())
 

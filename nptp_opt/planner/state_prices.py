@@ -105,8 +105,9 @@ class StatePrices:
         """All candidates on one layer's map."""
         key = (layer.height, layer.width, *self._snaps[layer.name])
         if key not in self._arrays:
-            found = [t.at(key[0], key[1], (key[2], key[3])) for t in self.templates]
-            self._arrays[key] = CandidateTiles(candidate_array(found, len(self.cluster.devices)))
+            n, size, snap = len(self.cluster.devices), key[:2], key[2:]
+            found = np.array([template.placed(n, size, snap) for template in self.templates])
+            self._arrays[key] = CandidateTiles(found)
         return self._arrays[key]
 
     def inputs(self) -> Owners:
@@ -139,9 +140,8 @@ class StatePrices:
 
     def _cut(self, tensor: str) -> IntArray:
         """All candidates on any tensor's map, cuts not snapped: (Q, n, 4)."""
-        full = self.network.full(tensor)
-        found = [template.at(full.y1, full.x1) for template in self.templates]
-        return candidate_array(found, len(self.cluster.devices))
+        full, n = self.network.full(tensor), len(self.cluster.devices)
+        return np.array([t.placed(n, (full.y1, full.x1)) for t in self.templates])
 
     def switched_s(
         self, fused: Sequence[Layer], rest: Sequence[Layer], alone: Mapping[str, FloatArray]

@@ -5,8 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from nptp_opt.geometry import Tile
+import numpy as np
+import numpy.typing as npt
+
+from nptp_opt.cost import FloatArray
+from nptp_opt.geometry import IntArray, Tile
 from nptp_opt.network.ir import Network
 
 Box = tuple[float, float, float, float]
@@ -32,24 +37,32 @@ class Template:
         ``snap`` moves cuts to multiples of the next layer's stride, where they fall between
         windows. Tiles that round to nothing are left out.
         """
-        snap = snap if self.snapped else (1, 1)
-        found = {}
-        for device, (y0, y1, x0, x1) in self.boxes.items():
-            tile = Tile(
-                _cut(y0, height, snap[0]),
-                _cut(y1, height, snap[0]),
-                _cut(x0, width, snap[1]),
-                _cut(x1, width, snap[1]),
-            )
-            if not tile.is_empty:
-                found[device] = tile
+        sides = self.sides(height, width, snap)
+        tiles = zip(self.boxes, itertools.starmap(Tile, sides.tolist()), strict=True)
+        return {device: tile for device, tile in tiles if not tile.is_empty}
+
+    def sides(self, height: int, width: int, snap: tuple[int, int] = (1, 1)) -> IntArray:
+        """The tiles (devices of ``boxes``, 4) of ``at``; all 0 where one rounds to nothing."""
+        y_step, x_step = snap if self.snapped else (1, 1)
+        step = np.array((y_step, y_step, x_step, x_step))
+        length = np.array((height, height, width, width))
+        fractions, whole = self._fractions
+        found = np.minimum(length, step * np.rint(fractions * length / step).astype(np.int64))
+        np.copyto(found, length, where=whole)
+        found[(found[:, 0] >= found[:, 1]) | (found[:, 2] >= found[:, 3])] = 0
+        return np.asarray(found)
+
+    def placed(self, n: int, size: tuple[int, int], snap: tuple[int, int] = (1, 1)) -> IntArray:
+        """``sides`` by device number: (n, 4)."""
+        found = np.zeros((n, 4), dtype=np.int64)
+        found[list(self.boxes)] = self.sides(*size, snap)
         return found
 
-
-def _cut(fraction: float, length: int, snap: int) -> int:
-    if fraction >= 1.0:
-        return length
-    return min(length, snap * round(fraction * length / snap))
+    @cached_property
+    def _fractions(self) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+        """Boxes as an array, and where they end at the map's border."""
+        found = np.array(list(self.boxes.values()))
+        return found, found >= 1.0
 
 
 def snaps(network: Network) -> dict[str, tuple[int, int]]:

@@ -95,10 +95,20 @@ def solved_templates(
     solver: str | None,
     limits: Limits,
 ) -> Iterator[Template]:
-    """The solution of every distinct layer's problem as a template, heaviest layers first."""
+    """The solution of every distinct layer's problem as a template, heaviest layers first.
+
+    Says so on the log where the time limit left layers out.
+    """
     found = _solved(network, cluster, formulation, solver, limits)
+    number, wanted = 0, min(MOST_SOLVED, len(_problems(network, cluster)))
     for _, template in itertools.islice(found, MOST_SOLVED):
+        number += 1
         yield template
+    if number < wanted and math.isfinite(limits.time_limit_s):
+        log.warning(
+            "%s: partitions for %d of %d layers within %.3g s; a longer --time-limit gives more",
+            formulation, number, wanted, limits.time_limit_s,
+        )  # fmt: skip
 
 
 def _problems(network: Network, cluster: Cluster) -> list[LayerProblem]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import math
+
+import pytest
+
+from nptp_opt.methods import Limits
 from nptp_opt.network.load import load_model
-from nptp_opt.planner.layerwise import layer_problem
-from tests.builders import make_cluster
+from nptp_opt.planner.layerwise import layer_problem, solved_templates
+from tests.builders import conv_chain, make_cluster
 
 
 def test_a_pool_with_a_concat_folded_on_is_priced_as_the_pool() -> None:
@@ -14,3 +20,15 @@ def test_a_pool_with_a_concat_folded_on_is_priced_as_the_pool() -> None:
     pools = [p.layer for p in problems if p is not None and p.layer.op == "max_pool2d"]
     assert pools and all(pool.in_channels == pool.out_channels for pool in pools)
     assert sum(problem is not None for problem in problems) > 90
+
+
+def test_layers_that_the_time_limit_left_out_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A baseline that is weaker for lack of time was so without a word."""
+    network = conv_chain((1, 3, 8, 8), [{}, {"channels": 8}])
+    for limit_s, said in ((1e-9, True), (math.inf, False)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            limits = Limits(time_limit_s=limit_s)
+            found = [*solved_templates(network, make_cluster(), "column-dp", None, limits)]
+        assert (len(found) < 2) == said
+        assert ("column-dp: partitions for" in caplog.text) == said

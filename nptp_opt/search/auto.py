@@ -12,7 +12,7 @@ from dataclasses import replace
 from nptp_opt.methods import Hints, Limits
 from nptp_opt.problem import LayerProblem
 from nptp_opt.result import LayerResult, Status
-from nptp_opt.search import column, guillotine, multilevel, pooling
+from nptp_opt.search import column, guillotine, multilevel
 from nptp_opt.search.family import FamilyRun, Improve
 from nptp_opt.search.support import Clock
 
@@ -66,7 +66,7 @@ def _dynamic_programs(run: FamilyRun, problem: LayerProblem) -> None:
     if column.affordable(problem):
         steps.append((column.NAME, column.improve))
     else:
-        steps.append((f"{column.NAME} on pooled devices", pooling.improve))
+        steps.append((f"{column.NAME} on pooled devices", column.improve_pooled))
     if guillotine.affordable(problem) and not problem.cluster.shared:
         steps.append((guillotine.NAME, guillotine.improve))
     for name, improve in steps:

@@ -19,6 +19,7 @@ from nptp_opt.search.column_shared import SharedColumns
 from nptp_opt.search.column_tables import ColumnTables
 from nptp_opt.search.family import FamilyRun
 from nptp_opt.search.intervals import ComputeIntervals
+from nptp_opt.search.pooling import pool
 from nptp_opt.search.prices import UnitPrices, UnitRect, agree, unit_prices
 from nptp_opt.search.subsets import Subsets
 from nptp_opt.search.support import Clock, Incumbent, OutOfTimeError, tight
@@ -66,6 +67,20 @@ def improve(
     if cost.cluster.shared:
         return _improve_shared(cost, best, limits, clock)
     return minimise(EitherWay, cost, best, low_s=low_s, limits=limits, clock=clock)
+
+
+def improve_pooled(
+    cost: LayerCost, best: Incumbent, low_s: float, limits: Limits, clock: Clock
+) -> tuple[float, bool]:
+    """Improve ``best`` by column partitions of pooled devices; the bound returned is 0."""
+    for count in range(6, 0, -1):
+        pooled = pool(cost.problem, count)
+        if affordable(pooled):
+            found = Incumbent(LayerCost(pooled))
+            improve(found.cost, found, 0.0, limits, clock)
+            best.offer(found.tiles, f"{NAME} on pooled devices")
+            break
+    return 0.0, True
 
 
 def _improve_shared(

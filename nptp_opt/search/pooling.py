@@ -10,26 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nptp_opt.cluster import Cluster, Device
-from nptp_opt.cost import LayerCost
-from nptp_opt.methods import Limits
 from nptp_opt.problem import LayerProblem
-from nptp_opt.search.support import Clock, Incumbent
-
-
-def improve(
-    cost: LayerCost, best: Incumbent, low_s: float, limits: Limits, clock: Clock
-) -> tuple[float, bool]:
-    """Improve ``best`` by column partitions of pooled devices; the bound returned is 0."""
-    from nptp_opt.search import column
-
-    for count in range(6, 0, -1):
-        pooled = pool(cost.problem, count)
-        if column.affordable(pooled):
-            found = Incumbent(LayerCost(pooled))
-            column.improve(found.cost, found, 0.0, limits, clock)
-            best.offer(found.tiles, "column-dp on pooled devices")
-            break
-    return 0.0, True
 
 
 def pool(problem: LayerProblem, count: int, *, strongest: bool = False) -> LayerProblem:

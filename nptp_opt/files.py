@@ -35,6 +35,8 @@ def explain(error: ValidationError, where: str) -> InputError:
     text = first["msg"].removeprefix("Value error, ")
     if first["type"] in ("model_type", "dict_type"):
         text = "must be an object (a table, in TOML)"
+    if first["type"] in ("tuple_type", "list_type"):
+        text = "must be a list, in brackets"
     return InputError(": ".join(filter(None, (where, field, text + more))))
 
 
@@ -50,8 +52,9 @@ def read_text(path: Path) -> str:
 
 def load_json(path: Path) -> Any:
     """Parsed JSON file; raises InputError with file, line and column."""
+    text = read_text(path)
     try:
-        return json.loads(read_text(path), parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path}: line {error.lineno}, column {error.colno}: {error.msg}"

@@ -76,7 +76,8 @@ class Progress:
         run: Run = row["run"]
         self.done += 1
         self.counts[row["harness"]] = self.counts.get(row["harness"], 0) + 1
-        ended = row.get("status") or row["harness"]
+        why = f": {row['message']}" if row["harness"] != "finished" and row.get("message") else ""
+        ended = f"{row.get('status') or row['harness']}{why}"
         print(f"{self.head()}  {run.name}  {run.label}  {ended}", file=sys.stderr, flush=True)
 
     def head(self) -> str:

@@ -12,15 +12,15 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from nptp_opt.cluster import Cluster, TransferDtype
-from nptp_opt.compare.planning import plannings
+from nptp_opt.cluster import TransferDtype
+from nptp_opt.compare.planning import AIMING, plannings
 from nptp_opt.compare.runs import Run
 from nptp_opt.cost.objectives import Objective
 from nptp_opt.errors import InputError, unknown_name
 from nptp_opt.files import Strict, explain, read_text
 from nptp_opt.instances import library
 from nptp_opt.instances.library import Problem
-from nptp_opt.problem import LayerProblem
+from nptp_opt.instances.networks import NetworkProblem
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -70,6 +70,9 @@ def load_spec(path: Path) -> Spec:
 
 def spec_from_dict(data: dict[str, Any], where: str = "spec") -> Spec:
     """Check parsed TOML, or options of the command line."""
+    for name in data:
+        if name not in Spec.model_fields:
+            raise InputError(f"{where}: {unknown_name('field', name, Spec.model_fields)}")
     try:
         spec = Spec.model_validate(data)
     except ValidationError as error:
@@ -105,8 +108,9 @@ def runs_of(spec: Spec) -> list[Run]:
     found: dict[str, Run] = {}
     for problem in _problems(spec):
         content = library.problem_to_json(problem)
-        layer = isinstance(problem, LayerProblem)
-        chosen = formulations if layer else _planners(spec, problem.cluster)
+        chosen = formulations
+        if isinstance(problem, NetworkProblem):
+            chosen = _planners(spec, problem)
         crossed = itertools.product(chosen, spec.seeds, spec.time_limits_s)
         for (method, solver, planning), seed, limit in crossed:
             run = Run(
@@ -147,13 +151,20 @@ def _formulations(spec: Spec) -> list[Chosen]:
     return [(formulation, solver, {}) for formulation, solver in pairs]
 
 
-def _planners(spec: Spec, cluster: Cluster) -> list[Chosen]:
+def _planners(spec: Spec, problem: NetworkProblem) -> list[Chosen]:
+    from nptp_opt.planner.objective import check_objective
+
+    for objective in spec.objectives if set(AIMING) & set(spec.planners) else ():
+        try:
+            check_objective(problem.cluster, objective)
+        except InputError as error:
+            raise InputError(f"{problem.name}: {error}") from None
     return [
         (name, None, planning)
         for name in spec.planners
         for planning in plannings(
             name,
-            cluster,
+            problem.cluster,
             objectives=spec.objectives,
             transfer_dtypes=spec.transfer_dtypes,
             overlap=spec.overlap,

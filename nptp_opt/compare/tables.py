@@ -31,6 +31,7 @@ TITLES = {
     "sizes": "Model sizes (medians)",
     "roots": "Bounds at the root, as a part of the family's best value",
     "wins": "Pairwise wins by value (row against column)",
+    "failures": "Runs that did not finish",
     "faults": "Runs whose result the check rejects",
 }
 
@@ -60,6 +61,7 @@ def tables(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
             found["sizes"] += measures.sizes(group)
             found["roots"] += measures.roots(group)
             found["wins"] += measures.wins(group)
+    found["failures"] = _failures(records)
     found["faults"] = [
         {"instance": r.instance, "contender": r.contender, "fault": r.row["fault"]}
         for r in records
@@ -71,6 +73,18 @@ def tables(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
         if r.execution is not None and r.execution["measured_s"] is None
     ]
     return found
+
+
+def _failures(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """How often each contender failed in one way, and an instance where it did."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for r in records:
+        harness, message = r.row["harness"], r.row["message"] or ""
+        if harness != "finished":
+            row = {"contender": r.contender, "harness": harness, "runs": 0, "first": r.instance}
+            kept = found.setdefault((r.contender, harness, message), row | {"message": message})
+            kept["runs"] += 1
+    return list(found.values())
 
 
 def alike(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:

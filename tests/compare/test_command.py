@@ -75,6 +75,7 @@ def test_patterns_and_tags_narrow_each_other() -> None:
         (f'instances = ["{LAYER}"]\nplanners = ["nptp"]', "layers need `formulations`"),
         (f'instances = ["{LAYER}"]\nformulations = ["strip"]\nsolvers = ["x"]', "solver 'x'"),
         ('instances = ["nosuch"]\nformulations = ["strip"]', "nosuch"),
+        ('instances = ["no.json"]\nformulations = ["strip"]', "nptp-opt: no.json: cannot be read"),
         ('instances = ["vgg16-*"]\nformulations = ["strip"]\nseed = 1', "seed"),
         ('tags = ["n4"]\nformulations = ["strip"]\ntime_limits_s = [0]', "time_limits_s"),
         ('tags = ["n4"]\nformulations = ["strip"]\nplugins = ["no.such"]', "no.such"),

@@ -71,6 +71,9 @@ def test_a_run_with_options_survives_its_json() -> None:
         ({"planners": ["nptp"], "objectives": ["speed"]}, "objectives"),
         ({"planners": ["nptp"], "transfer_dtypes": ["int4"]}, "transfer_dtypes"),
         ({"planners": ["nptp"], "latency_limit_ms": 0}, "latency_limit_ms"),
+        ({"planners": ["nptp"], "objectives": ["energy"]}, f"{LIBRARY}: .* has no watts"),
+        ({"planners": ["nptp"], "transfer_dtype": "int8"}, "Did you mean 'transfer_dtypes'"),
+        ({"planners": ["nptp"], "overlap": True}, "overlap: must be a list"),
     ],
 )
 def test_bad_options(fields: dict[str, Any], words: str) -> None:

@@ -31,10 +31,12 @@ def test_the_estimate_is_the_mean_so_far_times_what_is_left(
 def test_a_row_is_counted_and_said(capsys: pytest.CaptureFixture[str]) -> None:
     progress = Progress(2)
     progress.saw({"run": run("test-quick"), "harness": "finished", "status": "feasible"})
-    progress.saw({"run": run("test-die"), "harness": "crash"})
+    progress.saw({"run": run("test-die"), "harness": "crash", "message": "died by SIGSEGV"})
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("1/2  1 left in about") and first.endswith("test-quick  feasible")
-    assert second.startswith("2/2  0 left in about 0 s") and second.endswith("test-die  crash")
+    assert second.startswith("2/2  0 left in about 0 s") and second.endswith(
+        "crash: died by SIGSEGV"
+    )
 
 
 def test_lines_come_while_the_batch_is_running(tmp_path: Path) -> None:

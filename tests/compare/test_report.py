@@ -205,6 +205,15 @@ def test_a_file_without_runs_is_refused() -> None:
         records_of([])
 
 
+def test_runs_that_failed_say_why() -> None:
+    """Bug: a run that was refused was counted, and its message was in no table."""
+    refused = {"harness": "error", "status": None, "value_s": None, "message": "no watts"}
+    found = tables(records(*({"instance": i, **refused} for i in ("i1", "i2")), {"method": "b"}))
+    (row,) = found["failures"]
+    assert (row["runs"], row["first"], row["message"]) == (2, "i1", "no watts")
+    assert "no watts" in to_markdown(found)
+
+
 def test_csv_has_a_line_per_run() -> None:
     lines = to_csv(two_methods()).splitlines()
     assert len(lines) == 6 and lines[0].split(",") == [*CSV_FIELDS, *MEASURED_FIELDS, *USED_FIELDS]

@@ -124,8 +124,8 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "instances": [],
         "compare": sorted(
             "spec --output -o --instance --tag --formulation --planner --solver --seed "
-            "--time-limit --memory --workers --retry --scheduler --tls-ca-file --tls-cert "
-            "--tls-key --json".split()
+            "--objective --latency-limit-ms --transfer-dtype --overlap --time-limit --memory "
+            "--workers --retry --scheduler --tls-ca-file --tls-cert --tls-key --json".split()
         ),
         "report": sorted(
             "results --html --csv --markdown --baseline --against --execute --emulate --repeats "

@@ -2,11 +2,12 @@
 
 Protocol: every case is planned once without a time limit; gap = (latency - bound) / latency for
 perfect balance alone (before) and for the bound that plans carry (after). ``waits`` is the part of
-the gap that is due to messages beyond the first of each step, which the bound does not count; the
-rest is what it lacks otherwise (which device owns how much over time, and partitions that satisfy
-the sums of the configuration LP but cannot be laid out), or what a better plan would save. Seconds
-are process time of the bound alone after one warm-up. Written to ``benchmarks/results/plan_bound.
-{json,md}`` with commit, machine and versions. The script asserts that no bound is above its plan.
+the gap that is due to messages beyond the first of each step, most of which the bound does not
+count; the rest is what it lacks otherwise (which device owns how much over time, and partitions
+that satisfy the sums of the configuration LP but cannot be laid out), or what a better plan would
+save. Seconds are process time of the bound alone after one warm-up. Written to
+``benchmarks/results/plan_bound.{json,md}`` with commit, machine and versions. The script asserts
+that no bound is above its plan.
 
     python benchmarks/plan_bound.py            # 24 cases
     python benchmarks/plan_bound.py --quick    # VGG-16 alone, 8 cases

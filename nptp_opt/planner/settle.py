@@ -27,6 +27,9 @@ FINEST = 56
 """Cut positions per axis on which the cuts of several segments move together."""
 
 
+SLACKS = (1e-3, 3e-3, 1e-2, 3e-2)
+"""Relative growth of the sum of the makespans that is tried first when catching up."""
+
 MOST_STARTS = 4
 """Plans from which the search walks downhill."""
 
@@ -65,23 +68,27 @@ def caught_up(
 ) -> list[Choice]:
     """``choices``, or where rivals are faster without barriers, a plan that is not behind them.
 
-    It is looked for near ``choices``; the sum of the makespans may grow up to the best rival's. If
-    there is none in time, and no rival is the best in both ways, ``choices`` as they are.
+    It is looked for near ``choices``; the sum of the makespans may grow by as little as possible,
+    at most to the best rival's. If there is none in time, and no rival is the best in both ways,
+    ``choices`` as they are.
     """
-    found = [evaluate(rival) for rival in rivals]
-    best = Latencies(min(own.sum_s for own in found), min(own.predicted_s for own in found))
-    if evaluate(choices).predicted_s <= best.predicted_s:
-        return choices
-    settle = Settle(
-        evaluate,
-        choices,
-        deadline=deadline,
-        latency_limit_s=best.sum_s,
-        enough_s=best.predicted_s,
-    )
-    near = settle.run()
-    if settle.value <= best.predicted_s:
-        return near
+    found, own = [evaluate(rival) for rival in rivals], evaluate(choices)
+    best = Latencies(min(r.sum_s for r in found), min(r.predicted_s for r in found))
+    limits = [own.sum_s * (1 + slack) for slack in SLACKS]
+    limits = [limit_s for limit_s in limits if limit_s < best.sum_s] + [best.sum_s]
+    near = choices
+    for number, limit_s in enumerate(limits):
+        left_s = (deadline - time.monotonic()) / (len(limits) - number)
+        settle = Settle(
+            evaluate,
+            near,
+            deadline=time.monotonic() + left_s,
+            latency_limit_s=limit_s,
+            enough_s=best.predicted_s,
+        )
+        near = settle.run()
+        if settle.value <= best.predicted_s:
+            return near
     return rivals[found.index(best)] if best in found else choices
 
 

@@ -13,11 +13,11 @@ from nptp_opt.network.ir import Network
 from nptp_opt.planner.assemble import Choice
 from nptp_opt.planner.baselines import QUICK
 from nptp_opt.planner.bound import latency_bound
+from nptp_opt.planner.bound.objective import objective_bound
 from nptp_opt.planner.linears import in_head
 from nptp_opt.planner.memory import fitting_steps, require_fit
 from nptp_opt.planner.nptp import nptp
 from nptp_opt.planner.objective import check_objective, require_latency
-from nptp_opt.planner.objective_bound import objective_bound
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.pooled import layerwise, pooled
 from nptp_opt.planner.simulate import simulate

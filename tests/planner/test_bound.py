@@ -15,8 +15,8 @@ from nptp_opt.network.ir import Network
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.planner.assemble import Choice, assemble
 from nptp_opt.planner.bound import compute_bound, latency_bound, read_pixels
-from nptp_opt.planner.bound_chain import longest_chain
-from nptp_opt.planner.bound_path import PathBound
+from nptp_opt.planner.bound.chain import longest_chain
+from nptp_opt.planner.bound.path import PathBound
 from nptp_opt.planner.units import is_segment
 from nptp_opt.steps import ModelRef
 from tests.builders import conv_chain, make_cluster

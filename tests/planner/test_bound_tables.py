@@ -10,10 +10,10 @@ import pytest
 
 from nptp_opt.geometry import Window
 from nptp_opt.planner.bound import read_pixels
-from nptp_opt.planner.bound_chain import compose, identity, longest_chain
-from nptp_opt.planner.bound_devices import Levels
-from nptp_opt.planner.bound_steps import Pricing, _least_sum
-from nptp_opt.planner.bound_tables import BOTH, HIGH, LOW, NONE, least_lengths, most_kept
+from nptp_opt.planner.bound.chain import compose, identity, longest_chain
+from nptp_opt.planner.bound.devices import Levels
+from nptp_opt.planner.bound.steps import Pricing, _least_sum
+from nptp_opt.planner.bound.tables import BOTH, HIGH, LOW, NONE, least_lengths, most_kept
 from tests.brute import FAMILIES
 from tests.builders import conv_chain, make_cluster
 

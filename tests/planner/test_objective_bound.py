@@ -11,7 +11,7 @@ from nptp_opt.cost.objectives import Objective
 from nptp_opt.network.load import load_model
 from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
 from nptp_opt.planner.baselines import latency_s, single_on
-from nptp_opt.planner.objective_bound import energy_bound_j, objective_bound, period_bound_s
+from nptp_opt.planner.bound.objective import energy_bound_j, objective_bound, period_bound_s
 from nptp_opt.planner.usage import values_of
 from nptp_opt.steps import ModelRef
 from tests.builders import conv_chain, make_cluster

@@ -11,7 +11,7 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.cost import FloatArray, layer_speed
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer
-from nptp_opt.planner.bound_chain import Chain
+from nptp_opt.planner.bound.chain import Chain
 
 EPS = 1e-9
 """Relative slack by which counts of pixels are rounded, so that rounding excludes no partition."""

@@ -26,7 +26,7 @@ from nptp_opt.cost import FloatArray, gather_compute_s
 from nptp_opt.cost.objectives import Objective
 from nptp_opt.cost.speed import layer_speed
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.bound import read_pixels
+from nptp_opt.planner.bound.latency import read_pixels
 
 SAFETY = 1e-9
 """Relative margin for the rounding of sums."""

@@ -9,9 +9,9 @@ from nptp_opt.cost import FloatArray, gather_compute_s, layer_speed
 from nptp_opt.cost.reduction import partial_bytes
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer, Network
-from nptp_opt.planner.bound_chain import longest_chain
-from nptp_opt.planner.bound_devices import levels_of
-from nptp_opt.planner.bound_steps import Prices, Pricing, fewest_owners
+from nptp_opt.planner.bound.chain import longest_chain
+from nptp_opt.planner.bound.devices import levels_of
+from nptp_opt.planner.bound.steps import Prices, Pricing, fewest_owners
 
 SOME = 1e-6
 """Fewer pixels than this are none: sums of whole numbers are only rounded."""

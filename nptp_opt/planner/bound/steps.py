@@ -12,10 +12,10 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.cost import FloatArray
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer
-from nptp_opt.planner.bound_chain import Chain
-from nptp_opt.planner.bound_devices import Levels, classes_of
-from nptp_opt.planner.bound_ends import End, end_of
-from nptp_opt.planner.bound_tables import (
+from nptp_opt.planner.bound.chain import Chain
+from nptp_opt.planner.bound.devices import Levels, classes_of
+from nptp_opt.planner.bound.ends import End, end_of
+from nptp_opt.planner.bound.tables import (
     BOTH,
     HIGH,
     LOW,

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from nptp_opt.cost import FloatArray
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer
-from nptp_opt.planner.bound_chain import Beside, Chain, Spans, compose, identity
-from nptp_opt.planner.bound_tables import (
+from nptp_opt.planner.bound.chain import Beside, Chain, Spans, compose, identity
+from nptp_opt.planner.bound.tables import (
     concave,
     least_lengths,
     most_kept,

@@ -1,7 +1,7 @@
 """A lower bound on the latency of every plan of a network on a cluster.
 
 Sets. A plan is a list of steps. ``latency_s`` is the sum of their makespans. Take one path through
-the DAG, tensors 0 (an input), 1, ..., m (``bound_chain``). Those that are outputs of steps cut it
+the DAG, tensors 0 (an input), 1, ..., m (``bound.chain``). Those that are outputs of steps cut it
 into runs (a, b]: all path tensors between a and b are hidden in the segment that makes b, because
 what reads a hidden tensor is in its segment. So one step computes the run, reads tensor a and
 partitions tensor b. Different runs are different steps; so are the tail (collecting, reducing) and
@@ -81,7 +81,7 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.cost import gather_compute_s
 from nptp_opt.geometry import AxisMap
 from nptp_opt.network.ir import Layer, Network, external_inputs
-from nptp_opt.planner.bound_path import PathBound
+from nptp_opt.planner.bound.path import PathBound
 
 Mask = npt.NDArray[np.bool_]
 

@@ -120,11 +120,11 @@ def to_csv(records: Sequence[Record]) -> str:
     """One line per run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*CSV_FIELDS, *MEASURED_FIELDS, *USED_FIELDS])
+    writer.writerow([*CSV_FIELDS, *USED_FIELDS, *MEASURED_FIELDS])
     for record in records:
         measured = record.execution or {}
         own = [record.row[name] for name in CSV_FIELDS]
         notes = record.row["notes"] or {}
-        other = [measured.get(name) for name in MEASURED_FIELDS]
-        writer.writerow([*own, *other, *(notes.get(name) for name in USED_FIELDS)])
+        used = [notes.get(name) for name in USED_FIELDS]
+        writer.writerow([*own, *used, *(measured.get(name) for name in MEASURED_FIELDS)])
     return text.getvalue()

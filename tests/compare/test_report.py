@@ -216,7 +216,7 @@ def test_runs_that_failed_say_why() -> None:
 
 def test_csv_has_a_line_per_run() -> None:
     lines = to_csv(two_methods()).splitlines()
-    assert len(lines) == 6 and lines[0].split(",") == [*CSV_FIELDS, *MEASURED_FIELDS, *USED_FIELDS]
+    assert len(lines) == 6 and lines[0].split(",") == [*CSV_FIELDS, *USED_FIELDS, *MEASURED_FIELDS]
 
 
 def test_the_page_is_self_contained_and_its_data_cannot_end_the_script() -> None:

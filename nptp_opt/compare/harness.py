@@ -60,7 +60,7 @@ def execute(run: Run, stop: threading.Event | None = None) -> dict[str, Any]:
     stop = stop or threading.Event()
     if stop.is_set():
         raise StoppedError
-    with tempfile.TemporaryDirectory(prefix="nptp-run-") as name:
+    with tempfile.TemporaryDirectory(prefix="nptp-compare-") as name:
         folder = Path(name)
         (folder / "run.json").write_text(json.dumps(run.to_json()))
         started = time.time()

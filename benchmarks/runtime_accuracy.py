@@ -8,7 +8,8 @@ with the unpartitioned model. ``error`` is predicted / median executed - 1. Case
 other. ``overrun_s`` above a per cent of the latency says that this machine was too slow or too busy
 to emulate that case. Rows are written as soon as they are measured, to
 ``benchmarks/results/runtime_accuracy.{json,md}`` with commit, machine, load and versions; called
-again, it measures what is missing: ``--minutes`` begins no case after that time.
+again, it measures what is missing, with ``--again`` also what the machine was too busy for:
+``--minutes`` begins no case after that time.
 """
 
 from __future__ import annotations
@@ -88,9 +89,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="then stop; resumable")
     parser.add_argument("--only", default="", help="only cases whose labels contain this text")
+    parser.add_argument("--again", action="store_true", help="late cases, too")
     args = parser.parse_args()
     name = "runtime_accuracy_quick" if args.quick else "runtime_accuracy"
     record, deadline = Record(name, {"repeats": args.repeats}), time.monotonic() + 60 * args.minutes
+    if args.again:
+        record.drop_late()
     command = "python benchmarks/runtime_accuracy.py" + (" --quick" if args.quick else "")
     for labels in cases(args.quick):
         if args.only not in " ".join(map(str, labels.values())) or record.has(labels):

@@ -120,6 +120,10 @@ class Record:
         self.rows.append(row | {"load": os.getloadavg()[0]})
         print(json.dumps({key: row[key] for key in shown}), file=sys.stderr, flush=True)
 
+    def drop_late(self) -> None:
+        """Forget the rows that this machine was too busy for: they are measured again."""
+        self.rows = [row for row in self.rows if in_time(row)]
+
     def write(self, summary: Row, text: str) -> None:
         """The rows and their summary as JSON, and as a page to read."""
         RESULTS.mkdir(exist_ok=True)

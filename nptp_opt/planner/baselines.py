@@ -49,7 +49,8 @@ def follow(network: Network, template: Template) -> list[Choice]:
 
 def single(network: Network, cluster: Cluster) -> list[Choice]:
     """Everything on one device: the one with the lowest latency, transfers included."""
-    options = [single_on(network, i) for i in range(len(cluster.devices))]
+    kinds = cluster.kinds
+    options = [single_on(network, kinds.index(kind)) for kind in dict.fromkeys(kinds)]
     return min(options, key=lambda choices: latency_s(network, cluster, choices))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.cost import FloatArray
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.assemble import Choice
@@ -89,18 +90,19 @@ def _relabelled(template: Template, anchor: Template, kinds: Sequence[int]) -> T
     for kind in {kinds[i] for i in template.boxes}:
         held = [i for i in template.boxes if kinds[i] == kind]
         free = [i for i, other in enumerate(kinds) if other == kind]
-        common = [[_common(template.boxes[i], anchor.boxes.get(j)) for j in free] for i in held]
-        for i, j in zip(*linear_sum_assignment(np.array(common), maximize=True), strict=True):
+        common = _common([template.boxes[i] for i in held], [anchor.boxes.get(j) for j in free])
+        for i, j in zip(*linear_sum_assignment(common, maximize=True), strict=True):
             boxes[free[j]] = template.boxes[held[i]]
     return Template(template.name, boxes)
 
 
-def _common(one: Box, other: Box | None) -> float:
-    if other is None:
-        return 0.0
-    rows = min(one[1], other[1]) - max(one[0], other[0])
-    columns = min(one[3], other[3]) - max(one[2], other[2])
-    return max(0.0, rows) * max(0.0, columns)
+def _common(ones: Sequence[Box], others: Sequence[Box | None]) -> FloatArray:
+    """Areas that pairs of boxes share; 0 with no box."""
+    one = np.array(ones)[:, None]
+    other = np.array([box or (0.0, 0.0, 0.0, 0.0) for box in others])[None]
+    low, high = np.maximum(one, other), np.minimum(one, other)
+    rows = np.maximum(0.0, high[..., 1] - low[..., 0])
+    return np.asarray(rows * np.maximum(0.0, high[..., 3] - low[..., 2]))
 
 
 def _counts(n: int) -> list[int]:

@@ -18,8 +18,8 @@ from functools import partial
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.planner.baselines import QUICK, latency_s
+from nptp_opt.planner.assemble import Assembler, Choice, assemble
+from nptp_opt.planner.baselines import QUICK
 from nptp_opt.planner.candidate_pool import (
     LAYER_METHODS,
     Solved,
@@ -164,6 +164,7 @@ class Search:
         self.share, self.watch, self.overlap = share, watch, overlap
         self.cheapest: list[Choice] = []
         self._least_s = math.inf
+        self._assembler = Assembler(network, cluster)
         self.random = random.Random(0)
 
     def run(self, templates: Sequence[Template]) -> list[Choice] | None:
@@ -218,7 +219,7 @@ class Search:
         return best if other is None or self._price(best) <= self._price(other) else other
 
     def _price(self, choices: Sequence[Choice]) -> float:
-        plain_s = latency_s(self.network, self.cluster, choices)
+        plain_s = sum(step.makespan_s for step in self._assembler.steps(choices))
         final_s = plain_s
         if self.overlap:
             final_s = overlapped_latency_s(self.network, self.cluster, choices)

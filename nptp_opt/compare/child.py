@@ -147,7 +147,8 @@ def plan_run(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def _falling(seen: Iterable[tuple[float, float]], final: float) -> list[list[float | None]]:
-    """Every better latency; one below the plan's own was that of a plan that exceeds memory."""
+    """Every better latency; one below the plan's own was that of a plan that exceeds memory, or
+    that was given up for one that is no slower than a baseline by the clock."""
     found: list[list[float | None]] = []
     best = math.inf
     for at, value in seen:

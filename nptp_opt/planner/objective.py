@@ -84,8 +84,8 @@ def begun(
 ) -> tuple[ObjectiveSearch, list[Template]]:
     """A search that has seen the known plans, and all templates.
 
-    A third of the time limit is kept for its own paths: the pool and the fastest plan have a sixth
-    each, every other planner a ninth. Those that find no plan in it are left out, and named.
+    A third of the time limit is kept for its own paths: the pool has a twelfth, the fastest plan a
+    sixth, every other planner a ninth. Those that find no plan in it are left out, and named.
     """
     began, limit = time.monotonic(), options.limits.time_limit_s
     search = ObjectiveSearch(network, cluster, options, began + limit)

@@ -13,7 +13,6 @@ from nptp_opt.methods import Limits
 Watch = Callable[[float], None]
 """Is told the latency of every better plan as soon as it is known."""
 
-
 Tell = Callable[[str], None]
 """Is told what was left out for lack of time."""
 

@@ -26,7 +26,6 @@ LEAST_GAIN = 1e-5
 FINEST = 56
 """Cut positions per axis on which the cuts of several segments move together."""
 
-
 SLACKS = (1e-3, 3e-3, 1e-2, 3e-2)
 """Relative growth of the sum of the makespans that is tried first when catching up."""
 
@@ -130,8 +129,9 @@ class Settle:
         runs: list[list[int]] = []
         for number, choice in enumerate(self.choices):
             if len(choice.tiles) > 1:
-                joins = runs and self._devices(runs[-1][-1]) == self._devices(number)
-                runs[-1].append(number) if joins else runs.append([number])
+                if not runs or self._devices(runs[-1][-1]) != self._devices(number):
+                    runs.append([])
+                runs[-1].append(number)
         found = {(part[0], part[-1]) for run in runs for part in _halves(run)}
         yield from sorted(found, key=lambda span: (span[0] - span[1], span[0]))
 

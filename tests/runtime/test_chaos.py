@@ -132,10 +132,13 @@ def test_two_devices_lost_at_once(template: Template, model: LoadedModel, transp
     pids: dict[str, int] = {}
     lost = ["d1", "d2"]
 
+    def kill_both() -> None:
+        for name in lost:
+            os.kill(pids[name], signal.SIGKILL)
+
     def kill(text: str) -> None:
         if "runs on 3 devices" in text:
-            for name in lost:
-                threading.Timer(0.05, os.kill, (pids[name], signal.SIGKILL)).start()
+            threading.Timer(0.05, kill_both).start()
 
     def replan(cluster: Cluster) -> Plan:
         assert [device.name for device in cluster.devices] == ["d0", "d3", "d4"]

@@ -8,6 +8,7 @@ this machine, with another temporary folder too, are not touched.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -54,13 +55,15 @@ def clean_leftovers() -> Cleaned:
     """Remove what dead launchers of this user have left; runs under way are not touched."""
     processes = tuple(_orphans())
     for pid in processes:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     groups = tuple(_abandoned_groups(processes))
     for group in groups:
         remove_group(group)
     folders = tuple(path for path in _own_folders() if _abandoned(path))
     for path in folders:
-        shutil.rmtree(path)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
     return Cleaned(folders, processes, groups)
 
 
@@ -71,21 +74,32 @@ def _abandoned_groups(killed: Collection[int]) -> Iterator[Path]:
         return
     for group in sorted(root.glob(f"{FOLDER_PREFIX}*")):
         folder = Path(tempfile.gettempdir()) / group.name
-        own = group.stat().st_uid == os.getuid()
-        if own and _is_idle(group, killed) and (not folder.exists() or _abandoned(folder)):
+        nobodys = not folder.exists() or _abandoned(folder)
+        if _is_own(group) and _is_idle(group, killed) and nobodys:
             yield group
 
 
 def _is_idle(group: Path, killed: Collection[int]) -> bool:
     """True where nothing runs in a group: its launcher may use another temporary folder."""
-    lists = [path.read_text().split() for path in group.glob("*/cgroup.procs")]
+    try:
+        lists = [path.read_text().split() for path in group.glob("*/cgroup.procs")]
+    except OSError:  # its run removes it
+        return False
     return all(int(pid) in killed for pids in lists for pid in pids)
 
 
 def _own_folders() -> Iterator[Path]:
     for path in sorted(Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*")):
-        if path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.getuid():
+        if path.is_dir() and not path.is_symlink() and _is_own(path):
             yield path
+
+
+def _is_own(path: Path) -> bool:
+    """This user's; False for what its run, or another clean-up, has removed meanwhile."""
+    try:
+        return path.stat().st_uid == os.getuid()
+    except FileNotFoundError:
+        return False
 
 
 def _abandoned(folder: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,22 @@ def test_only_abandoned_folders_are_removed(
     assert used.exists()
     assert fresh.exists()
     assert not dead.exists()
+
+
+def test_two_clean_ups_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: what another one had removed meanwhile ended a clean-up with a traceback."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder, remove = tmp_path / f"{FOLDER_PREFIX}dead", shutil.rmtree
+    folder.mkdir()
+    claim(folder).close()
+
+    def other_first(path: Path) -> None:
+        remove(path)
+        remove(path)
+
+    monkeypatch.setattr(leftovers.shutil, "rmtree", other_first)
+    assert clean_leftovers().folders == (folder,)
+    assert not folder.exists()
 
 
 def test_no_lock_is_seen_before_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,20 +151,21 @@ def _refuse_unused(options: dict[str, Any]) -> None:
     """Raise UsageError for options that would have no effect."""
     from nptp_opt.planner import PLANNERS
 
-    planner = options["planner"]
     if options["points"] is not None and options["pareto"] is None:
         raise click.UsageError("--points is for --pareto A,B; give both or neither")
-    if planner in PLANNERS and planner != "nptp" and options["objective"] != "latency":
+    spec = PLANNERS.get(options["planner"])
+    if spec is None:
+        return
+    if not spec.aims and options["objective"] != "latency":
         raise click.UsageError(
-            f"--objective {options['objective']} is for the planner nptp: {planner} plans for the "
-            "latency; leave one of them out (every plan states its bytes, energy and period)"
+            f"--objective {options['objective']} is for the planner nptp: {spec.name} plans for "
+            "the latency; leave one of them out (every plan states its bytes, energy and period)"
         )
-    if planner in PLANNERS and planner not in ("nptp", "layerwise"):
-        for name in ("formulation", "solver"):
-            if options[name] is not None:
-                raise click.UsageError(
-                    f"--{name} is for the planners nptp and layerwise; {planner} does not use it"
-                )
+    for name in ("formulation", "solver"):
+        if not spec.solves and options[name] is not None:
+            raise click.UsageError(
+                f"--{name} is for the planners nptp and layerwise; {spec.name} does not use it"
+            )
 
 
 def _plan_options(options: dict[str, Any]) -> Any:

@@ -21,7 +21,7 @@ from nptp_opt.steps import Plan, Step
 if TYPE_CHECKING:
     from nptp_opt.runtime.report import RunReport
 
-PACKAGES = ("pulp", "highspy", "ortools", "torch", "torchvision", "numpy", "numba", "networkx")
+PACKAGES = ("pulp", "highspy", "ortools", "torch", "torchvision", "numpy", "numba")
 
 
 def _console() -> Console:

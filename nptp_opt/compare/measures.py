@@ -23,7 +23,9 @@ TIE = 1e-6
 
 CURVE_POINTS = 60
 
-USED = ("value_s", "predicted_s", "bytes", "energy_j", "period_s")
+USED = ("bytes", "energy_j", "period_s")
+"""What plans use besides time, as their runs' ``notes`` have it."""
+
 Curve = list[tuple[float, float]]
 
 
@@ -158,7 +160,7 @@ def usage(records: Sequence[Record]) -> list[dict[str, Any]]:
 def _used(group: Sequence[Record]) -> dict[str, float | None]:
     """Energy is None where a device has no watts."""
     found: dict[str, float | None] = {}
-    for field in USED:
+    for field in ("value_s", "predicted_s", *USED):
         values = [r.row[field] if field in r.row else r.row["notes"].get(field) for r in group]
         known = [value for value in values if value is not None]
         found[field] = _geomean(known) if len(known) == len(group) else None

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 Planning = Mapping[str, Any]
 """Of ``objective``, ``latency_limit_ms``, ``transfer_dtype``, ``overlap``: those not by default."""
 
-AIMING = ("nptp",)
-"""Planners that look for anything but the latency."""
-
 DTYPES = get_args(TransferDtype)
+
+
+def aims(planner: str) -> bool:
+    """Whether a planner looks for anything but the latency."""
+    from nptp_opt.planner import PLANNERS
+
+    return PLANNERS[planner].aims
 
 
 def plannings(
@@ -36,8 +40,8 @@ def plannings(
     latency_limit_ms: float | None,
 ) -> Iterator[dict[str, Any]]:
     """Every combination, without what is so by default; baselines plan once for all objectives."""
-    aims = objectives if planner in AIMING else ["latency"]
-    crossed = itertools.product(aims, transfer_dtypes or [cluster.transfer_dtype], overlap)
+    wanted = objectives if aims(planner) else ["latency"]
+    crossed = itertools.product(wanted, transfer_dtypes or [cluster.transfer_dtype], overlap)
     for objective, dtype, overlapped in crossed:
         found: dict[str, Any] = {} if objective == "latency" else {"objective": objective}
         if dtype != cluster.transfer_dtype:

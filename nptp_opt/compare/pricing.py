@@ -32,10 +32,6 @@ RESULT_FIELDS = (
 )
 
 
-USED = ("energy_j", "period_s")
-"""What a plan uses besides time and bytes; ``paper`` prices both again."""
-
-
 def priced(run: Run, folder: Path) -> dict[str, Any]:
     """What the run's result holds, its value priced anew; ``fault`` says what is wrong with it."""
     if (folder / "result.json").exists():
@@ -60,7 +56,9 @@ def _layer(run: Run, path: Path) -> dict[str, Any]:
 
 
 def _plan(path: Path) -> dict[str, Any]:
-    """The plan's latency is the sum of its segments' makespans; ``paper`` prices each of these."""
+    """The plan's latency is the sum of its segments' makespans; ``paper`` prices each of these,
+    and what the plan uses besides time.
+    """
     from nptp_opt.paper import paper_faults
     from nptp_opt.plan import read_plan
 
@@ -71,7 +69,11 @@ def _plan(path: Path) -> dict[str, Any]:
         "bound_s": plan.bound_s,
         "solve_s": plan.provenance["solve_s"],
         "predicted_s": plan.predicted_s,
-        "notes": {name: getattr(plan, name) for name in USED} | {"bytes": plan.transfer_bytes},
+        "notes": {
+            "bytes": plan.transfer_bytes,
+            "energy_j": plan.energy_j,
+            "period_s": plan.period_s,
+        },
         "tiles": [_partition(plan, step) for step in plan.steps if step.kind == "spatial"],
         "fault": faults[0] if faults else None,
         "plan": path.read_text(),

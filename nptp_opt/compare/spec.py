@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from nptp_opt.cluster import TransferDtype
-from nptp_opt.compare.planning import AIMING, plannings
+from nptp_opt.compare.planning import aims, plannings
 from nptp_opt.compare.runs import Run
 from nptp_opt.cost.objectives import Objective
 from nptp_opt.errors import InputError, unknown_name
@@ -154,7 +154,7 @@ def _formulations(spec: Spec) -> list[Chosen]:
 def _planners(spec: Spec, problem: NetworkProblem) -> list[Chosen]:
     from nptp_opt.planner.objective import check_objective
 
-    for objective in spec.objectives if set(AIMING) & set(spec.planners) else ():
+    for objective in spec.objectives if any(map(aims, spec.planners)) else ():
         try:
             check_objective(problem.cluster, objective)
         except InputError as error:

@@ -43,7 +43,6 @@ CSV_FIELDS = tuple(
     "any_bound_s root_bound_s predicted_s nodes rows columns nonzeros integers build_s solve_s "
     "wall_s cpu_s peak_mib stdout_bytes started_at tool key".split()
 )
-USED_FIELDS = ("bytes", "energy_j", "period_s")
 MEASURED_FIELDS = ("how", "measured_s", "fastest_s", "slowest_s", "repeats")
 
 
@@ -120,11 +119,11 @@ def to_csv(records: Sequence[Record]) -> str:
     """One line per run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*CSV_FIELDS, *USED_FIELDS, *MEASURED_FIELDS])
+    writer.writerow([*CSV_FIELDS, *measures.USED, *MEASURED_FIELDS])
     for record in records:
         measured = record.execution or {}
         own = [record.row[name] for name in CSV_FIELDS]
         notes = record.row["notes"] or {}
-        used = [notes.get(name) for name in USED_FIELDS]
+        used = [notes.get(name) for name in measures.USED]
         writer.writerow([*own, *used, *(measured.get(name) for name in MEASURED_FIELDS)])
     return text.getvalue()

@@ -28,11 +28,15 @@ from nptp_opt.steps import ModelRef, Plan
 
 @dataclass(frozen=True)
 class PlannerSpec:
-    """A planner and what it is."""
+    """A planner and what it is: it ``solves`` single layers by the chosen formulation and solver,
+    and ``aims`` at other objectives than the latency.
+    """
 
     name: str
     summary: str
     plan: Callable[[Network, Cluster, PlanOptions], list[Choice]]
+    solves: bool = False
+    aims: bool = False
 
 
 def _plain(
@@ -53,7 +57,13 @@ _SUMMARIES = {
 PLANNERS = {
     spec.name: spec
     for spec in (
-        PlannerSpec("nptp", "fusion, devices and partitions by shortest path", nptp),
+        PlannerSpec(
+            "nptp",
+            "fusion, devices and partitions by shortest path",
+            nptp,
+            solves=True,
+            aims=True,
+        ),
         *(PlannerSpec(name, _SUMMARIES[name], _plain(plan)) for name, plan in QUICK.items()),
         PlannerSpec(
             "column-dp", "baseline: columns by dynamic programming, no fusion", pooled("column-dp")
@@ -63,7 +73,7 @@ PLANNERS = {
             "baseline: recursive splits, no fusion (reconstruction of NPTP's algorithm)",
             pooled("multilevel"),
         ),
-        PlannerSpec("layerwise", "every layer on its own by --formulation", layerwise),
+        PlannerSpec("layerwise", "every layer on its own by --formulation", layerwise, solves=True),
     )
 }
 
@@ -154,10 +164,6 @@ def check_size(network: Network, cluster: Cluster) -> None:
         )
 
 
-_SOLVING = ("nptp", "layerwise")
-"""Planners that use the chosen formulation."""
-
-
 def provenance(options: PlanOptions, solve_s: float) -> dict[str, object]:
     """How a plan was made, as its file says it."""
     limits = asdict(options.limits)
@@ -168,7 +174,7 @@ def provenance(options: PlanOptions, solve_s: float) -> dict[str, object]:
     return {
         "tool": f"nptp-opt {__version__}",
         "planner": options.planner,
-        "formulation": options.formulation if options.planner in _SOLVING else None,
+        "formulation": options.formulation if PLANNERS[options.planner].solves else None,
         "solver": options.solver,
         "options": limits,
         **_aim(options),

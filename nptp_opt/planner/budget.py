@@ -29,7 +29,7 @@ from nptp_opt.cost.objectives import Weights
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.assemble import Choice
-from nptp_opt.planner.shortest_path import LONGEST_SEGMENT, Ends
+from nptp_opt.planner.shortest_path import LONGEST_SEGMENT, Back, ends_of
 from nptp_opt.planner.state_prices import Owners, StatePrices
 from nptp_opt.planner.templates import Template
 from nptp_opt.planner.units import is_segment, units
@@ -39,20 +39,12 @@ TICKS = 1000
 
 @dataclass(frozen=True)
 class _Way:
-    """Prices (P, Q) of one way through the units ``start`` to ``end``; ``back`` as in a walk."""
+    """Prices (P, Q) of one way through units from ``start`` on."""
 
     start: int
     latency_s: FloatArray
     value: FloatArray
-    back: dict[int, IntArray]
-
-    def ends(self, p: int, q: int) -> Ends:
-        """Ends of the segments on the way from candidate p to candidate q."""
-        at = max(self.back)
-        found = [at]
-        while (at := int(self.back[at][p, q])) > 0:
-            found.append(at)
-        return tuple(reversed(found))
+    back: Back
 
 
 @dataclass(frozen=True)
@@ -108,7 +100,7 @@ class BudgetPath:
 
     def _ways(self, start: int, end: int) -> list[_Way]:
         layers = tuple(layer for unit in self.units[start:end] for layer in unit)
-        before = self._before(start)
+        before = self.seconds.before(self.units[:start])
         fused = is_segment(self.network, layers)
         found = []
         if end == start + 1 and not (len(layers) == 1 and fused):
@@ -144,12 +136,6 @@ class BudgetPath:
                 back[end] = np.where(better, first, back[end])
         return _Way(start, spent[len(layers)], value[len(layers)], back)
 
-    def _before(self, start: int) -> Owners:
-        if start == 0:
-            return self.seconds.inputs()
-        last = self.units[start - 1][-1]
-        return {last.name: self.seconds.tiles(last)}
-
     def _trace(self, arrivals: Sequence[_Arrival], q: int, tick: int) -> list[Choice]:
         found: list[Choice] = []
         end = len(self.units)
@@ -157,7 +143,7 @@ class BudgetPath:
             number, p, spent = (int(k) for k in arrivals[end].back[:, q, tick])
             way = arrivals[end].ways[number]
             layers = [layer for unit in self.units[way.start : end] for layer in unit]
-            ends = (0, *way.ends(p, q))
+            ends = (0, *ends_of(way.back, p, q))
             parts = [tuple(layers[a:b]) for a, b in itertools.pairwise(ends)]
             found[:0] = [self.seconds.choice(part, self.templates[q]) for part in parts]
             end, q, tick = way.start, p, spent

@@ -2,10 +2,10 @@
 
 A state is a candidate partition at a single-tensor cut; a step is a segment of one or more whole
 units, or a walk through the segments inside one unit with the same template for all its tensors.
-Prices are exact (``cost.StepPrices``), but for results that a unit
-before the last one makes: collecting them is priced as if they had the last one's partition.
- Dynamic programming over matrices (P, Q): the graph has
-an edge per pair of candidates and segment, too many for one object each (docs/decisions.md).
+Prices are exact (``cost.StepPrices``), but for results that a unit before the last one makes:
+collecting them is priced as if they had the last one's partition. Dynamic programming over matrices
+(P, Q): the graph has an edge per pair of candidates and segment, too many for one object each
+(docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from nptp_opt.cost.objectives import Weights, least_prices
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.assemble import Choice
-from nptp_opt.planner.state_prices import Owners, StatePrices
+from nptp_opt.planner.state_prices import StatePrices
 from nptp_opt.planner.templates import Template
 from nptp_opt.planner.units import is_segment, units
 
@@ -36,6 +36,9 @@ Span = tuple[int, int]
 
 Ends = tuple[int, ...]
 """Positions in a run of layers after which a segment ends."""
+
+Back = Mapping[int, IntArray]
+"""By end of a segment in a run of layers its start, for every pair of candidates (P, Q)."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,7 @@ class _Walk:
     """Price (P, Q) of a run of layers; ``back[k]`` is where the segment that ends at k began."""
 
     cost: FloatArray
-    back: dict[int, IntArray]
-
-    def ends(self, p: int, q: int) -> Ends:
-        """Ends of the segments on the way from candidate p to candidate q."""
-        at = max(self.back)
-        found = [at]
-        while (at := int(self.back[at][p, q])) > 0:
-            found.append(at)
-        return tuple(reversed(found))
+    back: Back
 
 
 class ShortestPath:
@@ -117,13 +112,13 @@ class ShortestPath:
                 for q in np.flatnonzero(cheapest < found.cost):
                     p = int(origin[q])
                     found.cost[q] = cheapest[q]
-                    found.back[q] = (start, p, walk.ends(p, int(q)))
+                    found.back[q] = (start, p, ends_of(walk.back, p, int(q)))
         return found
 
     def _walks(self, start: int, end: int, known: FloatArray, best: FloatArray) -> list[_Walk]:
         """Ways through the units ``start`` to ``end`` that could improve on ``best``."""
         layers = tuple(layer for unit in self.units[start:end] for layer in unit)
-        before = self._before(start)
+        before = self.prices.before(self.units[:start])
         walks = []
         if end == start + 1 and not (len(layers) == 1 and is_segment(self.network, layers)):
             walks.append(self._inside(layers, before, len(known)))
@@ -155,13 +150,6 @@ class ShortestPath:
                 back[end] = np.where(better, start, back[end])
         return _Walk(cost[len(layers)], back)
 
-    def _before(self, start: int) -> Owners:
-        """Owners (P, n, 4) of what is alive before unit ``start``."""
-        if start == 0:
-            return self.prices.inputs()
-        last = self.units[start - 1][-1]
-        return {last.name: self.prices.tiles(last)}
-
     def _trace(self, arrivals: Sequence[_Arrival], candidate: int) -> list[Choice]:
         found: list[Choice] = []
         end = len(self.units)
@@ -172,6 +160,15 @@ class ShortestPath:
             found[:0] = [self.prices.choice(part, self.templates[candidate]) for part in parts]
             end, candidate = start, before
         return found
+
+
+def ends_of(back: Back, p: int, q: int) -> Ends:
+    """Ends of a run's segments on the way from candidate p to candidate q."""
+    at = max(back)
+    found = [at]
+    while (at := int(back[at][p, q])) > 0:
+        found.append(at)
+    return tuple(reversed(found))
 
 
 def spans_of(network: Network, choices: Sequence[Choice]) -> frozenset[Span]:

@@ -116,6 +116,13 @@ class StatePrices:
         held = input_ownership(self.network, self.cluster)
         return {name: candidate_array([tiles], n) for name, tiles in held.items()}
 
+    def before(self, passed: Sequence[Sequence[Layer]]) -> Owners:
+        """Owners of what is alive behind units: (P, n, 4) of the last one's output."""
+        if not passed:
+            return self.inputs()
+        last = passed[-1][-1]
+        return {last.name: self.tiles(last)}
+
     def followed_s(self) -> FloatArray:
         """Latencies (Q,) of one template on all layers, each a segment of its own."""
         total = np.zeros(len(self.templates)) + self.collect_s()

@@ -49,7 +49,7 @@ from nptp_opt.planner.polish import polish
 from nptp_opt.planner.pooled import layerwise, pooled
 from nptp_opt.planner.shortest_path import ShortestPath, spans_of
 from nptp_opt.planner.templates import Template
-from nptp_opt.planner.usage import Values, usage_of, values_of
+from nptp_opt.planner.usage import Values, usage_of, valued
 
 ROUNDS = 24
 """Paths over all templates per search; fewer where no mixture of plans can be bettered."""
@@ -148,7 +148,7 @@ class ObjectiveSearch:
         """Price a plan and remember it."""
         steps = assemble(self.network, self.cluster, choices)
         used = usage_of(self.network, self.cluster, steps)
-        values = values_of(self.network, self.cluster, steps)
+        values = valued(self.cluster, steps, used)
         fits = not overfull(self.network, self.cluster, steps)
         self.seen.append(Seen(choices, values, used, fits))
         return self.seen[-1]
@@ -243,8 +243,9 @@ class ObjectiveSearch:
     def _helps(self, found: Seen, rows: list[Weights], duals: Duals) -> bool:
         """Is a plan cheaper at these prices than all that were seen before?"""
         weights = duals.weights(rows)
-        known = min(entry.under(weights) for entry in self._fitting() if entry is not found)
-        return found.under(weights) < known - CLOSE * abs(known)
+        others = [entry.under(weights) for entry in self._fitting() if entry is not found]
+        known = min(others, default=math.inf)
+        return math.isinf(known) or found.under(weights) < known - CLOSE * abs(known)
 
     def _overfull(self, choices: Sequence[Choice]) -> list[int]:
         steps = assemble(self.network, self.cluster, choices)

@@ -44,7 +44,11 @@ def usage_of(network: Network, cluster: Cluster, steps: Sequence[Step]) -> Usage
 
 def values_of(network: Network, cluster: Cluster, steps: Sequence[Step]) -> Values:
     """The steps under every objective."""
-    used = usage_of(network, cluster, steps)
+    return valued(cluster, steps, usage_of(network, cluster, steps))
+
+
+def valued(cluster: Cluster, steps: Sequence[Step], used: Usage) -> Values:
+    """As ``values_of``, for steps whose usage is known."""
     return Values(
         latency_s=sum(step.makespan_s for step in steps),
         bytes=int(used.recv_bytes.sum()),

@@ -24,6 +24,9 @@ from nptp_opt.planner.planners import plan_network, plan_of
 from nptp_opt.planner.templates import Template, from_tiles
 from nptp_opt.steps import Plan
 
+_AIMS = frozenset({"objective", "objective_bound", "latency_limit_s", "notes"})
+"""What a plan's provenance says of its aim. A mended plan is made for the latency alone."""
+
 
 def replan_network(plan: Plan, cluster: Cluster, time_limit_s: float = math.inf) -> Plan:
     """A plan of the same network for ``cluster``, which has some of the old plan's devices.
@@ -43,7 +46,8 @@ def replan_network(plan: Plan, cluster: Cluster, time_limit_s: float = math.inf)
         )
         if not overfull(network, cluster, found.steps):
             spent = {"planner": "nptp", "replanned": True, "solve_s": time.monotonic() - began}
-            return replace(found, provenance={**plan.provenance, **spent})
+            kept = {k: v for k, v in plan.provenance.items() if k not in _AIMS}
+            return replace(found, provenance=kept | spent)
     return plan_network(plan.model, network, cluster, PlanOptions(overlap=overlap))
 
 

@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 
+import numpy as np
 import pytest
 
 from nptp_opt.cluster import Cluster
@@ -23,7 +24,9 @@ from nptp_opt.planner.assemble import Choice, assemble
 from nptp_opt.planner.baselines import latency_s, single_on, strip_equal
 from nptp_opt.planner.candidates import distinct, family_templates
 from nptp_opt.planner.descent import EVENNESS, Aim, descend
+from nptp_opt.planner.duals import Duals
 from nptp_opt.planner.moves import neighbours
+from nptp_opt.planner.objective import ObjectiveSearch
 from nptp_opt.planner.polish import polish
 from nptp_opt.planner.shortest_path import ShortestPath
 from nptp_opt.planner.state_prices import StatePrices
@@ -165,6 +168,13 @@ def test_a_plan_that_sends_nothing_is_polished_to_an_end() -> None:
     on = cluster(shared=True)
     start = single_on(network, 0)
     assert polish(network, on, start, math.inf, bytes_weights(on)) == start
+
+
+def test_the_first_plan_that_fits_is_an_improvement() -> None:
+    """Bug: where no plan before it fits into memory, the search ended in a traceback."""
+    search = ObjectiveSearch(NETWORK, cluster(False), PlanOptions(objective="bytes"), math.inf)
+    only = search.see(single_on(NETWORK, 0))
+    assert search._helps(only, search.rows, Duals(np.ones(1), 0.0))
 
 
 @pytest.mark.parametrize("objective", ["bytes", "energy", "throughput"])

@@ -56,3 +56,14 @@ def test_the_new_plan_is_sound_on_paper(lost: str, shared: bool) -> None:
             if step.kind == "spatial":
                 full = found.layers_of(step)[-1].full
                 assert cover_fault(step.tiles.values(), full.y1, full.x1) is None
+
+
+def test_a_mended_plan_does_not_claim_the_old_aim() -> None:
+    """Bug: made for the latency, it said the objective, limit and bound of the plan before."""
+    network, cluster = conv_chain((1, 3, 24, 24), [{}, {}]), make_cluster((1.0, 2.0, 1.0))
+    options = PlanOptions(objective="bytes", latency_limit_s=10.0)
+    plan = plan_network(ModelRef("m", (1,)), network, cluster, options)
+    assert {"objective", "objective_bound", "latency_limit_s"} <= {*plan.provenance}
+    found = replan_network(plan, without(cluster, "d1"))
+    assert not {"objective", "objective_bound", "latency_limit_s"} & {*found.provenance}
+    assert found.provenance["replanned"] is True

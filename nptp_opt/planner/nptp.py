@@ -130,7 +130,8 @@ def _best_latency(
             best = min(fitting or options_left, key=lambda choices: evaluate(choices).sum_s)
             if time.monotonic() < deadline:
                 rivals += _unfused(network, cluster, solved)
-            return caught_up(evaluate, best, rivals, min(deadline, time.monotonic() + CATCHING_S))
+            until = min(deadline, time.monotonic() + CATCHING_S)
+            return caught_up(evaluate, best, rivals, until, options.latency_limit_s)
         templates = left
 
 

@@ -63,18 +63,23 @@ def settled(
 
 
 def caught_up(
-    evaluate: Evaluator, choices: list[Choice], rivals: Sequence[list[Choice]], deadline: float
+    evaluate: Evaluator,
+    choices: list[Choice],
+    rivals: Sequence[list[Choice]],
+    deadline: float,
+    latency_limit_s: float = math.inf,
 ) -> list[Choice]:
     """``choices``, or where rivals are faster without barriers, a plan that is not behind them.
 
     It is looked for near ``choices``; the sum of the makespans may grow by as little as possible,
-    at most to the best rival's. If there is none in time, and no rival is the best in both ways,
-    ``choices`` as they are.
+    at most to the best rival's or the limit. If there is none in time, and no rival is the best in
+    both ways, ``choices`` as they are.
     """
     found, own = [evaluate(rival) for rival in rivals], evaluate(choices)
     best = Latencies(min(r.sum_s for r in found), min(r.predicted_s for r in found))
     limits = [own.sum_s * (1 + slack) for slack in SLACKS]
     limits = [limit_s for limit_s in limits if limit_s < best.sum_s] + [best.sum_s]
+    limits = list(dict.fromkeys(min(limit_s, latency_limit_s) for limit_s in limits))
     near = choices
     for number, limit_s in enumerate(limits):
         left_s = (deadline - time.monotonic()) / (len(limits) - number)
@@ -88,7 +93,8 @@ def caught_up(
         near = settle.run()
         if settle.value <= best.predicted_s:
             return near
-    return rivals[found.index(best)] if best in found else choices
+    kept = best in found and best.sum_s <= latency_limit_s
+    return rivals[found.index(best)] if kept else choices
 
 
 class Settle:

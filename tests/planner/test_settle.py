@@ -85,6 +85,28 @@ def test_a_plan_behind_a_rival_by_the_clock_catches_up() -> None:
     assert caught_up(evaluate, halves, [late], time.monotonic() - 1) == late
 
 
+@pytest.mark.parametrize("seconds", [-1, 30])
+def test_catching_up_keeps_the_latency_limit(seconds: float) -> None:
+    """Bug: a plan within the limit was given up for one above it that the clock prefers, and then
+    refused as none within the limit."""
+    network = conv_chain((1, 1, 32, 32), [{"channels": 16, "kernel": 1, "padding": 0}] * 3)
+    cluster = make_cluster((0.002, 0.002), rates=5.0)
+    evaluate = Evaluator(network, cluster)
+    plans = [
+        [Choice((x,), {0: Tile(0, y, 0, 32), 1: Tile(y, 32, 0, 32)}) for x in network.spatial]
+        for y in range(1, 32)
+    ]
+    best = min(plans, key=lambda plan: evaluate(plan).sum_s)
+    rival = min(plans, key=lambda plan: evaluate(plan).predicted_s)
+    limit_s = evaluate(best).sum_s
+    assert limit_s < evaluate(rival).sum_s
+    assert evaluate(rival).predicted_s < evaluate(best).predicted_s
+    free = caught_up(evaluate, best, [rival], time.monotonic() + seconds)
+    assert evaluate(free).sum_s > limit_s
+    found = caught_up(evaluate, best, [rival], time.monotonic() + seconds, limit_s)
+    assert evaluate(found).sum_s <= limit_s
+
+
 def test_the_default_plan_is_no_slower_than_baselines_by_the_clock(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

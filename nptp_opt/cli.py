@@ -119,7 +119,7 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     from nptp_opt.cluster import load_cluster
     from nptp_opt.plan import write_numbered, write_plan
     from nptp_opt.planner import check_planner, plan_network
-    from nptp_opt.planner.pareto import pareto_front, parse_pair
+    from nptp_opt.planner.pareto import check_pareto, pareto_front, parse_pair
     from nptp_opt.render import solve_summary
     from nptp_opt.steps import ModelRef
 
@@ -129,6 +129,8 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     check_planner(chosen)
     pair = None if options["pareto"] is None else parse_pair(options["pareto"])
     devices = load_cluster(cluster).sending_as(options["transfer_dtype"])
+    if pair is not None:
+        check_pareto(devices, chosen, pair)
     _check_writable(output)
     _say(f"importing {model}")
     loaded = _load(model, shape, options["seed"])

@@ -236,7 +236,8 @@ def _with_profile(entry: Any, number: int, path: Path, own_link: bool) -> Any:
 
 
 def _load_toml(path: Path) -> Any:
+    text = read_text(path)
     try:
-        return tomllib.loads(read_text(path))
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid TOML: {error}") from None

@@ -57,7 +57,7 @@ def load_json(path: Path) -> Any:
         return json.loads(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{path}: line {error.lineno}, column {error.colno}: {error.msg}"
+            f"{path}: not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}"
         ) from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not usable JSON: {error}") from None

@@ -25,10 +25,10 @@ PACKAGES = ("pulp", "highspy", "ortools", "torch", "torchvision", "numpy", "numb
 
 
 def _console() -> Console:
-    """Wide where nothing says how wide: a pipe or a file is not cut at 80 columns."""
+    """As wide as it gets where nothing says how wide: in a pipe or a file no name is cut."""
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     if not console.is_terminal:
-        console.width = 200
+        console.width = 10_000
     return console
 
 

@@ -120,9 +120,10 @@ def select(tags: Iterable[str] = (), names: str = "*") -> tuple[LibraryEntry, ..
         if wanted <= set(library().tags(entry)) and fnmatch.fnmatchcase(entry.name, names)
     )
     if not found:
+        tagged = f" with tags {sorted(wanted)}" if wanted else ""
         raise InputError(
-            f"no instance matches {names!r} with tags {sorted(wanted)}: see `nptp-opt instances "
-            "list` for names and tags"
+            f"no instance matches {names!r}{tagged}: see `nptp-opt instances list` for names and "
+            "tags"
         )
     return found
 

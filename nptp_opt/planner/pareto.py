@@ -46,6 +46,15 @@ def parse_pair(text: str) -> Pair:
     return known[names[0]], known[names[1]]
 
 
+def check_pareto(cluster: Cluster, options: PlanOptions, pair: Pair) -> None:
+    """Raise InputError for options or devices that a front of ``pair`` cannot be made with."""
+    if options.planner != "nptp" or options.overlap or options.objective != "latency":
+        raise InputError("--pareto is for the planner nptp without --objective and --overlap")
+    check_planner(options)
+    for objective in pair:
+        check_objective(cluster, objective)
+
+
 def pareto_front(
     model: ModelRef,
     network: Network,
@@ -58,11 +67,7 @@ def pareto_front(
 
     Raises InfeasibleError where no plan fits into memory or within the latency limit.
     """
-    if options.planner != "nptp" or options.overlap or options.objective != "latency":
-        raise InputError("--pareto is for the planner nptp without --objective and --overlap")
-    check_planner(options)
-    for objective in pair:
-        check_objective(cluster, objective)
+    check_pareto(cluster, options, pair)
     check_size(network, cluster)
     began = time.monotonic()
     search, templates = objective_search(network, cluster, options)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nptp_opt.instances import library
 from nptp_opt.plan import content_hash
 from tests.cli.test_commands import CLUSTER, MODEL, call
 
@@ -96,3 +97,16 @@ def test_ctrl_c_is_no_failed_verification(monkeypatch: pytest.MonkeyPatch) -> No
     result = call("run", "plan.json")
     assert result.exit_code == 130
     assert result.stderr == "nptp-opt: interrupted\n"
+
+
+def test_a_piped_list_of_instances_cuts_no_name() -> None:
+    """At 200 columns names lost their ends, and `solve-layer` did not know them."""
+    found = call("instances", "list")
+    names = {line.split()[0] for line in found.stdout.splitlines()[1:]}
+    assert names == {entry.name for entry in library.library().instances}
+
+
+def test_a_cluster_file_that_is_missing_is_not_called_invalid(tmp_path: Path) -> None:
+    found = call("solve", "vgg11", "-c", tmp_path / "no.toml", "-o", tmp_path / "plan.json")
+    assert found.exit_code == 2
+    assert "cannot be read" in found.stderr and "TOML" not in found.stderr

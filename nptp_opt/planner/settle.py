@@ -73,7 +73,7 @@ def caught_up(
 
     It is looked for near ``choices``; the sum of the makespans may grow by as little as possible,
     at most to the best rival's or the limit. If there is none in time, and no rival is the best in
-    both ways, ``choices`` as they are.
+    both ways, or if the sum would lose more than the simulation gains, ``choices`` as they are.
     """
     found, own = [evaluate(rival) for rival in rivals], evaluate(choices)
     best = Latencies(min(r.sum_s for r in found), min(r.predicted_s for r in found))
@@ -92,9 +92,15 @@ def caught_up(
         )
         near = settle.run()
         if settle.value <= best.predicted_s:
-            return near
-    kept = best in found and best.sum_s <= latency_limit_s
+            return near if _worth(own, evaluate(near)) else choices
+    kept = best in found and best.sum_s <= latency_limit_s and _worth(own, best)
     return rivals[found.index(best)] if kept else choices
+
+
+def _worth(own: Latencies, other: Latencies) -> bool:
+    """Is the sum of the makespans hardly larger, or by less than the simulation is faster?"""
+    little = other.sum_s <= own.sum_s * (1 + SLACKS[-1])
+    return little or other.sum_s * other.predicted_s <= own.sum_s * own.predicted_s
 
 
 class Settle:

@@ -106,8 +106,8 @@ class StatePrices:
         key = (layer.height, layer.width, *self._snaps[layer.name])
         if key not in self._arrays:
             n, size, snap = len(self.cluster.devices), key[:2], key[2:]
-            found = np.array([template.placed(n, size, snap) for template in self.templates])
-            self._arrays[key] = CandidateTiles(found)
+            found = [template.placed(n, size, snap) for template in self.templates]
+            self._arrays[key] = CandidateTiles(_stacked(found, n))
         return self._arrays[key]
 
     def inputs(self) -> Owners:
@@ -148,7 +148,7 @@ class StatePrices:
     def _cut(self, tensor: str) -> IntArray:
         """All candidates on any tensor's map, cuts not snapped: (Q, n, 4)."""
         full, n = self.network.full(tensor), len(self.cluster.devices)
-        return np.array([t.placed(n, (full.y1, full.x1)) for t in self.templates])
+        return _stacked([t.placed(n, (full.y1, full.x1)) for t in self.templates], n)
 
     def switched_s(
         self, fused: Sequence[Layer], rest: Sequence[Layer], alone: Mapping[str, FloatArray]
@@ -193,3 +193,8 @@ class StatePrices:
         if last.kind == "global":
             return Choice(layers)
         return Choice(layers, template.at(last.height, last.width, self._snaps[last.name]))
+
+
+def _stacked(placed: Sequence[IntArray], n: int) -> IntArray:
+    """Candidates as one array (Q, n, 4), also where there is none."""
+    return np.array(placed, dtype=np.int64).reshape(-1, n, 4)

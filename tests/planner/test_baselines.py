@@ -70,3 +70,10 @@ def test_coedge_shares_balance_compute_and_exchange() -> None:
     network = conv_chain((1, 3, 16, 16), [{"kernel": 1, "padding": 0}])
     cluster = make_cluster((1.0, 3.0), rates=1000.0)
     assert coedge_shares(network, cluster) == pytest.approx([0.25, 0.75])
+
+
+def test_one_device_has_no_strips_to_price() -> None:
+    """No choice of several devices is an empty list of candidates, not an error."""
+    cluster = make_cluster((1.0,))
+    found = strip_best(conv_chain((1, 3, 8, 8), [{}]), cluster)
+    assert [set(choice.tiles) for choice in found] == [{0}]

@@ -97,14 +97,28 @@ def test_catching_up_keeps_the_latency_limit(seconds: float) -> None:
         for y in range(1, 32)
     ]
     best = min(plans, key=lambda plan: evaluate(plan).sum_s)
-    rival = min(plans, key=lambda plan: evaluate(plan).predicted_s)
     limit_s = evaluate(best).sum_s
+    rival = plans[16]  # gains more than it costs: one row more for the source
     assert limit_s < evaluate(rival).sum_s
     assert evaluate(rival).predicted_s < evaluate(best).predicted_s
     free = caught_up(evaluate, best, [rival], time.monotonic() + seconds)
     assert evaluate(free).sum_s > limit_s
     found = caught_up(evaluate, best, [rival], time.monotonic() + seconds, limit_s)
     assert evaluate(found).sum_s <= limit_s
+
+
+def test_catching_up_takes_no_rival_that_costs_more_than_it_gains() -> None:
+    """Bug: for 64 devices a baseline with a fifth more of the sum replaced the plan found."""
+    network = conv_chain((1, 1, 32, 32), [{"channels": 16, "kernel": 1, "padding": 0}] * 3)
+    evaluate = Evaluator(network, make_cluster((0.002, 0.002), rates=5.0))
+    best, rival = (
+        [Choice((x,), {0: Tile(0, y, 0, 32), 1: Tile(y, 32, 0, 32)}) for x in network.spatial]
+        for y in (16, 18)
+    )
+    gain = evaluate(best).predicted_s / evaluate(rival).predicted_s
+    loss = evaluate(rival).sum_s / evaluate(best).sum_s
+    assert 1 < gain < loss and loss > 1.03
+    assert caught_up(evaluate, best, [rival], time.monotonic() - 1) == best
 
 
 def test_the_default_plan_is_no_slower_than_baselines_by_the_clock(

@@ -26,8 +26,8 @@ from nptp_opt.cost.overlap import Split, interior, overlapped_s, split
 from nptp_opt.cost.reduction import (
     RESULT,
     reduction_compute_s,
+    reduction_load_arrays,
     reduction_loads,
-    reduction_makespans,
     reduction_transfers,
     result_users,
 )
@@ -88,8 +88,8 @@ __all__ = [
     "overlapped_s",
     "rectangle_bytes",
     "reduction_compute_s",
+    "reduction_load_arrays",
     "reduction_loads",
-    "reduction_makespans",
     "reduction_transfers",
     "result_users",
     "segment_compute_s",

@@ -14,6 +14,7 @@ over the steps: that is what the planner's shortest path minimises.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,6 +66,17 @@ def step_prices(cluster: Cluster, loads: LoadArrays, weights: Weights | None) ->
     """Prices (...) of steps: their makespans, or what ``weights`` make of them."""
     makespans = makespans_s(cluster, loads)
     return makespans if weights is None else weights.latency * makespans + weights.usage(loads)
+
+
+def step_values(cluster: Cluster, loads: LoadArrays, rows: Sequence[Weights]) -> FloatArray:
+    """Prices (..., R) of steps under every one of ``rows``."""
+    found: FloatArray = (
+        loads.compute_s @ np.stack([row.compute for row in rows], axis=-1)
+        + loads.recv_bytes @ np.stack([row.recv for row in rows], axis=-1)
+        + loads.send_bytes @ np.stack([row.send for row in rows], axis=-1)
+    )
+    latency = np.array([row.latency for row in rows])
+    return found + makespans_s(cluster, loads)[..., None] * latency if latency.any() else found
 
 
 def least_prices(compute_s: FloatArray, weights: Weights | None) -> FloatArray:

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost.loads import FloatArray, Load, LoadArrays, Transfer
-from nptp_opt.cost.objectives import Weights, step_prices
+from nptp_opt.cost.loads import Load, LoadArrays, Transfer
 from nptp_opt.cost.segment import Ownership, gather_needs, transfer_loads
 from nptp_opt.cost.speed import layer_speed
 from nptp_opt.geometry import IntArray, Tile
@@ -105,15 +104,14 @@ def reduction_loads(
     ]
 
 
-def reduction_makespans(
+def reduction_load_arrays(
     cluster: Cluster,
     network: Network,
     layer: Layer,
     owners: IntArray,
     users: npt.NDArray[np.bool_],
-    weights: Weights | None = None,
-) -> FloatArray:
-    """Makespans (P, Q) for owners (P or 1, Q or 1, n, 4) of the map and users (Q, n)."""
+) -> LoadArrays:
+    """Loads (P, Q, n) for owners (P or 1, Q or 1, n, 4) of the map and users (Q, n)."""
     area = (owners[..., 1] - owners[..., 0]) * (owners[..., 3] - owners[..., 2])
     owns, uses = area > 0, users[None]
     links = float(partial_bytes(network, layer)) * (uses[..., :, None] & owns[..., None, :])
@@ -124,13 +122,9 @@ def reduction_makespans(
     speed = np.array([each.flop_per_s for each in speeds])
     overhead = np.array([each.overhead_s for each in speeds])
     compute = overhead * (owns | uses) + (partial * area + finish * uses) / speed
-    return step_prices(
-        cluster,
-        LoadArrays(
-            compute_s=compute,
-            recv_bytes=links.sum(axis=-1),
-            send_bytes=links.sum(axis=-2),
-            messages=(links > 0).sum(axis=-1),
-        ),
-        weights,
+    return LoadArrays(
+        compute_s=compute,
+        recv_bytes=links.sum(axis=-1),
+        send_bytes=links.sum(axis=-2),
+        messages=(links > 0).sum(axis=-1),
     )

@@ -1,7 +1,7 @@
-"""Downhill from one plan under any objective, the latency limit kept: one partition at a time.
+"""Downhill from one plan under any objective, the limits kept: one partition at a time.
 
 All neighbours of one segment's partition are priced together: its own step and those that read it
-change, the others stay. The best neighbour is taken: less excess over the limit, then less of the
+change, the others stay. The best neighbour is taken: less excess over the limits, then less of the
 objective, then (the throughput's maximum is flat) less of the other rows. Where nothing improves,
 the plan is a local optimum among these changes. Segments next to reductions stay as they are.
 """
@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import CandidateTiles, FloatArray, StepPrices, candidate_array, makespans_s
-from nptp_opt.cost.objectives import Weights, step_prices
+from nptp_opt.cost import CandidateTiles, FloatArray, StepPrices, candidate_array
+from nptp_opt.cost.objectives import step_values
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Network
+from nptp_opt.planner.aim import Aim
 from nptp_opt.planner.assemble import Choice, assemble
 from nptp_opt.planner.moves import Partition
 from nptp_opt.planner.polish import Ledger
@@ -32,14 +32,6 @@ TRIES = 5
 
 EVENNESS = 1e-3
 """Weight of all rows' mean in the value of a plan, so that a flat maximum has a slope."""
-
-
-@dataclass(frozen=True)
-class Aim:
-    """Rows whose maximum is minimised, and the latency limit."""
-
-    rows: Sequence[Weights]
-    limit_s: float
 
 
 def descend(
@@ -64,7 +56,7 @@ def descend(
 
 
 class _Descent:
-    """A plan's choices and what they add up to: rows and latency (R + 1,)."""
+    """A plan's choices and what they add up to: the aim's rows and limits (V,)."""
 
     def __init__(self, network: Network, cluster: Cluster, choices: list[Choice], aim: Aim) -> None:
         self.cluster, self.aim = cluster, aim
@@ -72,8 +64,8 @@ class _Descent:
         steps = assemble(network, cluster, choices)
         used = usage_of(network, cluster, steps)
         latency_s = sum(step.makespan_s for step in steps)
-        rows = [row.latency * latency_s + float(row.usage(used)) for row in aim.rows]
-        self.total = np.array([*rows, latency_s])
+        rows = [row.latency * latency_s + float(row.usage(used)) for row in aim.every]
+        self.total = np.array(rows)
 
     def step(self, number: int, accept: Callable[[list[Choice]], bool]) -> bool:
         """Take the best neighbour of one partition that improves the plan and is accepted."""
@@ -94,12 +86,13 @@ class _Descent:
         return False
 
     def _scores(self, totals: FloatArray) -> tuple[FloatArray, FloatArray]:
-        rows, latency = totals[:, :-1], totals[:, -1]
-        late = np.maximum(latency - self.aim.limit_s, 0.0)
+        count, most = len(self.aim.rows), self.aim.most
+        rows, limited = totals[:, :count], totals[:, count:]
+        late = (np.maximum(limited - most, 0.0) / np.maximum(most, 1e-300)).sum(axis=1)
         return late, rows.max(axis=1) + EVENNESS * rows.mean(axis=1)
 
     def _values(self, number: int, found: Sequence[Partition]) -> FloatArray:
-        """Rows and latency (Q, R + 1) of the steps that depend on one partition."""
+        """Rows and limits (Q, V) of the steps that depend on one partition."""
         ledger, owners = self.ledger, self.ledger.owners()
         tiles = CandidateTiles(candidate_array(found, len(self.cluster.devices)))
         prices = ledger.segment(number, tiles)
@@ -112,7 +105,5 @@ class _Descent:
         return np.asarray(values)
 
     def _priced(self, prices: StepPrices, inputs: dict[str, IntArray]) -> FloatArray:
-        """Rows and latency (P, Q, R + 1) of one step."""
-        loads = prices.loads(inputs)
-        rows = [step_prices(self.cluster, loads, row) for row in self.aim.rows]
-        return np.stack([*rows, makespans_s(self.cluster, loads)], axis=-1)
+        """Rows and limits (P, Q, V) of one step."""
+        return step_values(self.cluster, prices.loads(inputs), self.aim.every)

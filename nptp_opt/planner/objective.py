@@ -1,11 +1,13 @@
-"""Plans for objectives other than the latency, under a latency limit.
+"""Plans for objectives other than the latency, under limits.
 
-Paths: the next shortest path minimises the objective's rows and the latency at the dual prices of
-the best mixture of the plans seen (``duals``); exact over its templates for those prices. Then the
-best plan's partitions are moved at the same prices (``polish``, and a path over the neighbours of
-what it uses), and at last one by one under the objective itself, the limit kept (``descent``). The
-best plan *seen* that respects the limit is returned, the baselines and the fastest plan included:
-it is a local optimum, and with a limit or for the throughput not proven to be the best.
+Paths: the next shortest path minimises the objective's rows and what is limited at the dual prices
+of the best mixture of the plans seen (``duals``); exact over its templates for those prices. Then,
+in turn, the best path for the maximum of the rows within the limits is sought over some templates
+and over the neighbours of what the best plan uses (``label_path``), and the best plan's partitions
+are moved at the duals' prices (``polish``), and one by one under the objective itself, the limits
+kept (``descent``). The best plan *seen* that respects the limits is returned, the baselines and the
+fastest plan included: a local optimum, and with a limit or for the throughput not proven to be the
+best, but on networks so small that all partitions are templates.
 """
 
 from __future__ import annotations
@@ -29,9 +31,9 @@ from nptp_opt.cost.objectives import (
 )
 from nptp_opt.errors import InfeasibleError, InputError, NoSolutionError
 from nptp_opt.network.ir import Network
+from nptp_opt.planner.aim import Aim
 from nptp_opt.planner.assemble import Choice, assemble
 from nptp_opt.planner.baselines import QUICK
-from nptp_opt.planner.budget import BudgetPath
 from nptp_opt.planner.candidate_pool import Solved, solved_layers, with_families
 from nptp_opt.planner.candidates import (
     distinct,
@@ -40,8 +42,9 @@ from nptp_opt.planner.candidates import (
     used_templates,
     without,
 )
-from nptp_opt.planner.descent import Aim, descend
+from nptp_opt.planner.descent import descend
 from nptp_opt.planner.duals import Duals, duals_of
+from nptp_opt.planner.label_path import LabelPath, all_spans, most_templates
 from nptp_opt.planner.memory import overfull
 from nptp_opt.planner.moves import most_neighbours
 from nptp_opt.planner.options import PlanOptions
@@ -49,22 +52,14 @@ from nptp_opt.planner.polish import polish
 from nptp_opt.planner.pooled import layerwise, pooled
 from nptp_opt.planner.shortest_path import ShortestPath, spans_of
 from nptp_opt.planner.templates import Template
+from nptp_opt.planner.units import units
 from nptp_opt.planner.usage import Values, usage_of, valued
 
 ROUNDS = 24
 """Paths over all templates per search; fewer where no mixture of plans can be bettered."""
 
-BISECTIONS = 10
-"""Prices of the latency that are tried for an objective that is a sum."""
-
-STARTS = 12
-"""Plans that the descent for a maximum starts from: the best one may be a poor start."""
-
-MOST_USED = 60
-"""Templates among which the best path within the limit is sought."""
-
 CLOSE = 1e-4
-"""Relative distance of mixture and path at which the search over all templates ends."""
+"""Relative gain below which a search ends."""
 
 Pair = tuple[Objective, Objective]
 Planner = Callable[[Network, Cluster, PlanOptions, Solved], list[Choice]]
@@ -131,6 +126,17 @@ class Seen:
         """The plan's price."""
         return weights.latency * self.values.latency_s + float(weights.usage(self.usage))
 
+    def value(self, aim: Aim) -> float:
+        """The maximum of the aim's rows."""
+        return max(self.under(row) for row in aim.rows)
+
+    def excess(self, aim: Aim) -> float:
+        """How far the plan is above the aim's limits, relative to them; 0 where it keeps them."""
+        return sum(
+            max(0.0, self.under(row) - float(most)) / max(float(most), 1e-300)
+            for row, most in zip(aim.limited, aim.most, strict=True)
+        )
+
 
 class ObjectiveSearch:
     """Shortest paths under changing weights; remembers every plan that it has seen."""
@@ -140,7 +146,8 @@ class ObjectiveSearch:
     ) -> None:
         self.network, self.cluster, self.options = network, cluster, options
         self.deadline = deadline
-        self.rows = rows_of(cluster, options.objective)
+        self.late = (latency_weights(cluster), options.latency_limit_s)
+        self.aim = Aim.of(rows_of(cluster, options.objective), [self.late])
         self.seen: list[Seen] = []
         self.random = random.Random(0)
 
@@ -153,96 +160,99 @@ class ObjectiveSearch:
         self.seen.append(Seen(choices, values, used, fits))
         return self.seen[-1]
 
-    def best(self) -> Seen:
-        """Within memory before within the limit, then the objective; if none is, the fastest."""
-        return min(self.seen, key=self._rank)
+    def best(self, aim: Aim | None = None) -> Seen:
+        """Within memory before within the limits, then the least maximum of the rows."""
+        return min(self.seen, key=lambda entry: self._rank(entry, aim or self.aim))
 
-    def _rank(self, entry: Seen) -> tuple[bool, bool, float, float]:
-        values = entry.values
-        late = values.latency_s > self.options.latency_limit_s
-        first = values.latency_s if late else values.of(self.options.objective)
-        return not entry.fits, late, first, values.latency_s
+    def _rank(self, entry: Seen, aim: Aim) -> tuple[bool, float, float, float]:
+        return not entry.fits, entry.excess(aim), entry.value(aim), entry.values.latency_s
 
     def run(self, templates: Sequence[Template]) -> None:
         """Search over ``templates``, then around the best plan, until nothing helps."""
-        limit_s = self.options.latency_limit_s
-        if len(self.rows) == 1:
-            duals = self._bisected(templates)
-        else:
-            duals = self._paths(templates, self.rows, limit_s)
-        self.polish(self.seen[-1].choices, duals.weights(self.rows))
-        before = None
-        while self.best() is not before and time.monotonic() < self.deadline:
-            before = self.best()
-            self._within_budget(duals)
-            duals = duals.towards(self._duals(self.rows, limit_s), 0.5)
-            self.polish(self.best().choices, duals.weights(self.rows))
-            self._descend(self.best())
-            self._near(duals.weights(self.rows))
-        if len(self.rows) > 1:
-            for start in sorted(self._fitting(), key=self._rank)[1:STARTS]:
-                self._descend(start)
+        duals = self._paths(templates, self.aim)
+        self.polish(self.seen[-1].choices, duals.weights(self.aim))
+        self.improve(templates, self.aim, duals)
 
-    def _bisected(self, templates: Sequence[Template]) -> Duals:
-        """Paths under prices of the latency from none to many times the objective's scale."""
-        limit_s, row = self.options.latency_limit_s, self.rows[0]
-        first = self.path(templates, row)
-        if first is None or self.see(first).values.latency_s <= limit_s:
-            return Duals(np.ones(1), 0.0)
-        scale = max(1e-12, *(entry.under(row) / entry.values.latency_s for entry in self.seen))
-        low, high = math.log(scale * 1e-4), math.log(scale * 1e4)
-        for _ in range(BISECTIONS):
-            middle = (low + high) / 2
-            found = self.path(templates, row.plus(latency_weights(self.cluster), math.exp(middle)))
-            if found is None:
-                break
-            late = self.see(found).values.latency_s > limit_s
-            low, high = (middle, high) if late else (low, middle)
-        return Duals(np.ones(1), math.exp(high))
+    def improve(self, templates: Sequence[Template], aim: Aim, duals: Duals) -> None:
+        """Search around the best plan for ``aim`` until nothing helps."""
+        before = math.inf, math.inf
+        while self._better(aim, *before) and time.monotonic() < self.deadline:
+            before = self.best(aim).excess(aim), self.best(aim).value(aim)
+            duals = duals.towards(self.duals(aim), 0.5)
+            self.polish(self.best(aim).choices, duals.weights(aim))
+            self._descend(self.best(aim), aim)
+            self._near(aim, duals)
+            self._best_path(self._some(templates, aim, duals), aim, duals)
 
-    def _within_budget(self, duals: Duals) -> None:
-        """See the best path within the limit over what the cheapest plans seen use."""
-        limit_s = self.options.latency_limit_s
-        if len(self.rows) > 1 or math.isinf(limit_s):
-            return
-        weights = duals.weights(self.rows)
+    def _better(self, aim: Aim, excess: float, value: float) -> bool:
+        """Is the best plan better than one with these by more than a trifle?"""
+        best = self.best(aim)
+        return best.excess(aim) < excess or best.value(aim) < value * (1 - CLOSE)
+
+    def _some(self, templates: Sequence[Template], aim: Aim, duals: Duals) -> list[Template]:
+        """What the best plan and the cheapest ones use, single devices, then other templates; as
+        many as can be searched together."""
+        weights = duals.weights(aim)
         cheapest = sorted(self._fitting(), key=lambda entry: entry.under(weights))
-        used = [t for entry in (self.best(), *cheapest) for t in used_templates(entry.choices)]
-        pool = [*distinct(used, self.network.spatial)[:MOST_USED], *single_templates(self.cluster)]
-        few = distinct(pool, self.network.spatial)
-        path = BudgetPath(self.network, self.cluster, few, self.rows[0], weights)
-        found = path.choices_by(limit_s, self.deadline)
+        used = (t for entry in (self.best(aim), *cheapest) for t in used_templates(entry.choices))
+        most = most_templates(len(all_spans(len(units(self.network)))), aim)
+        first = distinct(used, self.network.spatial)[: most // 2]
+        pool = [*first, *single_templates(self.cluster), *templates]
+        return distinct(pool, self.network.spatial)[:most]
+
+    def _best_path(
+        self,
+        templates: Sequence[Template],
+        aim: Aim,
+        duals: Duals,
+        within: Sequence[Choice] | None = None,
+    ) -> None:
+        """See the best path for ``aim`` over ``templates``, in the segments of ``within``."""
+        if len(aim.every) == 1:
+            found = self.path(templates, aim.rows[0], within)
+        else:
+            spans = None if within is None else spans_of(self.network, within)
+            path = LabelPath(self.network, self.cluster, templates, aim, duals.every, spans)
+            found = path.choices_by(self._known(aim), self.deadline)
         if found is not None:
             self.see(found)
 
-    def _paths(self, templates: Sequence[Template], rows: list[Weights], limit_s: float) -> Duals:
+    def _known(self, aim: Aim) -> float:
+        """The best value within the limits; without one, more than any plan seen has."""
+        best = self.best(aim)
+        if best.fits and not best.excess(aim):
+            return best.value(aim)
+        return 2 * max(entry.value(aim) for entry in self.seen)
+
+    def _paths(self, templates: Sequence[Template], aim: Aim) -> Duals:
         """Paths over the templates until no mixture of plans can be bettered; the last prices."""
-        duals, pool = self._duals(rows, limit_s), list(templates)
+        duals, pool = self.duals(aim), list(templates)
         for _ in range(ROUNDS):
-            wanted = self._duals(rows, limit_s)
+            wanted = self.duals(aim)
             duals = duals.towards(wanted, 0.5)
-            found = self.path(pool, duals.weights(rows))
+            found = self.path(pool, duals.weights(aim))
             if found is None:
                 break
             seen = self.see(found)
             if not seen.fits:
                 pool = without(pool, self._overfull(found)) or pool
-            elif duals.close(wanted) and not self._helps(seen, rows, wanted):
+            elif duals.close(wanted) and not self._helps(seen, aim, wanted):
                 break
         return duals
 
-    def _duals(self, rows: list[Weights], limit_s: float) -> Duals:
+    def duals(self, aim: Aim) -> Duals:
+        """Prices of the best mixture of the plans seen."""
         entries = self._fitting()
-        values = np.array([[entry.under(row) for row in rows] for entry in entries])
-        latencies = np.array([entry.values.latency_s for entry in entries])
-        return duals_of(values, latencies, limit_s)
+        values = np.array([[entry.under(row) for row in aim.rows] for entry in entries])
+        limited = np.array([[entry.under(row) for row in aim.limited] for entry in entries])
+        return duals_of(values, limited.reshape(len(entries), -1), aim.most)
 
     def _fitting(self) -> list[Seen]:
         return [entry for entry in self.seen if entry.fits] or self.seen
 
-    def _helps(self, found: Seen, rows: list[Weights], duals: Duals) -> bool:
+    def _helps(self, found: Seen, aim: Aim, duals: Duals) -> bool:
         """Is a plan cheaper at these prices than all that were seen before?"""
-        weights = duals.weights(rows)
+        weights = duals.weights(aim)
         others = [entry.under(weights) for entry in self._fitting() if entry is not found]
         known = min(others, default=math.inf)
         return math.isinf(known) or found.under(weights) < known - CLOSE * abs(known)
@@ -255,20 +265,19 @@ class ObjectiveSearch:
         """See what polishing under ``weights`` passes through."""
         polish(self.network, self.cluster, choices, self.deadline, weights, self.see)
 
-    def _near(self, weights: Weights) -> None:
+    def _near(self, aim: Aim, duals: Duals) -> None:
         """See the best path over the best plan's templates and their neighbours."""
-        best = self.best().choices
+        best = self.best(aim).choices
         used = distinct(used_templates(best), self.network.spatial)
         around = [near for t in used for near in near_templates(t, self.cluster.kinds)]
         most = most_neighbours(len(self.cluster.devices))
-        some = around if len(around) <= most else self.random.sample(around, most)
-        found = self.path(distinct([*used, *some], self.network.spatial), weights, best)
-        if found is not None:
-            self.see(found)
+        if len(aim.every) > 1:
+            most = min(most, most_templates(len(spans_of(self.network, best)), aim) - len(used))
+        some = around if len(around) <= most else self.random.sample(around, max(0, most))
+        self._best_path(distinct([*used, *some], self.network.spatial), aim, duals, best)
 
-    def _descend(self, start: Seen) -> None:
+    def _descend(self, start: Seen, aim: Aim) -> None:
         """See what descending from a plan passes through."""
-        aim = Aim(self.rows, self.options.latency_limit_s)
 
         def accept(choices: list[Choice]) -> bool:
             return self.see(choices).fits
@@ -277,10 +286,8 @@ class ObjectiveSearch:
 
     def weights(self, objective: Objective, templates: Sequence[Template]) -> Weights:
         """What a shortest path minimises for ``objective``; of the throughput, levelled weights."""
-        rows = rows_of(self.cluster, objective)
-        if len(rows) == 1:
-            return rows[0]
-        return self._paths(templates, rows, math.inf).weights(rows)
+        aim = Aim.of(rows_of(self.cluster, objective), [])
+        return aim.rows[0] if len(aim.rows) == 1 else self._paths(templates, aim).weights(aim)
 
     def path(
         self,

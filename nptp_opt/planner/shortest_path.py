@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,32 +134,63 @@ class ShortestPath:
         self, layers: tuple[Layer, ...], before: dict[str, IntArray], n_before: int
     ) -> _Walk:
         """Cheapest segments inside one unit, for every pair of candidates before and after it."""
-        shape = (n_before, len(self.templates))
-        cost = {0: np.zeros(shape)}
-        back: dict[int, IntArray] = {}
-        for end in range(1, len(layers) + 1):
-            cost[end] = np.full(shape, np.inf)
-            back[end] = np.zeros(shape, dtype=np.int64)
-            for start in range(end - 1, max(0, end - self.longest) - 1, -1):
-                price = self.prices.step_s(layers[start:end], layers, before)
-                if price is None:
-                    continue
-                total = cost[start] + price
-                better = total < cost[end]
-                cost[end] = np.where(better, total, cost[end])
-                back[end] = np.where(better, start, back[end])
-        return _Walk(cost[len(layers)], back)
+
+        def price(part: Sequence[Layer]) -> FloatArray | None:
+            found = self.prices.step_s(part, layers, before)
+            return None if found is None else found[..., None]
+
+        shape = (n_before, len(self.templates), 1)
+        cost, back = cheapest_parts(layers, shape, self.longest, price, np.ones(1))
+        return _Walk(cost[..., 0], back)
 
     def _trace(self, arrivals: Sequence[_Arrival], candidate: int) -> list[Choice]:
         found: list[Choice] = []
         end = len(self.units)
         while end > 0:
             start, before, ends = arrivals[end].back[candidate]
-            layers = [layer for unit in self.units[start:end] for layer in unit]
-            parts = [tuple(layers[a:b]) for a, b in itertools.pairwise((0, *ends))]
-            found[:0] = [self.prices.choice(part, self.templates[candidate]) for part in parts]
+            template = self.templates[candidate]
+            found[:0] = choices_of(self.prices, self.units[start:end], ends, template)
             end, candidate = start, before
         return found
+
+
+def cheapest_parts(
+    layers: Sequence[Layer],
+    shape: tuple[int, int, int],
+    longest: int,
+    price: Callable[[Sequence[Layer]], FloatArray | None],
+    mix: FloatArray,
+) -> tuple[FloatArray, Back]:
+    """Segments inside one unit, cheapest in the ``mix`` (V,) of their values, for every pair of
+    candidates before and after it: values (P, Q, V) in all, and where each segment began.
+
+    ``price`` gives the values of one segment, or None where it can be none.
+    """
+    cost = {0: np.zeros(shape)}
+    back: dict[int, IntArray] = {}
+    for end in range(1, len(layers) + 1):
+        best = np.full(shape[:2], np.inf)
+        back[end] = np.zeros(shape[:2], dtype=np.int64)
+        for start in range(end - 1, max(0, end - longest) - 1, -1):
+            values = price(layers[start:end]) if start in cost else None
+            if values is None:
+                continue
+            total = cost[start] + values
+            mixed = total @ mix
+            better = mixed < best
+            best = np.where(better, mixed, best)
+            cost[end] = np.where(better[..., None], total, cost.get(end, total))
+            back[end] = np.where(better, start, back[end])
+    return cost[len(layers)], back
+
+
+def choices_of(
+    prices: StatePrices, run: Sequence[Sequence[Layer]], ends: Ends, template: Template
+) -> list[Choice]:
+    """The segments that end at ``ends`` of a run of units, all on one template."""
+    layers = [layer for unit in run for layer in unit]
+    parts = [tuple(layers[a:b]) for a, b in itertools.pairwise((0, *ends))]
+    return [prices.choice(part, template) for part in parts]
 
 
 def ends_of(back: Back, p: int, q: int) -> Ends:

@@ -15,15 +15,16 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.cost import (
     CandidateTiles,
     FloatArray,
+    LoadArrays,
     StepPrices,
     candidate_array,
     comms_s,
     gather_prices,
     input_ownership,
-    reduction_makespans,
+    reduction_load_arrays,
     segment_prices,
 )
-from nptp_opt.cost.objectives import Weights
+from nptp_opt.cost.objectives import Weights, step_prices, step_values
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.assemble import Choice
@@ -55,19 +56,40 @@ class StatePrices:
         """Makespans (P or 1, Q) of one step inside a unit; None where it can be none."""
         made = {layer.name: layer for layer in unit}
         if len(part) == 1 and part[0].kind == "global":
-            return self._reduction(part[0], made, before)
+            return step_prices(self.cluster, self._reduction(part[0], made, before), self.weights)
         if not is_segment(self.network, part):
             return None
+        prices, outer, inner = self._reads(part, made, before)
+        return prices.makespans(outer, inner, weights=self.weights)
+
+    def step_values(
+        self,
+        part: Sequence[Layer],
+        unit: Sequence[Layer],
+        before: Mapping[str, IntArray],
+        rows: Sequence[Weights],
+    ) -> FloatArray | None:
+        """As ``step_s`` under every one of ``rows``: (P or 1, Q, R)."""
+        made = {layer.name: layer for layer in unit}
+        if len(part) == 1 and part[0].kind == "global":
+            return step_values(self.cluster, self._reduction(part[0], made, before), rows)
+        if not is_segment(self.network, part):
+            return None
+        prices, outer, inner = self._reads(part, made, before)
+        return step_values(self.cluster, prices.loads(outer, inner), rows)
+
+    def _reads(
+        self, part: Sequence[Layer], made: Mapping[str, Layer], before: Mapping[str, IntArray]
+    ) -> tuple[StepPrices, Owners, Owners]:
+        """Prices of a segment, and the owners of what it reads: from before, and made inside."""
         prices = self.segment(part)
-        return prices.makespans(
-            {tensor: owners for tensor, owners in before.items() if tensor in prices.needs},
-            {tensor: self.tiles(made[tensor]) for tensor in prices.needs if tensor in made},
-            weights=self.weights,
-        )
+        outer = {tensor: owners for tensor, owners in before.items() if tensor in prices.needs}
+        inner = {tensor: self.tiles(made[tensor]) for tensor in prices.needs if tensor in made}
+        return prices, outer, inner
 
     def _reduction(
         self, layer: Layer, made: Mapping[str, Layer], before: Mapping[str, IntArray]
-    ) -> FloatArray:
+    ) -> LoadArrays:
         count, n = len(self.templates), len(self.cluster.devices)
         owners = np.zeros((1, 1, n, 4), dtype=np.int64)
         if layer.reduces:
@@ -76,7 +98,7 @@ class StatePrices:
             known = self.tiles(made[tensor])[None] if inside else before[tensor][:, None]
             owners = np.asarray(known)
         users = np.broadcast_to(self._users(layer), (count, n))
-        return reduction_makespans(self.cluster, self.network, layer, owners, users, self.weights)
+        return reduction_load_arrays(self.cluster, self.network, layer, owners, users)
 
     def _users(self, layer: Layer) -> npt.NDArray[np.bool_]:
         """Which devices use a global layer's result, by candidate: (Q, n)."""
@@ -173,6 +195,15 @@ class StatePrices:
 
         ``held`` names owners (1, n, 4) of tensors that do not lie on the candidates.
         """
+        prices, owners = self._collects(held)
+        return np.asarray(prices.makespans(owners, weights=self.weights)[:, 0])
+
+    def collect_values(self, rows: Sequence[Weights]) -> FloatArray:
+        """As ``collect_s`` under every one of ``rows``: (P, R)."""
+        prices, owners = self._collects()
+        return step_values(self.cluster, prices.loads(owners), rows)[:, 0]
+
+    def _collects(self, held: Mapping[str, IntArray] | None = None) -> tuple[StepPrices, Owners]:
         prices = gather_prices(
             self.cluster,
             self.network,
@@ -185,7 +216,7 @@ class StatePrices:
             name: inputs[name] if name in inputs else self.tiles(self.network.by_name[name])
             for name in prices.needs
         }
-        return np.asarray(prices.makespans(owners, weights=self.weights)[:, 0])
+        return prices, owners
 
     def choice(self, layers: tuple[Layer, ...], template: Template) -> Choice:
         """``template`` on the output of ``layers``."""

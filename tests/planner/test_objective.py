@@ -20,10 +20,11 @@ from nptp_opt.cost.objectives import (
 from nptp_opt.errors import InfeasibleError, InputError, NoSolutionError
 from nptp_opt.network.ir import Network
 from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
+from nptp_opt.planner.aim import Aim
 from nptp_opt.planner.assemble import Choice, assemble
 from nptp_opt.planner.baselines import latency_s, single_on, strip_equal
 from nptp_opt.planner.candidates import distinct, family_templates
-from nptp_opt.planner.descent import EVENNESS, Aim, descend
+from nptp_opt.planner.descent import EVENNESS, descend
 from nptp_opt.planner.duals import Duals
 from nptp_opt.planner.moves import neighbours
 from nptp_opt.planner.objective import ObjectiveSearch
@@ -132,22 +133,23 @@ def tiny(seed: int) -> tuple[Network, Cluster]:
     return network, with_power(plain, watts, [rng.choice([0.0, 1e-7, 1e-6]) for _ in range(2)])
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [3, 10, 14, 18, 19, 28, 30, 33, 39])
 @pytest.mark.parametrize("slack", [1.1, 1.3, math.inf])
 @pytest.mark.parametrize("objective", ["bytes", "energy", "throughput"])
 def test_tiny_networks_against_the_optimum_over_all_strips(
     objective: Objective, slack: float, seed: int
 ) -> None:
-    """All segmentations x all strips x all owners, by HiGHS. Seed 3, bytes, slack 1.3: weighted
-    paths and polishing alone ended 15 % above. The throughput is a heuristic: within 30 %."""
+    """All segmentations x all strips x all owners, by HiGHS: with two devices that is all plans.
+
+    Weighted paths and descent ended above in 18 of 120 cases for the throughput, by up to 56 %
+    (seed 28, slack 1.3), and once for the energy (seed 39, slack 1.3: 14 %)."""
     network, on = tiny(seed)
     limit_s = slack * plan_network(MODEL, network, on).latency_s
     options = PlanOptions(objective=objective, latency_limit_s=limit_s)
     value = values_of(network, on, plan_network(MODEL, network, on, options).steps).of(objective)
     best = least(network, on, "strip", objective, limit_s)
     assert best is not None
-    margin = 1.3 if objective == "throughput" else 1 + 1e-9
-    assert value <= best * margin
+    assert value <= best * (1 + 1e-9)
 
 
 def test_the_reference_knows_single_devices_and_impossible_limits() -> None:
@@ -174,7 +176,7 @@ def test_the_first_plan_that_fits_is_an_improvement() -> None:
     """Bug: where no plan before it fits into memory, the search ended in a traceback."""
     search = ObjectiveSearch(NETWORK, cluster(False), PlanOptions(objective="bytes"), math.inf)
     only = search.see(single_on(NETWORK, 0))
-    assert search._helps(only, search.rows, Duals(np.ones(1), 0.0))
+    assert search._helps(only, search.aim, Duals(np.ones(1), np.zeros(0)))
 
 
 @pytest.mark.parametrize("objective", ["bytes", "energy", "throughput"])
@@ -183,7 +185,9 @@ def test_descent_ends_where_no_neighbour_is_better(objective: Objective) -> None
     on, rows = cluster(shared=False), rows_of(cluster(shared=False), objective)
     start = strip_equal(NETWORK, on)
     limit_s = 1.05 * latency_s(NETWORK, on, start)
-    found = descend(NETWORK, on, start, Aim(rows, limit_s), math.inf, lambda _: True)
+    found = descend(
+        NETWORK, on, start, Aim.of(rows, [(latency_weights(on), limit_s)]), math.inf, lambda _: True
+    )
 
     def score(choices: list[Choice]) -> float:
         steps = assemble(NETWORK, on, choices)

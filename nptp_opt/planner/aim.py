@@ -1,0 +1,32 @@
+"""What a search under an objective aims at: the rows whose maximum is minimised, and limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nptp_opt.cost import FloatArray
+from nptp_opt.cost.objectives import Weights
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Least maximum of ``rows`` among the plans that keep within ``most`` of every ``limited``."""
+
+    rows: Sequence[Weights]
+    limited: Sequence[Weights]
+    most: FloatArray
+
+    @classmethod
+    def of(cls, rows: Sequence[Weights], limits: Sequence[tuple[Weights, float]]) -> Aim:
+        """Leaves out limits that are infinite."""
+        kept = [(row, most) for row, most in limits if math.isfinite(most)]
+        return cls(rows, [row for row, _ in kept], np.array([most for _, most in kept]))
+
+    @property
+    def every(self) -> list[Weights]:
+        """All rows, the limited ones last."""
+        return [*self.rows, *self.limited]

@@ -9,13 +9,15 @@ import logging
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import click
 
 from nptp_opt import __version__, cli_batch, cli_runtime, cli_sweep
-from nptp_opt.cli_support import check_writable as _check_writable
+from nptp_opt.cli_outputs import check_outputs
+from nptp_opt.cli_progress import moving
 from nptp_opt.cli_support import input_shape
 from nptp_opt.cli_support import json_flag as _json
 from nptp_opt.cli_support import load as _load
@@ -30,6 +32,9 @@ POINTS = 9
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}
+"""Of every command."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -64,15 +69,17 @@ def _options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
 
 
 _limits = _options(
-    click.option("--solver", help="Solver for the formulation; its first one by default."),
-    click.option("--time-limit", type=float, callback=_finite, help="Seconds."),
+    click.option("--solver", help="Solver for the formulation.", show_default="its first one"),
+    click.option(
+        "--time-limit", type=float, callback=_finite, help="Seconds.", show_default="none"
+    ),
     click.option("--gap", type=float, default=1e-6, callback=_finite, help="Gap to prove."),
     click.option("--seed", type=int, default=0, help="Seed of solvers and weights."),
     click.option("--threads", type=int, default=1, help="Threads per solver; 0 lets it choose."),
 )
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="nptp-opt")
 @click.option("-v", "--verbose", count=True, help="More progress on stderr.")
 def main(verbose: int) -> None:
@@ -97,20 +104,20 @@ def _limits_from(**options: Any) -> Any:
 @click.argument("model")
 @click.option("-c", "--cluster", type=click.Path(path_type=Path), required=True, help="TOML file.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Plan file.")
-@click.option("--input", "shape", default="1x3x224x224", show_default=True, help="Input shape.")
-@click.option("--planner", default="nptp", show_default=True, help="Planner or baseline.")
-@click.option("--formulation", help="Formulation for the single layers; the planner's by default.")
+@click.option("--input", "shape", default="1x3x224x224", help="Input shape.")
+@click.option("--planner", default="nptp", help="Planner or baseline.")
+@click.option("--formulation", help="Formulation for the single layers.",
+              show_default="the planner's")  # fmt: skip
 @click.option("--transfer-dtype", type=click.Choice(get_args(TransferDtype)),
-              help="What feature maps are sent as; the cluster file's by default.")  # fmt: skip
+              help="What feature maps are sent as.", show_default="the cluster file's")  # fmt: skip
 @click.option("--objective", type=click.Choice(get_args(Objective)), default="latency",
-              show_default=True,
               help="What the planner nptp minimises; energy needs the devices' watts (sending is "
               "free without joules_per_byte).")  # fmt: skip
 @click.option("--latency-limit-ms", type=click.FloatRange(min=0, min_open=True), callback=_finite,
-              help="Only plans of at most this latency.")  # fmt: skip
+              help="Only plans of at most this latency.", show_default="none")  # fmt: skip
 @click.option("--pareto", metavar="A,B", help="Plans between two objectives: OUTPUT.1.json, ...")
-@click.option("--points", type=click.IntRange(min=2),
-              help=f"Mixtures that --pareto tries; {POINTS} by default.")  # fmt: skip
+@click.option("--points", type=click.IntRange(min=2), help="Mixtures that --pareto tries.",
+              show_default=str(POINTS))  # fmt: skip
 @click.option("--overlap", is_flag=True, help="Let segments compute while their halos travel.")
 @_limits
 @_json
@@ -131,19 +138,22 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     devices = load_cluster(cluster).sending_as(options["transfer_dtype"])
     if pair is not None:
         check_pareto(devices, chosen, pair)
-    _check_writable(output)
+    check_outputs(output, reads=(cluster, model))
     _say(f"importing {model}")
     loaded = _load(model, shape, options["seed"])
     _say(f"planning {len(loaded.network.layers)} layers on {len(devices.devices)} devices")
     reference = ModelRef(model, shape, options["seed"])
     if pair is not None:
-        front = pareto_front(
-            reference, loaded.network, devices, chosen, pair, options["points"] or POINTS
-        )
+        with moving("planning") as line:
+            chosen = replace(chosen, watch=line.fastest, tell=line.tell)
+            points = options["points"] or POINTS
+            front = pareto_front(reference, loaded.network, devices, chosen, pair, points)
         rows = [solve_summary(plan, path) for plan, path in write_numbered(front, output)]
         _print_list("front", rows, options["as_json"])
         return
-    plan = plan_network(reference, loaded.network, devices, chosen)
+    with moving("planning") as line:
+        chosen = replace(chosen, watch=line.fastest, tell=line.tell)
+        plan = plan_network(reference, loaded.network, devices, chosen)
     write_plan(plan, output)
     summary = solve_summary(plan, output)
     _print_json(summary) if options["as_json"] else _print_table(summary)
@@ -191,19 +201,21 @@ def _print_table(content: dict[str, Any]) -> None:
 
 @main.command()
 @click.argument("model")
-@click.option("--input", "shape", default="1x3x224x224", show_default=True, help="Input shape.")
+@click.option("--input", "shape", default="1x3x224x224", help="Input shape.")
 @_json
 def inspect(model: str, shape: str, as_json: bool) -> None:
     """Show MODEL as the planner sees it: layers, single-tensor cuts, what is gathered and why."""
     from nptp_opt.render import inspection, print_inspection
 
-    content = inspection(_load(model, input_shape(shape)).network)
+    given = input_shape(shape)
+    _say(f"importing {model}")
+    content = inspection(_load(model, given).network)
     _print_json(content) if as_json else print_inspection(content)
 
 
 @main.command("solve-layer")
 @click.argument("instance", type=click.Path(path_type=Path))
-@click.option("--formulation", default="auto", show_default=True, help="See `formulations`.")
+@click.option("--formulation", default="auto", help="See `formulations`.")
 @click.option("--export-mps", type=click.Path(path_type=Path), help="Write the model as MPS.")
 @click.option("--export-lp", type=click.Path(path_type=Path), help="Write the model as LP.")
 @_limits
@@ -220,12 +232,13 @@ def solve_layer(instance: Path, formulation: str, **options: Any) -> None:
     problem = open_layer(instance)
     limits = _limits_from(**options)
     kinds: tuple[Literal["mps", "lp"], ...] = ("mps", "lp")
+    check_outputs(options["export_mps"], options["export_lp"], reads=(instance,))
     for kind in kinds:
         path = options[f"export_{kind}"]
         if path is not None:
-            _check_writable(path)
             export_model(problem, formulation, path, kind)
-    result = solve_problem(problem, formulation, solver=options["solver"], limits=limits)
+    with moving(f"solving by {formulation}"):
+        result = solve_problem(problem, formulation, solver=options["solver"], limits=limits)
     content = layer_result_to_json(problem, result)
     _print_json(content) if options["as_json"] else print_layer_result(content)
     if result.status == Status.NO_SOLUTION:
@@ -262,7 +275,8 @@ def verify(plan: Path, seed: int, as_json: bool) -> None:
     read, stale = read_plan(plan)
     _say(f"verifying {read.model.ref} on {len(read.cluster.devices)} devices")
     model = _load(read.model.ref, read.model.input, read.model.seed)
-    report = verify_plan(read, model, stale=stale, seed=seed)
+    with moving("comparing with the model"):
+        report = verify_plan(read, model, stale=stale, seed=seed)
     content = report.to_json()
     table = {key: value for key, value in content.items() if key != "layer_max_rel_error"}
     _print_json(content) if as_json else _print_table(table)
@@ -283,9 +297,7 @@ def show(plan: Path, png: Path | None, svg: Path | None, html: Path | None, as_j
     from nptp_opt.render import plan_rows, print_plan
 
     loaded = load_plan(plan)
-    for path in (png, svg, html):
-        if path is not None:
-            _check_writable(path)
+    check_outputs(png, svg, html, reads=(plan,))
     if png is not None:
         write_figure(loaded, png, "png")
     if svg is not None:

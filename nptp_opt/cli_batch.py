@@ -8,16 +8,18 @@ from typing import Any, get_args
 
 import click
 
-from nptp_opt.cli_support import check_writable, json_flag, print_json, say
+from nptp_opt.cli_outputs import check_outputs
+from nptp_opt.cli_support import json_flag, print_json, say
 from nptp_opt.cluster import TransferDtype
 from nptp_opt.cost.objectives import Objective
 from nptp_opt.errors import InputError
 
 FILE = click.Path(path_type=Path)
 OVERLAP = {None: (), "no": (False,), "yes": (True,), "both": (False, True)}
+REPEATS = 5
 
 _tag = click.option("--tag", "tags", multiple=True, help="Only with this tag; may be repeated.")
-_name = click.option("--name", "names", default="*", show_default=True, help="Pattern of names.")
+_name = click.option("--name", "names", default="*", help="Pattern of names.")
 
 
 @click.group()
@@ -78,7 +80,7 @@ def generate_instances(output: Path, as_json: bool) -> None:
     from nptp_opt.files import write_text
     from nptp_opt.instances.generate import generate, to_text
 
-    check_writable(output)
+    check_outputs(output)
     content = generate()
     write_text(output, to_text(content))
     written = {"library": str(output), "instances": len(content["instances"])}
@@ -92,19 +94,26 @@ def generate_instances(output: Path, as_json: bool) -> None:
 @_tag
 @click.option("--formulation", "formulations", multiple=True, help="For layer instances.")
 @click.option("--planner", "planners", multiple=True, help="For network instances.")
-@click.option("--solver", "solvers", multiple=True, help="Name, `default` or `all`.")
+@click.option("--solver", "solvers", multiple=True, help="Name, `default` or `all`.",
+              show_default="default")  # fmt: skip
 @click.option("--objective", "objectives", type=click.Choice(get_args(Objective)), multiple=True,
-              help="Of the planner nptp.")  # fmt: skip
+              help="Of the planner nptp.", show_default="latency")  # fmt: skip
 @click.option("--transfer-dtype", "transfer_dtypes", type=click.Choice(get_args(TransferDtype)),
-              multiple=True, help="What planners' feature maps are sent as.")  # fmt: skip
+              multiple=True, help="What planners' feature maps are sent as.",
+              show_default="the cluster's")  # fmt: skip
 @click.option("--overlap", type=click.Choice(["no", "yes", "both"]),
               callback=lambda *given: OVERLAP[given[-1]],
-              help="Let planners' segments compute while halos travel.")  # fmt: skip
-@click.option("--latency-limit-ms", type=float, help="Of every planner's plan.")
-@click.option("--seed", "seeds", type=int, multiple=True)
-@click.option("--time-limit", "time_limits_s", type=float, multiple=True, help="Seconds per run.")
-@click.option("--memory", "memory_mib", type=float, help="MiB per run.")
-@click.option("--workers", type=click.IntRange(min=1), help="Runs at a time; all cores by default.")
+              help="Let planners' segments compute while halos travel.",
+              show_default="no")  # fmt: skip
+@click.option("--latency-limit-ms", type=float, help="Of every planner's plan.",
+              show_default="none")  # fmt: skip
+@click.option("--seed", "seeds", type=int, multiple=True, help="Seed of a method; repeatable.",
+              show_default="0")  # fmt: skip
+@click.option("--time-limit", "time_limits_s", type=float, multiple=True, show_default="60",
+              help="Seconds per run; repeatable.")  # fmt: skip
+@click.option("--memory", "memory_mib", type=float, help="MiB per run.", show_default="4096")
+@click.option("--workers", type=click.IntRange(min=1), help="Runs at a time.",
+              show_default="all cores")  # fmt: skip
 @click.option("--retry", type=click.Choice(["failed"]), help="Do these runs again.")
 @click.option("--scheduler", help="Dask scheduler (tcp://HOST:8786), or `local` for its own.")
 @click.option("--tls-ca-file", help="Dask's TLS: authority.")
@@ -119,7 +128,7 @@ def compare(spec: Path | None, output: Path, as_json: bool, **options: Any) -> N
     from nptp_opt.compare.command import comparison
     from nptp_opt.render import print_pairs
 
-    check_writable(output)
+    check_outputs(output, reads=filter(None, (spec,)))
     content = comparison(spec, output, options, say)
     print_json(content) if as_json else print_pairs(content)
 
@@ -133,7 +142,8 @@ def compare(spec: Path | None, output: Path, as_json: bool, **options: Any) -> N
 @click.option("--against", help="Contender that is compared with the baseline.")
 @click.option("--execute", is_flag=True, help="Run the planners' plans and add their latencies.")
 @click.option("--emulate", is_flag=True, help="With --execute: on emulated clusters (`run`).")
-@click.option("--repeats", type=click.IntRange(min=1), help="With --execute: runs of a plan [5].")
+@click.option("--repeats", type=click.IntRange(min=1), help="With --execute: runs of a plan.",
+              show_default=str(REPEATS))  # fmt: skip
 @json_flag
 def report(
     results: Path,
@@ -152,9 +162,7 @@ def report(
 
     if (emulate or repeats) and not execute:
         raise InputError("--emulate and --repeats belong to --execute")
-    request = Request(emulate=emulate, repeats=repeats or 5) if execute else None
-    for kind in ("html", "csv", "markdown"):
-        if options[kind] is not None:
-            check_writable(options[kind])
+    request = Request(emulate=emulate, repeats=repeats or REPEATS) if execute else None
+    check_outputs(options["html"], options["csv"], options["markdown"], reads=(results,))
     content = reported(results, **options, request=request, say=say)
     print_json(content) if as_json else print_report(content)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from nptp_opt.cli_support import check_writable, json_flag, load, print_json, say
+from nptp_opt.cli_outputs import check_outputs
+from nptp_opt.cli_support import input_shape, json_flag, load, print_json, say
 from nptp_opt.errors import VerificationError
 
 FILE = click.Path(path_type=Path)
@@ -15,18 +18,19 @@ FILE = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("plan", type=FILE)
-@click.option("--repeats", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--warmup", type=click.IntRange(min=0), default=2, show_default=True)
+@click.option("--repeats", type=click.IntRange(min=1), default=10, help="Measured runs.")
+@click.option("--warmup", type=click.IntRange(min=0), default=2, help="Runs before these.")
 @click.option("--stream", type=click.IntRange(min=1), help="So many inputs, without a warm-up.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=1), default=30.0,
-              show_default=True, help="Seconds without a sign of life or progress.")  # fmt: skip
+              help="Seconds without a sign of life or progress.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(min=1), default=1, help="Threads per device.")
 @click.option("--seed", type=int, default=0, help="Seed of the inputs.")
 @click.option("--emulate", is_flag=True, help="One network namespace per device, at its rates.")
 @click.option("--transport", type=click.Choice(["gloo", "tcp"]),
-              help="gloo by default, tcp with --emulate.")  # fmt: skip
+              help="How tensors travel.", show_default="gloo; tcp with --emulate")  # fmt: skip
 @click.option("--throttle", type=click.Choice(["none", "pad", "cgroup"]),
-              help="The plan's speeds: pad (as --emulate does) or CPU quotas.")  # fmt: skip
+              help="Compute at the plan's speeds: by waiting (pad) or by CPU quotas.",
+              show_default="none; pad with --emulate")  # fmt: skip
 @click.option("--elastic", is_flag=True, help="Plan again without a device that is lost.")
 @click.option("--trace", type=FILE, help="Write a Chrome trace (Perfetto).")
 @click.option("--calibrate", type=FILE, help="Write the cluster (.json) with measured speeds.")
@@ -45,8 +49,7 @@ def run(plan: Path, as_json: bool, **options: Any) -> None:
     from nptp_opt.runtime.command import RunRequest, execute
 
     request = RunRequest(**options)
-    for path in filter(None, (request.trace, request.calibrate)):
-        check_writable(path)
+    check_outputs(request.trace, request.calibrate, reads=(plan,))
     loaded = load_plan(plan)
     say(f"importing {loaded.model.ref}")
     model = load(loaded.model.ref, loaded.model.input, loaded.model.seed)
@@ -61,8 +64,9 @@ def run(plan: Path, as_json: bool, **options: Any) -> None:
 @click.command()
 @click.option("--connect", required=True, metavar="ADDRESS:PORT", help="As given to run --hosts.")
 @click.option("--name", required=True, help="The device's name in the cluster file.")
-@click.option("--secret-file", type=FILE, required=True)
-@click.option("--interface", default="", help="The only address to bind; the cluster file's.")
+@click.option("--secret-file", type=FILE, required=True, help="The same file as run's.")
+@click.option("--interface", default="", help="The only address to bind.",
+              show_default="the cluster file's")  # fmt: skip
 def worker(connect: str, name: str, secret_file: Path, interface: str) -> None:
     """Be one device of a run on several machines, until that run ends."""
     from nptp_opt.runtime.start import become_worker
@@ -73,14 +77,14 @@ def worker(connect: str, name: str, secret_file: Path, interface: str) -> None:
 @click.command()
 @click.argument("model")
 @click.option("-o", "--output", type=FILE, required=True, help="Profile file (JSON).")
-@click.option("--input", "shape", default="1x3x224x224", show_default=True, help="Input shape.")
+@click.option("--input", "shape", default="1x3x224x224", help="Input shape.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, help="As runs will have.")
-@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--repeats", type=click.IntRange(min=1), default=5, help="Measurements of a tile.")
 @click.option("--serve", metavar="ADDRESS:PORT", help="Also answer a peer that measures the link.")
 @click.option("--peer", metavar="ADDRESS:PORT", help="Also measure the link to a peer that serves.")
 @click.option("--secret-file", type=FILE, help="With --serve and --peer: what both know.")
 @json_flag
-def profile(model: str, output: Path, as_json: bool, **options: Any) -> None:
+def profile(model: str, output: Path, shape: str, as_json: bool, **options: Any) -> None:
     """Measure how fast this device computes MODEL's layers, and its link to a peer.
 
     A cluster file names the result instead of gflops: profile = "pi-0.profile.json". On a switched
@@ -90,9 +94,10 @@ def profile(model: str, output: Path, as_json: bool, **options: Any) -> None:
     from nptp_opt.render import print_rows
     from nptp_opt.runtime.profile import ProfileRequest, make_profile
 
-    request = ProfileRequest(**options)
-    check_writable(output)
-    found = make_profile(model, request, say)
+    request = ProfileRequest(input_shape(shape), **options)
+    check_outputs(output, reads=(model,))
+    with contextlib.redirect_stdout(sys.stderr):  # as for ``load``
+        found = make_profile(model, request, say)
     write_profile(found, output)
     content = found.to_json()
     print_json(content) if as_json else print_rows(content["layers"])

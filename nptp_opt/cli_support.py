@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,14 +33,6 @@ def load(ref: str, shape: tuple[int, ...], seed: int = 0) -> LoadedModel:
 
     with contextlib.redirect_stdout(sys.stderr):
         return load_model(ref, shape, seed)
-
-
-def check_writable(path: Path) -> None:
-    """Fail before the work, not after it, when the output's folder cannot take the file."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
 
 
 def input_shape(text: str) -> tuple[int, ...]:

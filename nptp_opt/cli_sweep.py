@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from nptp_opt.cli_support import check_writable, input_shape, json_flag, load, print_json, say
+from nptp_opt.cli_outputs import check_outputs
+from nptp_opt.cli_support import input_shape, json_flag, load, print_json, say
 from nptp_opt.errors import NoSolutionError
 
 FILE = click.Path(path_type=Path)
@@ -24,10 +25,11 @@ LEFT_OUT = ("layerwise",)
 @click.option("-c", "--cluster", type=FILE, required=True, help="TOML file.")
 @click.option("--over", "ranges", multiple=True, required=True, metavar="NAME=LO:HI[:COUNT]",
               help="rate, devices, gflops or latency_ms; once or twice.")  # fmt: skip
-@click.option("--input", "shape", default="1x3x224x224", show_default=True, help="Input shape.")
-@click.option("--planner", "planners", multiple=True, help="Repeatable; all but layerwise.")
+@click.option("--input", "shape", default="1x3x224x224", help="Input shape.")
+@click.option("--planner", "planners", multiple=True, help="Repeatable.",
+              show_default="all but layerwise")  # fmt: skip
 @click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), default=math.inf,
-              help="Seconds per plan.")  # fmt: skip
+              help="Seconds per plan.", show_default="none")  # fmt: skip
 @click.option("-o", "--output", type=FILE, help="Write the table as CSV.")
 @click.option("--png", type=FILE, help="Draw curves (one range) or a map of winners (two).")
 @click.option("--svg", type=FILE, help="The same as SVG.")
@@ -44,9 +46,7 @@ def sweep(model: str, cluster: Path, shape: str, **options: Any) -> None:
 
     axes = [parse_axis(text) for text in options["ranges"]]
     over = points(load_cluster(cluster), axes)
-    for path in (options["output"], options["png"], options["svg"]):
-        if path is not None:
-            check_writable(path)
+    check_outputs(options["output"], options["png"], options["svg"], reads=(cluster, model))
     planners = options["planners"] or [name for name in PLANNERS if name not in LEFT_OUT]
     say(f"importing {model}")
     network = load(model, input_shape(shape)).network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -9,15 +10,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from nptp_opt.errors import InputError
+from nptp_opt.errors import InputError, unknown_name
+
+MOST_PREFIX = 40
+"""Characters of a file's name in its temporary neighbour's, which must not become too long."""
 
 
 class Strict(BaseModel):
     """Frozen model that refuses unknown keys and silent conversions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        """Before anything else: a key that is misspelt is often missing under its right name."""
+        if isinstance(data, dict) and cls.model_config["extra"] == "forbid":
+            known = [field.alias or name for name, field in cls.model_fields.items()]
+            for key in data:
+                if key not in known:
+                    raise ValueError(unknown_name("key", str(key), known))
+        return data
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """As pydantic's, without the values of cached properties, which may no longer hold."""
@@ -37,6 +52,8 @@ def explain(error: ValidationError, where: str) -> InputError:
         text = "must be an object (a table, in TOML)"
     if first["type"] in ("tuple_type", "list_type"):
         text = "must be a list, in brackets"
+        if isinstance(first["input"], dict):
+            text = f"must be a list of tables: [[{field}]] in TOML"
     return InputError(": ".join(filter(None, (where, field, text + more))))
 
 
@@ -79,11 +96,11 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     beside: str | None = None
     try:
-        path = path.resolve()
-        if path.exists() and not (path.is_file() or path.is_dir()):
+        path = _resolved(path)
+        if _written_directly(path):
             path.write_bytes(content)
             return
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, beside = _beside(path)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
         Path(beside).chmod(0o666 & ~_umask())
@@ -92,6 +109,50 @@ def write_bytes(path: Path, content: bytes) -> None:
         if beside is not None:
             Path(beside).unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def require_writable(path: Path) -> None:
+    """Raise InputError where ``write_bytes`` would; what is there stays, and nothing is left."""
+    try:
+        place = _resolved(path)
+        if place.is_dir():
+            raise InputError(f"{path}: is a folder; name a file")
+        if not place.parent.is_dir():
+            raise InputError(f"{path}: the folder {place.parent} does not exist; create it first")
+        if _written_directly(place):
+            _require_access(place)
+            return
+        handle, beside = _beside(place)
+        os.close(handle)
+        Path(beside).unlink()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written: {error.strerror}; name another file"
+        ) from None
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except RuntimeError:  # older Pythons' word for links that lead to themselves
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+
+
+def _written_directly(place: Path) -> bool:
+    """Whether it is there and neither file nor folder: a pipe, a device."""
+    return place.exists() and not (place.is_file() or place.is_dir())
+
+
+def _require_access(place: Path) -> None:
+    if not os.access(place, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _beside(place: Path) -> tuple[int, str]:
+    """An open temporary file in the same folder, and its path."""
+    if len(os.fsencode(place.name)) > os.pathconf(place.parent, "PC_NAME_MAX"):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    return tempfile.mkstemp(dir=place.parent, prefix=f".{place.name[:MOST_PREFIX]}.")
 
 
 def _umask() -> int:

@@ -58,12 +58,15 @@ def test_json_round_trip(tmp_path: Path) -> None:
     ("old", "new", "words"),
     [
         ('kind = "switched"', 'kind = "mesh"', "network.kind"),
+        ("gflops = 10", "gflop = 10", "device.0: unknown key 'gflop'. Did you mean 'gflops'?"),
+        ("[[device]]", "[[devices]]", "unknown key 'devices'. Did you mean 'device'?"),
+        ("[network]", "[net]", "unknown key 'net'. Did you mean 'network'?"),
         ("gflops = 10", "gflops = 0", "device.0.gflops"),
         ("gflops = 10", "gflops = -3", "device.0.gflops"),
         ("gflops = 10", "gflops = nan", "device.0.gflops"),
         ("gflops = 10", "gflops = inf", "device.0.gflops"),
         ("gflops = 10", 'gflops = "fast"', "device.0.gflops"),
-        ("gflops = 10", "gflops = 10\nspeed = 3", "device.0.speed"),
+        ("gflops = 10", "gflops = 10\nspeed = 3", "device.0: unknown key 'speed'"),
         ("up_mbit_per_s = 100\n", "up_mbit_per_s = 0\n", "device.0.up_mbit_per_s"),
         ("latency_ms = 0.5", "latency_ms = -1", "network.latency_ms"),
         ('name = "b"', 'name = "a"', "two devices are named 'a'"),
@@ -80,6 +83,12 @@ def test_bad_files_name_the_file_and_the_field(
         load_cluster(written(tmp_path, GOOD.replace(old, new, 1)))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_device_table_that_is_no_list(tmp_path: Path) -> None:
+    text = '[network]\nkind = "shared"\nmbit_per_s = 9\n[device]\nname = "a"\ngflops = 1\n'
+    with pytest.raises(InputError, match=r"device: must be a list of tables: \[\[device\]\]"):
+        load_cluster(written(tmp_path, text))
 
 
 def test_no_devices() -> None:

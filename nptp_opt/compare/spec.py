@@ -70,9 +70,6 @@ def load_spec(path: Path) -> Spec:
 
 def spec_from_dict(data: dict[str, Any], where: str = "spec") -> Spec:
     """Check parsed TOML, or options of the command line."""
-    for name in data:
-        if name not in Spec.model_fields:
-            raise InputError(f"{where}: {unknown_name('field', name, Spec.model_fields)}")
     try:
         spec = Spec.model_validate(data)
     except ValidationError as error:

@@ -35,7 +35,7 @@ Sample = tuple[float, float]
 class ProfileRequest:
     """The options of ``profile``."""
 
-    shape: str = "1x3x224x224"
+    input: tuple[int, ...] = (1, 3, 224, 224)
     threads: int = 1
     repeats: int = 5
     serve: str | None = None
@@ -47,14 +47,6 @@ class ProfileRequest:
             raise InputError("--serve and --peer need --secret-file: the same file on both sides")
         if self.serve and self.peer:
             raise InputError("--serve and --peer exclude each other: one side serves")
-
-    @property
-    def input(self) -> tuple[int, ...]:
-        """The input shape."""
-        try:
-            return tuple(int(part) for part in self.shape.split("x"))
-        except ValueError:
-            raise InputError(f"--input must look like 1x3x224x224, got {self.shape!r}") from None
 
 
 def make_profile(ref: str, request: ProfileRequest, say: Callable[[str], None]) -> Profile:

@@ -1,6 +1,6 @@
 """A device that dies, hangs or refuses ends the run by name, and nothing is left behind.
 
-No assertion on time but the stated timeout.
+What hangs is ended by a watchdog, which fails the test.
 """
 
 from __future__ import annotations
@@ -26,9 +26,14 @@ from nptp_opt.runtime.session import Session
 from nptp_opt.runtime.transports import TRANSPORTS
 from nptp_opt.steps import Plan
 from tests.runtime.plans import five_devices, halves, hand_plan, model_of, tee
+from tests.runtime.watchdog import watchdog
 
 TIMEOUT_S = 10.0
 NAMES = ["d0", "d1", "d2"]
+
+
+def _pids(pool: WorkerPool) -> list[int]:
+    return [member.process.pid for member in pool.members.values() if member.process]
 
 
 def _gone(pid: int) -> bool:
@@ -49,24 +54,25 @@ def _gone(pid: int) -> bool:
 def test_lost_device_is_named(
     victim: str, number: signal.Signals, says: str, transport: str
 ) -> None:
-    """kill -9 or a hang in the middle of a run: the right name, in time, no process left."""
+    """kill -9 or a hang in the middle of a run: it ends by itself, with the right name, and no
+    process is left."""
     model = model_of("chain")
     plan = hand_plan(model, "chain", tee, five_devices())
     options = RunOptions(repeats=1, warmup=0, transport=transport)
     (reference,) = make_references(plan, model, options)
+    pool = WorkerPool(NAMES, timeout_s=TIMEOUT_S)
     with (
+        watchdog(lambda: _pids(pool)) as fired,
         pytest.raises(DeviceLostError, match=says) as caught,
-        WorkerPool(NAMES, timeout_s=TIMEOUT_S) as pool,
+        pool,
         Session(pool, plan, model, options) as session,
     ):
-        pids = [member.process.pid for member in pool.members.values()]
+        pids = _pids(pool)
         session.run(reference)
         target = pool.members[victim].process.pid
         threading.Timer(0.5, os.kill, (target, number)).start()
-        start = time.monotonic()
-        while time.monotonic() < start + 60:
+        while not fired.is_set():
             session.run(reference)
-    assert time.monotonic() - start < 0.5 + TIMEOUT_S + 20
     assert caught.value.device == victim
     assert caught.value.exit_code == 6
     assert all(_gone(pid) for pid in pids)
@@ -75,7 +81,7 @@ def test_lost_device_is_named(
 
 @pytest.mark.parametrize("kill", range(4))
 def test_kill_while_it_starts(kill: int) -> None:
-    """While it joins or imports torch: the run ends within the timeout and names the victim.
+    """While it joins or imports torch: the run ends by itself and names the victim.
 
     ``test_chaos`` kills each worker at 20 moments of a whole run.
     """
@@ -85,18 +91,18 @@ def test_kill_while_it_starts(kill: int) -> None:
     options = RunOptions(repeats=1, warmup=0, transport=random.choice(TRANSPORTS))
     (reference,) = make_references(plan, model, options)
     victim = random.choice(["d0", "d1"])
+    pool = WorkerPool(["d0", "d1"], timeout_s=TIMEOUT_S)
     with (
+        watchdog(lambda: _pids(pool)) as fired,
         pytest.raises(DeviceLostError) as caught,
-        WorkerPool(["d0", "d1"], timeout_s=TIMEOUT_S) as pool,
+        pool,
     ):
-        pids = [member.process.pid for member in pool.members.values() if member.process]
+        pids = _pids(pool)
         target = pids[int(victim[1])]
         threading.Timer(random.uniform(0.0, 0.6), os.kill, (target, signal.SIGKILL)).start()
-        start = time.monotonic()
         with Session(pool, plan, model, options) as session:
-            while time.monotonic() < start + 60:
+            while not fired.is_set():
                 session.run(reference)
-    assert time.monotonic() - start < TIMEOUT_S + 20
     assert caught.value.device == victim
     assert all(_gone(pid) for pid in pids)
 

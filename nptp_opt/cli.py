@@ -18,7 +18,7 @@ import click
 from nptp_opt import __version__, cli_batch, cli_runtime, cli_sweep
 from nptp_opt.cli_outputs import check_outputs
 from nptp_opt.cli_progress import moving
-from nptp_opt.cli_support import input_shape
+from nptp_opt.cli_support import input_option, input_shape
 from nptp_opt.cli_support import json_flag as _json
 from nptp_opt.cli_support import load as _load
 from nptp_opt.cli_support import print_json as _print_json
@@ -104,7 +104,7 @@ def _limits_from(**options: Any) -> Any:
 @click.argument("model")
 @click.option("-c", "--cluster", type=click.Path(path_type=Path), required=True, help="TOML file.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Plan file.")
-@click.option("--input", "shape", default="1x3x224x224", help="Input shape.")
+@input_option
 @click.option("--planner", default="nptp", help="Planner or baseline.")
 @click.option("--formulation", help="Formulation for the single layers.",
               show_default="the planner's")  # fmt: skip
@@ -130,7 +130,6 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     from nptp_opt.render import solve_summary
     from nptp_opt.steps import ModelRef
 
-    shape = input_shape(options["shape"])
     chosen = _plan_options(options)
     _refuse_unused(options)
     check_planner(chosen)
@@ -139,7 +138,8 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     if pair is not None:
         check_pareto(devices, chosen, pair)
     check_outputs(output, reads=(cluster, model))
-    _say(f"importing {model}")
+    shape = input_shape(options["shape"], model)
+    _say(f"importing {model} at {'x'.join(map(str, shape))}")
     loaded = _load(model, shape, options["seed"])
     _say(f"planning {len(loaded.network.layers)} layers on {len(devices.devices)} devices")
     reference = ModelRef(model, shape, options["seed"])
@@ -201,14 +201,14 @@ def _print_table(content: dict[str, Any]) -> None:
 
 @main.command()
 @click.argument("model")
-@click.option("--input", "shape", default="1x3x224x224", help="Input shape.")
+@input_option
 @_json
-def inspect(model: str, shape: str, as_json: bool) -> None:
+def inspect(model: str, shape: str | None, as_json: bool) -> None:
     """Show MODEL as the planner sees it: layers, single-tensor cuts, what is gathered and why."""
     from nptp_opt.render import inspection, print_inspection
 
-    given = input_shape(shape)
-    _say(f"importing {model}")
+    given = input_shape(shape, model)
+    _say(f"importing {model} at {'x'.join(map(str, given))}")
     content = inspection(_load(model, given).network)
     _print_json(content) if as_json else print_inspection(content)
 

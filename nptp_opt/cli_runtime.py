@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from nptp_opt.cli_outputs import check_outputs
-from nptp_opt.cli_support import input_shape, json_flag, load, print_json, say
+from nptp_opt.cli_support import input_option, input_shape, json_flag, load, print_json, say
 from nptp_opt.errors import VerificationError
 
 FILE = click.Path(path_type=Path)
@@ -77,14 +77,14 @@ def worker(connect: str, name: str, secret_file: Path, interface: str) -> None:
 @click.command()
 @click.argument("model")
 @click.option("-o", "--output", type=FILE, required=True, help="Profile file (JSON).")
-@click.option("--input", "shape", default="1x3x224x224", help="Input shape.")
+@input_option
 @click.option("--threads", type=click.IntRange(min=1), default=1, help="As runs will have.")
 @click.option("--repeats", type=click.IntRange(min=1), default=5, help="Measurements of a tile.")
 @click.option("--serve", metavar="ADDRESS:PORT", help="Also answer a peer that measures the link.")
 @click.option("--peer", metavar="ADDRESS:PORT", help="Also measure the link to a peer that serves.")
 @click.option("--secret-file", type=FILE, help="With --serve and --peer: what both know.")
 @json_flag
-def profile(model: str, output: Path, shape: str, as_json: bool, **options: Any) -> None:
+def profile(model: str, output: Path, shape: str | None, as_json: bool, **options: Any) -> None:
     """Measure how fast this device computes MODEL's layers, and its link to a peer.
 
     A cluster file names the result instead of gflops: profile = "pi-0.profile.json". On a switched
@@ -94,8 +94,8 @@ def profile(model: str, output: Path, shape: str, as_json: bool, **options: Any)
     from nptp_opt.render import print_rows
     from nptp_opt.runtime.profile import ProfileRequest, make_profile
 
-    request = ProfileRequest(input_shape(shape), **options)
     check_outputs(output, reads=(model,))
+    request = ProfileRequest(input_shape(shape, model), **options)
     with contextlib.redirect_stdout(sys.stderr):  # as for ``load``
         found = make_profile(model, request, say)
     write_profile(found, output)

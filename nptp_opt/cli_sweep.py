@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from nptp_opt.cli_outputs import check_outputs
-from nptp_opt.cli_support import input_shape, json_flag, load, print_json, say
-from nptp_opt.errors import NoSolutionError
+from nptp_opt.cli_progress import moving
+from nptp_opt.cli_support import input_option, input_shape, json_flag, load, print_json, say
 
 FILE = click.Path(path_type=Path)
 LEFT_OUT = ("layerwise",)
@@ -23,9 +23,9 @@ LEFT_OUT = ("layerwise",)
 @click.command()
 @click.argument("model")
 @click.option("-c", "--cluster", type=FILE, required=True, help="TOML file.")
-@click.option("--over", "ranges", multiple=True, required=True, metavar="NAME=LO:HI[:COUNT]",
+@click.option("--over", "ranges", multiple=True, required=True, metavar="NAME=LO:HI[:COUNT]|VALUE",
               help="rate, devices, gflops or latency_ms; once or twice.")  # fmt: skip
-@click.option("--input", "shape", default="1x3x224x224", help="Input shape.")
+@input_option
 @click.option("--planner", "planners", multiple=True, help="Repeatable.",
               show_default="all but layerwise")  # fmt: skip
 @click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), default=math.inf,
@@ -34,10 +34,11 @@ LEFT_OUT = ("layerwise",)
 @click.option("--png", type=FILE, help="Draw curves (one range) or a map of winners (two).")
 @click.option("--svg", type=FILE, help="The same as SVG.")
 @json_flag
-def sweep(model: str, cluster: Path, shape: str, **options: Any) -> None:
+def sweep(model: str, cluster: Path, shape: str | None, **options: Any) -> None:
     """Predicted latency of every planner for MODEL while the cluster changes.
 
-    Ctrl-C ends the sweep and keeps the points that are finished.
+    Finished points are in the table's file at once. Ctrl-C ends the sweep with status 130, after
+    the points that are finished were printed and drawn.
     """
     from nptp_opt.cluster import load_cluster
     from nptp_opt.methods import Limits
@@ -48,41 +49,52 @@ def sweep(model: str, cluster: Path, shape: str, **options: Any) -> None:
     over = points(load_cluster(cluster), axes)
     check_outputs(options["output"], options["png"], options["svg"], reads=(cluster, model))
     planners = options["planners"] or [name for name in PLANNERS if name not in LEFT_OUT]
-    say(f"importing {model}")
-    network = load(model, input_shape(shape)).network
+    size = input_shape(shape, model)
+    say(f"importing {model} at {'x'.join(map(str, size))}")
+    network = load(model, size).network
     limits = Limits(time_limit_s=options["time_limit"])
     names = tuple(dict.fromkeys(planners))
-    rows, complete = _finished(sweep_rows(network, over, names, limits, say))
-    if not rows:
-        raise NoSolutionError("sweep: stopped before the first point was finished")
-    _write(rows, axes, f"{model} on {cluster.stem}", options)
-    _print({"model": model, "complete": complete, "rows": rows}, as_json=options["as_json"])
+    with moving(f"planning {len(over)} points by {len(names)} planners") as line:
+        found = sweep_rows(network, over, names, limits, line.say)
+        rows, complete = _finished(found, options["output"])
+    if rows:
+        _draw(rows, axes, f"{model} on {cluster.stem}", options)
+        _print({"model": model, "complete": complete, "rows": rows}, as_json=options["as_json"])
+    if not complete:
+        say(f"{len(rows)} of {len(over)} points are finished")
+        raise KeyboardInterrupt
 
 
-def _finished(found: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], bool]:
-    """The rows until the end or Ctrl-C, and whether that was the end."""
+def _finished(
+    found: Iterable[dict[str, Any]], table: Path | None
+) -> tuple[list[dict[str, Any]], bool]:
+    """The rows until the end or Ctrl-C, each in the table's file at once, and whether it ended."""
     rows: list[dict[str, Any]] = []
     try:
         for row in found:
             rows.append(row)
+            if table is not None:
+                _write_table(rows, table)
     except KeyboardInterrupt:
-        say(f"interrupted: {len(rows)} points are finished")
         return rows, False
     return rows, True
 
 
-def _write(rows: list[dict[str, Any]], axes: list[Any], title: str, options: Any) -> None:
+def _write_table(rows: list[dict[str, Any]], path: Path) -> None:
     from nptp_opt.files import write_text
-    from nptp_opt.plot.sweep_figure import draw_sweep, write_sweep
     from nptp_opt.sweep import flat
 
-    if options["output"] is not None:
-        text = io.StringIO()
-        lines = [flat(row) for row in rows]
-        writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-        write_text(options["output"], text.getvalue())
+    text = io.StringIO()
+    lines = [flat(row) for row in rows]
+    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    write_text(path, text.getvalue())
+
+
+def _draw(rows: list[dict[str, Any]], axes: list[Any], title: str, options: Any) -> None:
+    from nptp_opt.plot.sweep_figure import draw_sweep, write_sweep
+
     if options["png"] is not None:
         write_sweep(draw_sweep(rows, axes, title), options["png"], "png")
     if options["svg"] is not None:

@@ -44,22 +44,33 @@ class Axis:
 
 
 def parse_axis(text: str) -> Axis:
-    """Read ``name=lo:hi`` or ``name=lo:hi:count``; raises InputError that quotes ``text``."""
+    """Read ``name=lo:hi``, ``name=lo:hi:count`` or ``name=value``.
+
+    Raises InputError that quotes ``text``.
+    """
     name, _, span = text.partition("=")
     if name not in _CHANGES:
         raise unknown_name("range of --over", name, _CHANGES)
     parts = span.split(":")
+    single = len(parts) == 1
+    parts = parts * 2 if single else parts
     try:
         low, high = float(parts[0]), float(parts[1])
         count = int(parts[2]) if len(parts) == 3 else None
     except (ValueError, IndexError):
         raise InputError(
-            f"--over must look like rate=10:1000 or rate=10:1000:7: {text!r}"
+            f"--over must look like rate=10:1000, rate=10:1000:7 or rate=10: {text!r}"
         ) from None
     least = 0.0 if name == "latency_ms" else 1e-9
-    whole = name != "devices" or (low >= 1 and low == int(low) and high == int(high))
-    if len(parts) > 3 or not least <= low < high < 1e15 or not whole:
-        raise InputError(f"--over {text}: needs lo < hi, both positive, and whole for devices")
+    if len(parts) > 3 or not least <= low <= high < 1e15 or (low == high and not single):
+        raise InputError(
+            f"--over {text}: needs positive numbers, the first below the second "
+            f"(for one value: {name}={parts[0]})"
+        )
+    if name == "devices" and (low < 1 or low != int(low) or high != int(high)):
+        raise InputError(f"--over {text}: devices are counted in whole numbers from 1")
+    if single:
+        return Axis(name, (low,))
     if count is not None and not 2 <= count <= MOST_POINTS:
         raise InputError(f"--over {text}: the count must be from 2 to {MOST_POINTS}")
     return Axis(name, _values(name, low, high, count))
@@ -201,5 +212,6 @@ def ratio(found: dict[str, float | None]) -> float | None:
 def flat(row: Row) -> Row:
     """A row as one line of a table: latencies in milliseconds."""
     point = {k: v for k, v in row.items() if k not in ("latency_s", "winner", "ratio")}
+    point |= {"devices": int(point["devices"])} if "devices" in point else {}
     latencies = {f"{k} ms": None if v is None else v * 1e3 for k, v in row["latency_s"].items()}
     return {**point, **latencies, "winner": row["winner"], "nptp/best baseline": row["ratio"]}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from nptp_opt.methods import Limits
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.plot.sweep_figure import draw_sweep
 from nptp_opt.steps import ModelRef
-from nptp_opt.sweep import Axis, changed, parse_axis, points, ratio, sweep_rows, winner
+from nptp_opt.sweep import Axis, Row, changed, parse_axis, points, ratio, sweep_rows, winner
 from tests.builders import conv_chain, make_cluster
 from tests.cli.test_commands import CLUSTER, MODEL, call
 
@@ -28,11 +30,14 @@ def test_ranges_are_even_in_factors_but_for_devices_and_from_zero() -> None:
     assert parse_axis("devices=2:8:3").values == (2.0, 5.0, 8.0)
     assert parse_axis("latency_ms=0:2:3").values == (0.0, 1.0, 2.0)
     assert len(parse_axis("gflops=1:16").values) == 5
+    assert parse_axis("rate=50") == Axis("rate", (50.0,))
+    assert parse_axis("latency_ms=0").values == (0.0,)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["rate", "rate=1", "rate=5:1", "rate=0:1", "rate=nan:1", "rate=1:inf", "rate=1:2:1",
+    ["rate", "rate=0", "rate=5:5", "devices=2:2", "devices=0", "rate=5:1",
+     "rate=0:1", "rate=nan:1", "rate=1:inf", "rate=1:2:1",
      "rate=1:2:3:4", "rate=a:b", "devices=1.5:3", "devices=0:3", "speed=1:2"],
 )  # fmt: skip
 def test_a_bad_range_is_named(text: str) -> None:
@@ -88,12 +93,58 @@ def test_ties_go_to_the_baseline() -> None:
     assert ratio({"single": 2.0}) is None
 
 
-def test_an_interrupt_keeps_what_is_finished() -> None:
-    def found() -> object:
-        yield {"rate": 1.0}
+def _interrupted_after(count: int) -> Callable[..., Iterator[Row]]:
+    def rows(*given: Any) -> Iterator[Row]:
+        for number, row in enumerate(sweep_rows(*given)):
+            if number == count:
+                break
+            yield row
         raise KeyboardInterrupt
 
-    assert _finished(found()) == ([{"rate": 1.0}], False)
+    return rows
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_an_interrupt_keeps_what_is_finished(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: an interrupted sweep ended with status 0, one without points with 4."""
+    monkeypatch.setattr("nptp_opt.sweep.sweep_rows", _interrupted_after(count))
+    (tmp_path / "c.toml").write_text(CLUSTER)
+    args = ("sweep", MODEL, "-c", tmp_path / "c.toml", "--input", "1x3x20x24", "--json")
+    more = ("--over", "rate=10:1000:3", "--planner", "single", "-o", tmp_path / "t.csv")
+    result = call(*args, *more, "--png", tmp_path / "t.png")
+    assert result.exit_code == 130
+    assert f"{count} of 3 points are finished" in result.stderr
+    assert (tmp_path / "t.png").exists() == (tmp_path / "t.csv").exists() == (count > 0)
+    if count:
+        content = json.loads(result.stdout)
+        assert not content["complete"] and len(content["rows"]) == count
+        assert len((tmp_path / "t.csv").read_text().splitlines()) == count + 1
+
+
+def test_points_are_in_the_table_as_soon_as_they_are_finished(tmp_path: Path) -> None:
+    """Bug: the table was written at the end, so that a sweep that was killed left nothing."""
+    seen: list[int] = []
+
+    def found() -> Iterator[Row]:
+        for rate in (1.0, 2.0):
+            seen.append(len(table.read_text().splitlines()) if table.exists() else 0)
+            yield {"rate": rate, "latency_s": {"single": 1.0}, "winner": "single", "ratio": None}
+
+    table = tmp_path / "t.csv"
+    assert _finished(found(), table)[1]
+    assert seen == [0, 2] and len(table.read_text().splitlines()) == 3
+
+
+def test_a_figure_of_one_point_and_of_equal_latencies_can_be_drawn() -> None:
+    """Numbers of the axis lay over each other where latencies span a decade or more."""
+    for spread in (1.0, 100.0):
+        row = {"rate": 50.0, "latency_s": {"nptp": 0.01, "single": 0.01 * spread, "none": None}}
+        figure = draw_sweep([row], [Axis("rate", (50.0,))], "one")
+        figure.canvas.draw()
+        ticks = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+        assert ticks and "90" not in ticks
 
 
 @pytest.mark.parametrize("ranges", [["rate=10:1000:3"], ["rate=10:1000:3", "devices=1:2"]])
@@ -111,7 +162,7 @@ def test_figures_show_what_is_finished(ranges: list[str]) -> None:
         assert drawn["single"][1] == rows[1]["latency_s"]["single"] * 1e3
     else:
         texts = [text.get_text() for text in figure.axes[1].texts]
-        assert texts == [f"{row['ratio']:.2f}" for row in rows]
+        assert texts == [f"{row['ratio']:.3f}" for row in rows]
 
 
 def test_the_command_writes_table_and_figures(tmp_path: Path) -> None:

@@ -52,6 +52,19 @@ def read_onnx(path: Path, input_shape: tuple[int, ...], seed: int) -> torch.nn.M
     return OnnxModule(graph, opset, known, data, path)
 
 
+def declared_input(path: Path) -> tuple[int, ...] | None:
+    """The shape that the file's data input was made with; None where it leaves sizes open.
+
+    An open batch is 1. Raises InputError for a file that cannot be read.
+    """
+    graph, _ = _read(path, 0)
+    weights = {each.name for each in graph.initializer}
+    free = [_dims(each) for each in graph.input if each.name not in weights]
+    batch, *sizes = free[0] if free and free[0] else [None]
+    known = [size for size in sizes if size]
+    return (batch or 1, *known) if len(known) == len(sizes) >= 2 else None
+
+
 def _read(path: Path, seed: int) -> tuple[onnx.GraphProto, int]:
     try:
         model = onnx.load(str(path), load_external_data=False)

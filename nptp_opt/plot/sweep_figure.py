@@ -22,6 +22,7 @@ LABELS = {
     "gflops": "GFLOP/s of the fastest device",
     "latency_ms": "latency of a message, ms",
 }
+NEARLY_THE_SAME = 4.0
 MARKERS = "osD^v<>Xph*"
 
 
@@ -57,17 +58,27 @@ def _curves(ax: Axes, rows: Sequence[dict[str, Any]], axis: Axis) -> None:
         ax.plot(at, ms, marker=marker, ms=4, lw=width, zorder=order, color=_colour(k), label=name)
     if axis.name == "devices":
         ax.set_xticks(at)
-    elif axis.values[0] > 0:
+    elif axis.values[0] > 0 and len(at) > 1:
         ax.set_xscale("log")
         ax.set_xticks(at, [_short(value) for value in at])
         ax.minorticks_off()
-    ax.set_yscale("log")
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter("{x:g}")
+    _latencies(ax, [value for row in rows for value in row["latency_s"].values() if value])
     ax.set_xlabel(LABELS[axis.name])
     ax.set_ylabel("predicted latency, ms")
     ax.grid(alpha=0.3)
     ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
+
+
+def _latencies(ax: Axes, seconds: Sequence[float]) -> None:
+    """Logarithmic with few numbers, which do not overlap; linear where all are nearly the same."""
+    from matplotlib.ticker import LogLocator
+
+    if not seconds or max(seconds) < NEARLY_THE_SAME * min(seconds):
+        return
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("")
 
 
 def _winners(ax: Axes, rows: Sequence[dict[str, Any]], axes: Sequence[Axis]) -> None:
@@ -91,7 +102,7 @@ def _ratios(ax: Axes, rows: Sequence[dict[str, Any]], axes: Sequence[Axis]) -> N
     for (x, y), row in _cells(rows, axes):
         if row["ratio"] is not None:
             values[y, x] = row["ratio"]
-            ax.text(x, y, f"{row['ratio']:.2f}", ha="center", va="center", fontsize=8)
+            ax.text(x, y, f"{row['ratio']:.3f}", ha="center", va="center", fontsize=8)
     ax.imshow(values, origin="lower", aspect="auto", cmap="RdYlGn_r", vmin=0.3, vmax=1.7)
     ax.set_title("latency of nptp / best baseline", fontsize=9)
     _ticks(ax, axes)

@@ -9,7 +9,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from nptp_opt.cli_support import input_shape
 from nptp_opt.errors import InputError, UnsupportedError
+from nptp_opt.network.from_onnx import declared_input
 from nptp_opt.network.load import load_model
 from tests.network.partitioned import TOLERANCE, largest_error
 
@@ -252,3 +254,25 @@ def test_an_input_that_the_file_does_not_take_is_refused(tmp_path):
     path = save(tmp_path / "m.onnx", [node], [("x", [1, 4, 9, 8])], ["y"], [("w", W)])
     refused(path, "no input takes 1x3x9x8; inputs: x", shape=(1, 3, 9, 8))
     refused(path, "refuses an input of 1x4x2x2", shape=(1, 4, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("shape", "declared"),
+    [
+        ((1, 4, 9, 8), (1, 4, 9, 8)),
+        (("n", 4, 9, 8), (1, 4, 9, 8)),
+        ((2, 4, 9, 8), (2, 4, 9, 8)),
+        ((1, 4, "h", 8), None),
+    ],
+)
+def test_the_file_says_for_which_input_it_was_made(tmp_path, shape, declared):
+    """Bug: without --input a file that was made for another size was planned for 1x3x224x224."""
+    data = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [data], [out])
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    assert declared_input(path) == declared
+    if declared is not None:
+        assert input_shape(None, str(path)) == declared
+        assert input_shape("1x4x5x5", str(path)) == (1, 4, 5, 5)

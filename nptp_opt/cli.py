@@ -28,7 +28,7 @@ from nptp_opt.cost.objectives import Objective
 from nptp_opt.errors import NoSolutionError, NptpError, VerificationError
 
 POINTS = 9
-"""Mixtures that --pareto tries where --points says nothing."""
+"""Plans of --pareto at most where --points says nothing."""
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -116,7 +116,7 @@ def _limits_from(**options: Any) -> Any:
 @click.option("--latency-limit-ms", type=click.FloatRange(min=0, min_open=True), callback=_finite,
               help="Only plans of at most this latency.", show_default="none")  # fmt: skip
 @click.option("--pareto", metavar="A,B", help="Plans between two objectives: OUTPUT.1.json, ...")
-@click.option("--points", type=click.IntRange(min=2), help="Mixtures that --pareto tries.",
+@click.option("--points", type=click.IntRange(min=2), help="Most plans of --pareto.",
               show_default=str(POINTS))  # fmt: skip
 @click.option("--overlap", is_flag=True, help="Let segments compute while their halos travel.")
 @_limits

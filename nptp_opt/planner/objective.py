@@ -70,7 +70,7 @@ def by_objective(
 ) -> list[Choice]:
     """The best plan seen under ``options.objective``."""
     search, templates = begun(network, cluster, options, fastest)
-    search.run(templates)
+    search.run(templates, search.aim)
     return search.best().choices
 
 
@@ -167,22 +167,30 @@ class ObjectiveSearch:
     def _rank(self, entry: Seen, aim: Aim) -> tuple[bool, float, float, float]:
         return not entry.fits, entry.excess(aim), entry.value(aim), entry.values.latency_s
 
-    def run(self, templates: Sequence[Template]) -> None:
+    def run(self, templates: Sequence[Template], aim: Aim) -> None:
         """Search over ``templates``, then around the best plan, until nothing helps."""
-        duals = self._paths(templates, self.aim)
-        self.polish(self.seen[-1].choices, duals.weights(self.aim))
-        self.improve(templates, self.aim, duals)
-
-    def improve(self, templates: Sequence[Template], aim: Aim, duals: Duals) -> None:
-        """Search around the best plan for ``aim`` until nothing helps."""
+        duals = self._paths(templates, aim)
+        self.polish(self.seen[-1].choices, duals.weights(aim))
         before = math.inf, math.inf
         while self._better(aim, *before) and time.monotonic() < self.deadline:
             before = self.best(aim).excess(aim), self.best(aim).value(aim)
             duals = duals.towards(self.duals(aim), 0.5)
-            self.polish(self.best(aim).choices, duals.weights(aim))
-            self._descend(self.best(aim), aim)
-            self._near(aim, duals)
-            self._best_path(self._some(templates, aim, duals), aim, duals)
+            self._improve(templates, aim, duals)
+
+    def look(self, templates: Sequence[Template], aim: Aim) -> None:
+        """As ``run``, where much has been seen already: one path, once around the best plan."""
+        duals = self.duals(aim)
+        found = self.path(templates, duals.weights(aim))
+        if found is not None:
+            self.see(found)
+            self._improve(templates, aim, self.duals(aim))
+
+    def _improve(self, templates: Sequence[Template], aim: Aim, duals: Duals) -> None:
+        """Search around the best plan for ``aim``."""
+        self.polish(self.best(aim).choices, duals.weights(aim))
+        self._descend(self.best(aim), aim)
+        self._near(aim, duals)
+        self._best_path(self._some(templates, aim, duals), aim, duals)
 
     def _better(self, aim: Aim, excess: float, value: float) -> bool:
         """Is the best plan better than one with these by more than a trifle?"""
@@ -283,11 +291,6 @@ class ObjectiveSearch:
             return self.see(choices).fits
 
         descend(self.network, self.cluster, start.choices, aim, self.deadline, accept)
-
-    def weights(self, objective: Objective, templates: Sequence[Template]) -> Weights:
-        """What a shortest path minimises for ``objective``; of the throughput, levelled weights."""
-        aim = Aim.of(rows_of(self.cluster, objective), [])
-        return aim.rows[0] if len(aim.rows) == 1 else self._paths(templates, aim).weights(aim)
 
     def path(
         self,

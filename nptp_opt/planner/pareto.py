@@ -1,9 +1,11 @@
-"""Plans between two objectives: the non-dominated ones of all that a sweep of mixtures visits.
+"""Plans between two objectives: the non-dominated ones of all that a sweep of limits visits.
 
-The price of a path is objective A + factor x objective B over its steps: each objective alone, then
-the slopes between neighbours on the front so far. Baselines and the fastest plan are among the
-plans. Points that no mixture prefers (off the lower convex hull) are found by chance only: a front
-of plans seen, not proven complete.
+First the search for each objective alone. Then, in the widest gap between neighbours on the front
+so far: least A among the plans whose B is at most half-way down the gap, then least B among those
+that have no more than this A. Each is a search under limits as for one objective (``objective``):
+paths at dual prices, the best path within the limits, polishing and descent. An empty half of a gap
+is not searched again. Baselines and the fastest plan are among the plans. It is a front of plans
+seen, not proven complete.
 """
 
 from __future__ import annotations
@@ -15,22 +17,29 @@ from dataclasses import replace
 from typing import get_args
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost.objectives import Objective
+from nptp_opt.cost.objectives import Objective, Weights, rows_of
 from nptp_opt.errors import InfeasibleError, InputError, unknown_name
 from nptp_opt.network.ir import Network
+from nptp_opt.planner.aim import Aim
 from nptp_opt.planner.assemble import Choice
 from nptp_opt.planner.nptp import objective_search
-from nptp_opt.planner.objective import ObjectiveSearch, Pair, check_objective, require_latency
+from nptp_opt.planner.objective import ObjectiveSearch, Pair, Seen, check_objective, require_latency
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.planners import check_planner, check_size, plan_of, provenance
 from nptp_opt.planner.templates import Template
-from nptp_opt.planner.usage import Values
 from nptp_opt.steps import ModelRef, Plan
 
-Seen = tuple[list[Choice], Values]
+ALIKE = 1e-9
+"""Relative distance below which values are equal."""
 
-Gap = tuple[tuple[float, float], tuple[float, float]]
-"""Values of two neighbours on the front: (A, B) of the one with less A, then of the other."""
+FINEST = 1e-3
+"""Part of the front's range of B below which a gap is not searched."""
+
+Point = tuple[float, float]
+"""A plan's values of both objectives."""
+
+Query = tuple[float, float]
+"""A limit of B and the least A that was found within it."""
 
 
 def parse_pair(text: str) -> Pair:
@@ -63,77 +72,116 @@ def pareto_front(
     pair: Pair,
     count: int,
 ) -> list[Plan]:
-    """Mutually non-dominated plans in rising order of the first objective.
+    """At most ``count`` mutually non-dominated plans in rising order of the first objective.
 
     Raises InfeasibleError where no plan fits into memory or within the latency limit.
     """
     check_pareto(cluster, options, pair)
     check_size(network, cluster)
     began = time.monotonic()
-    search, templates = objective_search(network, cluster, options)
+    notes: list[str] = []
+
+    def tell(text: str) -> None:
+        notes.append(text)
+        options.tell(text)
+
+    search, templates = objective_search(network, cluster, replace(options, tell=tell))
     _sweep(search, templates, pair, count)
-    fitting = [(entry.choices, entry.values) for entry in search.seen if entry.fits]
+    fitting = [entry for entry in search.seen if entry.fits]
     if not fitting:
         raise InfeasibleError("planner nptp: no plan was found that fits into the devices' memory")
-    require_latency(min(values.latency_s for _, values in fitting), options)
-    kept = [entry for entry in fitting if entry[1].latency_s <= options.latency_limit_s]
-    return _plans(model, network, cluster, non_dominated(kept, pair), options, pair, began)
+    require_latency(min(entry.values.latency_s for entry in fitting), options)
+    front = thinned(_front(search, pair), pair, count)
+    if len(front) == 1:
+        tell(_why_one(front[0], pair))
+    how = provenance(options, time.monotonic() - began) | {"objective": " and ".join(pair)}
+    how |= {"notes": notes} if notes else {}
+    plans = _plans(model, network, cluster, [entry.choices for entry in front])
+    return [replace(plan, provenance=how) for plan in plans]
 
 
 def _sweep(search: ObjectiveSearch, templates: Sequence[Template], pair: Pair, count: int) -> None:
-    """See ``count`` paths: each objective's alone, then of mixtures, into the widest gaps first."""
-    first, second = (search.weights(objective, templates) for objective in pair)
-    tried: set[Gap] = set()
-    for weights in (first, second):
-        found = search.path(templates, weights)
-        if found is not None:
-            search.see(found)
+    """Search for each objective alone, then ``count`` - 2 times into the widest gap."""
+    rows = [rows_of(search.cluster, objective) for objective in pair]
+    for own in rows:
+        search.run(templates, Aim.of(own, [search.late]))
+    queries: list[Query] = []
     for _ in range(count - 2):
-        gap = _widest([(e.choices, e.values) for e in search.seen if e.fits], pair, tried)
-        if gap is None:
+        most = _next_limit([_point(entry, pair) for entry in _front(search, pair)], queries)
+        if most is None or time.monotonic() > search.deadline:
             return
-        tried.add(gap)
-        (a, b), (more_a, less_b) = gap
-        found = search.path(templates, first.plus(second, (more_a - a) / (b - less_b)))
-        if found is None:
-            return
-        search.see(found)
+        first = _least(search, templates, rows[0], rows[1], most)
+        queries.append((most, first.values.of(pair[0])))
+        _least(search, templates, rows[1], rows[0], first.values.of(pair[0]) * (1 + ALIKE))
 
 
-def _widest(seen: Sequence[Seen], pair: Pair, tried: set[Gap]) -> Gap | None:
-    """The neighbours on the front with the largest rectangle between them that is not ``tried``.
+def _least(
+    search: ObjectiveSearch,
+    templates: Sequence[Template],
+    rows: Sequence[Weights],
+    limited: Sequence[Weights],
+    most: float,
+) -> Seen:
+    """The best plan for ``rows`` whose ``limited`` rows are at most ``most``."""
+    aim = Aim.of(rows, [search.late, *((row, most) for row in limited)])
+    search.look(templates, aim)
+    return search.best(aim)
 
-    A mixture for which both are worth the same prefers every plan below the line between them.
-    """
-    front = [entry[1] for entry in non_dominated(seen, pair)]
-    points = [(values.of(pair[0]), values.of(pair[1])) for values in front]
-    gaps = [gap for gap in itertools.pairwise(points) if gap not in tried]
-    return max(
-        gaps, key=lambda gap: (gap[1][0] - gap[0][0]) * (gap[0][1] - gap[1][1]), default=None
-    )
+
+def _next_limit(points: Sequence[Point], queries: Sequence[Query]) -> float | None:
+    """Half-way down the part of B that is not searched of the gap with the largest such part."""
+    width = points[0][1] - points[-1][1] if points else 0.0
+    best, found = 0.0, None
+    for (a, b), (more_a, less_b) in itertools.pairwise(points):
+        empty = [most for most, least in queries if least >= more_a * (1 - ALIKE) and most < b]
+        floor = max([less_b, *empty])
+        if b - floor > FINEST * width and (more_a - a) * (b - floor) > best:
+            best, found = (more_a - a) * (b - floor), (b + floor) / 2
+    return found
 
 
-def non_dominated(seen: Sequence[Seen], pair: Pair) -> list[Seen]:
-    """The plans that no other one equals or betters in both objectives."""
+def _point(entry: Seen, pair: Pair) -> Point:
+    return entry.values.of(pair[0]), entry.values.of(pair[1])
+
+
+def _front(search: ObjectiveSearch, pair: Pair) -> list[Seen]:
+    """The plans within memory and latency limit that no other one equals or betters in both."""
+    late = Aim.of([], [search.late])
     front: list[Seen] = []
-    for entry in sorted(seen, key=lambda entry: [entry[1].of(objective) for objective in pair]):
-        if not front or entry[1].of(pair[1]) < front[-1][1].of(pair[1]) * (1 - 1e-9):
+    kept = [entry for entry in search.seen if entry.fits and not entry.excess(late)]
+    for entry in sorted(kept, key=lambda entry: _point(entry, pair)):
+        a, b = _point(entry, pair)
+        if not front or b < _point(front[-1], pair)[1] * (1 - ALIKE):
+            while front and _point(front[-1], pair)[0] >= a * (1 - ALIKE):
+                front.pop()  # the same but for the rounding of sums
             front.append(entry)
     return front
 
 
+def thinned(front: Sequence[Seen], pair: Pair, count: int) -> list[Seen]:
+    """At most ``count`` plans: both ends, and those that stand out most from their neighbours."""
+    kept = list(front)
+    while len(kept) > count:
+        points = [_point(entry, pair) for entry in kept]
+        areas = [
+            (after[0] - here[0]) * (before[1] - here[1])
+            for before, here, after in zip(points, points[1:], points[2:], strict=False)
+        ]
+        del kept[1 + areas.index(min(areas))]
+    return kept
+
+
+def _why_one(entry: Seen, pair: Pair) -> str:
+    devices = {i for choice in entry.choices for i in choice.tiles}
+    alone = ": one device does it all" if len(devices) == 1 else ""
+    return f"one plan is the best seen in both {pair[0]} and {pair[1]}{alone}"
+
+
 def _plans(
-    model: ModelRef,
-    network: Network,
-    cluster: Cluster,
-    front: Sequence[Seen],
-    options: PlanOptions,
-    pair: Pair,
-    began: float,
+    model: ModelRef, network: Network, cluster: Cluster, front: Sequence[list[Choice]]
 ) -> list[Plan]:
     made: list[Plan] = []
-    for choices, _ in front:  # the bound is that of the network: computed once
+    for choices in front:  # the bound is that of the network: computed once
         bound_s = made[0].bound_s if made else None
         made.append(plan_of(model, network, cluster, choices, bound_s=bound_s))
-    how = provenance(options, time.monotonic() - began) | {"objective": " and ".join(pair)}
-    return [replace(plan, provenance=how) for plan in made]
+    return made

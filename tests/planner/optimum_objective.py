@@ -8,6 +8,7 @@ objective sums over the edges. HiGHS minimises the largest row: independent of t
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,8 @@ def graph_of(network: Network, cluster: Cluster, family: str, objective: Objecti
 
     def add(prices: StepPrices, start: int, node: int) -> None:
         loads = prices.loads({names[start]: before[start]})
-        values = [row.usage(loads) for row in rows] + [makespans_s(cluster, loads)]
+        latency_s = makespans_s(cluster, loads)
+        values = [row.latency * latency_s + row.usage(loads) for row in rows] + [latency_s]
         p, q = np.indices(values[0].shape)
         graph.ends.append(np.stack([(p + first[start]).ravel(), (q + node).ravel()]))
         graph.values.append(np.array([value.ravel() for value in values]))
@@ -56,6 +58,40 @@ def graph_of(network: Network, cluster: Cluster, family: str, objective: Objecti
     last = gather_prices(cluster, network, network.head, cluster.sink, network.spatial_outputs)
     add(last, len(layers), graph.nodes - 1)
     return graph
+
+
+def front(
+    network: Network, cluster: Cluster, family: str, pair: tuple[Objective, Objective]
+) -> list[tuple[float, float]]:
+    """The values of a pair of objectives of which none is dominated, over every plan there is."""
+    found = []
+    for objective in pair:
+        graph = graph_of(network, cluster, family, objective)
+        found.append(np.concatenate([every.max(axis=0) for every in _every_plan(graph)]))
+    points: list[tuple[float, float]] = []
+    for a, b in sorted(zip(*(values.tolist() for values in found), strict=True)):
+        if not points or b < points[-1][1] * (1 - 1e-9):
+            while points and points[-1][0] >= a * (1 - 1e-9):
+                points.pop()  # the same but for the rounding of sums
+            points.append((a, b))
+    return points
+
+
+def _every_plan(graph: Graph) -> Iterator[np.ndarray]:
+    """Values (rows, plans) of the plans of every segmentation: edges added up over all paths."""
+    table = {(int(ends[0, 0]), int(ends[1, 0])): k for k, ends in enumerate(graph.ends)}
+    last = graph.nodes - 1
+
+    def onward(node: int, passed: np.ndarray) -> Iterator[np.ndarray]:
+        for (start, end), k in table.items():
+            if start == node:
+                size = passed.shape[-1]
+                step = graph.values[k][:-1].reshape(len(passed), size, -1)
+                total = (passed[..., None] + step[:, None]).reshape(len(passed), -1, step.shape[-1])
+                yield from [total[:, :, 0]] if end == last else onward(end, total)
+
+    rows = len(graph.values[0]) - 1
+    yield from onward(0, np.zeros((rows, 1, 1)))
 
 
 def least(

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from nptp_opt.cost.objectives import Objective
 from nptp_opt.errors import InfeasibleError, InputError
 from nptp_opt.paper import paper_faults
 from nptp_opt.plan import load_plan
 from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
 from nptp_opt.planner.assemble import assemble
+from nptp_opt.planner.baselines import single_on
 from nptp_opt.planner.candidates import distinct, family_templates
-from nptp_opt.planner.pareto import pareto_front, parse_pair
+from nptp_opt.planner.objective import ObjectiveSearch, Pair
+from nptp_opt.planner.pareto import FINEST, pareto_front, parse_pair, thinned
 from nptp_opt.planner.state_prices import StatePrices
-from nptp_opt.planner.usage import values_of
+from nptp_opt.planner.usage import Values, values_of
+from tests.builders import make_cluster
 from tests.cli.test_commands import CLUSTER, call
 from tests.cli.test_commands import MODEL as SMALL
-from tests.planner.test_objective import MODEL, NETWORK, cluster
+from tests.planner.optimum_objective import front
+from tests.planner.test_objective import MODEL, NETWORK, cluster, tiny
 from tests.planner.test_shortest_path import segmentations
 
 PAIRS = [("latency", "bytes"), ("latency", "energy"), ("energy", "throughput")]
@@ -28,7 +35,7 @@ PAIRS = [("latency", "bytes"), ("latency", "energy"), ("energy", "throughput")]
 @pytest.mark.parametrize("pair", PAIRS)
 def test_no_plan_of_the_front_is_dominated_and_none_by_a_baseline(pair: tuple[str, str]) -> None:
     on = cluster(shared=False)
-    front = pareto_front(MODEL, NETWORK, on, PlanOptions(), pair, 7)
+    front = pareto_front(MODEL, NETWORK, on, PlanOptions(), pair, 40)
     found = [values_of(NETWORK, on, plan.steps) for plan in front]
     points = [tuple(values.of(objective) for objective in pair) for values in found]
     for (a, b), (c, d) in itertools.pairwise(points):
@@ -56,6 +63,52 @@ def test_both_ends_of_the_front_are_optimal_over_the_templates() -> None:
     energy = front[-1].energy_j
     assert energy is not None
     assert energy <= min(values.of("energy") for values in every) * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("seed", [0, 5, 7, 11])
+@pytest.mark.parametrize("pair", [("latency", "bytes"), ("energy", "throughput")])
+def test_the_front_of_a_tiny_network_is_the_exhaustive_one(
+    pair: tuple[Objective, Objective], seed: int
+) -> None:
+    """The ends exactly, and with many points all of it to ``FINEST`` of the range: over all
+    segmentations, strips and owners."""
+    network, on = tiny(seed)
+    best = front(network, on, "strip", pair)
+    made = pareto_front(MODEL, network, on, PlanOptions(), pair, 60)
+    values = [values_of(network, on, plan.steps) for plan in made]
+    points = [(found.of(pair[0]), found.of(pair[1])) for found in values]
+    width = best[0][1] - best[-1][1]
+    for end in (0, -1):
+        assert points[end] == pytest.approx(best[end], rel=1e-9)
+    for one, other in ((points, best), (best, points)):
+        for a, b in one:
+            least_b = min(y for x, y in other if x <= a * (1 + 1e-9))
+            assert abs(b - least_b) <= 2 * FINEST * width + 1e-9 * b
+
+
+def test_a_front_of_one_plan_says_why() -> None:
+    """Bug: it came without a word. On slow links one device does it all, and sends nothing."""
+    on = make_cluster((0.1, 0.3), rates=1e-3)
+    plans = pareto_front(MODEL, NETWORK, on, PlanOptions(), ("latency", "bytes"), 5)
+    assert len(plans) == 1
+    why = "one plan is the best seen in both latency and bytes: one device does it all"
+    assert plans[0].provenance["notes"] == [why]
+
+
+def test_a_thinned_front_keeps_its_ends_and_what_stands_out() -> None:
+    """(3, 8.9) lies next to (2, 9) and adds 1.9 to the area below 10; (4, 2) adds most."""
+    on = cluster(False)
+    search = ObjectiveSearch(NETWORK, on, PlanOptions(), math.inf)
+    seen = search.see(single_on(NETWORK, 0))
+    points = [(1.0, 10), (2.0, 9), (3.0, 8), (4.0, 2), (6.0, 1)]
+    made = [
+        replace(seen, values=Values(latency_s=a, bytes=b, energy_j=None, period_s=1.0))
+        for a, b in points
+    ]
+    pair: Pair = ("latency", "bytes")
+    kept = [(e.values.latency_s, e.values.bytes) for e in thinned(made, pair, 3)]
+    assert kept == [points[0], points[3], points[4]]
+    assert len(thinned(made, pair, 9)) == 5
 
 
 def test_a_latency_limit_cuts_the_front_off() -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.network.ir import Network
+from nptp_opt.planner.assemble import Choice
 from nptp_opt.planner.baselines import coedge_shares
-from nptp_opt.planner.candidates import distinct, family_templates, small_templates
+from nptp_opt.planner.candidates import (
+    distinct,
+    family_templates,
+    near_templates,
+    small_templates,
+    used_templates,
+)
 from nptp_opt.planner.layerwise import solved_templates
 from nptp_opt.planner.linears import in_head
 from nptp_opt.planner.options import PlanOptions
@@ -36,6 +44,16 @@ def with_families(network: Network, cluster: Cluster, solved: Solved) -> list[Te
         *itertools.chain.from_iterable(solved.values()),
     ]
     return distinct(found, network.spatial)
+
+
+def near_plan(
+    network: Network, cluster: Cluster, choices: Sequence[Choice], most: int, rng: random.Random
+) -> list[Template]:
+    """The partitions of a plan, and their neighbours: all, or a sample of ``most``."""
+    used = distinct(used_templates(choices), network.spatial)
+    around = [near for template in used for near in near_templates(template, cluster.kinds)]
+    some = around if len(around) <= most else rng.sample(around, most)
+    return distinct([*used, *some], network.spatial)
 
 
 def solved_layers(network: Network, cluster: Cluster, options: PlanOptions) -> Solved:

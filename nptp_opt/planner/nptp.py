@@ -14,35 +14,32 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.assemble import Assembler, Choice, assemble
 from nptp_opt.planner.baselines import QUICK
 from nptp_opt.planner.candidate_pool import (
-    LAYER_METHODS,
     Solved,
+    near_plan,
     solved_layers,
     with_families,
 )
 from nptp_opt.planner.candidates import (
     aligned_templates,
     distinct,
-    near_templates,
     single_templates,
     used_templates,
     without,
 )
 from nptp_opt.planner.evaluate import Evaluator
-from nptp_opt.planner.linears import linears_on_sink
 from nptp_opt.planner.loosen import loosened, overlapped_latency_s
 from nptp_opt.planner.memory import overfull
 from nptp_opt.planner.moves import most_neighbours
 from nptp_opt.planner.objective import ObjectiveSearch, begun, by_objective
 from nptp_opt.planner.options import PlanOptions, Watch, ignore
 from nptp_opt.planner.polish import polish
-from nptp_opt.planner.pooled import unfused
+from nptp_opt.planner.pooled import from_solved
 from nptp_opt.planner.settle import caught_up, settled
 from nptp_opt.planner.shortest_path import ShortestPath, spans_of
 from nptp_opt.planner.templates import Template
@@ -130,17 +127,10 @@ def _best_latency(
             best = min(fitting or options_left, key=lambda choices: evaluate(choices).sum_s)
             if options.overlap or time.monotonic() > deadline:
                 return best  # with overlap never slower than without, whoever the rivals are
-            rivals += _unfused(network, cluster, solved)
+            rivals += from_solved(network, cluster, solved)
             until = min(deadline, time.monotonic() + CATCHING_S)
             return caught_up(evaluate, best, rivals, until, options.latency_limit_s)
         templates = left
-
-
-def _unfused(network: Network, cluster: Cluster, solved: Solved) -> Iterator[list[Choice]]:
-    """The baselines that solve single layers, from what is solved already."""
-    for method in LAYER_METHODS:
-        plan = linears_on_sink(partial(unfused, solved=solved[method]))
-        yield plan(network, cluster)
 
 
 class Search:
@@ -185,20 +175,17 @@ class Search:
         best = polish(self.network, self.cluster, best, self.deadline)
         used = distinct(used_templates(best), self.network.spatial)
         aligned = [t for u in used for t in aligned_templates(self.cluster, self.templates, u)]
-        few = self._some(distinct(aligned, self.network.spatial), self.share)
+        few = distinct(aligned, self.network.spatial)
+        most = int(self.share * most_neighbours(len(self.cluster.devices)))
+        few = few if len(few) <= most else self.random.sample(few, most)
         pool = [*used, *single_templates(self.cluster), *few]
         return self._better(best, self._path(distinct(pool, self.network.spatial)))
 
     def _recut(self, best: list[Choice]) -> list[Choice]:
         """The same segments, with the best of their partitions and all neighbours of these."""
-        used = distinct(used_templates(best), self.network.spatial)
-        pool = [*used, *self._some(list(_around(used, self.cluster.kinds)))]
-        return self._better(best, self._path(distinct(pool, self.network.spatial), best))
-
-    def _some(self, templates: list[Template], share: float = 1.0) -> list[Template]:
-        """All templates, or a sample of as many as can be priced together."""
-        most = int(share * most_neighbours(len(self.cluster.devices)))
-        return templates if len(templates) <= most else self.random.sample(templates, most)
+        most = most_neighbours(len(self.cluster.devices))
+        pool = near_plan(self.network, self.cluster, best, most, self.random)
+        return self._better(best, self._path(pool, best))
 
     def _path(
         self, templates: Sequence[Template], within: Sequence[Choice] | None = None
@@ -228,10 +215,6 @@ class Search:
         if final_s < self._least_s:
             self._least_s, self.cheapest = final_s, list(choices)
         return plain_s
-
-
-def _around(templates: Sequence[Template], kinds: Sequence[int]) -> Iterator[Template]:
-    return (near for template in templates for near in near_templates(template, kinds))
 
 
 def _overfull(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> list[int]:

@@ -34,10 +34,9 @@ from nptp_opt.network.ir import Network
 from nptp_opt.planner.aim import Aim
 from nptp_opt.planner.assemble import Choice, assemble
 from nptp_opt.planner.baselines import QUICK
-from nptp_opt.planner.candidate_pool import Solved, solved_layers, with_families
+from nptp_opt.planner.candidate_pool import Solved, near_plan, solved_layers, with_families
 from nptp_opt.planner.candidates import (
     distinct,
-    near_templates,
     single_templates,
     used_templates,
     without,
@@ -49,7 +48,7 @@ from nptp_opt.planner.memory import overfull
 from nptp_opt.planner.moves import most_neighbours
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.polish import polish
-from nptp_opt.planner.pooled import layerwise, pooled
+from nptp_opt.planner.pooled import from_solved, layerwise
 from nptp_opt.planner.shortest_path import ShortestPath, spans_of
 from nptp_opt.planner.templates import Template
 from nptp_opt.planner.units import units
@@ -80,7 +79,7 @@ def begun(
     """A search that has seen the known plans, and all templates.
 
     A third of the time limit is kept for its own paths: the pool has a twelfth, the fastest plan a
-    sixth, every other planner a ninth. Those that find no plan in it are left out, and named.
+    sixth, ``layerwise`` a ninth. Those that find no plan in it are left out, and named.
     """
     began, limit = time.monotonic(), options.limits.time_limit_s
     search = ObjectiveSearch(network, cluster, options, began + limit)
@@ -88,13 +87,13 @@ def begun(
         search.see(quick(network, cluster))
     solved = solved_layers(network, cluster, _within(options, limit / 6))
     candidates = with_families(network, cluster, solved)
+    for choices in from_solved(network, cluster, solved):
+        search.see(choices)
     rivals: dict[str, tuple[float, Callable[[PlanOptions], list[Choice]]]] = {
         "nptp for the latency": (
             6,
             lambda part: fastest(network, cluster, part, solved),
         ),
-        "column-dp": (9, lambda part: pooled("column-dp")(network, cluster, part)),
-        "multilevel": (9, lambda part: pooled("multilevel")(network, cluster, part)),
         "layerwise": (9, lambda part: layerwise(network, cluster, part)),
     }
     for name, (share, plan) in rivals.items():
@@ -276,13 +275,11 @@ class ObjectiveSearch:
     def _near(self, aim: Aim, duals: Duals) -> None:
         """See the best path over the best plan's templates and their neighbours."""
         best = self.best(aim).choices
-        used = distinct(used_templates(best), self.network.spatial)
-        around = [near for t in used for near in near_templates(t, self.cluster.kinds)]
         most = most_neighbours(len(self.cluster.devices))
         if len(aim.every) > 1:
-            most = min(most, most_templates(len(spans_of(self.network, best)), aim) - len(used))
-        some = around if len(around) <= most else self.random.sample(around, max(0, most))
-        self._best_path(distinct([*used, *some], self.network.spatial), aim, duals, best)
+            most = min(most, most_templates(len(spans_of(self.network, best)), aim))
+        near = near_plan(self.network, self.cluster, best, most, self.random)
+        self._best_path(near, aim, duals, best)
 
     def _descend(self, start: Seen, aim: Aim) -> None:
         """See what descending from a plan passes through."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.methods import Limits
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.assemble import Choice
+from nptp_opt.planner.candidate_pool import LAYER_METHODS, Solved
 from nptp_opt.planner.candidates import distinct, single_templates
 from nptp_opt.planner.layerwise import layer_by_layer, solved_templates
 from nptp_opt.planner.linears import linears_on_sink
@@ -32,14 +34,20 @@ def pooled(formulation: str) -> Callable[[Network, Cluster, PlanOptions], list[C
     return plan
 
 
+def from_solved(network: Network, cluster: Cluster, solved: Solved) -> Iterator[list[Choice]]:
+    """The plans of ``pooled`` for ``LAYER_METHODS``, from what is solved already."""
+    for method in LAYER_METHODS:
+        yield linears_on_sink(partial(_unfused, solved=solved[method]))(network, cluster)
+
+
 def _from_pool(
     network: Network, cluster: Cluster, formulation: str, limits: Limits
 ) -> list[Choice]:
     solved = solved_templates(network, cluster, formulation, None, limits)
-    return unfused(network, cluster, solved)
+    return _unfused(network, cluster, solved)
 
 
-def unfused(network: Network, cluster: Cluster, solved: Iterable[Template]) -> list[Choice]:
+def _unfused(network: Network, cluster: Cluster, solved: Iterable[Template]) -> list[Choice]:
     """The fastest plan, a step per layer, over ``solved`` partitions and single devices."""
     templates = distinct([*single_templates(cluster), *solved], network.spatial)
     return ShortestPath(network, cluster, templates, fuse=False).choices()

@@ -69,7 +69,8 @@ def _read(path: Path, seed: int) -> tuple[onnx.GraphProto, int]:
     try:
         model = onnx.load(str(path), load_external_data=False)
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
+        here = "" if path.is_absolute() else f" (looked in {Path.cwd()})"
+        raise InputError(f"{path}: there is no such file{here}") from None
     except Exception as error:  # noqa: BLE001 - protobuf raises its own kinds
         raise _unusable(path, error) from None
     _take_external(model.graph, path, seed)

@@ -97,7 +97,7 @@ def solved_templates(
 ) -> Iterator[Template]:
     """The solution of every distinct layer's problem as a template, heaviest layers first.
 
-    Says so on the log where the time limit left layers out.
+    Says so on the log where the time limit, or the devices' memory, left layers out.
     """
     found = _solved(network, cluster, formulation, solver, limits)
     number, wanted = 0, min(MOST_SOLVED, len(_problems(network, cluster)))
@@ -106,7 +106,7 @@ def solved_templates(
         yield template
     if number < wanted and math.isfinite(limits.time_limit_s):
         log.warning(
-            "%s: partitions for %d of %d layers within %.3g s; a longer --time-limit gives more",
+            "%s: partitions for %d of %d layers within %.3g s; the others need more time or memory",
             formulation, number, wanted, limits.time_limit_s,
         )  # fmt: skip
 

@@ -71,7 +71,11 @@ def _options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
 _limits = _options(
     click.option("--solver", help="Solver for the formulation.", show_default="its first one"),
     click.option(
-        "--time-limit", type=float, callback=_finite, help="Seconds.", show_default="none"
+        "--time-limit",
+        type=float,
+        callback=_finite,
+        help="Seconds of search; a plan's bound is extra.",
+        show_default="none",
     ),
     click.option("--gap", type=float, default=1e-6, callback=_finite, help="Gap to prove."),
     click.option("--seed", type=int, default=0, help="Seed of solvers and weights."),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nptp_opt.network.from_export import Imported
 
 _MAX_INPUT_ELEMENTS = 2**31
+_WEIGHTS = {".pt", ".pth", ".pt2", ".safetensors", ".ckpt"}
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,25 @@ def load_model(ref: str, input_shape: tuple[int, ...], seed: int = 0) -> LoadedM
         from nptp_opt.network.from_onnx import read_onnx
 
         return load_module(read_onnx(Path(ref), input_shape, seed), ref, input_shape)
+    _check_named_as_model(ref)
     if ":" in ref:
         return load_module(_called(ref, seed), ref, input_shape)
     return _from_zoo(ref, input_shape, seed)
+
+
+def _check_named_as_model(ref: str) -> None:
+    """Raise InputError, with what to write instead, for the name of a file that is no model."""
+    file, _, attribute = ref.partition(":")
+    if file.endswith(".py"):
+        module = file.removesuffix(".py").replace("/", ".")
+        raise InputError(
+            f"model {ref!r}: name the module, not its file: {module}:{attribute or 'CALLABLE'}"
+        )
+    if not attribute and (Path(file).is_file() or Path(file).suffix in _WEIGHTS):
+        raise InputError(
+            f"model {ref!r}: of files only .onnx is read; write module:callable for one that "
+            "makes the torch.nn.Module, or a torchvision name"
+        )
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:

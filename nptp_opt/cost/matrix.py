@@ -25,8 +25,8 @@ from nptp_opt.network.ir import Layer, Network, external_inputs
 
 BoolArray = npt.NDArray[np.bool_]
 
-MOST_AT_ONCE = 1 << 22
-"""Loads of single devices that are held at once: about 100 MB."""
+MOST_AT_ONCE = 1 << 18
+"""Loads of single devices that are held at once: a few MB, which stay in the cache."""
 
 
 def candidate_array(candidates: Sequence[Ownership], n_devices: int) -> IntArray:

@@ -90,11 +90,20 @@ def covered_loads(
     worth: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.float64]:
     """As ``pair_loads`` for one tensor: needs (Q, n, 4), owners (P, n, 4) that cover its map."""
+    exact = _exact(needs, owners)
     need_rects, need_of = _distinct(needs)
     own_rects, own_of = _distinct(owners)
-    sides = (_met(need_rects, owners), need_of, _met(own_rects, needs), own_of)
+    senders = _met(need_rects.T.astype(exact, order="C"), owners.astype(exact))
+    askers = _met(own_rects.T.astype(exact, order="C"), needs.astype(exact))
+    sides = (senders, need_of, askers, own_of)
     found = _covered(needs, owners, sides, pixel_bytes, rectangle_bytes, worth)
     return np.asarray(found)
+
+
+def _exact(needs: IntArray, owners: IntArray) -> npt.DTypeLike:
+    """The shortest float that adds up pixels of the map, each as often as there are devices."""
+    height, width = (max(int(a[..., s].max(initial=1)) for a in (needs, owners)) for s in (1, 3))
+    return np.float32 if height * width * needs.shape[1] < 1 << 24 else np.float64
 
 
 def _distinct(rectangles: IntArray) -> tuple[IntArray, IntArray]:
@@ -109,15 +118,21 @@ def _distinct(rectangles: IntArray) -> tuple[IntArray, IntArray]:
 
 @numba.njit(cache=True, nogil=True)
 def _met(rectangles, others):  # type: ignore[no-untyped-def]
-    """Common pixels and number (R, P, 2) of the tiles (P, n, 4) that rectangles (R, 4) meet."""
-    found = np.zeros((len(rectangles), len(others), 2))
-    for r in range(len(rectangles)):
-        for p in range(len(others)):
-            for j in range(others.shape[1]):
-                area = overlap_bytes(rectangles[r], others[p, j], 1.0, 0.0)
-                if area > 0:
-                    found[r, p, 0] += area
-                    found[r, p, 1] += 1
+    """Common pixels and number (2, P, R) of the tiles (P, n, 4) that rectangles (4, R) meet."""
+    zero, one = rectangles.dtype.type(0), rectangles.dtype.type(1)
+    found = np.zeros((2, len(others), rectangles.shape[1]), dtype=rectangles.dtype)
+    for p in range(len(others)):
+        pixels, number = found[0, p], found[1, p]
+        for j in range(others.shape[1]):
+            y0, y1, x0, x1 = others[p, j]
+            if y1 <= y0:
+                continue
+            for r in range(len(pixels)):  # without a branch, so that it runs on vectors
+                rows = min(rectangles[1, r], y1) - max(rectangles[0, r], y0)
+                columns = min(rectangles[3, r], x1) - max(rectangles[2, r], x0)
+                area = max(rows, zero) * max(columns, zero)
+                pixels[r] += area
+                number[r] += one if area > zero else zero
     return found
 
 
@@ -133,13 +148,12 @@ def _covered(needs, owners, sides, pixel_bytes, rectangle_bytes, worth):  # type
                 continue
             for i in range(n):
                 own = overlap_bytes(needs[q, i], owners[p, i], 1.0, 0.0)
-                met = senders[need_of[q, i], p]
-                asked = askers[own_of[p, i], q]
                 here = 1.0 if own > 0 else 0.0
-                messages = met[1] - here
-                loads[0, p, q, i] = pixel_bytes * (met[0] - own) + rectangle_bytes * messages
-                loads[1, p, q, i] = pixel_bytes * (asked[0] - own) + rectangle_bytes * (
-                    asked[1] - here
-                )
+                need, tile = need_of[q, i], own_of[p, i]
+                messages = senders[1, p, need] - here
+                received, asked = senders[0, p, need] - own, askers[0, q, tile] - own
+                times = askers[1, q, tile] - here
+                loads[0, p, q, i] = pixel_bytes * received + rectangle_bytes * messages
+                loads[1, p, q, i] = pixel_bytes * asked + rectangle_bytes * times
                 loads[2, p, q, i] = messages
     return loads

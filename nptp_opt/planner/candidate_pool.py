@@ -14,14 +14,15 @@ from nptp_opt.planner.baselines import coedge_shares
 from nptp_opt.planner.candidates import (
     distinct,
     family_templates,
-    near_templates,
+    near_moves,
     small_templates,
     used_templates,
 )
-from nptp_opt.planner.layerwise import solved_templates
+from nptp_opt.planner.layerwise import MOST_SOLVED, layer_problems, solved_templates
 from nptp_opt.planner.linears import in_head
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.templates import Template, strips
+from nptp_opt.search import guillotine
 
 LAYER_METHODS = ("column-dp", "multilevel")
 """Methods whose solutions are always candidates: their planners are baselines."""
@@ -51,15 +52,15 @@ def near_plan(
 ) -> list[Template]:
     """The partitions of a plan, and their neighbours: all, or a sample of ``most``."""
     used = distinct(used_templates(choices), network.spatial)
-    around = [near for template in used for near in near_templates(template, cluster.kinds)]
+    around = [near for template in used for near in near_moves(template, cluster.kinds)]
     some = around if len(around) <= most else rng.sample(around, most)
-    return distinct([*used, *some], network.spatial)
+    return distinct([*used, *(near() for near in some)], network.spatial)
 
 
 def solved_layers(network: Network, cluster: Cluster, options: PlanOptions) -> Solved:
     """Single layers' solutions by the chosen formulation and by ``LAYER_METHODS``; they take at
     most half of the time limit."""
-    methods = dict.fromkeys((options.formulation, *LAYER_METHODS))
+    methods = _methods(network, cluster, options)
     part = min(options.limits.time_limit_s / 2, SOLVING_S) / len(methods)
     limits = replace(options.limits, time_limit_s=part, prove=False)
     return {
@@ -74,3 +75,16 @@ def solved_layers(network: Network, cluster: Cluster, options: PlanOptions) -> S
         ]
         for name in methods
     }
+
+
+def _methods(network: Network, cluster: Cluster, options: PlanOptions) -> list[str]:
+    """The chosen formulation and ``LAYER_METHODS``.
+
+    ``guillotine-dp`` is left out where it is too large for every layer: there it would repeat the others.
+    """
+    methods = list(dict.fromkeys((options.formulation, *LAYER_METHODS)))
+    if guillotine.NAME in methods and not any(
+        guillotine.exact(problem) for problem in layer_problems(network, cluster)[:MOST_SOLVED]
+    ):
+        methods.remove(guillotine.NAME)
+    return methods

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -13,8 +14,16 @@ from nptp_opt.cost import FloatArray
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.assemble import Choice
-from nptp_opt.planner.moves import neighbours
-from nptp_opt.planner.templates import UNIT, Box, Template, columns, from_tiles, strips
+from nptp_opt.planner.moves import Move, moves
+from nptp_opt.planner.templates import (
+    UNIT,
+    Box,
+    Template,
+    TemplateStack,
+    columns,
+    from_tiles,
+    strips,
+)
 
 MANY_DEVICES = 12
 """From here on only some numbers of devices are tried, and only balanced columns."""
@@ -63,11 +72,17 @@ def used_templates(choices: Sequence[Choice]) -> Iterator[Template]:
                 yield from_tiles(last.name, choice.tiles, last.height, last.width, snapped=snapped)
 
 
-def near_templates(template: Template, kinds: Sequence[int]) -> Iterator[Template]:
-    """Templates with one cut moved a little, or two devices swapped; steps of 1/``NEAR_GRID``."""
+def near_moves(template: Template, kinds: Sequence[int]) -> Iterator[Callable[[], Template]]:
+    """Templates with one cut moved a little, or two devices swapped; steps of 1/``NEAR_GRID``.
+
+    Each is made when it is called.
+    """
     tiles = template.at(NEAR_GRID, NEAR_GRID)
-    for moved in neighbours(tiles, NEAR_GRID // 8, kinds):
-        yield from_tiles(template.name, moved, NEAR_GRID, NEAR_GRID)
+    return (partial(_near, template, move) for move in moves(tiles, NEAR_GRID // 8, kinds))
+
+
+def _near(template: Template, move: Move) -> Template:
+    return from_tiles(template.name, move(), NEAR_GRID, NEAR_GRID)
 
 
 def aligned_templates(
@@ -170,9 +185,10 @@ def distinct(templates: Iterable[Template], layers: Sequence[Layer]) -> list[Tem
     maps = sorted({(layer.height, layer.width) for layer in layers})
     every, kept = list(templates), dict[bytes, Template]()
     n = 1 + max((device for template in every for device in template.boxes), default=0)
-    for template in every:
-        key = b"".join(template.placed(n, size).tobytes() for size in maps)
-        kept.setdefault(key, template)
+    stack = TemplateStack(every, n)
+    keys = np.concatenate([stack.placed(size).astype(np.int32) for size in maps], axis=1)
+    for template, key in zip(every, keys, strict=True):
+        kept.setdefault(key.tobytes(), template)
     return list(kept.values())
 
 

@@ -70,7 +70,7 @@ def layer_by_layer(
     solved: dict[object, Template] = {}
     for problem, template in _solved(network, cluster, formulation, solver, limits, strict=True):
         solved[problem.layer] = template
-    for problem in _problems(network, cluster):
+    for problem in layer_problems(network, cluster):
         if problem.layer not in solved:
             raise NoSolutionError(
                 f"{formulation}: no partition for layer {problem.name!r} within "
@@ -100,7 +100,7 @@ def solved_templates(
     Says so on the log where the time limit, or the devices' memory, left layers out.
     """
     found = _solved(network, cluster, formulation, solver, limits)
-    number, wanted = 0, min(MOST_SOLVED, len(_problems(network, cluster)))
+    number, wanted = 0, min(MOST_SOLVED, len(layer_problems(network, cluster)))
     for _, template in itertools.islice(found, MOST_SOLVED):
         number += 1
         yield template
@@ -111,7 +111,8 @@ def solved_templates(
         )  # fmt: skip
 
 
-def _problems(network: Network, cluster: Cluster) -> list[LayerProblem]:
+def layer_problems(network: Network, cluster: Cluster) -> list[LayerProblem]:
+    """The problems of all distinct layers that have one, heaviest layers first."""
     found = [layer_problem(network, layer, cluster) for layer in layers_by_work(network)]
     return [problem for problem in found if problem is not None]
 
@@ -129,7 +130,7 @@ def _solved(
 
     ``strict`` passes on the error for a layer that fits into no memory.
     """
-    pending = _problems(network, cluster)
+    pending = layer_problems(network, cluster)
     deadline = time.monotonic() + limits.time_limit_s
     for k, problem in enumerate(pending):
         left = (deadline - time.monotonic()) / (len(pending) - k)

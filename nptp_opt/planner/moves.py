@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from nptp_opt.geometry import Tile
 
 Partition = dict[int, Tile]
+
+Move = Callable[[], Partition]
+"""A change, made when it is called: most of many moves are never made."""
 
 
 def most_neighbours(n_devices: int) -> int:
@@ -18,21 +22,27 @@ def most_neighbours(n_devices: int) -> int:
 def neighbours(
     tiles: Mapping[int, Tile], reach: int, kinds: Sequence[int] | None = None
 ) -> Iterator[Partition]:
-    """Partitions one change away: a maximal cut moved by 1, 2, 4, ... ``reach``, or a swap.
+    """Partitions one change away: what the ``moves`` make."""
+    return (move() for move in moves(tiles, reach, kinds))
+
+
+def moves(
+    tiles: Mapping[int, Tile], reach: int, kinds: Sequence[int] | None = None
+) -> Iterator[Move]:
+    """A maximal cut moved by 1, 2, 4, ... ``reach``, or a swap.
 
     With ``kinds`` (a number per device) only devices of different kinds are swapped, and a device
     without a tile may take over that of another.
     """
-    upright = {i: _turned(tile) for i, tile in tiles.items()}
+    upright = _turned(tiles)
     steps = [1 << k for k in range(max(1, reach).bit_length())]
     for shift in (sign * step for step in reversed(steps) for sign in (1, -1)):
-        yield from shifted(tiles, shift)
-        for moved in shifted(upright, shift):
-            yield {i: _turned(tile) for i, tile in moved.items()}
+        yield from _shifts(tiles, shift)
+        yield from (partial(_turned_back, move) for move in _shifts(upright, shift))
     for i, j in itertools.combinations(tiles, 2):
         if kinds is None or kinds[i] != kinds[j]:
-            yield {**tiles, i: tiles[j], j: tiles[i]}
-    yield from _handed_over(tiles, kinds or ())
+            yield partial(_swapped, tiles, i, j)
+    yield from _handing_over(tiles, kinds or ())
 
 
 def first_idle(tiles: Mapping[int, Tile], kinds: Sequence[int]) -> dict[int, int]:
@@ -44,11 +54,19 @@ def first_idle(tiles: Mapping[int, Tile], kinds: Sequence[int]) -> dict[int, int
     return idle
 
 
-def _handed_over(tiles: Mapping[int, Tile], kinds: Sequence[int]) -> Iterator[Partition]:
+def _handing_over(tiles: Mapping[int, Tile], kinds: Sequence[int]) -> Iterator[Move]:
     """The tile of one device on the first idle device of every other kind."""
     for i, (kind, j) in itertools.product(tiles, first_idle(tiles, kinds).items()):
         if kinds[i] != kind:
-            yield {k: tile for k, tile in tiles.items() if k != i} | {j: tiles[i]}
+            yield partial(_handed_over, tiles, i, j)
+
+
+def _handed_over(tiles: Mapping[int, Tile], i: int, j: int) -> Partition:
+    return {k: tile for k, tile in tiles.items() if k != i} | {j: tiles[i]}
+
+
+def _swapped(tiles: Mapping[int, Tile], i: int, j: int) -> Partition:
+    return {**tiles, i: tiles[j], j: tiles[i]}
 
 
 def shifted(tiles: Mapping[int, Tile], shift: int) -> Iterator[Partition]:
@@ -56,16 +74,26 @@ def shifted(tiles: Mapping[int, Tile], shift: int) -> Iterator[Partition]:
 
     A tile may shrink to nothing (its device is left out), but no cut moves past another.
     """
+    return (move() for move in _shifts(tiles, shift))
+
+
+def _shifts(tiles: Mapping[int, Tile], shift: int) -> Iterator[Move]:
     for row in sorted({tile.y0 for tile in tiles.values()} - {0}):
         for above, below in _cuts(tiles, row):
-            moved = {
-                **tiles,
-                **{i: tiles[i].rows(tiles[i].y0, row + shift) for i in above},
-                **{i: tiles[i].rows(row + shift, tiles[i].y1) for i in below},
-            }
-            changed = [moved[i] for i in (*above, *below)]
-            if all(tile.y0 <= tile.y1 for tile in changed):
-                yield {i: tile for i, tile in moved.items() if not tile.is_empty}
+            at = row + shift
+            if all(tiles[i].y0 <= at for i in above) and all(at <= tiles[i].y1 for i in below):
+                yield partial(_shifted, tiles, above, below, at)
+
+
+def _shifted(
+    tiles: Mapping[int, Tile], above: Sequence[int], below: Sequence[int], at: int
+) -> Partition:
+    moved = {
+        **tiles,
+        **{i: tiles[i].rows(tiles[i].y0, at) for i in above},
+        **{i: tiles[i].rows(at, tiles[i].y1) for i in below},
+    }
+    return {i: tile for i, tile in moved.items() if not tile.is_empty}
 
 
 def _cuts(tiles: Mapping[int, Tile], row: int) -> Iterator[tuple[list[int], list[int]]]:
@@ -94,5 +122,9 @@ def _sides(
     return [i for i in group if tiles[i].y1 == row], [i for i in group if tiles[i].y0 == row]
 
 
-def _turned(tile: Tile) -> Tile:
-    return Tile(tile.x0, tile.x1, tile.y0, tile.y1)
+def _turned(tiles: Mapping[int, Tile]) -> Partition:
+    return {i: Tile(t.x0, t.x1, t.y0, t.y1) for i, t in tiles.items()}
+
+
+def _turned_back(move: Move) -> Partition:
+    return _turned(move())

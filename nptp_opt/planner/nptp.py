@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.network.ir import Network
@@ -43,6 +44,8 @@ from nptp_opt.planner.pooled import from_solved
 from nptp_opt.planner.settle import caught_up, settled
 from nptp_opt.planner.shortest_path import ShortestPath, spans_of
 from nptp_opt.planner.templates import Template
+
+Value = TypeVar("Value")
 
 SETTLING_S = 60.0
 """Seconds for the search on the simulation where no time limit is given."""
@@ -175,9 +178,7 @@ class Search:
         best = polish(self.network, self.cluster, best, self.deadline)
         used = distinct(used_templates(best), self.network.spatial)
         aligned = [t for u in used for t in aligned_templates(self.cluster, self.templates, u)]
-        few = distinct(aligned, self.network.spatial)
-        most = int(self.share * most_neighbours(len(self.cluster.devices)))
-        few = few if len(few) <= most else self.random.sample(few, most)
+        few = self._some(distinct(aligned, self.network.spatial), self.share)
         pool = [*used, *single_templates(self.cluster), *few]
         return self._better(best, self._path(distinct(pool, self.network.spatial)))
 
@@ -186,6 +187,11 @@ class Search:
         most = most_neighbours(len(self.cluster.devices))
         pool = near_plan(self.network, self.cluster, best, most, self.random)
         return self._better(best, self._path(pool, best))
+
+    def _some(self, found: list[Value], share: float = 1.0) -> list[Value]:
+        """All that is found, or a sample of as many candidates as can be priced together."""
+        most = int(share * most_neighbours(len(self.cluster.devices)))
+        return found if len(found) <= most else self.random.sample(found, most)
 
     def _path(
         self, templates: Sequence[Template], within: Sequence[Choice] | None = None

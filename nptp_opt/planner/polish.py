@@ -33,7 +33,7 @@ from nptp_opt.cost.objectives import Weights
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Network, external_inputs
 from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.planner.moves import Partition, most_neighbours, neighbours
+from nptp_opt.planner.moves import Partition, most_neighbours, moves, neighbours
 from nptp_opt.planner.usage import price_of
 
 LEAST_GAIN = 1e-6
@@ -144,11 +144,11 @@ class Ledger:
         choice = self.choices[number]
         last, now = choice.layers[-1], dict(choice.tiles)
         reach = max(last.height, last.width) // 8
-        found = list(neighbours(now, reach, self.cluster.kinds))
+        found = list(moves(now, reach, self.cluster.kinds))
         most = most_neighbours(len(self.cluster.devices))
         if len(found) > most:
             found = self.random.sample(found, most)
-        return [now, *found]
+        return [now, *(move() for move in found)]
 
     def _cheapest(
         self, run: Sequence[int], candidates: Sequence[Sequence[Partition]]

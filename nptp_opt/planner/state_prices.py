@@ -28,7 +28,7 @@ from nptp_opt.cost.objectives import Weights, step_prices, step_values
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.assemble import Choice
-from nptp_opt.planner.templates import Template, snaps
+from nptp_opt.planner.templates import Template, TemplateStack, snaps
 from nptp_opt.planner.units import is_segment
 
 Owners = dict[str, IntArray]
@@ -47,6 +47,7 @@ class StatePrices:
     ) -> None:
         self.weights = weights
         self.network, self.cluster, self.templates = network, cluster, templates
+        self._stack = TemplateStack(templates, len(cluster.devices))
         self._snaps = snaps(network)
         self._arrays: dict[tuple[int, int, int, int], CandidateTiles] = {}
 
@@ -127,9 +128,7 @@ class StatePrices:
         """All candidates on one layer's map."""
         key = (layer.height, layer.width, *self._snaps[layer.name])
         if key not in self._arrays:
-            n, size, snap = len(self.cluster.devices), key[:2], key[2:]
-            found = [template.placed(n, size, snap) for template in self.templates]
-            self._arrays[key] = CandidateTiles(_stacked(found, n))
+            self._arrays[key] = CandidateTiles(self._stack.placed(key[:2], key[2:]))
         return self._arrays[key]
 
     def inputs(self) -> Owners:
@@ -169,8 +168,8 @@ class StatePrices:
 
     def _cut(self, tensor: str) -> IntArray:
         """All candidates on any tensor's map, cuts not snapped: (Q, n, 4)."""
-        full, n = self.network.full(tensor), len(self.cluster.devices)
-        return _stacked([t.placed(n, (full.y1, full.x1)) for t in self.templates], n)
+        full = self.network.full(tensor)
+        return self._stack.placed((full.y1, full.x1))
 
     def switched_s(
         self, fused: Sequence[Layer], rest: Sequence[Layer], alone: Mapping[str, FloatArray]
@@ -224,8 +223,3 @@ class StatePrices:
         if last.kind == "global":
             return Choice(layers)
         return Choice(layers, template.at(last.height, last.width, self._snaps[last.name]))
-
-
-def _stacked(placed: Sequence[IntArray], n: int) -> IntArray:
-    """Candidates as one array (Q, n, 4), also where there is none."""
-    return np.array(placed, dtype=np.int64).reshape(-1, n, 4)

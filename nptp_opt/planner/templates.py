@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from nptp_opt.cost import FloatArray
 from nptp_opt.geometry import IntArray, Tile
@@ -43,26 +42,43 @@ class Template:
 
     def sides(self, height: int, width: int, snap: tuple[int, int] = (1, 1)) -> IntArray:
         """The tiles (devices of ``boxes``, 4) of ``at``; all 0 where one rounds to nothing."""
-        y_step, x_step = snap if self.snapped else (1, 1)
-        step = np.array((y_step, y_step, x_step, x_step))
-        length = np.array((height, height, width, width))
-        fractions, whole = self._fractions
-        found = np.minimum(length, step * np.rint(fractions * length / step).astype(np.int64))
-        np.copyto(found, length, where=whole)
-        found[(found[:, 0] >= found[:, 1]) | (found[:, 2] >= found[:, 3])] = 0
-        return np.asarray(found)
-
-    def placed(self, n: int, size: tuple[int, int], snap: tuple[int, int] = (1, 1)) -> IntArray:
-        """``sides`` by device number: (n, 4)."""
-        found = np.zeros((n, 4), dtype=np.int64)
-        found[list(self.boxes)] = self.sides(*size, snap)
-        return found
+        step = np.array(snap if self.snapped else (1, 1))
+        return _sides(self.fractions, (height, width), step)
 
     @cached_property
-    def _fractions(self) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-        """Boxes as an array, and where they end at the map's border."""
-        found = np.array(list(self.boxes.values()))
-        return found, found >= 1.0
+    def fractions(self) -> FloatArray:
+        """The boxes as an array (devices of ``boxes``, 4)."""
+        return np.array(list(self.boxes.values()))
+
+
+class TemplateStack:
+    """Many templates, placed on a map all at once."""
+
+    def __init__(self, templates: Sequence[Template], n: int) -> None:
+        self.shape = (len(templates), n, 4)
+        devices = [i + n * k for k, t in enumerate(templates) for i in t.boxes]
+        self._rows = np.array(devices, dtype=np.int64)
+        parts = [template.fractions for template in templates]
+        self._fractions = np.concatenate([np.zeros((0, 4)), *parts])
+        snapped = np.array([template.snapped for template in templates], dtype=bool)
+        self._snapped = snapped[self._rows // n][:, None]
+
+    def placed(self, size: tuple[int, int], snap: tuple[int, int] = (1, 1)) -> IntArray:
+        """Every template's ``sides`` by device number: (templates, n, 4)."""
+        found = np.zeros((self.shape[0] * self.shape[1], 4), dtype=np.int64)
+        step = np.where(self._snapped, snap, 1) if snap != (1, 1) else np.ones(2, dtype=np.int64)
+        found[self._rows] = _sides(self._fractions, size, step)
+        return found.reshape(self.shape)
+
+
+def _sides(fractions: FloatArray, size: tuple[int, int], step: IntArray) -> IntArray:
+    """Boxes (B, 4) on a map, cuts at multiples of ``step`` (2,) or (B, 2); 0 where empty."""
+    length = np.repeat(size, 2)
+    steps = np.repeat(step, 2, axis=-1)
+    rounded = (steps * np.rint(fractions * length / steps)).astype(np.int64)
+    found = np.where(fractions >= 1.0, length, np.minimum(length, rounded))
+    found[(found[:, 0] >= found[:, 1]) | (found[:, 2] >= found[:, 3])] = 0
+    return np.asarray(found)
 
 
 def snaps(network: Network) -> dict[str, tuple[int, int]]:

@@ -31,6 +31,11 @@ def affordable(problem: LayerProblem) -> bool:
     return fits and subsets.split_count * 24 * units <= MOST_WORK
 
 
+def exact(problem: LayerProblem) -> bool:
+    """True where the tables are filled; elsewhere columns and splits have to do."""
+    return affordable(problem) and not problem.cluster.shared
+
+
 def improve(
     cost: LayerCost, best: Incumbent, low_s: float, limits: Limits, clock: Clock
 ) -> tuple[float, bool]:
@@ -44,7 +49,7 @@ def guillotine_dp(
     """The registered method."""
     run = FamilyRun(NAME, "guillotine", problem, limits, hints)
     multilevel.improve(run.cost, run.best)
-    if affordable(problem) and not problem.cluster.shared:
+    if exact(problem):
         run.prove(improve)
     elif column.affordable(problem):
         run.improve(column.improve)

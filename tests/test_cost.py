@@ -190,7 +190,8 @@ def test_regions_of_many_tiles_equal_those_of_each() -> None:
             found = SegmentRegions.of(layers, CandidateTiles(array))
             for q, tile in enumerate(tiles):
                 for tensor, wanted in regions(layers, tile).items():
-                    got = Tile(*map(int, found.tiles[tensor][q, 0]))
+                    got = Tile(*map(int, found.tiles(tensor)[q, 0]))
+                    assert found.area(tensor)[q, 0] == wanted.area
                     assert got == wanted or (got.is_empty and wanted.is_empty), (tensor, tile)
 
 

@@ -139,7 +139,7 @@ def segment_prices(
         pixel_s = np.array([layer.flop_per_pixel / own[k].flop_per_s for own in speeds])
         compute_s += overhead_s * (area > 0) + pixel_s * area
     moving = [tensor for tensor in external_inputs(layers) if tensor not in network.replicated]
-    needs = {tensor: found.tiles[tensor] for tensor in moving}
+    needs = {tensor: found.tiles(tensor) for tensor in moving}
     return StepPrices(cluster, network, needs, compute_s)
 
 

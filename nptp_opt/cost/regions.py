@@ -54,32 +54,43 @@ class CandidateTiles:
 
 @dataclass(frozen=True)
 class SegmentRegions:
-    """Rectangles (Q, n, 4) of every tensor of a segment that the tiles of its output take."""
+    """Rectangles of every tensor of a segment that the tiles of its output take.
 
-    tiles: Mapping[str, IntArray]
+    ``whole`` has them (Q, n, 4) where the axes depend on each other; elsewhere they are put
+    together from the ranges of the axes when they are asked for.
+    """
+
+    candidates: CandidateTiles
+    along_y: Ranges
+    along_x: Ranges
+    whole: Mapping[str, IntArray] | None = None
 
     @classmethod
     def of(cls, layers: Sequence[Layer], candidates: CandidateTiles) -> SegmentRegions:
         """Regions of ``candidates``, partitions of the last layer's output."""
-        (rows, row_of), (columns, column_of) = candidates.rows, candidates.columns
-        along_y, along_x = _follow(layers, rows, 0), _follow(layers, columns, 1)
+        along_y = _follow(layers, candidates.rows[0], 0)
+        along_x = _follow(layers, candidates.columns[0], 1)
         if along_y is None or along_x is None:
-            return cls(_tile_by_tile(layers, candidates.array))
-        filled = candidates.filled[..., None]
-        return cls(
-            {
-                tensor: np.concatenate(
-                    (along_y[tensor][row_of], along_x[tensor][column_of]), axis=-1
-                )
-                * filled
-                for tensor in along_y
-            }
-        )
+            return cls(candidates, {}, {}, _tile_by_tile(layers, candidates.array))
+        return cls(candidates, along_y, along_x)
+
+    def tiles(self, tensor: str) -> IntArray:
+        """The rectangles (Q, n, 4) of one tensor."""
+        if self.whole is not None:
+            return self.whole[tensor]
+        found = np.zeros_like(self.candidates.array)
+        found[..., :2] = self.along_y[tensor][self.candidates.rows[1]]
+        found[..., 2:] = self.along_x[tensor][self.candidates.columns[1]]
+        return np.asarray(found * self.candidates.filled[..., None])
 
     def area(self, tensor: str) -> IntArray:
         """Elements per channel (Q, n) of one tensor's regions."""
-        y0, y1, x0, x1 = np.moveaxis(self.tiles[tensor], -1, 0)
-        return np.asarray((y1 - y0) * (x1 - x0))
+        if self.whole is not None:
+            y0, y1, x0, x1 = np.moveaxis(self.whole[tensor], -1, 0)
+            return np.asarray((y1 - y0) * (x1 - x0))
+        rows, columns = (np.diff(r[tensor])[:, 0] for r in (self.along_y, self.along_x))
+        found = rows[self.candidates.rows[1]] * columns[self.candidates.columns[1]]
+        return np.asarray(found * self.candidates.filled)
 
 
 def _follow(layers: Sequence[Layer], ranges: IntArray, axis: int) -> Ranges | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.loads import Load, Transfer
 from nptp_opt.cost.speed import layer_speed
 from nptp_opt.cost.transfer import sent_bytes
-from nptp_opt.geometry import EMPTY, Tile
+from nptp_opt.geometry import EMPTY, IntArray, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs, regions
 
 Ownership = Mapping[int, Tile]
@@ -36,13 +38,27 @@ def halo_transfers(
     for tensor, wanted in needs.items():
         if tensor in network.replicated:
             continue
-        for dst, need in wanted.items():
-            for src, own in owned[tensor].items():
-                part = need.intersect(own)
-                if src != dst and not part.is_empty:
-                    size = sent_bytes(cluster, network, tensor, part)
-                    moves.append(Transfer(src, dst, tensor, part, size))
+        for dst, src, part in _common(wanted, owned[tensor]):
+            size = sent_bytes(cluster, network, tensor, part)
+            moves.append(Transfer(src, dst, tensor, part, size))
     return moves
+
+
+def _common(wanted: Ownership, owned: Ownership) -> Iterator[tuple[int, int, Tile]]:
+    """Who needs what of whom: of n^2 pairs of devices only those that meet."""
+    receivers, senders = list(wanted), list(owned)
+    need, own = _sides(wanted)[:, None], _sides(owned)[None]
+    lows, highs = np.maximum(need, own)[..., ::2], np.minimum(need, own)[..., 1::2]
+    for d, s in np.argwhere((lows < highs).all(axis=-1)).tolist():
+        dst, src = receivers[d], senders[s]
+        if dst != src:
+            yield dst, src, wanted[dst].intersect(owned[src])
+
+
+def _sides(tiles: Ownership) -> IntArray:
+    """Tiles as an array (tiles, 4)."""
+    sides = [(t.y0, t.y1, t.x0, t.x1) for t in tiles.values()]
+    return np.array(sides, dtype=np.int64).reshape(-1, 4)
 
 
 def transfer_loads(n_devices: int, transfers: Iterable[Transfer]) -> list[Load]:

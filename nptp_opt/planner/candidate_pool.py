@@ -80,7 +80,7 @@ def solved_layers(network: Network, cluster: Cluster, options: PlanOptions) -> S
 def _methods(network: Network, cluster: Cluster, options: PlanOptions) -> list[str]:
     """The chosen formulation and ``LAYER_METHODS``.
 
-    ``guillotine-dp`` is left out where it is too large for every layer: there it would repeat the others.
+    ``guillotine-dp`` is left out where it is too large for every layer: it would repeat the others.
     """
     methods = list(dict.fromkeys((options.formulation, *LAYER_METHODS)))
     if guillotine.NAME in methods and not any(

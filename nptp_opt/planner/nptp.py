@@ -53,6 +53,9 @@ SETTLING_S = 60.0
 CATCHING_S = 5.0
 """Seconds to catch up with a baseline that is faster without barriers."""
 
+LEAST_ALIGNED = 4
+"""Templates that are tried, on average, for every one that they are aligned with."""
+
 LEAST_GAIN = 1e-4
 """Relative gain of a round below which the search ends."""
 
@@ -139,7 +142,8 @@ def _best_latency(
 class Search:
     """Path and polish in turn, on one network and cluster, until a deadline.
 
-    ``share`` of the templates that can be priced together are tried with other devices' places.
+    ``share`` of the templates that can be priced together are tried with other devices' places. A
+    round that gains less than ``least_gain`` of the price is the last.
     The search itself prices steps without overlap; with ``overlap``, ``cheapest`` is the plan that
     is best with it among all that were visited, its segments taken apart where that pays
     (without, the best plan).
@@ -154,21 +158,30 @@ class Search:
         watch: Watch = ignore,
         *,
         overlap: bool = False,
+        least_gain: float = LEAST_GAIN,
     ) -> None:
         self.network, self.cluster, self.deadline = network, cluster, deadline
+        self.least_gain = least_gain
         self.share, self.watch, self.overlap = share, watch, overlap
         self.cheapest: list[Choice] = []
         self._least_s = math.inf
         self._assembler = Assembler(network, cluster)
         self.random = random.Random(0)
 
-    def run(self, templates: Sequence[Template]) -> list[Choice] | None:
-        """The best plan found; None when the deadline came before the first path."""
+    def run(
+        self, templates: Sequence[Template], surely: Sequence[Template] = ()
+    ) -> list[Choice] | None:
+        """The best plan found; None when the deadline came before the first path.
+
+        The first path is over all templates, or, where some are ``surely`` among them, over these
+        and as many others as can be priced together.
+        """
         self.templates = templates
-        first = self._path(templates)
+        pool = [*surely, *self._some(list(templates))] if surely else templates
+        first = self._path(distinct(pool, self.network.spatial))
         if first is None:
             return None
-        found = self._until_no_gain(first, self._round)
+        found = self._until_no_gain(first, self._round, self.least_gain)
         if self.overlap:
             self.cheapest = loosened(self.network, self.cluster, self.cheapest, self.deadline)
         return found
@@ -177,10 +190,16 @@ class Search:
         best = self._until_no_gain(best, self._recut)
         best = polish(self.network, self.cluster, best, self.deadline)
         used = distinct(used_templates(best), self.network.spatial)
-        aligned = [t for u in used for t in aligned_templates(self.cluster, self.templates, u)]
-        few = self._some(distinct(aligned, self.network.spatial), self.share)
+        few = self._some(distinct(self._aligned(used), self.network.spatial), self.share)
         pool = [*used, *single_templates(self.cluster), *few]
         return self._better(best, self._path(distinct(pool, self.network.spatial)))
+
+    def _aligned(self, used: list[Template]) -> Iterator[Template]:
+        """All templates aligned with those in use; with some of these where few are tried."""
+        most = max(1, self._most(self.share) // LEAST_ALIGNED)
+        anchors = used if len(used) <= most else self.random.sample(used, most)
+        for anchor in anchors:
+            yield from aligned_templates(self.cluster, self.templates, anchor)
 
     def _recut(self, best: list[Choice]) -> list[Choice]:
         """The same segments, with the best of their partitions and all neighbours of these."""
@@ -190,8 +209,11 @@ class Search:
 
     def _some(self, found: list[Value], share: float = 1.0) -> list[Value]:
         """All that is found, or a sample of as many candidates as can be priced together."""
-        most = int(share * most_neighbours(len(self.cluster.devices)))
+        most = self._most(share)
         return found if len(found) <= most else self.random.sample(found, most)
+
+    def _most(self, share: float) -> int:
+        return int(share * most_neighbours(len(self.cluster.devices)))
 
     def _path(
         self, templates: Sequence[Template], within: Sequence[Choice] | None = None
@@ -201,10 +223,13 @@ class Search:
         return path.choices_by(self.deadline)
 
     def _until_no_gain(
-        self, best: list[Choice], improve: Callable[[list[Choice]], list[Choice]]
+        self,
+        best: list[Choice],
+        improve: Callable[[list[Choice]], list[Choice]],
+        least_gain: float = LEAST_GAIN,
     ) -> list[Choice]:
         value = math.inf
-        while self._price(best) < value * (1 - LEAST_GAIN) and time.monotonic() < self.deadline:
+        while self._price(best) < value * (1 - least_gain) and time.monotonic() < self.deadline:
             value = self._price(best)
             self.watch(self._least_s)
             best = improve(best)

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.geometry import Tile
-from nptp_opt.planner.candidates import distinct, family_templates
+from nptp_opt.planner.candidates import distinct, family_templates, single_templates
 from nptp_opt.planner.memory import overfull
 from nptp_opt.planner.moves import Partition, first_idle
 from nptp_opt.planner.nptp import Search
@@ -27,6 +27,9 @@ from nptp_opt.steps import Plan
 _AIMS = frozenset({"objective", "objective_bound", "latency_limit_s", "notes"})
 """What a plan's provenance says of its aim. A mended plan is made for the latency alone."""
 
+LEAST_GAIN = 2e-3
+"""Relative gain of a round below which the search ends: sooner than a first plan's."""
+
 
 def replan_network(plan: Plan, cluster: Cluster, time_limit_s: float = math.inf) -> Plan:
     """A plan of the same network for ``cluster``, which has some of the old plan's devices.
@@ -36,14 +39,15 @@ def replan_network(plan: Plan, cluster: Cluster, time_limit_s: float = math.inf)
     """
     began = time.monotonic()
     network = plan.network
-    pool = distinct([*_mended(plan, cluster), *family_templates(cluster)], network.spatial)
+    surely = distinct([*_mended(plan, cluster), *single_templates(cluster)], network.spatial)
+    pool = distinct([*surely, *family_templates(cluster)], network.spatial)
     overlap = any(step.overlap for step in plan.steps)
-    search = Search(network, cluster, began + time_limit_s, share=1 / 8, overlap=overlap)
-    if search.run(pool) is not None:
+    deadline = began + time_limit_s
+    search = Search(network, cluster, deadline, share=1 / 8, overlap=overlap, least_gain=LEAST_GAIN)
+    if search.run(pool, surely) is not None:
         known = _bound_s(plan, cluster)
-        found = plan_of(
-            plan.model, network, cluster, search.cheapest, overlap=overlap, bound_s=known
-        )
+        choices = search.cheapest
+        found = plan_of(plan.model, network, cluster, choices, overlap=overlap, bound_s=known)
         if not overfull(network, cluster, found.steps):
             spent = {"planner": "nptp", "replanned": True, "solve_s": time.monotonic() - began}
             kept = {k: v for k, v in plan.provenance.items() if k not in _AIMS}

@@ -14,7 +14,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.network.ir import Network
@@ -44,8 +43,6 @@ from nptp_opt.planner.pooled import from_solved
 from nptp_opt.planner.settle import caught_up, settled
 from nptp_opt.planner.shortest_path import ShortestPath, spans_of
 from nptp_opt.planner.templates import Template
-
-Value = TypeVar("Value")
 
 SETTLING_S = 60.0
 """Seconds for the search on the simulation where no time limit is given."""
@@ -207,10 +204,10 @@ class Search:
         pool = near_plan(self.network, self.cluster, best, most, self.random)
         return self._better(best, self._path(pool, best))
 
-    def _some(self, found: list[Value], share: float = 1.0) -> list[Value]:
-        """All that is found, or a sample of as many candidates as can be priced together."""
+    def _some(self, templates: list[Template], share: float = 1.0) -> list[Template]:
+        """All templates, or a sample of as many as can be priced together."""
         most = self._most(share)
-        return found if len(found) <= most else self.random.sample(found, most)
+        return templates if len(templates) <= most else self.random.sample(templates, most)
 
     def _most(self, share: float) -> int:
         return int(share * most_neighbours(len(self.cluster.devices)))

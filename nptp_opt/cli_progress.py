@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 log = logging.getLogger("nptp_opt")
@@ -45,17 +46,27 @@ class Line:
                 self._progress.start()
 
 
+def _console() -> Console:
+    """Stderr, its cursor left visible: a command that is killed cannot bring it back."""
+    from rich.console import Console
+
+    class Steady(Console):
+        def show_cursor(self, show: bool = True) -> bool:
+            return False
+
+    return Steady(stderr=True)
+
+
 @contextmanager
 def moving(text: str) -> Iterator[Line]:
     """Show ``text`` and the seconds since on stderr until the block ends, then take it away."""
-    from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn("line"), TextColumn("{task.description}", markup=False))
     with Progress(
         *columns,
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=_console(),
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,

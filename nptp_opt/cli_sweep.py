@@ -54,7 +54,7 @@ def sweep(model: str, cluster: Path, shape: str | None, **options: Any) -> None:
     network = load(model, size).network
     limits = Limits(time_limit_s=options["time_limit"])
     names = tuple(dict.fromkeys(planners))
-    with moving(f"planning {len(over)} points by {len(names)} planners") as line:
+    with moving(f"planning {len(over)} points") as line:
         found = sweep_rows(network, over, names, limits, line.say)
         rows, complete = _finished(found, options["output"])
     if rows:

@@ -50,6 +50,7 @@ def test_a_terminal_shows_what_is_going_on(tmp_path: Path) -> None:
     os.close(master)
     assert "planning, fastest so far" in seen and "0:00:0" in seen
     assert seen.endswith("\x1b[2K"), "the line is taken away at the end"
+    assert "\x1b[?25l" not in seen, "killed by `timeout`, it would leave no cursor"
     assert json.loads(result.stdout)["planner"] == "nptp"
 
 

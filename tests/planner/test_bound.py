@@ -24,6 +24,9 @@ from tests.networks import branched_network, residual_network
 from tests.planner.optimum import all_partitions, optimum
 
 REF = ModelRef("chain", (1, 3, 7, 7))
+SETTINGS = ((3, 1, False), (24, 1, False), (6, 4, False), (8, 2, True))
+"""Intervals of levels, parts of these, and whether steps overlap."""
+
 POOL = {"kernel": 2, "stride": 2, "padding": 0}
 
 
@@ -115,12 +118,18 @@ def test_no_bound_is_above_the_exhaustive_optimum(block: int) -> None:
         if case is not None:
             network, cluster = case
             value, _ = optimum(network, cluster, "guillotine")
-            for intervals, overlap in ((3, False), (24, False), (8, True)):
+            for intervals, parts, overlap in (
+                (3, 1, False),
+                (24, 1, False),
+                (6, 4, False),
+                (8, 2, True),
+            ):
                 path = PathBound(
                     network,
                     cluster,
                     read_pixels(network),
                     intervals=intervals,
+                    parts=parts,
                     overlap=overlap,
                 )
                 assert path.latency_s() <= value * (1 + 1e-9), (seed, intervals, overlap)

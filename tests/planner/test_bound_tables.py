@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 
 from nptp_opt.geometry import Window
-from nptp_opt.planner.bound import read_pixels
+from nptp_opt.network.ir import Network
 from nptp_opt.planner.bound.chain import compose, identity, longest_chain
-from nptp_opt.planner.bound.devices import Levels
-from nptp_opt.planner.bound.steps import Pricing, _least_sum
+from nptp_opt.planner.bound.devices import Levels, classes_of, split
+from nptp_opt.planner.bound.ends import end_of
+from nptp_opt.planner.bound.fits import can_fit
+from nptp_opt.planner.bound.multipliers import TilePrice, sides_of
+from nptp_opt.planner.bound.sums import least_sums, reduced
 from nptp_opt.planner.bound.tables import BOTH, HIGH, LOW, NONE, least_lengths, most_kept
+from nptp_opt.planner.units import is_segment
 from tests.brute import FAMILIES
 from tests.builders import conv_chain, make_cluster
+from tests.networks import branched_network, residual_network
 
 
 def random_spans(rng: random.Random) -> tuple[tuple[np.ndarray, np.ndarray], int]:
@@ -64,17 +69,35 @@ def test_borders_of_a_strided_window_are_unlike() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_least_sums_over_all_choices(seed: int) -> None:
+    """The giver and the largest of every pair of classes, the others in every way."""
     rng = np.random.default_rng(seed)
     counts = rng.integers(1, 4, size=3)
-    least = rng.normal(size=(5, 3))
     owners = int(rng.integers(1, counts.sum() + 1))
-    choices = [
-        chosen
-        for chosen in itertools.product(*(range(c + 1) for c in counts))
-        if sum(chosen) >= owners
-    ]
-    expected = [min(float(row @ np.array(chosen)) for chosen in choices) for row in least]
-    assert _least_sum(least, counts, owners) == pytest.approx(np.array(expected))
+    ordinary, giver = rng.normal(size=(1, 3, 2)), rng.normal(size=(2, 1, 3, 2))
+    largest, fixed = rng.normal(size=(3, 1, 3, 2)), rng.normal(size=(1, 2))
+    found = least_sums(fixed, ordinary, giver, largest, counts, owners)
+    for f, one, two in itertools.product(range(2), range(3), range(4)):
+        left, same = counts.copy(), two == 3
+        left[one] -= 1
+        left[two if not same else one] -= not same
+        if (left < 0).any():
+            assert found[f, 0, one, two] == np.inf
+            continue
+        values = []
+        for v in range(2):
+            apart = (
+                largest[f + 1, 0, one, v]
+                if same
+                else min(0.0, giver[f, 0, one, v]) + largest[0, 0, two, v]
+            )
+            need = owners - 2 + same  # the giver may have no tile, so this counts it as one
+            others = min(
+                float(ordinary[0, :, v] @ np.array(chosen))
+                for chosen in itertools.product(*(range(c + 1) for c in left))
+                if sum(chosen) >= need
+            )
+            values.append(fixed[0, v] + apart + others)
+        assert found[f, 0, one, two] == pytest.approx(max(values))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -83,7 +106,7 @@ def test_needs_of_all_partitions_in_at_most_four_tiles(stride: int) -> None:
     side, n = 6 * stride, 4
     network = conv_chain((1, 3, side, side), [{"channels": 4}, {"channels": 4, "stride": stride}])
     cluster = make_cluster([1.0] * n, shared=True)
-    pricing = Pricing(longest_chain(network, cluster), cluster, read_pixels(network), overlap=False)
+    chain = longest_chain(network, cluster)
     axis = network.spatial[1].maps["conv0"][0]
     need = [
         [axis.need(a, b)[1] - axis.need(a, b)[0] if a < b else 0 for b in range(7)]
@@ -95,8 +118,58 @@ def test_needs_of_all_partitions_in_at_most_four_tiles(stride: int) -> None:
         largest = max(tile.area for tile in tiles)
         total = sum(need[t.y0][t.y1] * need[t.x0][t.x1] for t in tiles)
         sums[largest] = min(total, sums.get(largest, total))
+    end, counts = end_of(chain, 2), classes_of(chain, cluster).counts
+    pixel, one = np.zeros((len(counts), 3)), np.ones((1, 1, len(counts)))
+    price = TilePrice(np.array([1]), pixel, 0.0 * one[0], 0.0 * one, one)
     for cap in sorted(sums):
-        level = np.array([cap * n / 36])
-        found = pricing.prices(2, Levels(level, level)).needed[1, 0]
+        areas = np.array([[1] * len(counts), [cap] * len(counts)])
+        found = reduced(end, areas, counts, price, sides_of(end, counts, price))
+        total = found.fixed + np.einsum("scv,c->sv", np.minimum(found.ordinary, 0.0), counts)
         least = min(total for largest, total in sums.items() if largest <= cap)
-        assert 0.92 * least <= found <= least * (1 + 1e-9), cap
+        assert 0.92 * least <= total.max() <= least * (1 + 1e-9), cap
+
+
+@pytest.mark.parametrize("size", [(1, 5), (4, 4), (5, 3), (6, 6)])
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_the_most_even_partition_of_a_small_map(size: tuple[int, int], n: int) -> None:
+    """Every partition in at most four rectangles is guillotine."""
+    cuts = range(size[0] + 1), range(size[1] + 1)
+    most = min(max(t.area for t in tiles) for tiles in FAMILIES["guillotine"](*cuts, n))
+    assert [can_fit(*size, (cap,), (n,)) for cap in (most - 1, most)] == [False, True]
+
+
+def test_three_tiles_of_14_by_14_are_not_even() -> None:
+    """70 pixels is five of fourteen rows; a third of the map would be 65."""
+    assert not can_fit(14, 14, (69,), (3,))
+    assert can_fit(14, 14, (70,), (3,))
+    assert can_fit(14, 14, (56, 70), (1, 2)) and not can_fit(14, 14, (55, 70), (1, 2))
+
+
+def test_a_pinwheel_fits_where_no_guillotine_partition_does() -> None:
+    """3 x 3 in four dominoes around one pixel: no more than two pixels each."""
+    assert can_fit(3, 3, (1, 2), (1, 4))
+
+
+def test_parts_of_levels_are_their_intervals() -> None:
+    levels = Levels(np.array([1.0, 2.0, 3.9999]), np.array([2.0, 3.9999, 4.0]))
+    parts, first = split(levels, 3)
+    assert first.tolist() == [0, 3, 6, 7]
+    assert np.array_equal(parts.low[first[:-1]], levels.low)
+    assert np.array_equal(parts.high[first[1:] - 1], levels.high)
+    assert np.array_equal(parts.low[1:], parts.high[:-1])
+
+
+@pytest.mark.parametrize("network", [residual_network(2, size=4), branched_network()])
+def test_runs_are_those_that_some_segment_can_hide(network: Network) -> None:
+    chain = longest_chain(network, make_cluster())
+    layers = network.shared_out
+    for start, end in itertools.combinations(range(chain.length + 1), 2):
+        hidden, last = set(chain.names[start + 1 : end]), chain.names[end]
+        able = any(
+            subset[-1].name == last
+            and hidden | {last} <= {layer.name for layer in subset}
+            and is_segment(network, subset)
+            for count in range(1, len(layers) + 1)
+            for subset in itertools.combinations(layers, count)
+        )
+        assert chain.runs[start, end] == able, (start, end)

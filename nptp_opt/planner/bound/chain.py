@@ -15,12 +15,17 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
+import networkx as nx
 import numpy as np
+import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import sent_pixel_bytes
 from nptp_opt.geometry import AxisMap, IntArray
-from nptp_opt.network.ir import Layer, Network
+from nptp_opt.network.ir import Layer, Network, external_inputs
+
+RESULTS = ""
+"""Where all ways through the network end; no layer has this name."""
 
 Spans = tuple[IntArray, IntArray]
 """First and last-plus-one position that every single output reads along one axis."""
@@ -109,6 +114,26 @@ class Chain:
         known = {layer.name for layer in self.layers} | {b.layer.name for b in self.beside}
         return tuple(layer for layer in self.network.spatial if layer.name not in known)
 
+    @cached_property
+    def runs(self) -> npt.NDArray[np.bool_]:
+        """``[start, end]``: can one step hide the tensors between? It holds all readers of a hidden
+        one and only its last output leaves it, so every way onward from there leads to the end.
+        """
+        found = np.zeros((self.length + 1, self.length + 1), dtype=np.bool_)
+        dominators = _dominators(self.network)
+        for k in range(1, self.length + 1):
+            found[k - 1, k] = True
+            onward, at = set(), str(self.names[k])
+            while at != RESULTS:
+                at = dominators[at]
+                onward.add(at)
+            for end in range(k + 1, self.length + 1):
+                found[k - 1, end] = self.names[end] in onward
+        for start in range(self.length - 1, -1, -1):
+            for end in range(start + 2, self.length + 1):
+                found[start, end] &= found[start + 1, end]
+        return found
+
     def widest(self, end: int) -> dict[int, tuple[Spans, Spans]]:
         """Per tensor of the path what rows and columns of tensor ``end`` read at most.
 
@@ -145,6 +170,18 @@ def longest_chain(network: Network, cluster: Cluster) -> Chain:
         found.append(network.by_name[str(at)])
         at = before[str(at)]
     return Chain(network, tuple(reversed(found)), at, cluster)
+
+
+def _dominators(network: Network) -> dict[str, str]:
+    """For every layer the next one that every way from its output to the results goes through."""
+    graph = nx.DiGraph()
+    wanted = {*network.outputs, *(external_inputs(network.head) if network.head else ())}
+    for layer in network.shared_out:
+        readers = network.consumers[layer.name]
+        graph.add_edges_from((reader, layer.name) for reader in readers)
+        if layer.name in wanted or not readers:
+            graph.add_edge(RESULTS, layer.name)
+    return dict(nx.immediate_dominators(graph, RESULTS))
 
 
 def compose(outer: Spans, inner: Spans) -> Spans:

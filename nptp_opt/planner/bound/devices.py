@@ -16,6 +16,9 @@ from nptp_opt.planner.bound.chain import Chain
 EPS = 1e-9
 """Relative slack by which counts of pixels are rounded, so that rounding excludes no partition."""
 
+NARROW = 1e-3
+"""Relative width below which an interval of levels is not split."""
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -125,3 +128,15 @@ def levels_of(share: FloatArray, count: int) -> Levels:
     marks = np.concatenate([np.geomspace(1.0, alone[0], count), alone, alone * (1 - 1e-4)])
     marks = np.unique(marks[(marks >= 1.0) & (marks <= alone.max() * (1 + EPS))])
     return Levels(marks[:-1], marks[1:]) if len(marks) > 1 else Levels(np.ones(1), np.ones(1))
+
+
+def split(levels: Levels, parts: int) -> tuple[Levels, IntArray]:
+    """Every interval in equal parts (in ratio), but those narrow already; and the first of each."""
+    marks, first = [levels.low[:1]], []
+    for low, high in zip(levels.low, levels.high, strict=True):
+        count = parts if high > low * (1 + NARROW) else 1
+        first.append(sum(map(len, marks)) - 1)
+        marks.append(np.geomspace(low, high, count + 1)[1:])
+    found = np.concatenate(marks)
+    found[[*first, -1]] = [*levels.low, levels.high[-1]]
+    return Levels(found[:-1], found[1:]), np.array([*first, len(found) - 1])

@@ -21,11 +21,12 @@ of tensor a that the devices own:
   An axis' two borders are told apart: a stride makes the tile at one read a line more.
 * Compute: the device that attains the level computes a tile of at least t s_i |map| pixels with
   all recomputed rims: the least over contacts, shapes, and the devices that may attain it.
+* Two devices apart: the giver attains the level before the run, the largest that after it. They
+  may be one. A bound is computed for every pair of their classes; the least counts.
 * Bytes: device i fetches |N_i - P_i| >= max(0, |N_i| - |P_i|). The P_i are disjoint, so together
-  they fetch at least sum |N_i| - |map| + (what the owner that attains the level before has beyond
-  any need of a tile within the level after). The device that attains the level after fetches its
-  need less what the level before lets it own. In the first run the source has all, the others
-  nothing.
+  they fetch at least sum over the others |N_i| + max(|N_a|, |P_a|) - |map| for the giver a, and the
+  maximum is at least any mean of both. The largest fetches its need less what the level before
+  lets it own. In a first run the giver is the source, which has all.
 * sum |N_i|: the Lagrangian of the configuration LP (design section 5) over all partitions within
   the level: areas sum to |map|, widths along top and bottom to W each, heights along left and
   right to H each, four corners; at least as many tiles as fill the map within the level. Any
@@ -40,17 +41,21 @@ of tensor a that the devices own:
   majorise all others, so sum G(a_i) is least there. (Three and a half tiles of an LP cost less.)
 * A maximum is at least any weighted mean: max_i (comm_i + compute_i) >= sum_i s_i (comm_i +
   compute_i). The same Lagrangian prices the weighted sum, all devices' rims included; on a
-  switched network own parts save at most what the best distribution within the level saves, and
-  the owner that attains the level before sends what it cannot need itself (less what nobody
-  reads). In a first run all weight on the source is another choice: it computes and sends.
-* Sending (switched): let a attain the level before, and compute tile Q (or none). Every pixel of
+  switched network own parts of others than the giver save at most what the best distribution
+  within the level saves, and the giver fetches what it lacks or sends what no tile of its own
+  within the level needs (less what nobody reads). In a first run the source computes and sends.
+  Layers beside the path are added at their balance, weighted alike. On a shared network the
+  exchange of all is summed with the largest's computing, too: one Lagrangian for both.
+* Sending (switched): let the giver a compute tile Q (or none). Every pixel of
   P_a that some output outside Q reads is sent at least once, for outputs outside Q belong to
   others. Read by outputs of Q alone are kept(Q) pixels: its own rows times its own columns, which
   is less than Q's need by a rim on either side. So a sends at least |P_a| - unread - kept(Q), and
   computes Q: the least over all tiles Q within the level after, of the sum and of the sum with
   half of the sending. (Upper bounds of kept rows are made convex by raising, so that the price is
-  concave in the height again.)
-* Waits: a run that moves anything has at least one message. On a switched network: if any two
+  concave in the height again.) Others' needs and P_a lie in one map: a also sends at least sum of
+  max(0, |N_i| + |P_a| - |map|), priced with the Lagrangian, and computes.
+* Waits: a run that moves anything has at least one message; a device gets at least as many as the
+  largest owners' parts are needed for what it fetches. On a switched network: if any two
   neighbouring outputs read a pixel in common, then so do any two neighbouring tiles; its owner
   sends to one of the two tiles' devices, or to both. So messages connect all owners of tiles:
   they are one less than those at least, and their weighted sum counts in the mean.
@@ -58,15 +63,21 @@ of tensor a that the devices own:
   owner but itself, and finishes.
 * Overlap: a step that overlaps takes at least max(comm, compute) (``overlap=True``).
 
+* Levels that no partition has: on small maps a search shows that no rectangles within a level's
+  caps cover the map (``bound.fits``): three strips of 14 rows are not even.
+
+Which runs there are: all readers of a hidden tensor are in its segment, whose last output alone
+leaves it, so every way from a hidden tensor to the results leads through the segment's last tensor.
+
 Layers beside the path that a run's segment hides are computed for what their reader needs; in steps
 of their own they take at least perfect balance: the smaller of the two counts. Perfect balance of
 everything is a bound, too; the larger one is taken.
 
-What is missing: the level does not say how many devices own how much; it may drift by an interval
-per run for nothing (on ResNet-50 at 25 Mbit/s four times as many intervals save 5 to 7 points of
-25 to 30, at four times the time); more messages than connect the owners; partitions that satisfy
-the sums but cannot be laid out; operands of a join that were made by another partition; on a
-switched network the coupling of one device's bytes and compute beyond mean, source and giver.
+What is missing: the level does not say how many devices own how much, nor along which axis they
+are cut (the branches of Inception alternate); sums over all devices are priced for some 24
+intervals of levels; more messages than connect the owners; partitions that satisfy the sums but
+cannot be laid out; operands of a join that were made by another partition; what layers beside the
+path exchange.
 """
 
 from __future__ import annotations
@@ -85,12 +96,6 @@ from nptp_opt.planner.bound.path import PathBound
 
 Mask = npt.NDArray[np.bool_]
 
-
-MOST_INTERVALS, LEAST_INTERVALS = 24, 8
-"""Intervals of levels: more are tighter and slower."""
-
-LAYER_INTERVALS = 1400
-"""Layers times intervals of a long path: the time grows with the square of the layers."""
 
 SAFETY = 1e-9
 """Relative margin for the rounding of sums."""
@@ -123,10 +128,7 @@ def latency_bound(network: Network, cluster: Cluster, *, overlap: bool = False) 
 @lru_cache(maxsize=4)
 def _latency_bound(case: _Case) -> float:
     network, cluster = case.network, case.cluster
-    pixels = read_pixels(network)
-    most = LAYER_INTERVALS // len(network.spatial)
-    intervals = max(LEAST_INTERVALS, min(MOST_INTERVALS, most))
-    path = PathBound(network, cluster, pixels, intervals=intervals, overlap=case.overlap)
+    path = PathBound(network, cluster, read_pixels(network), overlap=case.overlap)
     return max(compute_bound(network, cluster), path.latency_s() * (1 - SAFETY))
 
 

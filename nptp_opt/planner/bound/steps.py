@@ -1,9 +1,10 @@
-"""Lower prices of every run of a path, by the level of the partition after it."""
+"""Lower prices of every run of a path, by the levels of the partitions before and after it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+import itertools
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -13,358 +14,406 @@ from nptp_opt.cost import FloatArray
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer
 from nptp_opt.planner.bound.chain import Chain
-from nptp_opt.planner.bound.devices import Levels, classes_of
+from nptp_opt.planner.bound.devices import Levels, classes_of, split
 from nptp_opt.planner.bound.ends import End, end_of
-from nptp_opt.planner.bound.tables import (
-    BOTH,
-    HIGH,
-    LOW,
-    NONE,
-    least_giving,
-    least_reduced,
-    least_within,
-    most_needs,
-)
-from nptp_opt.search.lp import ColumnLP
-
-SCALES = np.array([0.0, 0.4, 0.7, 1.0])
-"""Multiples of the proposed multipliers that are tried; deep runs want smaller ones."""
+from nptp_opt.planner.bound.fits import can_fit
+from nptp_opt.planner.bound.multipliers import Sides, TilePrice, sides_of
+from nptp_opt.planner.bound.sums import Least, least_shifted, least_sums, reduced
+from nptp_opt.planner.bound.tiles import least_giving, least_of_pairs, least_own, most_needs
 
 ONE_AFTER_THE_OTHER = np.array([[1.0, 1.0], [1.0, 0.5]])
 OVERLAPPED = np.array([[0.0, 1.0], [0.5, 0.5]])
 """Weights of computing and sending whose sum is at most a step's makespan."""
 
-SAFETY = 1e-10
-"""Relative margin by which sums of floats are lowered."""
+FETCHED = np.array([1.0, 0.0])
+"""Parts of the giver's need that are priced; of the other part it needs what it owns at least."""
 
-BENT_SCALES = [3, 4]
-BENDS = np.array([0.5, 0.8])
-"""Proposals and parts of the area's multiplier that are tried for pixels beyond the last tile's."""
+EQUAL = 1e-12
+"""Relative gain below which a run is not priced exactly: single devices make many equal ones."""
 
-UNIT_GRID = 48
-TILTS = 8
-"""Parts into which the share of vertical sides is rounded for proposals."""
+SOME = 1e-6
+"""Fewer pixels than this are none: sums of whole numbers are only rounded."""
 
-
-Tables = tuple[FloatArray, FloatArray, IntArray, tuple[FloatArray, FloatArray, FloatArray]]
-"""Rows, columns, caps and prices, as ``least_reduced`` takes them."""
+Sided = tuple[TilePrice, Sides]
+"""A price of tiles, and what cuts cost by it."""
 
 
 @dataclass(frozen=True)
-class TilePrice:
-    """A price of tiles: seconds per pixel [class, tensor] of every tensor that is computed, and
-    what is fixed and what a pixel of the need costs, both [start, class] for the first starts."""
+class Owned:
+    """What devices own of a tensor: pixels [interval, class]. The one that attains the level owns
+    at least ``least`` (where it ``can``), and none more than ``most``."""
 
-    pixel: FloatArray
-    fixed: FloatArray
-    need: FloatArray
-
-
-@dataclass(frozen=True)
-class Prices:
-    """Lower prices of all runs [start, interval] that end at one tensor.
-
-    ``needed`` pixels over all devices (of tensor 0, over all but the source), ``mean_s`` seconds
-    weighted by share. The rest is also by class of the device that attains the level after:
-    seconds that it computes, pixels that it needs at least, and at most. ``barred`` is infinite
-    for intervals that hold no partition; ``unread`` [start] pixels may be read by nobody.
-
-    At least ``owners`` [interval] devices own something. ``giving_s`` [start, weight, interval,
-    class]: least weighted seconds of a device that computes a tile or none, less those of sending
-    what it keeps; ``sending_s`` [interval] of the source that sends all the others need and
-    computes. ``joined`` [start]: neighbours read something in common.
-    """
-
-    barred: FloatArray
-    needed: FloatArray
-    mean_s: FloatArray
-    attained_s: FloatArray
-    least_need: FloatArray
-    most_need: FloatArray
-    unread: FloatArray
-    owners: IntArray
-    giving_s: FloatArray
-    sending_s: FloatArray
-    joined: npt.NDArray[np.bool_]
+    least: IntArray
+    most: IntArray
+    can: npt.NDArray[np.bool_]
 
 
 class Pricing:
-    """Prices the runs of one chain on one cluster; ``read`` are pixels that every plan computes."""
+    """Prices the runs of one chain on one cluster; ``read`` are pixels that every plan computes.
+
+    Sums over all devices are priced per interval of ``levels``, what one device does per part of
+    these.
+    """
 
     def __init__(
-        self, chain: Chain, cluster: Cluster, read: dict[str, int], *, overlap: bool
+        self,
+        chain: Chain,
+        cluster: Cluster,
+        read: dict[str, int],
+        levels: Levels,
+        *,
+        parts: int,
+        overlap: bool,
     ) -> None:
         self.chain, self.cluster, self.read = chain, cluster, read
+        self.coarse, self.overlap = levels, overlap
+        self.levels, self.first = split(levels, parts)
         self.classes = classes_of(chain, cluster)
-        self.weights = OVERLAPPED if overlap else ONE_AFTER_THE_OTHER
+        self.wait_s = cluster.network.latency_s
+        self._owned: dict[int, Owned] = {}
 
     def balanced_s(self, layer: Layer) -> float:
         """Seconds of a layer's read pixels at perfect balance, nothing fixed."""
         speed = float(self.classes.flop_per_s(layer) @ self.classes.counts)
         return self.read[layer.name] * layer.flop_per_pixel / speed
 
-    def prices(self, at: int, levels: Levels) -> Prices:
-        """Prices of all runs that end at tensor ``at``."""
-        end, classes = end_of(self.chain, at), self.classes
-        moving = at if self.cluster.shared else 1
-        caps, least = levels.caps(classes, end.size), levels.attained(classes, end.size)
-        owners = np.array(
-            [fewest_owners(cap, classes.counts, self.chain.areas[at]) for cap in caps]
-        )
-        found = Prices(
-            barred=np.where(owners > classes.counts.sum(), np.inf, 0.0),
-            needed=np.zeros((at, len(caps))),
-            mean_s=np.zeros((at, len(caps))),
-            attained_s=np.full((at, *caps.shape), np.inf),
-            least_need=np.full((at, *caps.shape), np.inf),
-            most_need=np.zeros((at, *caps.shape)),
-            unread=np.array(self.chain.areas[:at], dtype=np.float64) - end.read,
-            owners=owners,
-            giving_s=self._giving(end, caps),
-            sending_s=np.zeros(len(caps)),
-            joined=end.joined,
-        )
-        for k, tables in end.most.items():
-            found.most_need[k] = most_needs(*tables, caps)
-        self._attain(found, end, caps, least)
-        found.needed[:moving], found.mean_s[:] = (
-            self._totals(end, caps, found, price)
-            for price in (self._moving(at, moving), self._both(at))
-        )
-        if not self.cluster.shared:
-            found.sending_s[:] = self._totals(end, caps, found, self._sending(at))[0]
+    def owned(self, tensor: int) -> Owned:
+        """By intervals of the level; tensor 0 belongs to the source, in every interval."""
+        if tensor not in self._owned:
+            self._owned[tensor] = self._partitioned(tensor) if tensor else self._undivided()
+        return self._owned[tensor]
+
+    def _partitioned(self, tensor: int) -> Owned:
+        size = self.chain.sizes[tensor]
+        most = self.levels.caps(self.classes, size)
+        least = self.levels.attained(self.classes, size)
+        counts = tuple(self.classes.counts.tolist())
+        fits = [can_fit(*size, tuple(cap), counts) for cap in most.tolist()]
+        return Owned(least, most, (most >= least) & np.array(fits)[:, None])
+
+    def _undivided(self) -> Owned:
+        shape = len(self.levels.low), len(self.classes.members)
+        most, can = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.bool_)
+        most[:, self.classes.source] = self.chain.areas[0]
+        can[:, self.classes.source] = True
+        return Owned(most, most, can)
+
+    @cached_property
+    def weighted_s(self) -> FloatArray:
+        """Seconds [tensor] that layers beside the path add to the weighted mean of a run over it,
+        or to the makespans of steps of their own."""
+        found = np.zeros(self.chain.length + 1)
+        for beside in self.chain.beside:
+            pixel_s = beside.layer.flop_per_pixel / self.classes.flop_per_s(beside.layer)
+            least = float((self.classes.share * pixel_s).min())
+            found[beside.position] += self.read[beside.layer.name] * least
         return found
 
-    def _attain(self, found: Prices, end: End, caps: IntArray, least: IntArray) -> None:
-        """Fill in what the device that attains the level computes and needs."""
-        computing, possible = self._computing(end.at), caps >= least
-        for j, wanted in enumerate(least):
-            seconds, need = self._attained(end, wanted, computing)
-            found.attained_s[:, j] = np.where(possible[j], seconds, np.inf)
-            found.least_need[:, j] = np.where(possible[j], need, np.inf)
-        found.barred[~possible.any(axis=1)] = np.inf
+    def arrive(self, at: int, arrived: FloatArray) -> FloatArray:
+        """Cheapest seconds [interval] until tensor ``at``, from those of the tensors before.
 
-    def _computing(self, at: int) -> TilePrice:
-        classes = self.classes
-        nothing = np.zeros((len(classes.members), 1))
-        pixel = np.hstack([nothing, classes.pixel_s[:, :at]])
-        fixed = np.cumsum(classes.fixed_s[:, at - 1 :: -1], axis=1)[:, ::-1].T
-        return TilePrice(pixel, fixed, np.zeros_like(fixed))
+        What one device takes is cheap to tell. The sums over all devices are computed for runs that
+        are best by that, and then for those only that it does not show to be worse.
+        """
+        end = end_of(self.chain, at)
+        starts = np.flatnonzero(self.chain.runs[:at, at])
+        rough = Runs(self, end, starts).rough()
+        least = (arrived[starts][:, :, None] + rough).min(axis=1)
+        first = np.unique(least.argmin(axis=0))
+        best = self._through(end, starts[first], arrived)
+        left = np.flatnonzero((least < best * (1 - EQUAL)).any(axis=1))
+        left = np.setdiff1d(left, first)
+        return np.minimum(best, self._through(end, starts[left], arrived)) if len(left) else best
 
-    def _moving(self, at: int, starts: int) -> TilePrice:
-        """Pixels of the need; the source has the input."""
-        need = np.ones((starts, len(self.classes.members)))
-        need[0, self.classes.source] = 0.0
-        return TilePrice(np.zeros((need.shape[1], at + 1)), np.zeros_like(need), need)
+    def _through(self, end: End, starts: IntArray, arrived: FloatArray) -> FloatArray:
+        runs = Runs(self, end, starts).prices()
+        return np.asarray((arrived[starts][:, :, None] + runs).min(axis=(0, 1)))
 
-    def _both(self, at: int) -> TilePrice:
-        """Seconds weighted by share (switched), or of the medium and the weighted computing."""
-        classes, computing, moving = self.classes, self._computing(at), self._moving(at, at)
-        share = classes.share
-        bytes_ = np.array(self.chain.pixel_bytes[:at], dtype=float)[:, None]
-        byte_s = np.tile(
-            classes.seconds_per_byte() * (1.0 if self.cluster.shared else share), (at, 1)
+
+class Runs:
+    """Runs that end at one tensor. Arrays over (giver, largest) have a last entry for the giver
+    that is the largest, too."""
+
+    def __init__(self, pricing: Pricing, end: End, starts: IntArray) -> None:
+        self.end, self.starts = end, starts
+        self.pricing, self.classes = pricing, pricing.classes
+        self.chain, self.overlap, self.wait_s = pricing.chain, pricing.overlap, pricing.wait_s
+        self.shared = pricing.cluster.shared
+        at = end.at
+        self.after = pricing.owned(at)
+        before = [pricing.owned(start) for start in starts]
+        self.least, self.most, self.can = (
+            np.array([getattr(own, name) for own in before]) for name in ("least", "most", "can")
         )
-        if not self.cluster.shared:
-            byte_s[0] += classes.seconds_per_byte(up=True)[classes.source] * share[classes.source]
-        need = moving.need * bytes_ * byte_s
-        return TilePrice(computing.pixel * share[:, None], computing.fixed * share, need)
+        bytes_ = np.array(self.chain.pixel_bytes, dtype=float)[starts, None]
+        self.down = bytes_ * self.classes.seconds_per_byte()
+        self.up = bytes_ * self.classes.seconds_per_byte(up=True)
+        self.areas = np.array(self.chain.areas)[starts]
+        self.unread = self.areas - self.end.read[starts]
+        nothing = np.zeros((len(self.classes.members), 1))
+        self.pixel = np.hstack([nothing, self.classes.pixel_s[:, :at]])
+        fixed = np.cumsum(self.classes.fixed_s[:, at - 1 :: -1], axis=1)[:, ::-1].T
+        self.fixed = np.ascontiguousarray(fixed[starts])
 
-    def _sending(self, at: int) -> TilePrice:
-        """Seconds of the source in a first run: it computes, and sends what the others need."""
-        computing, source = self._computing(at), self.classes.source
-        own = np.zeros(len(self.classes.members))
-        own[source] = 1.0
-        byte_s = self.chain.pixel_bytes[0] * self.classes.seconds_per_byte(up=True)[source]
-        need = (1.0 - own[None]) * byte_s
-        return TilePrice(computing.pixel * own[:, None], computing.fixed[:1] * own, need)
+    def rough(self) -> FloatArray:
+        """Seconds [start, before, after] that one device takes at least."""
+        found, gives = self._nothing, self._gives
+        none = np.zeros((*self.least.shape, self.least.shape[2] + 1))
+        for j in np.flatnonzero(self.after.can.any(axis=1)):
+            own = self._own(j)
+            found[:, :, j] = least_of_pairs(none, none, *own, *gives[:, :, :, j], self.can)
+        return found
 
-    def _giving(self, end: End, caps: IntArray) -> FloatArray:
-        """Least [start, weight, interval, class] over tiles and none (switched networks only)."""
-        if self.cluster.shared:
-            return np.zeros((end.at, 0, *caps.shape))
-        computing = self._computing(end.at)
-        bytes_ = np.array(self.chain.pixel_bytes[: end.at], dtype=float)[:, None]
-        keeping = bytes_ * self.classes.seconds_per_byte(up=True)
-        prices = computing.pixel, computing.fixed, keeping
-        return np.asarray(
-            least_giving(end.concave_rows, end.columns, end.kept, caps, prices, self.weights)
+    @property
+    def _nothing(self) -> FloatArray:
+        return np.full((len(self.starts), self.most.shape[1], len(self.after.most)), np.inf)
+
+    def prices(self) -> FloatArray:
+        """Seconds [start, before, after] with the sums over all devices."""
+        found, gives = self._nothing, self._gives
+        first = self.pricing.first
+        for low, high in itertools.pairwise(first):
+            inside = [j for j in range(low, high) if self.after.can[j].any()]
+            cap = self.after.most[high - 1]
+            owners = fewest_owners(cap, self.classes.counts, self._area)
+            if not inside or owners > self.classes.counts.sum():
+                continue
+            areas = np.stack([self.after.least[low], cap])
+            sums = self._with_medium if self.shared else self._with_links
+            base, comm, sends = sums(areas, owners)
+            for j in inside:
+                seconds, total = self._own(j)
+                given = np.maximum(gives[:, :, :, j], sends)
+                found[:, :, j] = least_of_pairs(base, comm, seconds, total, *given, self.can)
+        return found
+
+    @property
+    def _area(self) -> int:
+        return self.end.size[0] * self.end.size[1]
+
+    # -- the largest on its own ----------------------------------------------------------------
+
+    def _own(self, j: int | np.intp) -> tuple[FloatArray, FloatArray]:
+        """Least seconds of the largest: of computing [start, class]; with fetching what it cannot
+        own [start, before, class]."""
+        seconds, total = least_own(
+            self.end.rising,
+            self.after.least[j],
+            self.starts,
+            (self.pixel, self.fixed),
+            self._beside,
+            (self.most, self._others_most),
+            self.down,
+            self.wait_s,
+            self.overlap,
+        )
+        barred = ~self.after.can[j]
+        seconds[:, barred], total[:, :, barred] = np.inf, np.inf
+        return seconds, total
+
+    @cached_property
+    def _beside(self) -> tuple[IntArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Layers beside the path as ``least_own`` takes them."""
+        extras, classes = self.end.extras, self.classes
+        pixel_s = np.array([x.flop_per_pixel / classes.flop_per_s(x) for x in extras.layers])
+        most_s = np.array([self.pricing.balanced_s(layer) for layer in extras.layers])
+        pixel_s = pixel_s.reshape(len(most_s), len(classes.members))
+        return extras.at, extras.rows, extras.columns, pixel_s, most_s
+
+    @cached_property
+    def _others_most(self) -> IntArray:
+        """Most pixels [start, before, class] that any other device owns."""
+        found = np.zeros_like(self.most)
+        for one, count in enumerate(self.classes.counts):
+            rest = [c for c in range(len(self.classes.counts)) if c != one or count > 1]
+            found[:, :, one] = self.most[:, :, rest].max(axis=2, initial=0)
+        return found
+
+    # -- one medium ----------------------------------------------------------------------------
+
+    @cached_property
+    def _moving(self) -> Sided:
+        """Seconds of the medium, with nothing computed."""
+        return self._sided(self._price(0.0, self.down, FETCHED))
+
+    @cached_property
+    def _mixed(self) -> Sided:
+        """Seconds of the medium, and of computing weighted by share."""
+        return self._sided(self._price(self.classes.share, self.down, FETCHED))
+
+    @cached_property
+    def _largest(self) -> TilePrice:
+        """Of the largest: seconds of the medium with its computing, and without."""
+        both = np.concatenate([[1.0], FETCHED])
+        joint, still = self._price(1.0, self.down, both), self._price(0.0, self.down, both)
+        return replace(
+            joint,
+            by_work=np.concatenate([joint.by_work, still.by_work]),
+            by_need=np.concatenate([joint.by_need, still.by_need]),
         )
 
-    def _attained(
-        self, end: End, wanted: IntArray, computing: TilePrice
-    ) -> tuple[FloatArray, FloatArray]:
-        """Least seconds and least need [start, class] of a device with at least ``wanted``."""
-        extras, classes = end.extras, self.classes
-        extra_s = np.array([x.flop_per_pixel / classes.flop_per_s(x) for x in extras.layers])
-        most_s = np.array([self.balanced_s(layer) for layer in extras.layers])
-        extra_s = extra_s.reshape(len(most_s), len(classes.members))
-        layers = extras.at, extras.rows, extras.columns, extra_s, most_s
-        seconds, need = least_within(*end.rising, wanted, computing.pixel, computing.fixed, layers)
-        return seconds, need
+    def _with_medium(
+        self, areas: IntArray, owners: int
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """On a shared network, seconds of a run and of its exchange [start, before, giver,
+        largest], and none of the giver's."""
+        least = self._reduced(areas, self._moving, self._largest)
+        families = len(FETCHED) + 1
+        spared = (1 - FETCHED)[:, None, None, None] * self.least - self.areas[:, None, None]
+        spared = spared * self.down[:, None]
+        moved = np.maximum(0.0, self._pairs(least, least.largest[families:], owners, spared))
+        wait = self.wait_s * (moved > SOME * self.down.max(axis=1)[:, None, None, None])
+        if self.overlap:
+            return moved + wait, moved, np.zeros(())
+        joint_s = self._pairs(least, least.largest[:families], owners, spared)
+        mean_s = self._mean(areas, owners, self._mixed, spared)
+        return np.maximum(joint_s, mean_s) + wait, moved + wait, np.zeros(())
 
-    def _totals(self, end: End, caps: IntArray, found: Prices, price: TilePrice) -> FloatArray:
-        """Lower bounds [start, interval] of the total price over all partitions."""
-        sides = _sides(end, self.classes.counts, price)
-        totals = np.zeros((len(price.need), len(caps)))
-        for j in np.flatnonzero(np.isfinite(found.barred)):
-            totals[:, j] = self._total(end, caps[j], int(found.owners[j]), price, sides)
-        return totals
+    # -- a link per device ---------------------------------------------------------------------
 
-    def _total(
-        self, end: End, cap: IntArray, owners: int, price: TilePrice, sides: Sides
+    @cached_property
+    def _shared_out(self) -> Sided:
+        """Seconds weighted by share. In a first run the source sends what all others need, and
+        needs nothing itself."""
+        share, source = self.classes.share, self.classes.source
+        price = self._price(share, self.down * share, FETCHED)
+        if not self.starts[0]:
+            price.by_need[0, 0] += self.up[0, source] * share[source]
+            price.by_need[1:, 0] = 0.0
+        return self._sided(price)
+
+    @cached_property
+    def _sending(self) -> Sided:
+        """Pixels that others need; of the giver what it computes, in pixels that it could send."""
+        rate = np.divide(1.0, self.up, out=np.zeros_like(self.up), where=self.up > 0)
+        work = np.stack([0.0 * rate, 0.0 * rate if self.overlap else rate])
+        need = np.stack([np.ones_like(rate), np.zeros_like(rate)])
+        return self._sided(TilePrice(self.starts, self.pixel, self.fixed, work, need))
+
+    def _with_links(
+        self, areas: IntArray, owners: int
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """On a switched network, seconds of a run [start, before, giver, largest], no exchange
+        apart, and seconds of the giver [2, start, before, giver], the second as the largest.
+
+        The mean is weighted by share. The giver fetches what it lacks, or sends what it cannot
+        need.
+        """
+        sends = self._sends(areas, owners)
+        classes = len(self.classes.members)
+        nothing = np.zeros((*self.least.shape, classes + 1))
+        if self.overlap:
+            return nothing, nothing, sends
+        spared = self._spared.copy()
+        spared[-1] += self._unneeded(areas[1]) * self.up[:, None] * self.classes.share
+        mean = self._mean(areas, owners, self._shared_out, spared)
+        return mean + self._waits_s(owners)[:, None, None, None], nothing, sends
+
+    @cached_property
+    def _spared(self) -> FloatArray:
+        """Weighted seconds [family, start, before, giver] that need not be fetched, at most,
+        negative; none of the input."""
+        found = np.zeros((len(FETCHED), *self.least.shape))
+        for s in np.flatnonzero(self.starts > 0):
+            weight = self.down[s] * self.classes.share
+            others, marginal = self._others(s, weight)
+            for f, part in enumerate(FETCHED):
+                own = np.where(part * weight <= marginal, self.least[s], self.most[s])
+                found[f, s] = -others - part * weight * own
+        return found
+
+    def _others(self, s: int | np.intp, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The most [before, giver] that what all others own is worth, and the least that a pixel
+        of it is worth."""
+        least, most, counts = self.least[s], self.most[s], self.classes.counts
+        value, marginal = np.zeros(least.shape), np.zeros(least.shape)
+        for one in range(len(counts)):
+            left = np.maximum(0.0, self.areas[s] - least[:, one]).astype(float)
+            for c in np.argsort(-weight):
+                room = most[:, c] * float(counts[c] - (c == one))
+                part = np.minimum(left, room)
+                value[:, one] += part * weight[c]
+                marginal[:, one] = np.where(part > 0, weight[c], marginal[:, one])
+                left -= part
+        return value, marginal
+
+    def _unneeded(self, cap: IntArray) -> FloatArray:
+        """Pixels [start, before, giver] of the giver's that others read and no tile of its own
+        needs; none of the input, of which nothing is spared."""
+        found = np.zeros(self.least.shape)
+        for s in np.flatnonzero(self.starts > 0):
+            most = most_needs(*self.end.most[self.starts[s]], cap[None])[0]
+            found[s] = np.maximum(0.0, self.least[s] - most - self.unread[s])
+        return found
+
+    def _waits_s(self, owners: int) -> FloatArray:
+        """Weighted seconds [start] of waiting: one message less than owners where neighbours read
+        something in common."""
+        joined = self.end.joined[self.starts]
+        return np.asarray((owners - 1) * self.wait_s * self.classes.share.min() * joined)
+
+    def _sends(self, areas: IntArray, owners: int) -> FloatArray:
+        """Seconds [2, start, before, giver] in which the giver sends and computes, if every other
+        tile needs more than its owner and all others but the giver have."""
+        least = self._reduced(areas, self._sending)
+        giver = np.stack([least.tiles[1], least.largest[1]])
+        shift = self.least - self.areas[:, None, None].astype(float)
+        counts = self.classes.counts
+        pixels = least_shifted(least.fixed, least.ordinary, giver, counts, owners, shift)
+        up = self.up[:, None]
+        return np.asarray(np.where(up > 0, pixels, 0.0) * up)
+
+    @cached_property
+    def _gives(self) -> FloatArray:
+        """Seconds [2, start, before, after, giver] in which the giver sends what others read, and
+        computes; the second as the largest. None on a shared network."""
+        if self.shared:
+            return np.zeros((2, *self._nothing.shape, self.least.shape[2]))
+        weights = OVERLAPPED if self.overlap else ONE_AFTER_THE_OTHER
+        tables = self.end.concave_rows, self.end.columns
+        areas = np.stack([self.after.least, self.after.most])
+        prices = self.pixel, self.fixed, self.up
+        kept = least_giving(tables, self.end.kept, areas, self.starts, prices, weights)
+        sent = (self.least - self.unread[:, None, None]) * self.up[:, None]
+        each = [
+            weight[1] * sent[:, :, None] + kept[:, :, v, None] for v, weight in enumerate(weights)
+        ]
+        return np.asarray(np.maximum(*each))
+
+    # -- sums over all devices -----------------------------------------------------------------
+
+    def _price(
+        self, by_work: float | FloatArray, by_need: FloatArray, parts: FloatArray
+    ) -> TilePrice:
+        need = parts[:, None, None] * by_need
+        work = np.zeros_like(need) + by_work
+        return TilePrice(self.starts, self.pixel, self.fixed, work, need)
+
+    def _sided(self, price: TilePrice) -> Sided:
+        return price, sides_of(self.end, self.classes.counts, price)
+
+    def _reduced(self, areas: IntArray, price: Sided, largest: TilePrice | None = None) -> Least:
+        return reduced(self.end, areas, self.classes.counts, *price, largest)
+
+    def _mean(self, areas: IntArray, owners: int, price: Sided, spared: FloatArray) -> FloatArray:
+        """The mean [start, before, giver, largest] of the devices' seconds weighted by share."""
+        least = self._reduced(areas, price)
+        giver, largest = least.tiles.copy(), np.concatenate([least.largest[:1], least.largest])
+        if not (self.shared or self.starts[0]):  # of the input the source fetches nothing
+            giver[0, 0], largest[1, 0] = giver[1, 0], largest[2, 0]
+        least = replace(least, tiles=giver)
+        beside = self.pricing.weighted_s[: self.end.at + 1]
+        more = np.cumsum(beside[:0:-1])[::-1][self.starts]
+        return self._pairs(least, largest, owners, spared) + more[:, None, None, None]
+
+    def _pairs(
+        self, least: Least, largest: FloatArray, owners: int, spared: FloatArray
     ) -> FloatArray:
-        """Lower bound [start] of the total price over all partitions within ``cap``, which have at
-        least ``owners`` tiles."""
-        counts, (height, width) = self.classes.counts, end.size
-        area = height * width
-        full, rest = _filled(cap, counts, area)
-        sums = np.array([0, width, width, height, height, 4, 0])
-        tables = end.concave_rows, end.columns, cap, (price.pixel, price.fixed, price.need)
-        y = _multipliers(cap, counts, sides, area)
-        y[:, :, 1:6] /= sums[1:6]
-        rates = least_reduced(*tables, y, area, True)
-        y = np.concatenate([*_linear(y, rates), _bent(tables, y, rates, rest)], axis=1)
-        least = least_reduced(*tables, y, rest, False)
-        sums[0], sums[6] = np.minimum(full, rest).sum(), np.maximum(full - rest, 0).sum()
-        margin = SAFETY * (
-            np.abs(y) @ sums + np.where(np.isfinite(least), np.abs(least), 0) @ counts
-        )
-        return np.asarray((y @ sums + _least_sum(least, counts, owners) - margin).max(axis=1))
-
-
-def _filled(cap: IntArray, counts: IntArray, area: int) -> tuple[IntArray, int]:
-    """Areas of tiles that fill the map in the order of their caps, and the last one's."""
-    sizes = np.sort(np.repeat(cap, counts))[::-1]
-    filled = np.minimum(np.cumsum(sizes), area)
-    areas = np.diff(filled, prepend=0)
-    return areas, int(areas[areas > 0][-1])
-
-
-def _least_sum(least: FloatArray, counts: IntArray, owners: int) -> FloatArray:
-    """Least sum of ``least`` [..., class] over choices of at least ``owners`` devices."""
-    order = np.argsort(least, axis=-1)
-    each, count = np.take_along_axis(least, order, axis=-1), counts[order]
-    forced = np.clip(owners - (np.cumsum(count, axis=-1) - count), 0, count)
-    taken = np.where(each < 0, count, forced)
-    return np.asarray((np.where(taken > 0, each, 0.0) * taken).sum(axis=-1))
-
-
-def _linear(y: FloatArray, rates: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Variants of ``y`` whose multiplier of the area is what a tile's pixel costs at least, in the
-    cheapest or in the dearest class (a source that needs nothing must not set it)."""
-    low, high = y.copy(), y.copy()
-    low[:, :, 0] = low[:, :, 6] = rates.min(axis=2)
-    high[:, :, 0] = high[:, :, 6] = np.where(np.isfinite(rates), rates, -np.inf).max(axis=2)
-    return low, high
-
-
-def _bent(tables: Tables, y: FloatArray, rates: FloatArray, rest: int) -> FloatArray:
-    """Variants of ``y`` that charge less for pixels beyond ``rest`` and as much as tiles bear for
-    those before: tiles that do not fill the map evenly cost more than their part of it."""
-    if rest >= tables[2].max():
-        return y[:, :0]
-    bent = np.repeat(y[:, BENT_SCALES], len(BENDS), axis=1)
-    bent[:, :, 6] = (rates.min(axis=2)[:, BENT_SCALES, None] * BENDS).reshape(len(y), -1)
-    bent[:, :, 0] = least_reduced(*tables, bent, rest, True).min(axis=2)
-    bent[:, :, 6] = np.minimum(bent[:, :, 0], bent[:, :, 6])
-    return bent
-
-
-def _multipliers(cap: IntArray, counts: IntArray, sides: Sides, area: int) -> FloatArray:
-    """Proposed sums [start, proposal, 7] of the borders' and corners' prices; of the area 0. The
-    last takes every side for an inner one, on borders too."""
-    total = sides.across + sides.along
-    relative = tuple(round(float(c) / area, 6) for c in cap)
-    share = np.divide(sides.along, total, out=np.full_like(total, 0.5), where=total > 0)
-    tilts = np.round(share * TILTS).astype(np.int64)
-    counted = tuple(counts.tolist())
-    known = {int(t): unit_multipliers(relative, counted, int(t) / TILTS) for t in np.unique(tilts)}
-    unit = np.array([known[int(t)] for t in tilts])
-    alike = np.stack([0 * share, -2 * (1 - share), -2 * share, 0 * share], axis=1)
-    tried = np.concatenate([SCALES[None, :, None] * unit[:, None], alike[:, None]], axis=1)
-    sums = tried * total[:, None, None]
-    top, left = sides.top[:, None], sides.left[:, None]
-    y = [
-        np.zeros_like(sums[..., 0]),
-        sums[..., 1] * top,
-        sums[..., 1] * (1 - top),
-        sums[..., 2] * left,
-        sums[..., 2] * (1 - left),
-        sums[..., 3],
-        np.zeros_like(sums[..., 0]),
-    ]
-    return np.stack(y, axis=2)
-
-
-@dataclass(frozen=True)
-class Sides:
-    """Half the price [start] of a cut across the whole map, ``across`` or ``along`` it, and the
-    part of it that falls to the tile behind the cut (whose first end is then no border)."""
-
-    across: FloatArray
-    top: FloatArray
-    along: FloatArray
-    left: FloatArray
-
-
-def _sides(end: End, counts: IntArray, price: TilePrice) -> Sides:
-    rows, columns = end.rows, end.columns
-    across = _side(rows, columns[:, BOTH, -1], counts, price)
-    along = _side(columns, rows[:, BOTH, -1], counts, price)
-    return Sides(*across, *along)
-
-
-def _side(
-    axis: FloatArray, other: FloatArray, counts: IntArray, price: TilePrice
-) -> tuple[FloatArray, FloatArray]:
-    weight, size = counts / counts.sum(), axis.shape[2] - 1
-    pixel, starts = weight @ price.pixel, len(price.need)
-    need = price.need @ counts / np.maximum(1, (price.need > 0) @ counts)
-
-    def of(lengths: FloatArray) -> FloatArray:
-        region = lengths * other
-        computed = np.cumsum((pixel * region)[:0:-1])[::-1]
-        return np.asarray(computed[:starts] + need * region[:starts])
-
-    if size < 2:
-        return np.zeros_like(need), np.full_like(need, 0.5)
-    half = size // 2
-    cut = of(axis[:, LOW, half]) + of(axis[:, HIGH, size - half]) - of(axis[:, BOTH, size])
-    even = np.full_like(cut, 0.5)
-    if size < 3 or (axis[:, LOW] == axis[:, HIGH]).all():
-        return np.maximum(cut, 0.0) / 2, even
-    inner = max(1, min(half, size - 2))
-    first, last = (
-        np.maximum(of(axis[:, NONE, inner]) - of(axis[:, f, inner]), 0.0) for f in (LOW, HIGH)
-    )
-    part = np.divide(first, first + last, out=even, where=first + last > 0)
-    return np.maximum(cut, 0.0) / 2, part
-
-
-@lru_cache(maxsize=4096)
-def unit_multipliers(
-    caps: tuple[float, ...], counts: tuple[int, ...], tilt: float
-) -> tuple[float, ...]:
-    """Multipliers of the inner sides of a unit square's partition with tiles of at most ``caps``.
-
-    A side between tiles costs its length, times ``tilt`` where it is vertical and ``1 - tilt``
-    where it is horizontal. They only propose: what they prove is computed from them.
-    """
-    lp = ColumnLP(n_equal=4, limits=np.array(counts, dtype=float), penalty=20.0)
-    widths = np.arange(1, UNIT_GRID + 1) / UNIT_GRID
-    u, fy, fx = (axis.ravel() for axis in np.meshgrid(widths, range(3), range(3)))
-    fits = np.where(fx == 2, u == 1, u < 1)
-    u, fy, fx = u[fits], fy[fits], fx[fits]
-    for cls, cap in enumerate(caps):
-        tallest = np.minimum(cap / u, 1.0)
-        for height in (tallest, np.minimum(tallest, 1.0 / UNIT_GRID)):
-            v = np.where(fy == 2, 1.0, height)
-            ok = (v <= tallest) & (v > 0)
-            cost = (1 - tilt) * (2 - fy) * u + tilt * (2 - fx) * v
-            rows = np.stack([u * v, fy * u / 2, fx * v / 2, fy * fx / 4], axis=1)
-            lp.add(cost[ok], rows[ok], np.full(int(ok.sum()), cls))
-    return tuple(float(value) for value in lp.duals()[:4])
+        """Seconds [start, before, giver, largest], with ``spared`` ones [family, start, before,
+        giver]."""
+        counts = self.classes.counts
+        sums = least_sums(least.fixed, least.ordinary, least.tiles, largest, counts, owners)
+        return np.asarray((sums[:, :, None] + spared[..., None]).max(axis=0))
 
 
 def fewest_owners(cap: IntArray, counts: IntArray, area: int) -> int:

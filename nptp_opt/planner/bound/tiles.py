@@ -1,0 +1,253 @@
+"""Least prices over all tiles of the end of a run. Compiled: a bound evaluates millions of tiles.
+
+Tables are those of ``bound.tables``: [tensor, contacts, length].
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from nptp_opt.planner.bound.tables import BOTH, HIGH, LOW, longest, shortest
+
+SAMPLED = 12
+"""Widths, about, of the tiles that rates are taken over: they only propose."""
+
+
+@numba.njit(cache=True)
+def kinds(tables, low, high):  # type: ignore[no-untyped-def]
+    """How many contacts differ: 3 where both borders of an axis are alike, in the tables and in
+    their multipliers ``low`` and ``high``, else 4."""
+    return 3 if (tables[:, LOW] == tables[:, HIGH]).all() and (low == high).all() else 4
+
+
+@numba.njit(cache=True)
+def least_reduced(tables, areas, starts, prices, y, bend, per_pixel):  # type: ignore[no-untyped-def]
+    """``[family, start, class, variant]``: least of price - y . a - G(area) over all tiles with an
+    area within the class' range, infinite where there is none. G(area) is ``y[0]`` per pixel up to
+    ``bend`` pixels and ``y[6]`` per pixel beyond; with ``per_pixel``, the least rate up to
+    ``bend`` that a tile bears: of (price - y . a - G(area)) / min(area, bend), over some tiles.
+
+    ``tables`` are rows and columns, rows concave; ``areas`` [2, class] the least and the most
+    pixels; ``starts`` rise. ``prices``: seconds per computed pixel [class, tensor], fixed ones
+    [start, class], and the families, which weight seconds and pixels of the need, both [family,
+    start, class]; ``y`` is [start, variant, 7]. For one width the price is concave in the height,
+    and G is linear on either side of ``bend``: the least value lies at an end of one of the ranges.
+    """
+    rows, columns = tables
+    variants, classes = y.shape[1], areas.shape[1]
+    best = np.full((prices[2].shape[0], len(starts), classes, variants), np.inf)
+    height, width = rows.shape[2] - 1, columns.shape[2] - 1
+    kinds_y, kinds_x = kinds(rows, y[..., 1], y[..., 2]), kinds(columns, y[..., 3], y[..., 4])
+    step = 1 + width // SAMPLED if per_pixel else 1
+    heights, gains = np.zeros(4, dtype=np.int64), np.zeros(variants)
+    turned = np.ascontiguousarray(y.transpose(0, 2, 1))
+    for cls in range(classes):
+        twin = _twin(areas, prices, cls)
+        if twin < cls:
+            best[:, :, cls] = best[:, :, twin]
+            continue
+        for fx in range(kinds_x):
+            for w in range(shortest(width, fx), longest(width, fx) + 1, step):
+                for fy in range(kinds_y):
+                    low = max(shortest(height, fy), -(-areas[0, cls] // w))
+                    tallest = min(areas[1, cls] // w, longest(height, fy))
+                    at_bend = bend // w
+                    heights[:] = tallest, at_bend, at_bend + 1, 0 if per_pixel else low
+                    for k in range(4):
+                        h = heights[k]
+                        if h < low or h > tallest or (k > 0 and h == tallest):
+                            continue
+                        tile = rows[:, fy, h], columns[:, fx, w]
+                        shape = h, w, fy, fx
+                        rates = prices, turned, bend, per_pixel
+                        _reduce(tile, shape, starts, cls, rates, best, gains)
+    return best
+
+
+@numba.njit(cache=True)
+def _twin(areas, prices, cls):  # type: ignore[no-untyped-def]
+    """The first class that is priced like this one."""
+    for other in range(cls):
+        alike = (areas[:, other] == areas[:, cls]).all()
+        alike = alike and (prices[0][other] == prices[0][cls]).all()
+        alike = alike and (prices[1][:, other] == prices[1][:, cls]).all()
+        alike = alike and (prices[2][:, :, other] == prices[2][:, :, cls]).all()
+        if alike and (prices[3][:, :, other] == prices[3][:, :, cls]).all():
+            return other
+    return cls
+
+
+@numba.njit(cache=True, fastmath={"nnan", "nsz"})
+def _reduce(tile, shape, starts, cls, rates, best, gains):  # type: ignore[no-untyped-def]
+    """Lower ``best`` [family, start, class, variant] to the reduced price of one tile."""
+    h, w, fy, fx = shape
+    prices, y, bend, per_pixel = rates
+    top, bottom = w * (fy in (LOW, BOTH)), w * (fy in (BOTH, HIGH))
+    left, right = h * (fx in (LOW, BOTH)), h * (fx in (BOTH, HIGH))
+    corners = (top + bottom) * (left + right) / (w * h)
+    pixel_s, fixed_s, by_work, by_need = prices
+    rows, columns = tile
+    small = float(min(w * h, bend))
+    more = w * h - small
+    scale = 1.0 / small if per_pixel else 1.0
+    work, done = 0.0, len(rows)
+    for s in range(len(starts) - 1, -1, -1):
+        start = starts[s]
+        while done > start + 1:
+            done -= 1
+            work += pixel_s[cls, done] * rows[done] * columns[done]
+        seconds, need = work + fixed_s[s, cls], rows[start] * columns[start]
+        m = y[s]
+        for v in range(len(gains)):
+            gain = m[0, v] * small + m[6, v] * more + m[5, v] * corners
+            gain += m[1, v] * top + m[2, v] * bottom + m[3, v] * left + m[4, v] * right
+            gains[v] = gain
+        for f in range(len(best)):
+            price = by_work[f, s, cls] * seconds + by_need[f, s, cls] * need
+            out = best[f, s, cls]
+            for v in range(len(gains)):
+                out[v] = min(out[v], (price - gains[v]) * scale)
+
+
+@numba.njit(cache=True)
+def least_own(tables, area, starts, prices, extras, before, link, wait_s, overlap):  # type: ignore[no-untyped-def]
+    """A device with a tile of at least ``area`` [class] pixels: least seconds of computing
+    [start, class], and least seconds with fetching what it needs beyond what it may own
+    [start, before, class]. Infinite where no tile is that large.
+
+    ``tables`` are rising. ``prices`` are seconds per pixel [class, tensor] and fixed ones [start,
+    class], ``link`` seconds [start, class] of fetching a pixel; ``before`` two arrays [start,
+    before, class]: the most pixels that it owns, and that any other device owns, which is the most
+    that one message brings. ``extras`` are layers k with their tables: they count from tensor
+    ``at[k]`` on, per pixel [k, class] and at most ``most_s``.
+    """
+    rows, columns = tables
+    pixel_s, fixed_s = prices
+    owned, others = before
+    at, extra_rows, extra_columns, extra_s, most_s = extras
+    height, width = rows.shape[2] - 1, columns.shape[2] - 1
+    seconds = np.full((len(starts), len(area)), np.inf)
+    total = np.full(owned.shape, np.inf)
+    for cls in range(len(area)):
+        for fx in range(4):
+            for w in range(shortest(width, fx), longest(width, fx) + 1):
+                for fy in range(4):
+                    h = height if fy == BOTH else max(1, -(-area[cls] // w))
+                    if h > longest(height, fy) or h * w < area[cls]:
+                        continue
+                    work, done = 0.0, rows.shape[0]
+                    for s in range(len(starts) - 1, -1, -1):
+                        start = starts[s]
+                        while done > start + 1:
+                            done -= 1
+                            work += pixel_s[cls, done] * rows[done, fy, h] * columns[done, fx, w]
+                            for e in range(len(at)):
+                                if at[e] == done:
+                                    more = extra_rows[e, fy, h] * extra_columns[e, fx, w]
+                                    work += min(more * extra_s[e, cls], most_s[e])
+                        own = work + fixed_s[s, cls]
+                        seconds[s, cls] = min(seconds[s, cls], own)
+                        if own >= total[s, 0, cls]:
+                            continue  # the less was owned, the longer it takes
+                        need = rows[start, fy, h] * columns[start, fx, w]
+                        for i in range(owned.shape[1]):
+                            more = max(0.0, need - owned[s, i, cls])
+                            comm = more * link[s, cls]
+                            if comm > 0.0:
+                                comm += wait_s * np.ceil(more / max(1.0, others[s, i, cls]))
+                            both = max(comm, own) if overlap else comm + own
+                            total[s, i, cls] = min(total[s, i, cls], both)
+    return seconds, total
+
+
+@numba.njit(cache=True)
+def least_giving(tables, kept, areas, starts, prices, weights):  # type: ignore[no-untyped-def]
+    """``[2, start, weight, interval, class]``: least of w0 x computing - w1 x seconds of what a
+    tile keeps, of any tile within ``areas[1]`` [interval, class] or none; and of tiles with at
+    least ``areas[0]`` (infinite where there is none).
+
+    ``tables`` are concave rows, and columns; ``kept`` convex tables of rows and tables of columns;
+    ``prices`` seconds per pixel [class, tensor], fixed ones [start, class] and those of a kept
+    pixel [start, class]. So again the ends of the height's range suffice.
+    """
+    rows, columns = tables
+    intervals, classes = areas.shape[1:]
+    height, width = rows.shape[2] - 1, columns.shape[2] - 1
+    best = np.full((2, len(starts), len(weights), intervals, classes), np.inf)
+    best[0] = 0.0
+    for cls in range(classes):
+        for fx in range(4):
+            for w in range(shortest(width, fx), longest(width, fx) + 1):
+                for fy in range(4):
+                    low, top = shortest(height, fy), longest(height, fy)
+                    if low * w <= areas[1, 0, cls]:
+                        at = low, w, fy, fx, 0, cls
+                        _give(tables, kept, at, starts, prices, weights, best[0])
+                    for j in range(intervals):
+                        tallest = min(areas[1, j, cls] // w, top)
+                        lowest = max(low, -(-areas[0, j, cls] // w))
+                        at = tallest, w, fy, fx, j, cls
+                        if tallest >= low:
+                            _give(tables, kept, at, starts, prices, weights, best[0])
+                        if tallest >= lowest:
+                            _give(tables, kept, at, starts, prices, weights, best[1])
+                            at = lowest, w, fy, fx, j, cls
+                            _give(tables, kept, at, starts, prices, weights, best[1])
+    for j in range(1, intervals):
+        best[0, :, :, j] = np.minimum(best[0, :, :, j], best[0, :, :, j - 1])
+    return best
+
+
+@numba.njit(cache=True)
+def _give(tables, kept, at, starts, prices, weights, best):  # type: ignore[no-untyped-def]
+    """Lower ``best`` [start, weight, interval, class] to one tile's price."""
+    h, w, fy, fx, j, cls = at
+    rows, columns = tables
+    pixel_s, fixed_s, kept_s = prices
+    work, done = 0.0, rows.shape[0]
+    for s in range(len(starts) - 1, -1, -1):
+        start = starts[s]
+        while done > start + 1:
+            done -= 1
+            work += pixel_s[cls, done] * rows[done, fy, h] * columns[done, fx, w]
+        seconds = work + fixed_s[s, cls]
+        keeps = kept_s[s, cls] * kept[0][start, fy, h] * kept[1][start, fx, w]
+        for v in range(len(weights)):
+            price = weights[v, 0] * seconds - weights[v, 1] * keeps
+            best[s, v, j, cls] = min(best[s, v, j, cls], price)
+
+
+@numba.njit(cache=True)
+def least_of_pairs(base, comm, seconds, total, gives, both, can):  # type: ignore[no-untyped-def]
+    """``[start, before]``: least over the pairs of giver and largest of the most of ``base`` and
+    ``comm`` + ``seconds`` [start, before, giver, largest], ``total`` of the largest and ``gives``
+    of the giver, or ``both`` where they are one (the last entry of ``largest``)."""
+    starts, intervals, classes = total.shape
+    found = np.full((starts, intervals), np.inf)
+    for s in range(starts):
+        for i in range(intervals):
+            for one in range(classes):
+                if not can[s, i, one]:
+                    continue
+                for two in range(classes + 1):
+                    b = one if two == classes else two
+                    given = both[s, i, one] if two == classes else gives[s, i, one]
+                    slowest = max(total[s, i, b], given, base[s, i, one, two])
+                    slowest = max(slowest, comm[s, i, one, two] + seconds[s, b])
+                    found[s, i] = min(found[s, i], slowest)
+    return found
+
+
+@numba.njit(cache=True)
+def most_needs(rows, columns, caps):  # type: ignore[no-untyped-def]
+    """Per cap [interval, class] the largest need of any tile of at most so many pixels; tables by
+    length alone, rising."""
+    height, width = len(rows) - 1, len(columns) - 1
+    best = np.zeros(caps.shape)
+    for j in range(caps.shape[0]):
+        for cls in range(caps.shape[1]):
+            for w in range(1, width + 1):
+                need = rows[min(height, caps[j, cls] // w)] * columns[w]
+                best[j, cls] = max(best[j, cls], need)
+    return best

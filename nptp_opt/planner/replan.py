@@ -3,11 +3,13 @@
 Every partition of the old plan becomes several candidates: the tile of a lost device goes to a
 device that had none, or is shared out among the tiles on one of its sides. With the families'
 templates of the devices that are left they are what ``nptp``'s search starts from; no layer is
-solved again and no baseline is planned.
+solved again and no baseline is planned. The search moves cuts to strides and has one partition per
+unit, so it may miss the old plan itself, mended: that is a rival of what it finds.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +17,14 @@ from dataclasses import replace
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.geometry import Tile
+from nptp_opt.planner.assemble import Choice
 from nptp_opt.planner.candidates import distinct, family_templates, single_templates
-from nptp_opt.planner.memory import overfull
+from nptp_opt.planner.evaluate import Evaluator
+from nptp_opt.planner.memory import require_fit
 from nptp_opt.planner.moves import Partition, first_idle
-from nptp_opt.planner.nptp import Search
+from nptp_opt.planner.nptp import Search, nptp
 from nptp_opt.planner.options import PlanOptions
-from nptp_opt.planner.planners import plan_network, plan_of
+from nptp_opt.planner.planners import plan_of
 from nptp_opt.planner.templates import Template, from_tiles
 from nptp_opt.steps import Plan
 
@@ -30,29 +34,34 @@ _AIMS = frozenset({"objective", "objective_bound", "latency_limit_s", "notes"})
 LEAST_GAIN = 2e-3
 """Relative gain of a round below which the search ends: sooner than a first plan's."""
 
+MOST_MENDED = 12
+"""Mended plans that are priced; the loss of one device has hardly more."""
 
-def replan_network(plan: Plan, cluster: Cluster, time_limit_s: float = math.inf) -> Plan:
+
+def replan_network(plan: Plan, cluster: Cluster) -> Plan:
     """A plan of the same network for ``cluster``, which has some of the old plan's devices.
 
-    Falls back on ``plan_network`` where the mended plan does not fit into memory. Raises
+    Searches from nothing where the mended partitions do not fit into memory. Raises
     InfeasibleError where no plan does.
     """
     began = time.monotonic()
-    network = plan.network
-    surely = distinct([*_mended(plan, cluster), *single_templates(cluster)], network.spatial)
+    network, ways = plan.network, _ways(plan, cluster)
+    surely = distinct([*_templates(ways), *single_templates(cluster)], network.spatial)
     pool = distinct([*surely, *family_templates(cluster)], network.spatial)
     overlap = any(step.overlap for step in plan.steps)
-    deadline = began + time_limit_s
-    search = Search(network, cluster, deadline, share=1 / 8, overlap=overlap, least_gain=LEAST_GAIN)
-    if search.run(pool, surely) is not None:
-        known = _bound_s(plan, cluster)
-        choices = search.cheapest
-        found = plan_of(plan.model, network, cluster, choices, overlap=overlap, bound_s=known)
-        if not overfull(network, cluster, found.steps):
-            spent = {"planner": "nptp", "replanned": True, "solve_s": time.monotonic() - began}
-            kept = {k: v for k, v in plan.provenance.items() if k not in _AIMS}
-            return replace(found, provenance=kept | spent)
-    return plan_network(plan.model, network, cluster, PlanOptions(overlap=overlap))
+    search = Search(network, cluster, math.inf, share=1 / 8, overlap=overlap, least_gain=LEAST_GAIN)
+    search.run(pool, surely)
+    evaluate = Evaluator(network, cluster, overlap=overlap)
+    rivals = [search.cheapest, *itertools.islice(_mended(ways), MOST_MENDED)]
+    if math.isinf(evaluate(search.cheapest).sum_s):
+        rivals.append(nptp(network, cluster, PlanOptions(overlap=overlap)))
+    choices = min(rivals, key=lambda rival: evaluate(rival).sum_s)
+    known = _bound_s(plan, cluster)
+    found = plan_of(plan.model, network, cluster, choices, overlap=overlap, bound_s=known)
+    require_fit(network, cluster, found.steps, "nptp")
+    spent = {"planner": "nptp", "replanned": True, "solve_s": time.monotonic() - began}
+    kept = {k: v for k, v in plan.provenance.items() if k not in _AIMS}
+    return replace(found, provenance=kept | spent)
 
 
 def _bound_s(plan: Plan, cluster: Cluster) -> float | None:
@@ -66,16 +75,35 @@ def _bound_s(plan: Plan, cluster: Cluster) -> float | None:
     return plan.bound_s if same else None
 
 
-def _mended(plan: Plan, cluster: Cluster) -> Iterator[Template]:
-    """The old plan's partitions on the devices that are left."""
+def _ways(plan: Plan, cluster: Cluster) -> list[list[Choice]]:
+    """Every segment of the old plan, each with its partition mended in all ways."""
     left = {device.name: i for i, device in enumerate(cluster.devices)}
     number = {i: left.get(d.name, -1 - i) for i, d in enumerate(plan.cluster.devices)}
+    found: list[list[Choice]] = []
     for step in plan.steps:
+        layers = plan.layers_of(step)
+        if step.kind == "global":
+            found.append([Choice(layers)])
         if step.kind == "spatial":
-            full = plan.layers_of(step)[-1].full
             tiles = {number[i]: tile for i, tile in step.tiles.items() if not tile.is_empty}
-            for found in _without_lost(tiles, cluster.kinds):
-                yield from_tiles(step.layers[-1], found, full.y1, full.x1)
+            mended = _without_lost(tiles, cluster.kinds)
+            found.append([Choice(layers, partition) for partition in mended])
+    return found
+
+
+def _templates(ways: Sequence[Sequence[Choice]]) -> Iterator[Template]:
+    """The mended partitions of all segments."""
+    for choice in itertools.chain.from_iterable(ways):
+        if not choice.is_global:
+            last = choice.layers[-1]
+            yield from_tiles(last.name, choice.tiles, last.height, last.width)
+
+
+def _mended(ways: Sequence[Sequence[Choice]]) -> Iterator[list[Choice]]:
+    """The old plan, all its segments mended in the same way; none where one cannot be mended."""
+    if all(ways):
+        for k in range(max(map(len, ways))):
+            yield [found[min(k, len(found) - 1)] for found in ways]
 
 
 def _without_lost(tiles: Partition, kinds: Sequence[int]) -> Iterator[Partition]:

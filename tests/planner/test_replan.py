@@ -8,8 +8,13 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.geometry import Tile, cover_fault
 from nptp_opt.paper import paper_faults
 from nptp_opt.planner import PlanOptions, plan_network
+from nptp_opt.planner.assemble import Choice
+from nptp_opt.planner.baselines import single_on
+from nptp_opt.planner.memory import overfull, peak_bytes
+from nptp_opt.planner.nptp import Search
+from nptp_opt.planner.planners import plan_of
 from nptp_opt.planner.replan import absorbed, handed_over, replan_network
-from nptp_opt.steps import ModelRef
+from nptp_opt.steps import ModelRef, Plan
 from tests.builders import conv_chain, make_cluster
 from tests.networks import residual_network
 
@@ -56,6 +61,42 @@ def test_the_new_plan_is_sound_on_paper(lost: str, shared: bool) -> None:
             if step.kind == "spatial":
                 full = found.layers_of(step)[-1].full
                 assert cover_fault(step.tiles.values(), full.y1, full.x1) is None
+
+
+def _two_halves(cluster: Cluster) -> Plan:
+    """Cut where no stride is: the search's templates round such cuts away."""
+    network = conv_chain((1, 3, 25, 25), [{"channels": 32}, {"stride": 2}])
+    cuts = zip(network.spatial, (12, 7), strict=True)
+    choices = [
+        Choice((layer,), {0: layer.full.rows(0, y), 1: layer.full.rows(y, layer.height)})
+        for layer, y in cuts
+    ]
+    return plan_of(ModelRef("m", (1,)), network, cluster, choices)
+
+
+def test_the_mended_old_plan_is_a_rival(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the search finds, here a single device: the tile goes to the idle twin."""
+    cluster = make_cluster((1.0, 1.0, 1.0), rates=1e4)
+    plan = _two_halves(cluster)
+
+    def run(search: Search, *_: object) -> None:
+        search.cheapest = single_on(plan.network, 0)
+
+    monkeypatch.setattr(Search, "run", run)
+    found = replan_network(plan, without(cluster, "d1"))
+    assert [step.tiles for step in found.steps] == [step.tiles for step in plan.steps]
+    assert found.latency_s == plan.latency_s
+
+
+def test_a_new_plan_fits_into_memory() -> None:
+    """The device that would do it all is too small for that; so are the mended halves."""
+    cluster = make_cluster((1.0, 1.0, 1.0, 1.0), rates=1e-2)
+    plan = _two_halves(cluster)
+    peak = max(peak_bytes(plan.network, 4, plan.steps, 0))
+    devices = (d.model_copy(update={"memory_mib": 0.9 * peak / 2**20}) for d in cluster.devices)
+    small = without(cluster.model_copy(update={"devices": tuple(devices)}), "d1")
+    found = replan_network(plan, small)
+    assert overfull(found.network, small, found.steps) == []
 
 
 def test_a_mended_plan_does_not_claim_the_old_aim() -> None:

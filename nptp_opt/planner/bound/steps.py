@@ -66,7 +66,7 @@ class Pricing:
         overlap: bool,
     ) -> None:
         self.chain, self.cluster, self.read = chain, cluster, read
-        self.coarse, self.overlap = levels, overlap
+        self.overlap = overlap
         self.levels, self.first = split(levels, parts)
         self.classes = classes_of(chain, cluster)
         self.wait_s = cluster.network.latency_s

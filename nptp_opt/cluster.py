@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -25,6 +25,7 @@ MIB = 2**20
 class Device(Strict):
     """A compute node. Keys carry their unit; the properties are SI."""
 
+    replaced_keys: ClassVar[tuple[str, ...]] = ("profile",)
     name: Annotated[str, Field(min_length=1)]
     gflops: Positive
     overhead_ms: NonNegative = 0.0

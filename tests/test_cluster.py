@@ -59,6 +59,7 @@ def test_json_round_trip(tmp_path: Path) -> None:
     [
         ('kind = "switched"', 'kind = "mesh"', "network.kind"),
         ("gflops = 10", "gflop = 10", "device.0: unknown key 'gflop'. Did you mean 'gflops'?"),
+        ("gflops = 10", 'profil = "x.json"', "'profil'. Did you mean 'profile'?"),
         ("[[device]]", "[[devices]]", "unknown key 'devices'. Did you mean 'device'?"),
         ("[network]", "[net]", "unknown key 'net'. Did you mean 'network'?"),
         ("gflops = 10", "gflops = 0", "device.0.gflops"),

@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
@@ -26,6 +26,9 @@ from nptp_opt.cli_support import say as _say
 from nptp_opt.cluster import TransferDtype
 from nptp_opt.cost.objectives import Objective
 from nptp_opt.errors import NoSolutionError, NptpError, VerificationError
+
+if TYPE_CHECKING:
+    from nptp_opt.steps import Plan
 
 POINTS = 9
 """Plans of --pareto at most where --points says nothing."""
@@ -128,7 +131,7 @@ def _limits_from(**options: Any) -> Any:
 def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     """Plan MODEL (a torchvision name, an .onnx file or module:callable) on a cluster."""
     from nptp_opt.cluster import load_cluster
-    from nptp_opt.plan import write_numbered, write_plan
+    from nptp_opt.plan import numbered, write_plan
     from nptp_opt.planner import check_planner, plan_network
     from nptp_opt.planner.pareto import check_pareto, pareto_front, parse_pair
     from nptp_opt.render import solve_summary
@@ -139,28 +142,43 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     check_planner(chosen)
     pair = None if options["pareto"] is None else parse_pair(options["pareto"])
     devices = load_cluster(cluster).sending_as(options["transfer_dtype"])
+    points = options["points"] or POINTS
+    check_outputs(output, reads=(cluster, model))
     if pair is not None:
         check_pareto(devices, chosen, pair)
-    check_outputs(output, reads=(cluster, model))
+        check_outputs(*numbered(output, points), reads=(cluster, model))
     shape = input_shape(options["shape"], model)
     _say(f"importing {model} at {'x'.join(map(str, shape))}")
     loaded = _load(model, shape, options["seed"])
     _say(f"planning {len(loaded.network.layers)} layers on {len(devices.devices)} devices")
     reference = ModelRef(model, shape, options["seed"])
-    if pair is not None:
-        with moving("planning") as line:
-            chosen = replace(chosen, watch=line.fastest, tell=line.tell)
-            points = options["points"] or POINTS
-            front = pareto_front(reference, loaded.network, devices, chosen, pair, points)
-        rows = [solve_summary(plan, path) for plan, path in write_numbered(front, output)]
-        _print_list("front", rows, options["as_json"])
-        return
     with moving("planning") as line:
         chosen = replace(chosen, watch=line.fastest, tell=line.tell)
-        plan = plan_network(reference, loaded.network, devices, chosen)
+        given = (reference, loaded.network, devices, chosen)
+        if pair is None:
+            plan = plan_network(*given)
+        else:
+            front = pareto_front(*given, pair, points)
+    if pair is not None:
+        _write_front(front, output, options["as_json"])
+        return
     write_plan(plan, output)
     summary = solve_summary(plan, output)
     _print_json(summary) if options["as_json"] else _print_table(summary)
+
+
+def _write_front(front: Sequence[Plan], output: Path, as_json: bool) -> None:
+    """Write the plans of a front; what is there beside them is not ours to delete, but is named."""
+    from nptp_opt.plan import numbered, numbered_above, write_plan
+    from nptp_opt.render import solve_summary
+
+    files = numbered(output, len(front))
+    for plan, path in zip(front, files, strict=True):
+        write_plan(plan, path)
+    for path in numbered_above(output, len(front)):
+        _say(f"{path}: is not of this front of {len(front)}; delete it if an earlier run left it")
+    rows = [solve_summary(plan, path) for plan, path in zip(front, files, strict=True)]
+    _print_list("front", rows, as_json)
 
 
 def _refuse_unused(options: dict[str, Any]) -> None:

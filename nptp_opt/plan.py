@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,11 +29,12 @@ __all__ = [
     "PlanDocument",
     "Step",
     "load_plan",
+    "numbered",
+    "numbered_above",
     "plan_from_json",
     "plan_to_json",
     "read_plan",
     "schema_text",
-    "write_numbered",
     "write_plan",
 ]
 
@@ -184,12 +186,21 @@ def write_plan(plan: Plan, path: Path) -> None:
     write_text(path, json.dumps(plan_to_json(plan), indent=1, allow_nan=False) + "\n")
 
 
-def write_numbered(plans: Sequence[Plan], path: Path) -> list[tuple[Plan, Path]]:
-    """Write plans next to ``path``: plan.json becomes plan.1.json, plan.2.json and so on."""
-    found = [(plan, path.with_suffix(f".{k}{path.suffix}")) for k, plan in enumerate(plans, 1)]
-    for plan, target in found:
-        write_plan(plan, target)
-    return found
+def numbered(path: Path, count: int) -> list[Path]:
+    """Files of several plans next to ``path``: plan.json becomes plan.1.json, plan.2.json, ..."""
+    return [path.with_suffix(f".{k}{path.suffix}") for k in range(1, count + 1)]
+
+
+def numbered_above(path: Path, count: int) -> list[Path]:
+    """Files that are there under higher numbers: of an earlier front with more plans, or not."""
+    name = re.compile(rf"{re.escape(path.stem)}\.(\d+){re.escape(path.suffix)}")
+    try:
+        there = list(path.parent.iterdir())
+    except OSError:  # a folder that can be written but not listed
+        return []
+    matches = [(name.fullmatch(other.name), other) for other in there]
+    found = [(int(match[1]), other) for match, other in matches if match]
+    return [other for number, other in sorted(found) if number > count]
 
 
 def load_plan(path: Path) -> Plan:

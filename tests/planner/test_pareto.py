@@ -131,11 +131,18 @@ def test_a_bad_pair_is_an_error(text: str) -> None:
 
 
 def test_the_command_writes_the_front_next_to_the_output(tmp_path: Path) -> None:
+    """Bug: files of an earlier front with more plans were left there without a word."""
     on = tmp_path / "cluster.toml"
     on.write_text(CLUSTER)
     args = ("solve", SMALL, "-c", on, "-o", tmp_path / "plan.json", "--input", "1x3x20x24")
+    for name in ("plan.json", "plan.15.json", "plan.5.json", "plan.5.json.bak", "other.9.json"):
+        (tmp_path / name).write_text("kept")
     result = call(*args, "--pareto", "latency,bytes", "--points", 4, "--json")
     assert result.exit_code == 0, result.stderr
+    named = [line.split(":")[0] for line in result.stderr.splitlines() if "earlier run" in line]
+    assert named == [str(tmp_path / "plan.5.json"), str(tmp_path / "plan.15.json")]
+    kept = [path.name for path in tmp_path.iterdir() if path.read_text() == "kept"]
+    assert len(kept) == 5, "nothing is deleted"
     for k, row in enumerate(json.loads(result.stdout)["front"], 1):
         assert row["plan"] == str(tmp_path / f"plan.{k}.json")
         plan = load_plan(Path(row["plan"]))
@@ -143,3 +150,8 @@ def test_the_command_writes_the_front_next_to_the_output(tmp_path: Path) -> None
         assert not paper_faults(plan)
     refused = call(*args, "--pareto", "latency,energy")
     assert refused.exit_code == 2 and "watts" in refused.stderr
+    on.rename(tmp_path / "cluster.2.toml")
+    args = ("solve", SMALL, "-c", tmp_path / "cluster.2.toml", "-o", on)
+    refused = call(*args, "--pareto", "latency,bytes")
+    assert refused.exit_code == 2
+    assert "cluster.2.toml: is read by this command" in refused.stderr

@@ -64,8 +64,8 @@ def parse_axis(text: str) -> Axis:
     least = 0.0 if name == "latency_ms" else 1e-9
     if len(parts) > 3 or not least <= low <= high < 1e15 or (low == high and not single):
         raise InputError(
-            f"--over {text}: needs positive numbers, the first below the second "
-            f"(for one value: {name}={parts[0]})"
+            f"--over {text}: needs numbers above 0 (latency_ms: from 0), "
+            f"the first below the second (for one value: {name}={parts[0]})"
         )
     if name == "devices" and (low < 1 or low != int(low) or high != int(high)):
         raise InputError(f"--over {text}: devices are counted in whole numbers from 1")

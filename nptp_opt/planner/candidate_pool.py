@@ -63,17 +63,10 @@ def solved_layers(network: Network, cluster: Cluster, options: PlanOptions) -> S
     methods = _methods(network, cluster, options)
     part = min(options.limits.time_limit_s / 2, SOLVING_S) / len(methods)
     limits = replace(options.limits, time_limit_s=part, prove=False)
+    solvers = {name: options.solver if name == options.formulation else None for name in methods}
     return {
-        name: [
-            *solved_templates(
-                network,
-                cluster,
-                name,
-                options.solver if name == options.formulation else None,
-                limits,
-            )
-        ]
-        for name in methods
+        name: [*solved_templates(network, cluster, name, solver, limits)]
+        for name, solver in solvers.items()
     }
 
 

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import FloatArray
@@ -84,7 +85,7 @@ class _Bounds:
 
     prices: FloatArray
     most: FloatArray
-    ranking: np.ndarray
+    ranking: npt.NDArray[np.bool_]
 
     @classmethod
     def of(cls, aim: Aim, duals: FloatArray, known: float) -> _Bounds:

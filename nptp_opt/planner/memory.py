@@ -21,6 +21,11 @@ def overfull(network: Network, cluster: Cluster, steps: Sequence[Step]) -> list[
     return [i for i, peak in enumerate(peaks) if peak > cluster.devices[i].memory_bytes]
 
 
+def overfull_devices(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> list[int]:
+    """As ``overfull``, for the plan of ``choices`` without overlap."""
+    return overfull(network, cluster, assemble(network, cluster, choices))
+
+
 def require_fit(network: Network, cluster: Cluster, steps: Sequence[Step], planner: str) -> None:
     """Raise InfeasibleError, naming the first device whose limit the plan exceeds."""
     peaks = peak_bytes(network, len(cluster.devices), steps, cluster.source)

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.assemble import Assembler, Choice, assemble
+from nptp_opt.planner.assemble import Assembler, Choice
 from nptp_opt.planner.baselines import QUICK
 from nptp_opt.planner.candidate_pool import (
     Solved,
@@ -34,7 +34,7 @@ from nptp_opt.planner.candidates import (
 )
 from nptp_opt.planner.evaluate import Evaluator
 from nptp_opt.planner.loosen import loosened, overlapped_latency_s
-from nptp_opt.planner.memory import overfull
+from nptp_opt.planner.memory import overfull_devices
 from nptp_opt.planner.moves import most_neighbours
 from nptp_opt.planner.objective import ObjectiveSearch, begun, by_objective
 from nptp_opt.planner.options import PlanOptions, Watch, ignore
@@ -123,11 +123,12 @@ def _best_latency(
     while True:
         search = Search(network, cluster, deadline, watch=options.watch, overlap=options.overlap)
         found = search.run(templates)
-        options_left = [*rivals] if found is None else [found, search.cheapest, *rivals]
-        fitting = [c for c in options_left if not _overfull(network, cluster, c)]
-        left = [] if found is None else without(templates, _overfull(network, cluster, found))
+        plans = [*rivals] if found is None else [found, search.cheapest, *rivals]
+        fitting = [plan for plan in plans if not overfull_devices(network, cluster, plan)]
+        full = [] if found is None else overfull_devices(network, cluster, found)
+        left = without(templates, full)
         if fitting or not left:
-            best = min(fitting or options_left, key=lambda choices: evaluate(choices).sum_s)
+            best = min(fitting or plans, key=lambda choices: evaluate(choices).sum_s)
             if options.overlap or time.monotonic() > deadline:
                 return best  # with overlap never slower than without, whoever the rivals are
             rivals += from_solved(network, cluster, solved)
@@ -243,7 +244,3 @@ class Search:
         if final_s < self._least_s:
             self._least_s, self.cheapest = final_s, list(choices)
         return plain_s
-
-
-def _overfull(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> list[int]:
-    return overfull(network, cluster, assemble(network, cluster, choices))

@@ -44,7 +44,7 @@ from nptp_opt.planner.candidates import (
 from nptp_opt.planner.descent import descend
 from nptp_opt.planner.duals import Duals, duals_of
 from nptp_opt.planner.label_path import LabelPath, all_spans, most_templates
-from nptp_opt.planner.memory import overfull
+from nptp_opt.planner.memory import overfull, overfull_devices
 from nptp_opt.planner.moves import most_neighbours
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.polish import polish
@@ -242,7 +242,7 @@ class ObjectiveSearch:
                 break
             seen = self.see(found)
             if not seen.fits:
-                pool = without(pool, self._overfull(found)) or pool
+                pool = without(pool, overfull_devices(self.network, self.cluster, found)) or pool
             elif duals.close(wanted) and not self._helps(seen, aim, wanted):
                 break
         return duals
@@ -263,10 +263,6 @@ class ObjectiveSearch:
         others = [entry.under(weights) for entry in self._fitting() if entry is not found]
         known = min(others, default=math.inf)
         return math.isinf(known) or found.under(weights) < known - CLOSE * abs(known)
-
-    def _overfull(self, choices: Sequence[Choice]) -> list[int]:
-        steps = assemble(self.network, self.cluster, choices)
-        return overfull(self.network, self.cluster, steps)
 
     def polish(self, choices: Sequence[Choice], weights: Weights) -> None:
         """See what polishing under ``weights`` passes through."""

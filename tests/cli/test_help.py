@@ -9,6 +9,7 @@ import pytest
 
 from nptp_opt.cli import main
 from nptp_opt.cli_batch import REPEATS
+from nptp_opt.compare.execute import Request
 from nptp_opt.compare.spec import Spec
 from tests.cli.test_commands import call
 
@@ -52,4 +53,5 @@ def test_defaults_of_compare_are_those_of_a_spec() -> None:
     assert (shown["objectives"],) == fields["objectives"].default
     assert (shown["solvers"],) == fields["solvers"].default
     assert fields["overlap"].default == (False,) and shown["overlap"] == "no"
+    assert Request().repeats == REPEATS
     assert f"[default: ({REPEATS})" in call("report", "--help").stdout

@@ -30,3 +30,9 @@ class Aim:
     def every(self) -> list[Weights]:
         """All rows, the limited ones last."""
         return [*self.rows, *self.limited]
+
+    def excess(self, limited: FloatArray) -> FloatArray:
+        """How far values (..., S) of what is limited are above the limits, relative to these; 0
+        where they keep them."""
+        above = np.maximum(limited - self.most, 0.0) / np.maximum(self.most, 1e-300)
+        return np.asarray(above.sum(axis=-1))

@@ -86,10 +86,8 @@ class _Descent:
         return False
 
     def _scores(self, totals: FloatArray) -> tuple[FloatArray, FloatArray]:
-        count, most = len(self.aim.rows), self.aim.most
-        rows, limited = totals[:, :count], totals[:, count:]
-        late = (np.maximum(limited - most, 0.0) / np.maximum(most, 1e-300)).sum(axis=1)
-        return late, rows.max(axis=1) + EVENNESS * rows.mean(axis=1)
+        rows, limited = np.split(totals, [len(self.aim.rows)], axis=1)
+        return self.aim.excess(limited), rows.max(axis=1) + EVENNESS * rows.mean(axis=1)
 
     def _values(self, number: int, found: Sequence[Partition]) -> FloatArray:
         """Rows and limits (Q, V) of the steps that depend on one partition."""

@@ -131,10 +131,7 @@ class Seen:
 
     def excess(self, aim: Aim) -> float:
         """How far the plan is above the aim's limits, relative to them; 0 where it keeps them."""
-        return sum(
-            max(0.0, self.under(row) - float(most)) / max(float(most), 1e-300)
-            for row, most in zip(aim.limited, aim.most, strict=True)
-        )
+        return float(aim.excess(np.array([self.under(row) for row in aim.limited])))
 
 
 class ObjectiveSearch:

@@ -165,7 +165,7 @@ def sweep_rows(
         check_size(network, cluster)
     for number, (point, cluster) in enumerate(over, 1):
         found = {
-            name: planned_s(network, cluster, PlanOptions(name, limits=limits), say)
+            name: planned_s(network, cluster, PlanOptions(name, limits=limits, tell=say), say)
             for name in planners
         }
         row = {**point, "latency_s": found, "winner": winner(found), "ratio": ratio(found)}

@@ -35,7 +35,7 @@ Sample = tuple[float, float]
 class ProfileRequest:
     """The options of ``profile``."""
 
-    input: tuple[int, ...] = (1, 3, 224, 224)
+    input: tuple[int, ...]
     threads: int = 1
     repeats: int = 5
     serve: str | None = None

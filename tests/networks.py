@@ -9,7 +9,7 @@ from nptp_opt.network.ir import Layer, Network, Node
 from tests.builders import conv_layer
 
 
-def _with_skip(layer: Layer, skip: str) -> Layer:
+def with_skip(layer: Layer, skip: str) -> Layer:
     """``layer`` with a folded residual add of ``skip``."""
     identity = (Window(layer.height, layer.height), Window(layer.width, layer.width))
     name = f"{layer.name}_add"
@@ -31,7 +31,7 @@ def residual_network(blocks: int, size: int = 12, channels: int = 4) -> Network:
         skip = layers[-1].name
         first = conv_layer(f"block{k}_a", skip, shape, channels)
         second = conv_layer(f"block{k}_b", first.name, shape, channels)
-        layers += [first, _with_skip(second, skip)]
+        layers += [first, with_skip(second, skip)]
     shapes = {"input": (1, 3, size, size), **{layer.name: layer.shape for layer in layers}}
     return Network("residual", ("input",), (layers[-1].name,), tuple(layers), shapes)
 
@@ -42,7 +42,7 @@ def branched_network(size: int = 4, channels: int = 4) -> Network:
     stem = conv_layer("stem", "input", (1, 3, size, size), channels)
     side = conv_layer("side", "stem", shape, channels, kernel=1, padding=0)
     first = conv_layer("a", "stem", shape, channels)
-    last = _with_skip(conv_layer("b", "a", shape, channels), "side")
+    last = with_skip(conv_layer("b", "a", shape, channels), "side")
     layers = (stem, side, first, last)
     shapes = {"input": (1, 3, size, size), **{layer.name: layer.shape for layer in layers}}
     return Network("branched", ("input",), (last.name,), layers, shapes)

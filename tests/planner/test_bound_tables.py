@@ -16,7 +16,17 @@ from nptp_opt.planner.bound.ends import end_of
 from nptp_opt.planner.bound.fits import can_fit
 from nptp_opt.planner.bound.multipliers import TilePrice, sides_of
 from nptp_opt.planner.bound.sums import least_sums, reduced
-from nptp_opt.planner.bound.tables import BOTH, HIGH, LOW, NONE, least_lengths, most_kept
+from nptp_opt.planner.bound.tables import (
+    BOTH,
+    HIGH,
+    LOW,
+    NONE,
+    concave,
+    least_in_pieces,
+    least_lengths,
+    most_kept,
+)
+from nptp_opt.planner.bound.tiles import least_giving, least_reduced
 from nptp_opt.planner.units import is_segment
 from tests.brute import FAMILIES
 from tests.builders import conv_chain, make_cluster
@@ -57,6 +67,111 @@ def test_tables_hold_for_every_range(seed: int) -> None:
         if inside:
             assert least[contacts, b - a] <= max(inside) - min(inside) + 1
         assert kept[contacts, b - a] >= len(inside - outside)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tables_hold_for_every_range_in_three_pieces(seed: int) -> None:
+    (first, last), _ = random_spans(random.Random(seed))
+    n, none = len(first), len(first) + 99
+    table = least_in_pieces(first, last)
+    for a, b in itertools.combinations(range(n + 1), 2):
+        contacts = (LOW if b < n else BOTH) if a == 0 else (NONE if b < n else HIGH)
+        for cuts in itertools.combinations_with_replacement(range(a, b + 1), 2):
+            read: set[int] = set()
+            for lo, hi in itertools.pairwise((a, *cuts, b)):
+                spans = [(first[o], last[o]) for o in range(lo, hi) if first[o] < last[o]]
+                low = min((f for f, _ in spans), default=none)
+                read |= {*range(low, max((m for _, m in spans), default=0))}
+            assert table[contacts, b - a] <= len(read)
+
+
+def rising_spans(rng: random.Random, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of what single outputs read rise, in any steps."""
+    first = np.array(sorted(rng.choices(range(10), k=n)))
+    last = first + np.array([rng.randint(1, 6) for _ in range(n)])
+    return first, np.maximum.accumulate(last)
+
+
+class AllTiles:
+    """Every tile of a small map with what it computes, needs and keeps, and its contacts."""
+
+    def __init__(self, rng: random.Random) -> None:
+        sizes = rng.randint(1, 8), rng.randint(1, 8)
+        hidden, read = ([rising_spans(rng, n) for n in sizes] for _ in range(2))
+        tables = [
+            np.stack([least_lengths(*s) for s in (read[i], hidden[i], identity(n))])
+            for i, n in enumerate(sizes)
+        ]
+        self.tables = np.stack([concave(table) for table in tables[0]]), tables[1]
+        self.kept = tuple(np.stack([most_kept(*spans, 20)]) for spans in read)
+        axes = [self._axis(n, *spans) for n, *spans in zip(sizes, hidden, read, strict=True)]
+        self.area, self.hidden, self.need, self.keeps, contacts = ([] for _ in range(5))
+        for (h, *row, top, bottom), (w, *column, left, right) in itertools.product(*axes):
+            products = [a * b for a, b in zip(row, column, strict=True)]
+            for found, value in zip((self.hidden, self.need, self.keeps), products, strict=True):
+                found.append(value)
+            self.area.append(h * w)
+            corners = (top + bottom) * (left + right)
+            contacts.append((w * top, w * bottom, h * left, h * right, corners))
+        self.contacts = np.array(contacts)
+        self.area, self.hidden, self.need, self.keeps = map(
+            np.array, (self.area, self.hidden, self.need, self.keeps)
+        )
+
+    @staticmethod
+    def _axis(n: int, hidden: tuple[np.ndarray, ...], read: tuple[np.ndarray, ...]) -> list:
+        found = []
+        for a, b in itertools.combinations(range(n + 1), 2):
+            outside = {r for o in (*range(a), *range(b, n)) for r in range(read[0][o], read[1][o])}
+            inside = {r for o in range(a, b) for r in range(read[0][o], read[1][o])}
+            hulls = [int(last[b - 1] - first[a]) for first, last in (hidden, read)]
+            found.append((b - a, *hulls, len(inside - outside), a == 0, b == n))
+        return found
+
+
+@pytest.mark.parametrize("seed", [*range(30), 134, 1102, 1198])
+def test_no_tile_gives_and_computes_for_less(seed: int) -> None:
+    """From seed 134 on: caps jump from less than one row to two, and one row was left out."""
+    rng = random.Random(seed)
+    tiles = AllTiles(rng)
+    most = np.sort(rng.choices(range(1, tiles.area.max() + 1), k=2))
+    least = np.array([rng.randint(1, cap) for cap in most])
+    pixel, fixed, kept_s = rng.choice([0.0, 1.0]), rng.choice([0.0, 2.0]), rng.choice([0.5, 5.0])
+    prices = np.array([[0.0, pixel, 1.0]]), np.array([[fixed]]), np.array([[kept_s]])
+    weights = np.array([[1.0, 1.0], [0.5, 0.5]])
+    areas = np.stack([least, most])[:, :, None]
+    found = least_giving(tiles.tables, tiles.kept, areas, np.array([0]), prices, weights)
+    compute = tiles.area + pixel * tiles.hidden + fixed
+    for v, j in itertools.product(range(2), range(2)):
+        price = weights[v, 0] * compute - weights[v, 1] * kept_s * tiles.keeps
+        fits = tiles.area <= most[j]
+        assert found[0, 0, v, j, 0] <= min(0.0, price[fits].min(initial=0.0)) + 1e-9
+        attains = price[fits & (tiles.area >= least[j])]
+        assert found[1, 0, v, j, 0] <= attains.min(initial=np.inf) + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_tile_has_a_lower_reduced_price(seed: int) -> None:
+    """Under any multipliers, with a bend of the area's anywhere."""
+    rng = random.Random(seed)
+    tiles = AllTiles(rng)
+    most = rng.randint(1, int(tiles.area.max()))
+    least, bend = rng.randint(1, most), rng.randint(1, int(tiles.area.max()) + 1)
+    y = np.array([[[rng.uniform(-2, 5) for _ in range(7)] for _ in range(3)]])
+    y[..., 6] = np.minimum(y[..., 0], y[..., 6])
+    pixel, fixed = rng.choice([0.0, 1.0]), rng.choice([0.0, 2.0])
+    by_work, by_need = np.array([[[1.0]], [[0.5]]]), np.array([[[2.0]], [[0.0]]])
+    prices = np.array([[0.0, pixel, 1.0]]), np.array([[fixed]]), by_work, by_need
+    areas = np.array([[least], [most]])
+    found = least_reduced(tiles.tables, areas, np.array([0]), prices, y, bend, False)
+    fits = (tiles.area >= least) & (tiles.area <= most)
+    compute = tiles.area + pixel * tiles.hidden + fixed
+    small = np.minimum(tiles.area, bend)
+    for f, v in itertools.product(range(2), range(3)):
+        price = by_work[f, 0, 0] * compute + by_need[f, 0, 0] * tiles.need
+        gain = y[0, v, 0] * small + y[0, v, 6] * (tiles.area - small)
+        gain = gain + tiles.contacts @ y[0, v, 1:6]
+        assert found[f, 0, 0, v] <= (price - gain)[fits].min(initial=np.inf) + 1e-9
 
 
 def test_borders_of_a_strided_window_are_unlike() -> None:

@@ -156,7 +156,10 @@ class Chain:
 
 
 def longest_chain(network: Network, cluster: Cluster) -> Chain:
-    """The path with the most floating-point operations."""
+    """The path with the most floating-point operations.
+
+    Of equal ones the last: what reads a path's end without an operation could hide it.
+    """
     weight: dict[str, float] = {}
     before: dict[str, str | None] = {}
     for layer in network.spatial:
@@ -164,7 +167,7 @@ def longest_chain(network: Network, cluster: Cluster) -> Chain:
         best = max(options, key=lambda t: weight.get(t, 0.0), default=None)
         before[layer.name] = best
         weight[layer.name] = layer.flop + weight.get(best or "", 0.0)
-    at: str | None = max(weight, key=lambda name: weight[name])
+    at: str | None = max(reversed(weight), key=lambda name: weight[name])
     found: list[Layer] = []
     while at in weight:
         found.append(network.by_name[str(at)])

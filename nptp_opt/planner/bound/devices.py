@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import FloatArray, layer_speed
+from nptp_opt.cost import FloatArray, Speed, layer_speed
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer
 from nptp_opt.planner.bound.chain import Chain
@@ -52,8 +52,13 @@ class Classes:
     def flop_per_s(self, layer: Layer) -> FloatArray:
         return np.array([speed.flop_per_s for speed in self.speeds(layer)])
 
-    def speeds(self, layer: Layer):  # type: ignore[no-untyped-def]
+    def speeds(self, layer: Layer) -> list[Speed]:
         return [layer_speed(self.cluster.devices[group[0]], layer) for group in self.members]
+
+    def weighted_pixel_s(self, layer: Layer) -> float:
+        """Seconds that a pixel of ``layer`` adds at least to the mean weighted by share, and so to
+        the makespan of any step that computes it."""
+        return float((self.share * layer.flop_per_pixel / self.flop_per_s(layer)).min())
 
     def seconds_per_byte(self, *, up: bool = False) -> FloatArray:
         """Per class, of its own link's way ``up`` or down, or of the medium."""
@@ -64,8 +69,9 @@ class Classes:
 
 
 def classes_of(chain: Chain, cluster: Cluster) -> Classes:
-    """Classes of equal speed, overhead and link."""
+    """Classes of equal speed and overhead on every layer, and of equal link."""
     speeds = [[layer_speed(device, layer) for layer in chain.layers] for device in cluster.devices]
+    others = [layer for layer in chain.network.shared_out if layer not in chain.layers]
     flop = np.array([layer.flop_per_pixel for layer in chain.layers])
     pixel_s = flop / np.array([[speed.flop_per_s for speed in own] for own in speeds])
     fixed_s = np.array([[speed.overhead_s for speed in own] for own in speeds])
@@ -74,7 +80,8 @@ def classes_of(chain: Chain, cluster: Cluster) -> Classes:
     for i, device in enumerate(cluster.devices):
         place = i == cluster.source, i == cluster.sink
         link = device.up_mbit_per_s, device.down_mbit_per_s
-        groups.setdefault((place, link, tuple(pixel_s[i]), tuple(fixed_s[i])), []).append(i)
+        off = tuple(layer_speed(device, layer) for layer in others)
+        groups.setdefault((place, link, tuple(pixel_s[i]), tuple(fixed_s[i]), off), []).append(i)
     members = tuple(tuple(group) for group in groups.values())
     first = [group[0] for group in members]
     return Classes(cluster, members, (rate / rate.sum())[first], pixel_s[first], fixed_s[first])

@@ -15,6 +15,7 @@ from nptp_opt.network.ir import Layer
 from nptp_opt.planner.bound.chain import Beside, Chain, Spans, compose, identity
 from nptp_opt.planner.bound.tables import (
     concave,
+    least_in_pieces,
     least_lengths,
     most_kept,
     most_lengths,
@@ -44,7 +45,8 @@ class End:
 
     ``kept`` are rows' and columns' tables like the first, of what only a tile's outputs read.
     ``read`` counts the pixels of every tensor before the end that every partition reads;
-    ``joined`` are the tensors of which any two neighbours of the end read a pixel in common.
+    ``joined`` are the tensors of which any two neighbours of the end read a pixel in common,
+    ``needed`` those of which every output reads a pixel (a window may lie in the padding).
     """
 
     at: int
@@ -55,6 +57,7 @@ class End:
     kept: Axes
     read: IntArray
     joined: npt.NDArray[np.bool_]
+    needed: npt.NDArray[np.bool_]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -73,15 +76,22 @@ def _each(change: Callable[[FloatArray], FloatArray], tables: Iterable[FloatArra
     return np.array([change(table) for table in tables])
 
 
-def end_of(chain: Chain, at: int) -> End:
-    """Tables of the runs that end at tensor ``at``."""
+def end_of(chain: Chain, at: int, *, pieces: bool = False) -> End:
+    """Tables of the runs that end at tensor ``at``.
+
+    Tiles that are computed in ``pieces`` may skip lines between these: along either axis there
+    are at most three, the interior and the rim on either side.
+    """
+    least = least_in_pieces if pieces else least_lengths
     regions = _regions(chain, at)
     size = chain.sizes[at]
     rows, columns = (np.zeros((at + 1, 4, length + 1)) for length in size)
     kept = np.zeros_like(rows[:at]), np.zeros_like(columns[:at])
-    read, joined = np.zeros(at, dtype=np.int64), np.zeros(at, dtype=np.bool_)
+    read = np.zeros(at, dtype=np.int64)
+    joined, needed = np.zeros(at, dtype=np.bool_), np.zeros(at + 1, dtype=np.bool_)
     for k, (along, across) in regions.items():
-        rows[k], columns[k] = least_lengths(*along), least_lengths(*across)
+        rows[k], columns[k] = least(*along), least(*across)
+        needed[k] = all((first < last).all() for first, last in (along, across))
         if k < at:
             kept[0][k] = most_kept(*along, chain.sizes[k][0])
             kept[1][k] = most_kept(*across, chain.sizes[k][1])
@@ -91,7 +101,8 @@ def end_of(chain: Chain, at: int) -> End:
         k: (most_lengths(*along), most_lengths(*across))
         for k, (along, across) in chain.widest(at).items()
     }
-    return End(at, rows, columns, _extras(chain, regions, size), most, kept, read, joined)
+    extras = _extras(chain, regions, size, least)
+    return End(at, rows, columns, extras, most, kept, read, joined, needed)
 
 
 def _joined(first: IntArray, last: IntArray) -> bool:
@@ -122,9 +133,14 @@ def _regions(chain: Chain, at: int) -> dict[int, tuple[Spans, Spans]]:
     return found
 
 
-def _extras(chain: Chain, regions: dict[int, tuple[Spans, Spans]], size: tuple[int, int]) -> Extras:
+def _extras(
+    chain: Chain,
+    regions: dict[int, tuple[Spans, Spans]],
+    size: tuple[int, int],
+    least: Callable[[IntArray, IntArray], FloatArray],
+) -> Extras:
     known = [b for b in chain.beside if b.position in regions]
-    tables = [_extra(b, regions[b.position]) for b in known]
+    tables = [_extra(b, regions[b.position], least) for b in known]
     return Extras(
         tuple(b.layer for b in known),
         np.array([b.position for b in known], dtype=np.int64),
@@ -133,9 +149,13 @@ def _extras(chain: Chain, regions: dict[int, tuple[Spans, Spans]], size: tuple[i
     )
 
 
-def _extra(beside: Beside, outer: tuple[Spans, Spans]) -> Axes:
-    rows = least_lengths(*compose(outer[0], beside.spans[0]))
-    return rising(rows), rising(least_lengths(*compose(outer[1], beside.spans[1])))
+def _extra(
+    beside: Beside,
+    outer: tuple[Spans, Spans],
+    least: Callable[[IntArray, IntArray], FloatArray],
+) -> Axes:
+    rows = least(*compose(outer[0], beside.spans[0]))
+    return rising(rows), rising(least(*compose(outer[1], beside.spans[1])))
 
 
 def _stack(tables: list[FloatArray], length: int) -> FloatArray:

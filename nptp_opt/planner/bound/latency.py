@@ -61,7 +61,8 @@ of tensor a that the devices own:
   they are one less than those at least, and their weighted sum counts in the mean.
 * Reductions: a device that uses a reduced map's result gets a partial and a message from every
   owner but itself, and finishes.
-* Overlap: a step that overlaps takes at least max(comm, compute) (``overlap=True``).
+* Overlap: a step that overlaps takes at least max(comm, compute). Interior and rim are computed
+  apart, in at most three pieces along an axis: unread lines between these do not count.
 
 * Levels that no partition has: on small maps a search shows that no rectangles within a level's
   caps cover the map (``bound.fits``): three strips of 14 rows are not even.
@@ -70,8 +71,9 @@ Which runs there are: all readers of a hidden tensor are in its segment, whose l
 leaves it, so every way from a hidden tensor to the results leads through the segment's last tensor.
 
 Layers beside the path that a run's segment hides are computed for what their reader needs; in steps
-of their own they take at least perfect balance: the smaller of the two counts. Perfect balance of
-everything is a bound, too; the larger one is taken.
+of their own they take at least perfect balance: the smaller of the two counts. (Their balance is
+that of the weighted mean, which adds up over layers that different devices are fast at.) Perfect
+balance of everything is a bound, too; the larger one is taken.
 
 What is missing: the level does not say how many devices own how much, nor along which axis they
 are cut (the branches of Inception alternate); sums over all devices are priced for some 24

@@ -68,7 +68,9 @@ class PathBound:
     def _comm(self, pixels: FloatArray, byte_s: float) -> FloatArray:
         return pixels * byte_s + self.wait_s * (pixels > SOME)
 
-    def _joined(self, comm: FloatArray, compute_s: FloatArray, mean_s: FloatArray) -> FloatArray:
+    def _joined(
+        self, comm: FloatArray, compute_s: FloatArray | float, mean_s: FloatArray
+    ) -> FloatArray:
         if self.overlap:
             return np.maximum(comm, compute_s)
         return np.maximum(comm + compute_s, mean_s)

@@ -73,9 +73,12 @@ class Pricing:
         self._owned: dict[int, Owned] = {}
 
     def balanced_s(self, layer: Layer) -> float:
-        """Seconds of a layer's read pixels at perfect balance, nothing fixed."""
-        speed = float(self.classes.flop_per_s(layer) @ self.classes.counts)
-        return self.read[layer.name] * layer.flop_per_pixel / speed
+        """Seconds of a layer's read pixels at perfect balance, nothing fixed.
+
+        In the mean weighted by share: it adds up over the layers of a step, whoever is fast at
+        which of them. Perfect balances of single layers do not.
+        """
+        return self.read[layer.name] * self.classes.weighted_pixel_s(layer)
 
     def owned(self, tensor: int) -> Owned:
         """By intervals of the level; tensor 0 belongs to the source, in every interval."""
@@ -104,9 +107,7 @@ class Pricing:
         or to the makespans of steps of their own."""
         found = np.zeros(self.chain.length + 1)
         for beside in self.chain.beside:
-            pixel_s = beside.layer.flop_per_pixel / self.classes.flop_per_s(beside.layer)
-            least = float((self.classes.share * pixel_s).min())
-            found[beside.position] += self.read[beside.layer.name] * least
+            found[beside.position] += self.balanced_s(beside.layer)
         return found
 
     def arrive(self, at: int, arrived: FloatArray) -> FloatArray:
@@ -115,7 +116,7 @@ class Pricing:
         What one device takes is cheap to tell. The sums over all devices are computed for runs that
         are best by that, and then for those only that it does not show to be worse.
         """
-        end = end_of(self.chain, at)
+        end = end_of(self.chain, at, pieces=self.overlap)
         starts = np.flatnonzero(self.chain.runs[:at, at])
         rough = Runs(self, end, starts).rough()
         least = (arrived[starts][:, :, None] + rough).min(axis=1)
@@ -152,7 +153,8 @@ class Runs:
         self.unread = self.areas - self.end.read[starts]
         nothing = np.zeros((len(self.classes.members), 1))
         self.pixel = np.hstack([nothing, self.classes.pixel_s[:, :at]])
-        fixed = np.cumsum(self.classes.fixed_s[:, at - 1 :: -1], axis=1)[:, ::-1].T
+        called = self.classes.fixed_s[:, :at] * end.needed[1:]
+        fixed = np.cumsum(called[:, ::-1], axis=1)[:, ::-1].T
         self.fixed = np.ascontiguousarray(fixed[starts])
 
     def rough(self) -> FloatArray:
@@ -264,7 +266,7 @@ class Runs:
         moved = np.maximum(0.0, self._pairs(least, least.largest[families:], owners, spared))
         wait = self.wait_s * (moved > SOME * self.down.max(axis=1)[:, None, None, None])
         if self.overlap:
-            return moved + wait, moved, np.zeros(())
+            return moved + wait, np.zeros_like(moved), np.zeros(())
         joint_s = self._pairs(least, least.largest[:families], owners, spared)
         mean_s = self._mean(areas, owners, self._mixed, spared)
         return np.maximum(joint_s, mean_s) + wait, moved + wait, np.zeros(())

@@ -1,6 +1,6 @@
 """Least regions of tiles by size and border contacts.
 
-Tables are [contacts of one axis (0, 1, 2), length]: what a range of that length reads at least,
+Tables are [contacts of one axis (0 to 3), length]: what a range of that length reads at least,
 wherever it lies. Compiled: a bound evaluates millions of tiles.
 """
 
@@ -49,6 +49,30 @@ def least_lengths(first, last):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
+def least_in_pieces(first, last):  # type: ignore[no-untyped-def]
+    """As ``least_lengths`` for a range that may be computed in three pieces, each with a hull of
+    its own: the two widest gaps between what neighbouring outputs read are left out."""
+    n = len(first)
+    table = np.full((4, n + 1), np.inf)
+    for a in range(n):
+        widest, second = 0, 0
+        for b in range(a + 1, n + 1):
+            gap = first[b - 1] - last[b - 2] if b > a + 1 else 0
+            widest, second = max(widest, gap), max(second, min(widest, gap))
+            f = contacts_of(a, b, n)
+            table[f, b - a] = min(table[f, b - a], max(0, last[b - 1] - first[a] - widest - second))
+    return np.where(np.isinf(table), -1.0, table)
+
+
+@numba.njit(cache=True)
+def contacts_of(a, b, n):  # type: ignore[no-untyped-def]
+    """Border contacts of the range ``[a, b)`` of an axis of ``n``."""
+    if a == 0:
+        return LOW if b < n else BOTH
+    return NONE if b < n else HIGH
+
+
+@numba.njit(cache=True)
 def most_kept(first, last, size):  # type: ignore[no-untyped-def]
     """``[contacts, length]``: most positions of an axis of ``size`` that outputs of a range read
     and none outside it; never decreasing, and convex by raising."""
@@ -67,7 +91,7 @@ def most_kept(first, last, size):  # type: ignore[no-untyped-def]
         kept = 0.0
         for b in range(a + 1, n + 1):
             kept += until[b - 1]
-            f = (LOW if b < n else BOTH) if a == 0 else (NONE if b < n else HIGH)
+            f = contacts_of(a, b, n)
             table[f, b - a] = max(table[f, b - a], kept)
     return -concave(-_growing(table))
 

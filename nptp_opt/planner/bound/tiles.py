@@ -181,12 +181,13 @@ def least_giving(tables, kept, areas, starts, prices, weights):  # type: ignore[
             for w in range(shortest(width, fx), longest(width, fx) + 1):
                 for fy in range(4):
                     low, top = shortest(height, fy), longest(height, fy)
-                    if low * w <= areas[1, 0, cls]:
-                        at = low, w, fy, fx, 0, cls
-                        _give(tables, kept, at, starts, prices, weights, best[0])
+                    fits = False
                     for j in range(intervals):
                         tallest = min(areas[1, j, cls] // w, top)
                         lowest = max(low, -(-areas[0, j, cls] // w))
+                        if tallest >= low and not fits:  # later intervals have it from this one
+                            fits, at = True, (low, w, fy, fx, j, cls)
+                            _give(tables, kept, at, starts, prices, weights, best[0])
                         at = tallest, w, fy, fx, j, cls
                         if tallest >= low:
                             _give(tables, kept, at, starts, prices, weights, best[0])

@@ -181,7 +181,10 @@ def _guillotine(tile: Tile, count: int) -> Iterator[tuple[Tile, ...]]:
 
 
 def distinct(templates: Iterable[Template], layers: Sequence[Layer]) -> list[Template]:
-    """Templates without those that round to the same partitions on every map."""
+    """Templates without those that round to the same partitions on every map.
+
+    One whose cuts snap to strides is none of a like one whose cuts do not.
+    """
     maps = sorted({(layer.height, layer.width) for layer in layers})
     every, kept = list(templates), dict[bytes, Template]()
     n = 1 + max((device for template in every for device in template.boxes), default=0)
@@ -190,7 +193,7 @@ def distinct(templates: Iterable[Template], layers: Sequence[Layer]) -> list[Tem
     placed = (stack.placed(size).astype(np.int32) for size in maps)
     keys = np.concatenate([nothing, *placed], axis=1)
     for template, key in zip(every, keys, strict=True):
-        kept.setdefault(key.tobytes(), template)
+        kept.setdefault(key.tobytes() + bytes([template.snapped]), template)
     return list(kept.values())
 
 

@@ -6,9 +6,11 @@ import itertools
 
 import pytest
 
-from nptp_opt.planner.candidates import aligned_templates
-from nptp_opt.planner.templates import Template, columns, strips
-from tests.builders import make_cluster
+from nptp_opt.geometry import Tile
+from nptp_opt.planner.assemble import Choice
+from nptp_opt.planner.candidates import aligned_templates, distinct, used_templates
+from nptp_opt.planner.templates import Template, TemplateStack, columns, strips
+from tests.builders import conv_chain, make_cluster
 
 
 def common(one: Template, other: Template) -> float:
@@ -43,3 +45,13 @@ def test_families_are_dealt_out_in_the_anchor_s_order() -> None:
     anchor = strips("a", (2, 0, 1), (3.0, 1.0, 2.0), vertical=False)
     found = aligned_templates(cluster, [], anchor)
     assert any(common(template, anchor) == pytest.approx(1.0) for template in found)
+
+
+def test_an_odd_cut_before_a_stride_stays_a_candidate() -> None:
+    """Of a partition in use, the template whose cuts do not snap was always taken for the other."""
+    network = conv_chain((1, 3, 8, 8), [{"channels": 4}, {"channels": 4, "stride": 2}])
+    odd = {0: Tile(0, 3, 0, 8), 1: Tile(3, 8, 0, 8)}
+    used = used_templates([Choice(network.spatial[:1], odd)])
+    kept = distinct(used, network.spatial)
+    assert [template.snapped for template in kept] == [True, False]
+    assert TemplateStack(kept, 2).placed((8, 8), (2, 2))[:, 0, 1].tolist() == [4, 3]

@@ -88,7 +88,8 @@ mount -o remount,ro "$DISK"
 mount -o remount,rw,size=8m "$DISK"
 "$@"; echo "grown: $?"
 """
-"""Compares on a disk of 72 kB, which holds some of the runs, then with that file system read-only, then with room."""
+"""Compares on a disk of 72 kB, which holds some of the runs, then with that file system read-only,
+then with room."""
 
 
 def in_namespace() -> list[str] | None:

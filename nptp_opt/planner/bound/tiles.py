@@ -40,7 +40,7 @@ def least_reduced(tables, areas, starts, prices, y, bend, per_pixel):  # type: i
     height, width = rows.shape[2] - 1, columns.shape[2] - 1
     kinds_y, kinds_x = kinds(rows, y[..., 1], y[..., 2]), kinds(columns, y[..., 3], y[..., 4])
     step = 1 + width // SAMPLED if per_pixel else 1
-    heights, gains = np.zeros(4, dtype=np.int64), np.zeros(variants)
+    heights, scratch = np.zeros(4, dtype=np.int64), (np.zeros(variants), np.zeros(len(starts)))
     turned = np.ascontiguousarray(y.transpose(0, 2, 1))
     for cls in range(classes):
         twin = _twin(areas, prices, cls)
@@ -61,8 +61,20 @@ def least_reduced(tables, areas, starts, prices, y, bend, per_pixel):  # type: i
                         tile = rows[:, fy, h], columns[:, fx, w]
                         shape = h, w, fy, fx
                         rates = prices, turned, bend, per_pixel
-                        _reduce(tile, shape, starts, cls, rates, best, gains)
+                        _reduce(tile, shape, starts, cls, rates, best, scratch)
     return best
+
+
+@numba.njit(cache=True)
+def _worked(tile, pixel_s, starts, seconds):  # type: ignore[no-untyped-def]
+    """Fill ``seconds`` [start] of computing a tile's regions of all tensors behind each start."""
+    rows, columns = tile
+    work, done = 0.0, len(rows)
+    for s in range(len(starts) - 1, -1, -1):
+        while done > starts[s] + 1:
+            done -= 1
+            work += pixel_s[done] * rows[done] * columns[done]
+        seconds[s] = work
 
 
 @numba.njit(cache=True)
@@ -79,10 +91,11 @@ def _twin(areas, prices, cls):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, fastmath={"nnan", "nsz"})
-def _reduce(tile, shape, starts, cls, rates, best, gains):  # type: ignore[no-untyped-def]
+def _reduce(tile, shape, starts, cls, rates, best, scratch):  # type: ignore[no-untyped-def]
     """Lower ``best`` [family, start, class, variant] to the reduced price of one tile."""
     h, w, fy, fx = shape
     prices, y, bend, per_pixel = rates
+    gains, worked = scratch
     top, bottom = w * (fy in (LOW, BOTH)), w * (fy in (BOTH, HIGH))
     left, right = h * (fx in (LOW, BOTH)), h * (fx in (BOTH, HIGH))
     corners = (top + bottom) * (left + right) / (w * h)
@@ -91,13 +104,9 @@ def _reduce(tile, shape, starts, cls, rates, best, gains):  # type: ignore[no-un
     small = float(min(w * h, bend))
     more = w * h - small
     scale = 1.0 / small if per_pixel else 1.0
-    work, done = 0.0, len(rows)
-    for s in range(len(starts) - 1, -1, -1):
-        start = starts[s]
-        while done > start + 1:
-            done -= 1
-            work += pixel_s[cls, done] * rows[done] * columns[done]
-        seconds, need = work + fixed_s[s, cls], rows[start] * columns[start]
+    _worked(tile, pixel_s[cls], starts, worked)
+    for s in range(len(starts)):
+        seconds, need = worked[s] + fixed_s[s, cls], rows[starts[s]] * columns[starts[s]]
         m = y[s]
         for v in range(len(gains)):
             gain = m[0, v] * small + m[6, v] * more + m[5, v] * corners
@@ -128,7 +137,7 @@ def least_own(tables, area, starts, prices, extras, before, link, wait_s, overla
     at, extra_rows, extra_columns, extra_s, most_s = extras
     height, width = rows.shape[2] - 1, columns.shape[2] - 1
     seconds = np.full((len(starts), len(area)), np.inf)
-    total = np.full(owned.shape, np.inf)
+    total, worked = np.full(owned.shape, np.inf), np.zeros(len(starts))
     for cls in range(len(area)):
         for fx in range(4):
             for w in range(shortest(width, fx), longest(width, fx) + 1):
@@ -136,21 +145,16 @@ def least_own(tables, area, starts, prices, extras, before, link, wait_s, overla
                     h = height if fy == BOTH else max(1, -(-area[cls] // w))
                     if h > longest(height, fy) or h * w < area[cls]:
                         continue
-                    work, done = 0.0, rows.shape[0]
-                    for s in range(len(starts) - 1, -1, -1):
-                        start = starts[s]
-                        while done > start + 1:
-                            done -= 1
-                            work += pixel_s[cls, done] * rows[done, fy, h] * columns[done, fx, w]
-                            for e in range(len(at)):
-                                if at[e] == done:
-                                    more = extra_rows[e, fy, h] * extra_columns[e, fx, w]
-                                    work += min(more * extra_s[e, cls], most_s[e])
-                        own = work + fixed_s[s, cls]
+                    _worked((rows[:, fy, h], columns[:, fx, w]), pixel_s[cls], starts, worked)
+                    for e in range(len(at)):
+                        more = extra_rows[e, fy, h] * extra_columns[e, fx, w] * extra_s[e, cls]
+                        worked += min(more, most_s[e]) * (starts < at[e])
+                    for s in range(len(starts)):
+                        own = worked[s] + fixed_s[s, cls]
                         seconds[s, cls] = min(seconds[s, cls], own)
                         if own >= total[s, 0, cls]:
                             continue  # the less was owned, the longer it takes
-                        need = rows[start, fy, h] * columns[start, fx, w]
+                        need = rows[starts[s], fy, h] * columns[starts[s], fx, w]
                         for i in range(owned.shape[1]):
                             more = max(0.0, need - owned[s, i, cls])
                             comm = more * link[s, cls]
@@ -176,6 +180,7 @@ def least_giving(tables, kept, areas, starts, prices, weights):  # type: ignore[
     height, width = rows.shape[2] - 1, columns.shape[2] - 1
     best = np.full((2, len(starts), len(weights), intervals, classes), np.inf)
     best[0] = 0.0
+    worked = np.zeros(len(starts))
     for cls in range(classes):
         for fx in range(4):
             for w in range(shortest(width, fx), longest(width, fx) + 1):
@@ -187,33 +192,29 @@ def least_giving(tables, kept, areas, starts, prices, weights):  # type: ignore[
                         lowest = max(low, -(-areas[0, j, cls] // w))
                         if tallest >= low and not fits:  # later intervals have it from this one
                             fits, at = True, (low, w, fy, fx, j, cls)
-                            _give(tables, kept, at, starts, prices, weights, best[0])
+                            _give(tables, kept, at, starts, prices, weights, best[0], worked)
                         at = tallest, w, fy, fx, j, cls
                         if tallest >= low:
-                            _give(tables, kept, at, starts, prices, weights, best[0])
+                            _give(tables, kept, at, starts, prices, weights, best[0], worked)
                         if tallest >= lowest:
-                            _give(tables, kept, at, starts, prices, weights, best[1])
+                            _give(tables, kept, at, starts, prices, weights, best[1], worked)
                             at = lowest, w, fy, fx, j, cls
-                            _give(tables, kept, at, starts, prices, weights, best[1])
+                            _give(tables, kept, at, starts, prices, weights, best[1], worked)
     for j in range(1, intervals):
         best[0, :, :, j] = np.minimum(best[0, :, :, j], best[0, :, :, j - 1])
     return best
 
 
 @numba.njit(cache=True)
-def _give(tables, kept, at, starts, prices, weights, best):  # type: ignore[no-untyped-def]
+def _give(tables, kept, at, starts, prices, weights, best, worked):  # type: ignore[no-untyped-def]
     """Lower ``best`` [start, weight, interval, class] to one tile's price."""
     h, w, fy, fx, j, cls = at
     rows, columns = tables
     pixel_s, fixed_s, kept_s = prices
-    work, done = 0.0, rows.shape[0]
-    for s in range(len(starts) - 1, -1, -1):
-        start = starts[s]
-        while done > start + 1:
-            done -= 1
-            work += pixel_s[cls, done] * rows[done, fy, h] * columns[done, fx, w]
-        seconds = work + fixed_s[s, cls]
-        keeps = kept_s[s, cls] * kept[0][start, fy, h] * kept[1][start, fx, w]
+    _worked((rows[:, fy, h], columns[:, fx, w]), pixel_s[cls], starts, worked)
+    for s in range(len(starts)):
+        seconds = worked[s] + fixed_s[s, cls]
+        keeps = kept_s[s, cls] * kept[0][starts[s], fy, h] * kept[1][starts[s], fx, w]
         for v in range(len(weights)):
             price = weights[v, 0] * seconds - weights[v, 1] * keeps
             best[s, v, j, cls] = min(best[s, v, j, cls], price)

@@ -274,7 +274,7 @@ class Runs:
     # -- a link per device ---------------------------------------------------------------------
 
     @cached_property
-    def _shared_out(self) -> Sided:
+    def _weighted(self) -> Sided:
         """Seconds weighted by share. In a first run the source sends what all others need, and
         needs nothing itself."""
         share, source = self.classes.share, self.classes.source
@@ -308,7 +308,7 @@ class Runs:
             return nothing, nothing, sends
         spared = self._spared.copy()
         spared[-1] += self._unneeded(areas[1]) * self.up[:, None] * self.classes.share
-        mean = self._mean(areas, owners, self._shared_out, spared)
+        mean = self._mean(areas, owners, self._weighted, spared)
         return mean + self._waits_s(owners)[:, None, None, None], nothing, sends
 
     @cached_property

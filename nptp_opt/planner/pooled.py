@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 
 from nptp_opt.cluster import Cluster
@@ -43,7 +44,8 @@ def from_solved(network: Network, cluster: Cluster, solved: Solved) -> Iterator[
 def _from_pool(
     network: Network, cluster: Cluster, formulation: str, limits: Limits
 ) -> list[Choice]:
-    solved = solved_templates(network, cluster, formulation, None, limits)
+    only_tiles = replace(limits, prove=False)  # a proof can take minutes on a shared network
+    solved = solved_templates(network, cluster, formulation, None, only_tiles)
     return _unfused(network, cluster, solved)
 
 

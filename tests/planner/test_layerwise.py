@@ -9,7 +9,11 @@ import pytest
 
 from nptp_opt.methods import Limits
 from nptp_opt.network.load import load_model
+from nptp_opt.planner import PLANNERS, PlanOptions, layerwise
 from nptp_opt.planner.layerwise import layer_problem, solved_templates
+from nptp_opt.problem import LayerProblem
+from nptp_opt.result import LayerResult
+from nptp_opt.solve import solve_layer
 from tests.builders import conv_chain, make_cluster
 
 
@@ -32,3 +36,22 @@ def test_layers_that_the_time_limit_left_out_are_told(caplog: pytest.LogCaptureF
             found = [*solved_templates(network, make_cluster(), "column-dp", None, limits)]
         assert (len(found) < 2) == said
         assert ("column-dp: partitions for" in caplog.text) == said
+
+
+@pytest.mark.parametrize("planner", ["column-dp", "multilevel", "nptp"])
+def test_planners_ask_for_partitions_not_for_proofs(
+    planner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: a baseline took minutes to prove partitions that it had after a second."""
+    proofs: list[bool] = []
+
+    def spied(
+        problem: LayerProblem, formulation: str, *, solver: str | None, limits: Limits
+    ) -> LayerResult:
+        proofs.append(limits.prove)
+        return solve_layer(problem, formulation, solver=solver, limits=limits)
+
+    monkeypatch.setattr(layerwise, "solve_layer", spied)
+    network = conv_chain((1, 3, 12, 12), [{}, {"channels": 8}])
+    assert PLANNERS[planner].plan(network, make_cluster(), PlanOptions(planner))
+    assert proofs and not any(proofs)

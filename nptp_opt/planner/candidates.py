@@ -47,7 +47,7 @@ def family_templates(
     order = sorted(speed, key=lambda i: (-speed[i], i != cluster.source, i))
     placed = places or {}
     yield from single_templates(cluster)
-    for count in _counts(len(order)):
+    for count in useful_counts(len(order)):
         chosen = sorted(order[:count], key=lambda i: (placed.get(i, (2.0, 2.0)), i))
         shares = [speed[i] for i in chosen]
         for vertical in (False, True):
@@ -120,7 +120,8 @@ def _common(ones: Sequence[Box], others: Sequence[Box | None]) -> FloatArray:
     return np.asarray(rows * np.maximum(0.0, high[..., 3] - low[..., 2]))
 
 
-def _counts(n: int) -> list[int]:
+def useful_counts(n: int) -> list[int]:
+    """Numbers of devices that are tried: 2 to n, of many devices some."""
     if n <= MANY_DEVICES:
         return list(range(2, n + 1))
     return sorted({n, *(n * k // 8 for k in range(1, 8)), 2, 4, 8} - {0, 1})

@@ -3,8 +3,9 @@
 Candidates come from the families' templates and from the solved problems of single layers. The
 shortest path over (cut, partition) states picks segments and partitions; then the cuts of all
 segments are moved together (the same path over the neighbours of what it uses), then one by one.
-Polished partitions are candidates of the next path, until a round gains nothing. Anytime: the best
-plan so far, at worst a baseline, is returned at the limit.
+Polished partitions are candidates of the next path, until a round gains nothing; then partitions
+on a coarse grid are candidates, too. Anytime: the best plan so far, at worst a baseline, is
+returned at the limit.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from nptp_opt.planner.candidates import (
     used_templates,
     without,
 )
+from nptp_opt.planner.coarse import coarse_templates
 from nptp_opt.planner.evaluate import Evaluator
 from nptp_opt.planner.loosen import loosened, overlapped_latency_s
 from nptp_opt.planner.memory import overfull_devices
@@ -120,9 +122,10 @@ def _best_latency(
     options.watch(min(evaluate(rival).sum_s for rival in rivals))
     solved = solved or solved_layers(network, cluster, options)
     templates = with_families(network, cluster, solved)
+    later = coarse_templates(network, cluster)
     while True:
         search = Search(network, cluster, deadline, watch=options.watch, overlap=options.overlap)
-        found = search.run(templates)
+        found = search.run(templates, later=later)
         plans = [*rivals] if found is None else [found, search.cheapest, *rivals]
         fitting = [plan for plan in plans if not overfull_devices(network, cluster, plan)]
         full = [] if found is None else overfull_devices(network, cluster, found)
@@ -135,6 +138,8 @@ def _best_latency(
             until = min(deadline, time.monotonic() + CATCHING_S)
             return caught_up(evaluate, best, rivals, until, options.latency_limit_s)
         templates = left
+        used = {device for template in templates for device in template.boxes}
+        later = [template for template in later if template.boxes.keys() <= used]
 
 
 class Search:
@@ -167,12 +172,17 @@ class Search:
         self.random = random.Random(0)
 
     def run(
-        self, templates: Sequence[Template], surely: Sequence[Template] = ()
+        self,
+        templates: Sequence[Template],
+        surely: Sequence[Template] = (),
+        later: Sequence[Template] = (),
     ) -> list[Choice] | None:
         """The best plan found; None when the deadline came before the first path.
 
         The first path is over all templates, or, where some are ``surely`` among them, over these
-        and as many others as can be priced together.
+        and as many others as can be priced together. When nothing is gained any more, the search
+        goes on with ``later``: among the first ones they would lead it elsewhere, for the worse at
+        times.
         """
         self.templates = templates
         pool = [*surely, *self._some(list(templates))] if surely else templates
@@ -180,13 +190,25 @@ class Search:
         if first is None:
             return None
         found = self._until_no_gain(first, self._round, self.least_gain)
+        if later:
+            found = self._further(found, later)
         if self.overlap:
             self.cheapest = loosened(self.network, self.cluster, self.cheapest, self.deadline)
         return found
 
+    def _further(self, found: list[Choice], later: Sequence[Template]) -> list[Choice]:
+        """Rounds with ``later`` templates, if a path over them is better than what is found."""
+        self.templates = later
+        best = self._repartitioned(found)
+        return found if best is found else self._until_no_gain(best, self._round, self.least_gain)
+
     def _round(self, best: list[Choice]) -> list[Choice]:
         best = self._until_no_gain(best, self._recut)
         best = polish(self.network, self.cluster, best, self.deadline)
+        return self._repartitioned(best)
+
+    def _repartitioned(self, best: list[Choice]) -> list[Choice]:
+        """The best path over the partitions in use and templates aligned with them."""
         used = distinct(used_templates(best), self.network.spatial)
         few = self._some(distinct(self._aligned(used), self.network.spatial), self.share)
         pool = [*used, *single_templates(self.cluster), *few]

@@ -21,9 +21,9 @@ MOST_INTERVALS, LEAST_INTERVALS = 24, 8
 RUN_INTERVALS = 60_000
 """Runs times classes of devices times intervals: what sets the time."""
 
-PARTS = {3: 4, 5: 2}
-"""Parts of an interval for what one device does, for up to so many classes of devices (1 for more).
-They matter on switched networks alone."""
+PARTS = {5: 8}
+"""Parts of an interval for what one device does, for up to so many classes of devices, and 4 for
+more or on one medium: a partition that drifts by one of them per run gives nothing away."""
 
 
 class PathBound:
@@ -53,10 +53,9 @@ class PathBound:
         return max(LEAST_INTERVALS, min(MOST_INTERVALS, RUN_INTERVALS // work))
 
     def _parts(self) -> int:
-        if self.cluster.shared:
-            return 1
         classes = len(self.classes.members)
-        return next((parts for most, parts in PARTS.items() if classes <= most), 1)
+        known = {} if self.cluster.shared else PARTS
+        return next((parts for most, parts in known.items() if classes <= most), 4)
 
     def latency_s(self) -> float:
         """The bound: every state's cheapest arrival, then the tail and what is apart."""

@@ -118,17 +118,18 @@ class Pricing:
         """
         end = end_of(self.chain, at, pieces=self.overlap)
         starts = np.flatnonzero(self.chain.runs[:at, at])
-        rough = Runs(self, end, starts).rough()
-        least = (arrived[starts][:, :, None] + rough).min(axis=1)
+        runs = Runs(self, end, starts)
+        least = (arrived[starts][:, :, None] + runs.rough()).min(axis=1)
         first = np.unique(least.argmin(axis=0))
-        best = self._through(end, starts[first], arrived)
+        best = self._through(runs.some(first), arrived)
         left = np.flatnonzero((least < best * (1 - EQUAL)).any(axis=1))
         left = np.setdiff1d(left, first)
-        return np.minimum(best, self._through(end, starts[left], arrived)) if len(left) else best
+        return np.minimum(best, self._through(runs.some(left), arrived)) if len(left) else best
 
-    def _through(self, end: End, starts: IntArray, arrived: FloatArray) -> FloatArray:
-        runs = Runs(self, end, starts).prices()
-        return np.asarray((arrived[starts][:, :, None] + runs).min(axis=(0, 1)))
+    @staticmethod
+    def _through(runs: Runs, arrived: FloatArray) -> FloatArray:
+        ways = arrived[runs.starts][:, :, None] + runs.prices()
+        return np.asarray(ways.min(axis=(0, 1)))
 
 
 class Runs:
@@ -157,22 +158,34 @@ class Runs:
         fixed = np.cumsum(called[:, ::-1], axis=1)[:, ::-1].T
         self.fixed = np.ascontiguousarray(fixed[starts])
 
+    def some(self, which: IntArray) -> Runs:
+        """The runs that begin at ``starts[which]``, with what single devices take known."""
+        found = Runs(self.pricing, self.end, self.starts[which])
+        found._own = self._own[0][:, which], self._own[1][:, which]
+        found._kept = np.ascontiguousarray(self._kept[:, which])
+        return found
+
     def rough(self) -> FloatArray:
         """Seconds [start, before, after] that one device takes at least."""
-        found, gives = self._nothing, self._gives
+        found, sent = self._nothing, self._sent
         none = np.zeros((*self.least.shape, self.least.shape[2] + 1))
         for j in np.flatnonzero(self.after.can.any(axis=1)):
-            own = self._own(j)
-            found[:, :, j] = least_of_pairs(none, none, *own, *gives[:, :, :, j], self.can)
+            own = self._own[0][j], self._own[1][j]
+            gives = self._kept[:, :, :, j], sent, self._no_sends
+            found[:, :, j] = least_of_pairs(none, none, *own, *gives, self.can)
         return found
 
     @property
     def _nothing(self) -> FloatArray:
         return np.full((len(self.starts), self.most.shape[1], len(self.after.most)), np.inf)
 
+    @property
+    def _no_sends(self) -> FloatArray:
+        return np.zeros((2, *self.least.shape))
+
     def prices(self) -> FloatArray:
         """Seconds [start, before, after] with the sums over all devices."""
-        found, gives = self._nothing, self._gives
+        found, sent = self._nothing, self._sent
         first = self.pricing.first
         for low, high in itertools.pairwise(first):
             inside = [j for j in range(low, high) if self.after.can[j].any()]
@@ -184,9 +197,9 @@ class Runs:
             sums = self._with_medium if self.shared else self._with_links
             base, comm, sends = sums(areas, owners)
             for j in inside:
-                seconds, total = self._own(j)
-                given = np.maximum(gives[:, :, :, j], sends)
-                found[:, :, j] = least_of_pairs(base, comm, seconds, total, *given, self.can)
+                seconds, total = self._own[0][j], self._own[1][j]
+                gives = self._kept[:, :, :, j], sent, sends
+                found[:, :, j] = least_of_pairs(base, comm, seconds, total, *gives, self.can)
         return found
 
     @property
@@ -195,12 +208,13 @@ class Runs:
 
     # -- the largest on its own ----------------------------------------------------------------
 
-    def _own(self, j: int | np.intp) -> tuple[FloatArray, FloatArray]:
-        """Least seconds of the largest: of computing [start, class]; with fetching what it cannot
-        own [start, before, class]."""
+    @cached_property
+    def _own(self) -> tuple[FloatArray, FloatArray]:
+        """Least seconds of the largest: of computing [after, start, class]; with fetching what it
+        cannot own [after, start, before, class]."""
         seconds, total = least_own(
             self.end.rising,
-            self.after.least[j],
+            self.after.least,
             self.starts,
             (self.pixel, self.fixed),
             self._beside,
@@ -209,8 +223,8 @@ class Runs:
             self.wait_s,
             self.overlap,
         )
-        barred = ~self.after.can[j]
-        seconds[:, barred], total[:, :, barred] = np.inf, np.inf
+        after, cls = np.nonzero(~self.after.can)
+        seconds[after, :, cls], total[after, :, :, cls] = np.inf, np.inf
         return seconds, total
 
     @cached_property
@@ -266,10 +280,10 @@ class Runs:
         moved = np.maximum(0.0, self._pairs(least, least.largest[families:], owners, spared))
         wait = self.wait_s * (moved > SOME * self.down.max(axis=1)[:, None, None, None])
         if self.overlap:
-            return moved + wait, np.zeros_like(moved), np.zeros(())
+            return moved + wait, np.zeros_like(moved), self._no_sends
         joint_s = self._pairs(least, least.largest[:families], owners, spared)
         mean_s = self._mean(areas, owners, self._mixed, spared)
-        return np.maximum(joint_s, mean_s) + wait, moved + wait, np.zeros(())
+        return np.maximum(joint_s, mean_s) + wait, moved + wait, self._no_sends
 
     # -- a link per device ---------------------------------------------------------------------
 
@@ -365,22 +379,29 @@ class Runs:
         up = self.up[:, None]
         return np.asarray(np.where(up > 0, pixels, 0.0) * up)
 
+    @property
+    def _weights(self) -> FloatArray:
+        return OVERLAPPED if self.overlap else ONE_AFTER_THE_OTHER
+
     @cached_property
-    def _gives(self) -> FloatArray:
-        """Seconds [2, start, before, after, giver] in which the giver sends what others read, and
-        computes; the second as the largest. None on a shared network."""
+    def _kept(self) -> FloatArray:
+        """Seconds [2, start, weight, after, giver] of computing, less those of sending what it
+        keeps; the second as the largest. None on a shared network."""
         if self.shared:
-            return np.zeros((2, *self._nothing.shape, self.least.shape[2]))
-        weights = OVERLAPPED if self.overlap else ONE_AFTER_THE_OTHER
+            return np.zeros((2, len(self.starts), 0, len(self.after.most), self.least.shape[2]))
         tables = self.end.concave_rows, self.end.columns
         areas = np.stack([self.after.least, self.after.most])
         prices = self.pixel, self.fixed, self.up
-        kept = least_giving(tables, self.end.kept, areas, self.starts, prices, weights)
+        rates = self.starts, prices, self._weights
+        return np.asarray(least_giving(tables, self.end.kept, areas, *rates))
+
+    @property
+    def _sent(self) -> FloatArray:
+        """Weighted seconds [weight, start, before, giver] of sending all that others may read."""
+        if self.shared:
+            return np.zeros((0, *self.least.shape))
         sent = (self.least - self.unread[:, None, None]) * self.up[:, None]
-        each = [
-            weight[1] * sent[:, :, None] + kept[:, :, v, None] for v, weight in enumerate(weights)
-        ]
-        return np.asarray(np.maximum(*each))
+        return np.asarray(self._weights[:, 1, None, None, None] * sent)
 
     # -- sums over all devices -----------------------------------------------------------------
 

@@ -120,49 +120,71 @@ def _reduce(tile, shape, starts, cls, rates, best, scratch):  # type: ignore[no-
 
 
 @numba.njit(cache=True)
-def least_own(tables, area, starts, prices, extras, before, link, wait_s, overlap):  # type: ignore[no-untyped-def]
-    """A device with a tile of at least ``area`` [class] pixels: least seconds of computing
-    [start, class], and least seconds with fetching what it needs beyond what it may own
-    [start, before, class]. Infinite where no tile is that large.
+def least_own(tables, areas, starts, prices, extras, before, link, wait_s, overlap):  # type: ignore[no-untyped-def]
+    """A device with a tile of at least ``areas`` [interval, class] pixels: least seconds of
+    computing [interval, start, class], and least seconds with fetching what it needs beyond what it
+    may own [interval, start, before, class]. Infinite where no tile is that large.
 
-    ``tables`` are rising. ``prices`` are seconds per pixel [class, tensor] and fixed ones [start,
-    class], ``link`` seconds [start, class] of fetching a pixel; ``before`` two arrays [start,
-    before, class]: the most pixels that it owns, and that any other device owns, which is the most
-    that one message brings. ``extras`` are layers k with their tables: they count from tensor
-    ``at[k]`` on, per pixel [k, class] and at most ``most_s``.
+    ``tables`` are rising; so are areas: every interval has the tiles of those above it, too.
+    ``prices`` are seconds per pixel [class, tensor] and fixed ones [start, class], ``link`` seconds
+    [start, class] of fetching a pixel; ``before`` two arrays [start, before, class]: the most
+    pixels that it owns, and that any other device owns, which is the most that one message brings;
+    both rise. ``extras`` are layers k with their tables: they count from tensor ``at[k]`` on, per
+    pixel [k, class] and at most ``most_s``.
     """
     rows, columns = tables
-    pixel_s, fixed_s = prices
-    owned, others = before
     at, extra_rows, extra_columns, extra_s, most_s = extras
+    intervals, classes = areas.shape
     height, width = rows.shape[2] - 1, columns.shape[2] - 1
-    seconds = np.full((len(starts), len(area)), np.inf)
-    total, worked = np.full(owned.shape, np.inf), np.zeros(len(starts))
-    for cls in range(len(area)):
-        for fx in range(4):
-            for w in range(shortest(width, fx), longest(width, fx) + 1):
-                for fy in range(4):
-                    h = height if fy == BOTH else max(1, -(-area[cls] // w))
-                    if h > longest(height, fy) or h * w < area[cls]:
-                        continue
-                    _worked((rows[:, fy, h], columns[:, fx, w]), pixel_s[cls], starts, worked)
-                    for e in range(len(at)):
-                        more = extra_rows[e, fy, h] * extra_columns[e, fx, w] * extra_s[e, cls]
-                        worked += min(more, most_s[e]) * (starts < at[e])
-                    for s in range(len(starts)):
-                        own = worked[s] + fixed_s[s, cls]
-                        seconds[s, cls] = min(seconds[s, cls], own)
-                        if own >= total[s, 0, cls]:
-                            continue  # the less was owned, the longer it takes
-                        need = rows[starts[s], fy, h] * columns[starts[s], fx, w]
-                        for i in range(owned.shape[1]):
-                            more = max(0.0, need - owned[s, i, cls])
-                            comm = more * link[s, cls]
-                            if comm > 0.0:
-                                comm += wait_s * np.ceil(more / max(1.0, others[s, i, cls]))
-                            both = max(comm, own) if overlap else comm + own
-                            total[s, i, cls] = min(total[s, i, cls], both)
+    seconds = np.full((intervals, len(starts), classes), np.inf)
+    total = np.full((intervals, *before[0].shape), np.inf)
+    worked = np.zeros(len(starts))
+    tried = np.zeros((4, 4, width + 1), dtype=np.int64)
+    for cls in range(classes):
+        tried[:] = 0
+        for j in range(intervals - 1, -1, -1):
+            if j < intervals - 1:
+                seconds[j, :, cls], total[j, :, :, cls] = (
+                    seconds[j + 1, :, cls],
+                    total[j + 1, :, :, cls],
+                )
+            area = areas[j, cls]
+            for fx in range(4):  # from the widest on: the first tiles had better be good ones
+                for w in range(longest(width, fx), shortest(width, fx) - 1, -1):
+                    for fy in range(4):
+                        h = height if fy == BOTH else max(1, -(-area // w))
+                        if h > longest(height, fy) or h * w < area or h == tried[fy, fx, w]:
+                            continue
+                        tried[fy, fx, w] = h
+                        _worked((rows[:, fy, h], columns[:, fx, w]), prices[0][cls], starts, worked)
+                        for e in range(len(at)):
+                            more = extra_rows[e, fy, h] * extra_columns[e, fx, w] * extra_s[e, cls]
+                            worked += min(more, most_s[e]) * (starts < at[e])
+                        tile = rows[:, fy, h], columns[:, fx, w]
+                        rates = prices[1], before, link, wait_s, overlap
+                        _own(tile, worked, starts, rates, cls, (seconds[j], total[j]))
     return seconds, total
+
+
+@numba.njit(cache=True)
+def _own(tile, worked, starts, rates, cls, found):  # type: ignore[no-untyped-def]
+    """Lower ``found`` to what one tile takes."""
+    rows, columns = tile
+    fixed_s, (owned, others), link, wait_s, overlap = rates
+    seconds, total = found
+    for s in range(len(starts)):
+        own = worked[s] + fixed_s[s, cls]
+        seconds[s, cls] = min(seconds[s, cls], own)
+        need = rows[starts[s]] * columns[starts[s]]
+        for i in range(owned.shape[1]):
+            if own >= total[s, i, cls]:
+                break  # the more was owned, the shorter it takes
+            more = max(0.0, need - owned[s, i, cls])
+            comm = more * link[s, cls]
+            if comm > 0.0:
+                comm += wait_s * np.ceil(more / max(1.0, others[s, i, cls]))
+            both = max(comm, own) if overlap else comm + own
+            total[s, i, cls] = min(total[s, i, cls], both)
 
 
 @numba.njit(cache=True)
@@ -175,40 +197,55 @@ def least_giving(tables, kept, areas, starts, prices, weights):  # type: ignore[
     ``prices`` seconds per pixel [class, tensor], fixed ones [start, class] and those of a kept
     pixel [start, class]. So again the ends of the height's range suffice.
     """
-    rows, columns = tables
-    intervals, classes = areas.shape[1:]
-    height, width = rows.shape[2] - 1, columns.shape[2] - 1
-    best = np.full((2, len(starts), len(weights), intervals, classes), np.inf)
+    classes, width = areas.shape[2], tables[1].shape[2] - 1
+    shape = len(starts), len(weights)
+    best = np.full((2, *shape, *areas.shape[1:]), np.inf)
     best[0] = 0.0
-    worked = np.zeros(len(starts))
+    scratch = np.zeros(shape), np.zeros(shape), np.zeros(len(starts))
     for cls in range(classes):
         for fx in range(4):
             for w in range(shortest(width, fx), longest(width, fx) + 1):
                 for fy in range(4):
-                    low, top = shortest(height, fy), longest(height, fy)
-                    fits = False
-                    for j in range(intervals):
-                        tallest = min(areas[1, j, cls] // w, top)
-                        lowest = max(low, -(-areas[0, j, cls] // w))
-                        if tallest >= low and not fits:  # later intervals have it from this one
-                            fits, at = True, (low, w, fy, fx, j, cls)
-                            _give(tables, kept, at, starts, prices, weights, best[0], worked)
-                        at = tallest, w, fy, fx, j, cls
-                        if tallest >= low:
-                            _give(tables, kept, at, starts, prices, weights, best[0], worked)
-                        if tallest >= lowest:
-                            _give(tables, kept, at, starts, prices, weights, best[1], worked)
-                            at = lowest, w, fy, fx, j, cls
-                            _give(tables, kept, at, starts, prices, weights, best[1], worked)
-    for j in range(1, intervals):
+                    at = w, fy, fx, cls
+                    _giving(tables, kept, areas, at, starts, prices, weights, best, scratch)
+    for j in range(1, areas.shape[1]):
         best[0, :, :, j] = np.minimum(best[0, :, :, j], best[0, :, :, j - 1])
     return best
 
 
 @numba.njit(cache=True)
-def _give(tables, kept, at, starts, prices, weights, best, worked):  # type: ignore[no-untyped-def]
-    """Lower ``best`` [start, weight, interval, class] to one tile's price."""
-    h, w, fy, fx, j, cls = at
+def _giving(tables, kept, areas, at, starts, prices, weights, best, scratch):  # type: ignore[no-untyped-def]
+    """Lower ``best`` to the tiles of one width and contacts. In ``best[0]`` later intervals have a
+    tile from the first one on that it fits."""
+    w, fy, _, cls = at
+    height = tables[0].shape[2] - 1
+    low, top = shortest(height, fy), longest(height, fy)
+    high, least, worked = scratch
+    last, first = 0, 0  # heights that ``high`` and ``least`` are prices of
+    for j in range(areas.shape[1]):
+        tallest = min(areas[1, j, cls] // w, top)
+        lowest = max(low, -(-areas[0, j, cls] // w))
+        if tallest < low:
+            continue
+        if last == 0:
+            _give(tables, kept, (low, *at), starts, prices, weights, high, worked)
+            best[0, :, :, j, cls] = np.minimum(best[0, :, :, j, cls], high)
+        if tallest != last:
+            last = tallest
+            _give(tables, kept, (last, *at), starts, prices, weights, high, worked)
+            best[0, :, :, j, cls] = np.minimum(best[0, :, :, j, cls], high)
+        if tallest >= lowest:
+            if lowest != first:
+                first = lowest
+                _give(tables, kept, (first, *at), starts, prices, weights, least, worked)
+            ends = np.minimum(high, least)
+            best[1, :, :, j, cls] = np.minimum(best[1, :, :, j, cls], ends)
+
+
+@numba.njit(cache=True)
+def _give(tables, kept, at, starts, prices, weights, out, worked):  # type: ignore[no-untyped-def]
+    """Fill ``out`` [start, weight] with one tile's price."""
+    h, w, fy, fx, cls = at
     rows, columns = tables
     pixel_s, fixed_s, kept_s = prices
     _worked((rows[:, fy, h], columns[:, fx, w]), pixel_s[cls], starts, worked)
@@ -216,15 +253,16 @@ def _give(tables, kept, at, starts, prices, weights, best, worked):  # type: ign
         seconds = worked[s] + fixed_s[s, cls]
         keeps = kept_s[s, cls] * kept[0][starts[s], fy, h] * kept[1][starts[s], fx, w]
         for v in range(len(weights)):
-            price = weights[v, 0] * seconds - weights[v, 1] * keeps
-            best[s, v, j, cls] = min(best[s, v, j, cls], price)
+            out[s, v] = weights[v, 0] * seconds - weights[v, 1] * keeps
 
 
 @numba.njit(cache=True)
-def least_of_pairs(base, comm, seconds, total, gives, both, can):  # type: ignore[no-untyped-def]
+def least_of_pairs(base, comm, seconds, total, kept, sent, sends, can):  # type: ignore[no-untyped-def]
     """``[start, before]``: least over the pairs of giver and largest of the most of ``base`` and
-    ``comm`` + ``seconds`` [start, before, giver, largest], ``total`` of the largest and ``gives``
-    of the giver, or ``both`` where they are one (the last entry of ``largest``)."""
+    ``comm`` + ``seconds`` [start, before, giver, largest], ``total`` of the largest and what the
+    giver takes, ``sends`` [2, start, before, giver] or ``kept`` [2, start, weight, giver] and
+    ``sent`` [weight, start, before, giver]; the second where the two are one (the last entry of
+    ``largest``)."""
     starts, intervals, classes = total.shape
     found = np.full((starts, intervals), np.inf)
     for s in range(starts):
@@ -232,9 +270,15 @@ def least_of_pairs(base, comm, seconds, total, gives, both, can):  # type: ignor
             for one in range(classes):
                 if not can[s, i, one]:
                     continue
+                gives, both = sends[0, s, i, one], sends[1, s, i, one]
+                for v in range(len(sent)):
+                    gives = max(gives, sent[v, s, i, one] + kept[0, s, v, one])
+                    both = max(both, sent[v, s, i, one] + kept[1, s, v, one])
+                if min(gives, both) >= found[s, i]:
+                    continue
                 for two in range(classes + 1):
                     b = one if two == classes else two
-                    given = both[s, i, one] if two == classes else gives[s, i, one]
+                    given = both if two == classes else gives
                     slowest = max(total[s, i, b], given, base[s, i, one, two])
                     slowest = max(slowest, comm[s, i, one, two] + seconds[s, b])
                     found[s, i] = min(found[s, i], slowest)

@@ -25,7 +25,7 @@ from nptp_opt.planner.bound.path import PathBound
 from nptp_opt.planner.bound.steps import Runs
 from nptp_opt.planner.units import is_segment
 from tests.builders import conv_chain, conv_layer, make_cluster
-from tests.networks import branched_network, with_skip
+from tests.networks import branched_network, residual_network, with_skip
 from tests.planner.optimum import all_partitions
 
 Tiles = dict[int, Tile]
@@ -237,6 +237,25 @@ def test_a_layer_whose_tiles_may_lie_in_the_padding_has_no_fixed_price() -> None
     bound = PathBound(network, cluster, read_pixels(network), overlap=False)
     runs = Runs(bound.pricing, end, np.array([0, 1]))
     assert runs.fixed == pytest.approx(np.full((2, 2), 1e-3))
+
+
+def test_a_run_from_inside_a_block_fetches_what_the_skip_brings() -> None:
+    """The run from the first block's middle to the second one's reads the skip with a rim, too."""
+    network, cluster = residual_network(2), make_cluster((1.0,) * 4, rates=1.0, shared=True)
+    bound = PathBound(network, cluster, read_pixels(network), overlap=False, intervals=24)
+    chain = bound.chain
+    start, at = chain.names.index("block0_a"), chain.names.index("block1_a")
+    assert next((skip.made, skip.read) for skip in chain.skips) == (start - 1, start + 1)
+    end = end_of(chain, at)
+    runs = Runs(bound.pricing, end, np.array([start]))
+    low, high = bound.pricing.first[:2]
+    areas = np.stack([runs.after.least[low], runs.after.most[high - 1]])
+    plain, _, _ = runs.sums(areas, 4)
+    joining, _, _ = Runs(bound.pricing, end, np.array([start]), joins=True).sums(areas, 4)
+    # Four quarters with a rim of one fetch at least 4 x (7 x 7 - 6 x 6) pixels of 16 bytes.
+    possible = np.isfinite(plain)
+    more = (joining[possible] - plain[possible]).min()
+    assert 0.8 * 52 * 16 / 125e3 < more <= 52 * 16 / 125e3 * (1 + 1e-9)
 
 
 def specialists() -> tuple[Network, Cluster]:

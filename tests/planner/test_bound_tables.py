@@ -161,14 +161,17 @@ def test_no_tile_has_a_lower_reduced_price(seed: int) -> None:
     y[..., 6] = np.minimum(y[..., 0], y[..., 6])
     pixel, fixed = rng.choice([0.0, 1.0]), rng.choice([0.0, 2.0])
     by_work, by_need = np.array([[[1.0]], [[0.5]]]), np.array([[[2.0]], [[0.0]]])
-    prices = np.array([[0.0, pixel, 1.0]]), np.array([[fixed]]), by_work, by_need
+    joined = rng.choice([0.0, 1.5])
+    operand = np.array([[joined]])
+    prices = np.array([[0.0, pixel, 1.0]]), np.array([[fixed]]), by_work, by_need, operand
     areas = np.array([[least], [most]])
-    found = least_reduced(tiles.tables, areas, np.array([0]), prices, y, bend, False)
+    tables = *tiles.tables, tiles.tables[0][:1], tiles.tables[1][:1]
+    found = least_reduced(tables, areas, np.array([0]), prices, y, bend, False)
     fits = (tiles.area >= least) & (tiles.area <= most)
     compute = tiles.area + pixel * tiles.hidden + fixed
     small = np.minimum(tiles.area, bend)
     for f, v in itertools.product(range(2), range(3)):
-        price = by_work[f, 0, 0] * compute + by_need[f, 0, 0] * tiles.need
+        price = by_work[f, 0, 0] * compute + (by_need[f, 0, 0] + joined) * tiles.need
         gain = y[0, v, 0] * small + y[0, v, 6] * (tiles.area - small)
         gain = gain + tiles.contacts @ y[0, v, 1:6]
         assert found[f, 0, 0, v] <= (price - gain)[fits].min(initial=np.inf) + 1e-9
@@ -235,7 +238,7 @@ def test_needs_of_all_partitions_in_at_most_four_tiles(stride: int) -> None:
         sums[largest] = min(total, sums.get(largest, total))
     end, counts = end_of(chain, 2), classes_of(chain, cluster).counts
     pixel, one = np.zeros((len(counts), 3)), np.ones((1, 1, len(counts)))
-    price = TilePrice(np.array([1]), pixel, 0.0 * one[0], 0.0 * one, one)
+    price = TilePrice(np.array([1]), pixel, 0.0 * one[0], 0.0 * one, one, np.zeros((0, 1)))
     for cap in sorted(sums):
         areas = np.array([[1] * len(counts), [cap] * len(counts)])
         found = reduced(end, areas, counts, price, sides_of(end, counts, price))

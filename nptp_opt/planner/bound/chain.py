@@ -3,7 +3,7 @@
 Every plan gives every tensor of a path from the input to the last map one of two fates: it is the
 output of a step (a state of the bound), or it is hidden inside the segment of the tensor that
 reads it. So the path's tensors that are outputs cut the path into runs, and each run lies inside
-one segment, whatever else that segment computes. Dropping the needs of all other tensors, and
+one segment, whatever else that segment computes. Dropping the needs of tensors off the path, and
 counting layers beside the path at perfect balance or at the region that their reader needs, can
 only lower the price.
 """
@@ -37,6 +37,15 @@ class Beside:
 
     layer: Layer
     position: int
+    spans: tuple[Spans, Spans]
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Tensor ``made`` of the path is an operand of the layer that makes ``read``, further on."""
+
+    made: int
+    read: int
     spans: tuple[Spans, Spans]
 
 
@@ -86,6 +95,17 @@ class Chain:
         first = None if self.source is None else _spans_of(self.layers[0], self.source)
         pairs = zip(self.layers[1:], self.names[1:], strict=False)
         return (first, *(_spans_of(layer, str(name)) for layer, name in pairs))
+
+    @cached_property
+    def skips(self) -> tuple[Skip, ...]:
+        """Operands of the path's layers that are tensors of the path, but not the one before."""
+        position = {name: k for k, name in enumerate(self.names) if name is not None}
+        return tuple(
+            Skip(position[name], k + 1, _spans_of(layer, name))
+            for k, layer in enumerate(self.layers)
+            for name in dict.fromkeys(layer.inputs)
+            if name in position and position[name] != k
+        )
 
     @cached_property
     def beside(self) -> tuple[Beside, ...]:

@@ -40,6 +40,24 @@ class Extras:
 
 
 @dataclass(frozen=True)
+class Skips:
+    """Operands k of the path's joins: tensors ``made[k]`` of ``pixels[k]``, that tensor ``read[k]``
+    is made of; rows and columns [k, contacts, length] that a tile of the end needs of them. Runs
+    that begin between fetch them: they were made by steps before, whoever owns which part."""
+
+    made: IntArray
+    read: IntArray
+    pixels: IntArray
+    rows: FloatArray
+    columns: FloatArray
+
+    def bytes(self, pixel_bytes: FloatArray, starts: IntArray) -> FloatArray:
+        """Bytes [k, start] of a pixel of what is fetched, 0 where it is not."""
+        between = (self.made[:, None] < starts) & (starts < self.read[:, None])
+        return np.asarray(between * pixel_bytes[self.made][:, None])
+
+
+@dataclass(frozen=True)
 class End:
     """``rows`` and ``columns`` are [tensor, contacts, length], ``most`` [length] per tensor.
 
@@ -53,6 +71,7 @@ class End:
     rows: FloatArray
     columns: FloatArray
     extras: Extras
+    skips: Skips
     most: dict[int, Axes]
     kept: Axes
     read: IntArray
@@ -66,6 +85,13 @@ class End:
     @cached_property
     def concave_rows(self) -> FloatArray:
         return _each(concave, self.rows)
+
+    @cached_property
+    def reduced(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Tables of the path and of joins' operands; prices are concave in the height."""
+        rows = self.skips.rows
+        skipped = _each(concave, rows) if len(rows) else rows
+        return self.concave_rows, self.columns, skipped, self.skips.columns
 
     @cached_property
     def rising(self) -> Axes:
@@ -102,7 +128,8 @@ def end_of(chain: Chain, at: int, *, pieces: bool = False) -> End:
         for k, (along, across) in chain.widest(at).items()
     }
     extras = _extras(chain, regions, size, least)
-    return End(at, rows, columns, extras, most, kept, read, joined, needed)
+    skips = _skips(chain, regions, size, least)
+    return End(at, rows, columns, extras, skips, most, kept, read, joined, needed)
 
 
 def _joined(first: IntArray, last: IntArray) -> bool:
@@ -144,6 +171,28 @@ def _extras(
     return Extras(
         tuple(b.layer for b in known),
         np.array([b.position for b in known], dtype=np.int64),
+        _stack([rows for rows, _ in tables], size[0]),
+        _stack([columns for _, columns in tables], size[1]),
+    )
+
+
+def _skips(
+    chain: Chain,
+    regions: dict[int, tuple[Spans, Spans]],
+    size: tuple[int, int],
+    least: Callable[[IntArray, IntArray], FloatArray],
+) -> Skips:
+    known = [skip for skip in chain.skips if skip.read in regions]
+    tables = [
+        tuple(
+            least(*compose(outer, own)) for outer, own in zip(regions[s.read], s.spans, strict=True)
+        )
+        for s in known
+    ]
+    return Skips(
+        np.array([skip.made for skip in known], dtype=np.int64),
+        np.array([skip.read for skip in known], dtype=np.int64),
+        np.array([chain.areas[skip.made] for skip in known], dtype=np.int64),
         _stack([rows for rows, _ in tables], size[0]),
         _stack([columns for _, columns in tables], size[1]),
     )

@@ -27,6 +27,10 @@ of tensor a that the devices own:
   they fetch at least sum over the others |N_i| + max(|N_a|, |P_a|) - |map| for the giver a, and the
   maximum is at least any mean of both. The largest fetches its need less what the level before
   lets it own. In a first run the giver is the source, which has all.
+* Joins: an operand q of layer p, both on the path, with q before the run and p in it, is an output
+  of some step, for whatever hid it would hold p as well. Its parts are disjoint, whoever owns them:
+  all devices together fetch at least sum of what their tiles need of q, less its map. It is added
+  to the run's exchange where that proves more.
 * sum |N_i|: the Lagrangian of the configuration LP (design section 5) over all partitions within
   the level: areas sum to |map|, widths along top and bottom to W each, heights along left and
   right to H each, four corners; at least as many tiles as fill the map within the level. Any
@@ -78,7 +82,7 @@ balance of everything is a bound, too; the larger one is taken.
 What is missing: the level does not say how many devices own how much, nor along which axis they
 are cut (the branches of Inception alternate); sums over all devices are priced for some 24
 intervals of levels; more messages than connect the owners; partitions that satisfy the sums but
-cannot be laid out; operands of a join that were made by another partition; what layers beside the
+cannot be laid out; operands of a join that are off the path; what layers beside the
 path exchange.
 """
 

@@ -33,21 +33,23 @@ TILTS = 8
 class TilePrice:
     """Prices of any tile: seconds per pixel [class, tensor] of every tensor that is computed, and
     what is fixed [start, class]; weights of these seconds and of a pixel of the need, both [family,
-    start, class], for some ``starts``. The first family is that of ordinary devices."""
+    start, class], for some ``starts``; seconds [operand, start] of fetching a pixel of what joins
+    read. The first family is that of ordinary devices."""
 
     starts: IntArray
     pixel: FloatArray
     fixed: FloatArray
     by_work: FloatArray
     by_need: FloatArray
+    joined: FloatArray
 
     @property
-    def arrays(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        return self.pixel, self.fixed, self.by_work, self.by_need
+    def arrays(self) -> tuple[FloatArray, ...]:
+        return self.pixel, self.fixed, self.by_work, self.by_need, self.joined
 
     @property
-    def ordinary(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        return self.pixel, self.fixed, self.by_work[:1], self.by_need[:1]
+    def ordinary(self) -> tuple[FloatArray, ...]:
+        return self.pixel, self.fixed, self.by_work[:1], self.by_need[:1], self.joined
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def proposed(
     height, width = end.size
     y = _borders(cap, counts, sides, height * width)
     y[:, :, 1:6] /= np.array([width, width, height, height, 4])
-    tables, areas = (end.concave_rows, end.columns), np.stack([np.ones_like(cap), cap])
+    tables, areas = end.reduced, np.stack([np.ones_like(cap), cap])
     rates = least_reduced(tables, areas, price.starts, price.ordinary, y, height * width, True)[0]
     return np.concatenate([*_linear(y, rates), _bent(tables, areas, price, y, rates, rest)], axis=1)
 
@@ -84,7 +86,7 @@ def _linear(y: FloatArray, rates: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _bent(
-    tables: tuple[FloatArray, FloatArray],
+    tables: tuple[FloatArray, ...],
     areas: IntArray,
     price: TilePrice,
     y: FloatArray,
@@ -132,35 +134,40 @@ def _borders(cap: IntArray, counts: IntArray, sides: Sides, area: int) -> FloatA
 
 def sides_of(end: End, counts: IntArray, price: TilePrice) -> Sides:
     """What cuts cost ordinary devices."""
-    rows, columns = end.rows, end.columns
-    across = _side(rows, columns[:, BOTH, -1], counts, price)
-    along = _side(columns, rows[:, BOTH, -1], counts, price)
+    rows, columns, skips = end.rows, end.columns, end.skips
+    operands = skips.rows, skips.columns[:, BOTH, -1]
+    across = _side(rows, columns[:, BOTH, -1], operands, counts, price)
+    operands = skips.columns, skips.rows[:, BOTH, -1]
+    along = _side(columns, rows[:, BOTH, -1], operands, counts, price)
     return Sides(*across, *along)
 
 
 def _side(
-    axis: FloatArray, other: FloatArray, counts: IntArray, price: TilePrice
+    axis: FloatArray,
+    other: FloatArray,
+    operands: tuple[FloatArray, FloatArray],
+    counts: IntArray,
+    price: TilePrice,
 ) -> tuple[FloatArray, FloatArray]:
     weight, size = counts / counts.sum(), axis.shape[2] - 1
     need = price.by_need[0] @ counts / np.maximum(1, (price.by_need[0] > 0) @ counts)
 
-    def of(lengths: FloatArray) -> FloatArray:
-        region = lengths * other
+    def of(contacts: int, length: int) -> FloatArray:
+        region = axis[:, contacts, length] * other
         computed = np.cumsum((price.pixel * region)[:, :0:-1], axis=1)[:, ::-1][:, price.starts]
         worked = (price.by_work[0] * computed.T) @ weight
-        return np.asarray(worked + need * region[price.starts])
+        joined = (operands[0][:, contacts, length] * operands[1]) @ price.joined
+        return np.asarray(worked + need * region[price.starts] + joined)
 
     if size < 2:
         return np.zeros_like(need), np.full_like(need, 0.5)
     half = size // 2
-    cut = of(axis[:, LOW, half]) + of(axis[:, HIGH, size - half]) - of(axis[:, BOTH, size])
+    cut = of(LOW, half) + of(HIGH, size - half) - of(BOTH, size)
     even = np.full_like(cut, 0.5)
     if size < 3 or (axis[:, LOW] == axis[:, HIGH]).all():
         return np.maximum(cut, 0.0) / 2, even
     inner = max(1, min(half, size - 2))
-    first, last = (
-        np.maximum(of(axis[:, NONE, inner]) - of(axis[:, f, inner]), 0.0) for f in (LOW, HIGH)
-    )
+    first, last = (np.maximum(of(NONE, inner) - of(f, inner), 0.0) for f in (LOW, HIGH))
     part = np.divide(first, first + last, out=even, where=first + last > 0)
     return np.maximum(cut, 0.0) / 2, part
 

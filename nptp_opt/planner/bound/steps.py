@@ -136,8 +136,10 @@ class Runs:
     """Runs that end at one tensor. Arrays over (giver, largest) have a last entry for the giver
     that is the largest, too."""
 
-    def __init__(self, pricing: Pricing, end: End, starts: IntArray) -> None:
-        self.end, self.starts = end, starts
+    def __init__(
+        self, pricing: Pricing, end: End, starts: IntArray, *, joins: bool = False
+    ) -> None:
+        self.end, self.starts, self.joins = end, starts, joins
         self.pricing, self.classes = pricing, pricing.classes
         self.chain, self.overlap, self.wait_s = pricing.chain, pricing.overlap, pricing.wait_s
         self.shared = pricing.cluster.shared
@@ -194,13 +196,18 @@ class Runs:
             if not inside or owners > self.classes.counts.sum():
                 continue
             areas = np.stack([self.after.least[low], cap])
-            sums = self._with_medium if self.shared else self._with_links
-            base, comm, sends = sums(areas, owners)
+            base, comm, sends = self.sums(areas, owners)
+            base, comm = self._at_least_joining(base, comm, areas, owners)
             for j in inside:
                 seconds, total = self._own[0][j], self._own[1][j]
                 gives = self._kept[:, :, :, j], sent, sends
                 found[:, :, j] = least_of_pairs(base, comm, seconds, total, *gives, self.can)
         return found
+
+    def sums(self, areas: IntArray, owners: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Seconds of a run, of its exchange, and of what the giver sends (0 on one medium)."""
+        priced = self._with_medium if self.shared else self._with_links
+        return priced(areas, owners)
 
     @property
     def _area(self) -> int:
@@ -276,7 +283,7 @@ class Runs:
         least = self._reduced(areas, self._moving, self._largest)
         families = len(FETCHED) + 1
         spared = (1 - FETCHED)[:, None, None, None] * self.least - self.areas[:, None, None]
-        spared = spared * self.down[:, None]
+        spared = spared * self.down[:, None] - self._operands_s[:, None, None]
         moved = np.maximum(0.0, self._pairs(least, least.largest[families:], owners, spared))
         wait = self.wait_s * (moved > SOME * self.down.max(axis=1)[:, None, None, None])
         if self.overlap:
@@ -304,7 +311,8 @@ class Runs:
         rate = np.divide(1.0, self.up, out=np.zeros_like(self.up), where=self.up > 0)
         work = np.stack([0.0 * rate, 0.0 * rate if self.overlap else rate])
         need = np.stack([np.ones_like(rate), np.zeros_like(rate)])
-        return self._sided(TilePrice(self.starts, self.pixel, self.fixed, work, need))
+        joined = np.zeros_like(self._joined)
+        return self._sided(TilePrice(self.starts, self.pixel, self.fixed, work, need, joined))
 
     def _with_links(
         self, areas: IntArray, owners: int
@@ -322,6 +330,7 @@ class Runs:
             return nothing, nothing, sends
         spared = self._spared.copy()
         spared[-1] += self._unneeded(areas[1]) * self.up[:, None] * self.classes.share
+        spared -= self._operands_s[:, None, None]
         mean = self._mean(areas, owners, self._weighted, spared)
         return mean + self._waits_s(owners)[:, None, None, None], nothing, sends
 
@@ -403,6 +412,44 @@ class Runs:
         sent = (self.least - self.unread[:, None, None]) * self.up[:, None]
         return np.asarray(self._weights[:, 1, None, None, None] * sent)
 
+    # -- operands of joins ---------------------------------------------------------------------
+
+    @cached_property
+    def _joined(self) -> FloatArray:
+        """Bytes [operand, start] of a pixel of what joins read that steps before a run made."""
+        found = self.end.skips.bytes(np.array(self.chain.pixel_bytes, dtype=float), self.starts)
+        return found * self.joins
+
+    @cached_property
+    def _joining(self) -> tuple[IntArray, Runs]:
+        """Those of the runs that fetch operands, with these counted."""
+        plain = np.array(self.chain.pixel_bytes, dtype=float)
+        which = np.flatnonzero(self.end.skips.bytes(plain, self.starts).any(axis=0))
+        return which, Runs(self.pricing, self.end, self.starts[which], joins=True)
+
+    def _at_least_joining(
+        self, base: FloatArray, comm: FloatArray, areas: IntArray, owners: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """Prices with operands where these make them dearer: multipliers of a sum of two exchanges
+        may prove less than those of one of them."""
+        which, runs = self._joining
+        if len(which):
+            more = runs.sums(areas, owners)
+            base[which] = np.maximum(base[which], more[0])
+            comm[which] = np.maximum(comm[which], more[1])
+        return base, comm
+
+    @property
+    def _byte_s(self) -> float:
+        """Seconds of the medium, or of any link weighted by share at least, of a byte."""
+        each = self.classes.seconds_per_byte()
+        return float((each if self.shared else each * self.classes.share).min())
+
+    @property
+    def _operands_s(self) -> FloatArray:
+        """Seconds [start] of fetching all of the operands: what their owners spare at most."""
+        return np.asarray(self.end.skips.pixels @ self._joined * self._byte_s)
+
     # -- sums over all devices -----------------------------------------------------------------
 
     def _price(
@@ -410,7 +457,8 @@ class Runs:
     ) -> TilePrice:
         need = parts[:, None, None] * by_need
         work = np.zeros_like(need) + by_work
-        return TilePrice(self.starts, self.pixel, self.fixed, work, need)
+        joined = self._joined * self._byte_s
+        return TilePrice(self.starts, self.pixel, self.fixed, work, need, joined)
 
     def _sided(self, price: TilePrice) -> Sided:
         return price, sides_of(self.end, self.classes.counts, price)

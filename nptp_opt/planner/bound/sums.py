@@ -49,7 +49,7 @@ def reduced(
     sums = np.array([0, width, width, height, height, 4, 0])
     sums[0], sums[6] = np.minimum(full, rest).sum(), np.maximum(full - rest, 0).sum()
     any_area = np.stack([np.ones_like(areas[1]), areas[1]])
-    tables = end.concave_rows, end.columns
+    tables = end.reduced
     starts = price.starts
     tiles = least_reduced(tables, any_area, starts, price.arrays, y, rest, False)
     apart = least_reduced(tables, areas, starts, (largest or price).arrays, y, rest, False)

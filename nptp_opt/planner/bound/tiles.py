@@ -28,13 +28,14 @@ def least_reduced(tables, areas, starts, prices, y, bend, per_pixel):  # type: i
     ``bend`` pixels and ``y[6]`` per pixel beyond; with ``per_pixel``, the least rate up to
     ``bend`` that a tile bears: of (price - y . a - G(area)) / min(area, bend), over some tiles.
 
-    ``tables`` are rows and columns, rows concave; ``areas`` [2, class] the least and the most
-    pixels; ``starts`` rise. ``prices``: seconds per computed pixel [class, tensor], fixed ones
-    [start, class], and the families, which weight seconds and pixels of the need, both [family,
-    start, class]; ``y`` is [start, variant, 7]. For one width the price is concave in the height,
-    and G is linear on either side of ``bend``: the least value lies at an end of one of the ranges.
+    ``tables`` are rows and columns of the path and of joins' operands, rows concave; ``areas`` [2,
+    class] the least and the most pixels; ``starts`` rise. ``prices``: seconds per computed pixel
+    [class, tensor], fixed ones [start, class], the families, which weight seconds and pixels of the
+    need, both [family, start, class], and seconds per pixel of operands [operand, start]; ``y`` is
+    [start, variant, 7]. For one width the price is concave in the height, and G is linear on either
+    side of ``bend``: the least value lies at an end of one of the ranges.
     """
-    rows, columns = tables
+    rows, columns, skip_rows, skip_columns = tables
     variants, classes = y.shape[1], areas.shape[1]
     best = np.full((prices[2].shape[0], len(starts), classes, variants), np.inf)
     height, width = rows.shape[2] - 1, columns.shape[2] - 1
@@ -60,8 +61,9 @@ def least_reduced(tables, areas, starts, prices, y, bend, per_pixel):  # type: i
                             continue
                         tile = rows[:, fy, h], columns[:, fx, w]
                         shape = h, w, fy, fx
+                        skipped = skip_rows[:, fy, h] * skip_columns[:, fx, w]
                         rates = prices, turned, bend, per_pixel
-                        _reduce(tile, shape, starts, cls, rates, best, scratch)
+                        _reduce(tile, shape, skipped, starts, cls, rates, best, scratch)
     return best
 
 
@@ -91,7 +93,7 @@ def _twin(areas, prices, cls):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, fastmath={"nnan", "nsz"})
-def _reduce(tile, shape, starts, cls, rates, best, scratch):  # type: ignore[no-untyped-def]
+def _reduce(tile, shape, skipped, starts, cls, rates, best, scratch):  # type: ignore[no-untyped-def]
     """Lower ``best`` [family, start, class, variant] to the reduced price of one tile."""
     h, w, fy, fx = shape
     prices, y, bend, per_pixel = rates
@@ -99,7 +101,7 @@ def _reduce(tile, shape, starts, cls, rates, best, scratch):  # type: ignore[no-
     top, bottom = w * (fy in (LOW, BOTH)), w * (fy in (BOTH, HIGH))
     left, right = h * (fx in (LOW, BOTH)), h * (fx in (BOTH, HIGH))
     corners = (top + bottom) * (left + right) / (w * h)
-    pixel_s, fixed_s, by_work, by_need = prices
+    pixel_s, fixed_s, by_work, by_need, joined = prices
     rows, columns = tile
     small = float(min(w * h, bend))
     more = w * h - small
@@ -107,13 +109,15 @@ def _reduce(tile, shape, starts, cls, rates, best, scratch):  # type: ignore[no-
     _worked(tile, pixel_s[cls], starts, worked)
     for s in range(len(starts)):
         seconds, need = worked[s] + fixed_s[s, cls], rows[starts[s]] * columns[starts[s]]
-        m = y[s]
+        m, fetched = y[s], 0.0
+        for k in range(len(skipped)):
+            fetched += joined[k, s] * skipped[k]
         for v in range(len(gains)):
             gain = m[0, v] * small + m[6, v] * more + m[5, v] * corners
             gain += m[1, v] * top + m[2, v] * bottom + m[3, v] * left + m[4, v] * right
             gains[v] = gain
         for f in range(len(best)):
-            price = by_work[f, s, cls] * seconds + by_need[f, s, cls] * need
+            price = by_work[f, s, cls] * seconds + by_need[f, s, cls] * need + fetched
             out = best[f, s, cls]
             for v in range(len(gains)):
                 out[v] = min(out[v], (price - gains[v]) * scale)

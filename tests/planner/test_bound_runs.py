@@ -250,8 +250,8 @@ def test_a_run_from_inside_a_block_fetches_what_the_skip_brings() -> None:
     runs = Runs(bound.pricing, end, np.array([start]))
     low, high = bound.pricing.first[:2]
     areas = np.stack([runs.after.least[low], runs.after.most[high - 1]])
-    plain, _, _ = runs.sums(areas, 4)
-    joining, _, _ = Runs(bound.pricing, end, np.array([start]), joins=True).sums(areas, 4)
+    plain, _ = runs.sums(areas, 4)
+    joining, _ = Runs(bound.pricing, end, np.array([start]), joins=True).sums(areas, 4)
     # Four quarters with a rim of one fetch at least 4 x (7 x 7 - 6 x 6) pixels of 16 bytes.
     possible = np.isfinite(plain)
     more = (joining[possible] - plain[possible]).min()

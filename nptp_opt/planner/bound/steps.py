@@ -117,19 +117,33 @@ class Pricing:
         are best by that, and then for those only that it does not show to be worse.
         """
         end = end_of(self.chain, at, pieces=self.overlap)
-        starts = np.flatnonzero(self.chain.runs[:at, at])
-        runs = Runs(self, end, starts)
-        least = (arrived[starts][:, :, None] + runs.rough()).min(axis=1)
-        first = np.unique(least.argmin(axis=0))
-        best = self._through(runs.some(first), arrived)
-        left = np.flatnonzero((least < best * (1 - EQUAL)).any(axis=1))
-        left = np.setdiff1d(left, first)
-        return np.minimum(best, self._through(runs.some(left), arrived)) if len(left) else best
+        runs = Runs(self, end, np.flatnonzero(self.chain.runs[:at, at]))
+        least = (arrived[runs.starts][:, :, None] + runs.rough()).min(axis=1)
+        found = [
+            self._interval(runs, arrived, least[:, low:high], (low, high))
+            for low, high in itertools.pairwise(self.first)
+        ]
+        return np.concatenate(found)
 
     @staticmethod
-    def _through(runs: Runs, arrived: FloatArray) -> FloatArray:
-        ways = arrived[runs.starts][:, :, None] + runs.prices()
-        return np.asarray(ways.min(axis=(0, 1)))
+    def _interval(
+        runs: Runs, arrived: FloatArray, least: FloatArray, parts: tuple[int, int]
+    ) -> FloatArray:
+        """Cheapest seconds [part] for the ``parts`` of one interval; ``least`` [start, part] are
+        cheapest ones by what one device takes."""
+
+        def through(which: IntArray) -> FloatArray:
+            some = runs.some(which)
+            ways = arrived[some.starts][:, :, None] + some.interval(*parts)
+            return np.asarray(ways.min(axis=(0, 1)))
+
+        if not np.isfinite(least).any():
+            return np.full(least.shape[1], np.inf)
+        first = np.unique(least.argmin(axis=0))
+        best = through(first)
+        left = np.flatnonzero((least < best * (1 - EQUAL)).any(axis=1))
+        left = np.setdiff1d(left, first)
+        return np.minimum(best, through(left)) if len(left) else best
 
 
 class Runs:
@@ -159,13 +173,17 @@ class Runs:
         called = self.classes.fixed_s[:, :at] * end.needed[1:]
         fixed = np.cumsum(called[:, ::-1], axis=1)[:, ::-1].T
         self.fixed = np.ascontiguousarray(fixed[starts])
+        self._known: dict[tuple[int, ...], Runs] = {}
 
     def some(self, which: IntArray) -> Runs:
         """The runs that begin at ``starts[which]``, with what single devices take known."""
-        found = Runs(self.pricing, self.end, self.starts[which])
-        found._own = self._own[0][:, which], self._own[1][:, which]
-        found._kept = np.ascontiguousarray(self._kept[:, which])
-        return found
+        key = tuple(which.tolist())
+        if key not in self._known:
+            found = Runs(self.pricing, self.end, self.starts[which])
+            found._own = self._own[0][:, which], self._own[1][:, which]
+            found._kept = np.ascontiguousarray(self._kept[:, which])
+            self._known[key] = found
+        return self._known[key]
 
     def rough(self) -> FloatArray:
         """Seconds [start, before, after] that one device takes at least."""
@@ -187,25 +205,29 @@ class Runs:
 
     def prices(self) -> FloatArray:
         """Seconds [start, before, after] with the sums over all devices."""
-        found, sent = self._nothing, self._sent
-        first = self.pricing.first
-        for low, high in itertools.pairwise(first):
-            inside = [j for j in range(low, high) if self.after.can[j].any()]
-            cap = self.after.most[high - 1]
-            owners = fewest_owners(cap, self.classes.counts, self._area)
-            if not inside or owners > self.classes.counts.sum():
-                continue
-            areas = np.stack([self.after.least[low], cap])
-            base, comm, sends = self.sums(areas, owners)
-            base, comm = self._at_least_joining(base, comm, areas, owners)
-            for j in inside:
-                seconds, total = self._own[0][j], self._own[1][j]
-                gives = self._kept[:, :, :, j], sent, sends
-                found[:, :, j] = least_of_pairs(base, comm, seconds, total, *gives, self.can)
+        parts = itertools.pairwise(self.pricing.first)
+        return np.concatenate([self.interval(low, high) for low, high in parts], axis=2)
+
+    def interval(self, low: int, high: int) -> FloatArray:
+        """Seconds [start, before, part] for the parts ``low`` to ``high`` of one interval after."""
+        found = self._nothing[:, :, low:high]
+        inside = [j for j in range(low, high) if self.after.can[j].any()]
+        cap = self.after.most[high - 1]
+        owners = fewest_owners(cap, self.classes.counts, self._area)
+        if not inside or owners > self.classes.counts.sum():
+            return found
+        areas = np.stack([self.after.least[low], cap])
+        base, comm = self.sums(areas, owners)
+        base, comm = self._at_least_joining(base, comm, areas, owners)
+        sends = self._no_sends if self.shared else self._sends(areas, owners)
+        for j in inside:
+            seconds, total = self._own[0][j], self._own[1][j]
+            gives = self._kept[:, :, :, j], self._sent, sends
+            found[:, :, j - low] = least_of_pairs(base, comm, seconds, total, *gives, self.can)
         return found
 
-    def sums(self, areas: IntArray, owners: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Seconds of a run, of its exchange, and of what the giver sends (0 on one medium)."""
+    def sums(self, areas: IntArray, owners: int) -> tuple[FloatArray, FloatArray]:
+        """Seconds of a run and of its exchange."""
         priced = self._with_medium if self.shared else self._with_links
         return priced(areas, owners)
 
@@ -275,11 +297,9 @@ class Runs:
             by_need=np.concatenate([joint.by_need, still.by_need]),
         )
 
-    def _with_medium(
-        self, areas: IntArray, owners: int
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _with_medium(self, areas: IntArray, owners: int) -> tuple[FloatArray, FloatArray]:
         """On a shared network, seconds of a run and of its exchange [start, before, giver,
-        largest], and none of the giver's."""
+        largest]."""
         least = self._reduced(areas, self._moving, self._largest)
         families = len(FETCHED) + 1
         spared = (1 - FETCHED)[:, None, None, None] * self.least - self.areas[:, None, None]
@@ -287,10 +307,10 @@ class Runs:
         moved = np.maximum(0.0, self._pairs(least, least.largest[families:], owners, spared))
         wait = self.wait_s * (moved > SOME * self.down.max(axis=1)[:, None, None, None])
         if self.overlap:
-            return moved + wait, np.zeros_like(moved), self._no_sends
+            return moved + wait, np.zeros_like(moved)
         joint_s = self._pairs(least, least.largest[:families], owners, spared)
         mean_s = self._mean(areas, owners, self._mixed, spared)
-        return np.maximum(joint_s, mean_s) + wait, moved + wait, self._no_sends
+        return np.maximum(joint_s, mean_s) + wait, moved + wait
 
     # -- a link per device ---------------------------------------------------------------------
 
@@ -314,25 +334,22 @@ class Runs:
         joined = np.zeros_like(self._joined)
         return self._sided(TilePrice(self.starts, self.pixel, self.fixed, work, need, joined))
 
-    def _with_links(
-        self, areas: IntArray, owners: int
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """On a switched network, seconds of a run [start, before, giver, largest], no exchange
-        apart, and seconds of the giver [2, start, before, giver], the second as the largest.
+    def _with_links(self, areas: IntArray, owners: int) -> tuple[FloatArray, FloatArray]:
+        """On a switched network, seconds of a run [start, before, giver, largest], and no exchange
+        apart.
 
         The mean is weighted by share. The giver fetches what it lacks, or sends what it cannot
         need.
         """
-        sends = self._sends(areas, owners)
         classes = len(self.classes.members)
         nothing = np.zeros((*self.least.shape, classes + 1))
         if self.overlap:
-            return nothing, nothing, sends
+            return nothing, nothing
         spared = self._spared.copy()
         spared[-1] += self._unneeded(areas[1]) * self.up[:, None] * self.classes.share
         spared -= self._operands_s[:, None, None]
         mean = self._mean(areas, owners, self._weighted, spared)
-        return mean + self._waits_s(owners)[:, None, None, None], nothing, sends
+        return mean + self._waits_s(owners)[:, None, None, None], nothing
 
     @cached_property
     def _spared(self) -> FloatArray:

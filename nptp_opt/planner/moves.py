@@ -10,6 +10,9 @@ from nptp_opt.geometry import Tile
 
 Partition = dict[int, Tile]
 
+MOST_TOGETHER = 2
+"""Rows and columns by which all cuts move together, at most: the halo of one or two layers."""
+
 Move = Callable[[], Partition]
 """A change, made when it is called: most of many moves are never made."""
 
@@ -43,6 +46,21 @@ def moves(
         if kinds is None or kinds[i] != kinds[j]:
             yield partial(_swapped, tiles, i, j)
     yield from _handing_over(tiles, kinds or ())
+
+
+def wide_moves(tiles: Mapping[int, Tile], reach: int) -> Iterator[Move]:
+    """Several maximal cuts at once: both halves of a line that others cross moved by 1, 2, 4, ...
+    ``reach``, or all cuts by a halo's width.
+
+    Cuts that move by a halo's width from one layer to the next, and back after it, leave every
+    device a halo on one side alone: as many bytes, in half of the messages.
+    """
+    upright = _turned(tiles)
+    steps = [1 << k for k in range(max(1, reach).bit_length())]
+    for shift in (sign * step for step in reversed(steps) for sign in (1, -1)):
+        yield from _line_shifts(tiles, shift)
+        yield from (partial(_turned_back, move) for move in _line_shifts(upright, shift))
+    yield from _together(tiles)
 
 
 def first_idle(tiles: Mapping[int, Tile], kinds: Sequence[int]) -> dict[int, int]:
@@ -80,9 +98,40 @@ def shifted(tiles: Mapping[int, Tile], shift: int) -> Iterator[Partition]:
 def _shifts(tiles: Mapping[int, Tile], shift: int) -> Iterator[Move]:
     for row in sorted({tile.y0 for tile in tiles.values()} - {0}):
         for above, below in _cuts(tiles, row):
-            at = row + shift
-            if all(tiles[i].y0 <= at for i in above) and all(at <= tiles[i].y1 for i in below):
-                yield partial(_shifted, tiles, above, below, at)
+            if _passes(tiles, above, below, row + shift):
+                yield partial(_shifted, tiles, above, below, row + shift)
+
+
+def _passes(tiles: Mapping[int, Tile], above: Sequence[int], below: Sequence[int], at: int) -> bool:
+    """Does a cut that moves there stay within the tiles on either side?"""
+    return all(tiles[i].y0 <= at for i in above) and all(at <= tiles[i].y1 for i in below)
+
+
+def _line_shifts(tiles: Mapping[int, Tile], shift: int) -> Iterator[Move]:
+    """Crossed lines: the maximal cuts at one row, if there are several, all moved."""
+    for row in sorted({tile.y0 for tile in tiles.values()} - {0}):
+        sides = list(_cuts(tiles, row))
+        above, below = (list(itertools.chain(*side)) for side in zip(*sides, strict=True))
+        if len(sides) > 1 and _passes(tiles, above, below, row + shift):
+            yield partial(_shifted, tiles, above, below, row + shift)
+
+
+def _together(tiles: Mapping[int, Tile]) -> Iterator[Move]:
+    """All horizontal cuts, all vertical ones or both moved by a few rows and columns."""
+    height, width = max(t.y1 for t in tiles.values()), max(t.x1 for t in tiles.values())
+    for shift in range(1, MOST_TOGETHER + 1):
+        for down, right in itertools.product((0, shift, -shift), repeat=2):
+            moved = {
+                i: Tile(
+                    t.y0 + down * (t.y0 > 0),
+                    t.y1 + down * (t.y1 < height),
+                    t.x0 + right * (t.x0 > 0),
+                    t.x1 + right * (t.x1 < width),
+                )
+                for i, t in tiles.items()
+            }
+            if moved != tiles and not any(tile.is_empty for tile in moved.values()):
+                yield partial(dict, moved)
 
 
 def _shifted(

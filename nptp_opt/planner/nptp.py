@@ -4,8 +4,8 @@ Candidates come from the families' templates and from the solved problems of sin
 shortest path over (cut, partition) states picks segments and partitions; then the cuts of all
 segments are moved together (the same path over the neighbours of what it uses), then one by one.
 Polished partitions are candidates of the next path, until a round gains nothing; then partitions
-on a coarse grid are candidates, too. Anytime: the best plan so far, at worst a baseline, is
-returned at the limit.
+on a coarse grid are candidates, too, and at last several cuts of a partition move at once. Anytime:
+the best plan so far, at worst a baseline, is returned at the limit.
 """
 
 from __future__ import annotations
@@ -169,6 +169,7 @@ class Search:
         self.cheapest: list[Choice] = []
         self._least_s = math.inf
         self._assembler = Assembler(network, cluster)
+        self.wide = False
         self.random = random.Random(0)
 
     def run(
@@ -181,8 +182,8 @@ class Search:
 
         The first path is over all templates, or, where some are ``surely`` among them, over these
         and as many others as can be priced together. When nothing is gained any more, the search
-        goes on with ``later``: among the first ones they would lead it elsewhere, for the worse at
-        times.
+        goes on with ``later``, then with wide moves: from the beginning they would lead it
+        elsewhere, for the worse at times.
         """
         self.templates = templates
         pool = [*surely, *self._some(list(templates))] if surely else templates
@@ -191,7 +192,7 @@ class Search:
             return None
         found = self._until_no_gain(first, self._round, self.least_gain)
         if later:
-            found = self._further(found, later)
+            found = self._widened(self._further(found, later))
         if self.overlap:
             self.cheapest = loosened(self.network, self.cluster, self.cheapest, self.deadline)
         return found
@@ -202,10 +203,20 @@ class Search:
         best = self._repartitioned(found)
         return found if best is found else self._until_no_gain(best, self._round, self.least_gain)
 
+    def _widened(self, found: list[Choice]) -> list[Choice]:
+        """Rounds that move several cuts at once, if that makes what is found better."""
+        self.wide = True
+        best = self._polished(found)
+        if self._price(best) >= self._price(found) * (1 - self.least_gain):
+            return best
+        return self._until_no_gain(best, self._round, self.least_gain)
+
     def _round(self, best: list[Choice]) -> list[Choice]:
         best = self._until_no_gain(best, self._recut)
-        best = polish(self.network, self.cluster, best, self.deadline)
-        return self._repartitioned(best)
+        return self._repartitioned(self._polished(best))
+
+    def _polished(self, best: list[Choice]) -> list[Choice]:
+        return polish(self.network, self.cluster, best, self.deadline, wide=self.wide)
 
     def _repartitioned(self, best: list[Choice]) -> list[Choice]:
         """The best path over the partitions in use and templates aligned with them."""

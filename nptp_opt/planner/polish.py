@@ -33,7 +33,7 @@ from nptp_opt.cost.objectives import Weights
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Network, external_inputs
 from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.planner.moves import Partition, most_neighbours, moves, neighbours
+from nptp_opt.planner.moves import Partition, most_neighbours, moves, neighbours, wide_moves
 from nptp_opt.planner.usage import price_of
 
 LEAST_GAIN = 1e-6
@@ -47,12 +47,15 @@ def polish(
     deadline: float,
     weights: Weights | None = None,
     watch: Callable[[list[Choice]], object] | None = None,
+    *,
+    wide: bool = False,
 ) -> list[Choice]:
     """Improve the partitions of ``choices`` until nothing helps or ``time.monotonic()`` is over.
 
-    ``watch`` is shown the choices after every change.
+    ``watch`` is shown the choices after every change. With ``wide``, several cuts of a partition
+    move at once, too.
     """
-    ledger = Ledger(network, cluster, list(choices), weights, watch)
+    ledger = Ledger(network, cluster, list(choices), weights, watch, wide=wide)
     improved = True
     while improved and time.monotonic() < deadline:
         improved = False
@@ -73,9 +76,11 @@ class Ledger:
         choices: list[Choice],
         weights: Weights | None = None,
         watch: Callable[[list[Choice]], object] | None = None,
+        *,
+        wide: bool = False,
     ) -> None:
         self.network, self.cluster, self.choices = network, cluster, choices
-        self.weights, self.watch = weights, watch
+        self.weights, self.watch, self.wide = weights, watch, wide
         self.random = random.Random(0)
         self.final = len(choices)
         """Number of the last step, which is no choice."""
@@ -144,7 +149,9 @@ class Ledger:
         choice = self.choices[number]
         last, now = choice.layers[-1], dict(choice.tiles)
         reach = max(last.height, last.width) // 8
-        found = list(moves(now, reach, self.cluster.kinds))
+        found = [*moves(now, reach, self.cluster.kinds)]
+        if self.wide:
+            found += wide_moves(now, reach)
         most = most_neighbours(len(self.cluster.devices))
         if len(found) > most:
             found = self.random.sample(found, most)

@@ -9,14 +9,15 @@ partition for every layer. CoEdge's code is not public; this follows its publish
 ``grid-equal``: fused tile partitioning as in DeepThings: the first layers as one segment on an
 equal grid of all devices, the others on one device; the best number of fused layers.
 
-All keep linear layers on the sink (``linears``).
+All keep linear layers on the sink (``linears``). ``single`` and ``strip-best`` choose among devices
+with enough memory, if that leaves any.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from nptp_opt.methods import Limits
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.assemble import Choice, assemble
 from nptp_opt.planner.linears import Plain, linears_on_sink
+from nptp_opt.planner.memory import overfull_devices
 from nptp_opt.planner.state_prices import StatePrices
 from nptp_opt.planner.templates import UNIT, Template, grid, snaps, strips
 from nptp_opt.planner.units import is_segment, units
@@ -51,7 +53,20 @@ def single(network: Network, cluster: Cluster) -> list[Choice]:
     """Everything on one device: the one with the lowest latency, transfers included."""
     kinds = cluster.kinds
     options = [single_on(network, kinds.index(kind)) for kind in dict.fromkeys(kinds)]
-    return min(options, key=lambda choices: latency_s(network, cluster, choices))
+    options.sort(key=lambda choices: latency_s(network, cluster, choices))
+    return _first_fitting(network, cluster, options)
+
+
+def _first_fitting(
+    network: Network, cluster: Cluster, options: Iterable[list[Choice]]
+) -> list[Choice]:
+    """The first of ``options`` that fits into memory; the first one where none does."""
+    some = iter(options)
+    first = next(some)
+    for choices in itertools.chain([first], some):
+        if not overfull_devices(network, cluster, choices):
+            return choices
+    return first
 
 
 def single_on(network: Network, device: int) -> list[Choice]:
@@ -84,7 +99,8 @@ def strip_best(network: Network, cluster: Cluster) -> list[Choice]:
         for vertical in (False, True)
     ]
     prices = StatePrices(network, cluster, options).followed_s()
-    return follow(network, options[int(prices.argmin())])
+    ordered = (follow(network, options[int(k)]) for k in prices.argsort(kind="stable"))
+    return _first_fitting(network, cluster, ordered)
 
 
 def _device_choices(cluster: Cluster) -> list[tuple[int, ...]]:

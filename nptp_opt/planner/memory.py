@@ -32,7 +32,7 @@ def require_fit(network: Network, cluster: Cluster, steps: Sequence[Step], plann
     for device, peak in zip(cluster.devices, peaks, strict=True):
         if peak > device.memory_bytes:
             raise InfeasibleError(
-                f"planner {planner!r}: device {device.name!r} needs {peak / MIB:.1f} MiB but has "
+                f"planner {planner!r}: device {device.name!r} needs {peak / MIB:.3g} MiB but has "
                 f"memory_mib = {device.memory_mib:g}; raise it, or take another planner or device"
             )
 

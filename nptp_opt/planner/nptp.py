@@ -62,7 +62,7 @@ LEAST_GAIN = 1e-4
 def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
     """The best plan found that fits into memory, the cheap baselines included.
 
-    While none fits, the templates that use the first overfull device are given up.
+    While the best one does not, the first overfull device is given up.
     """
     if options.objective == "predicted":
         return _settled(network, cluster, options)
@@ -121,25 +121,40 @@ def _best_latency(
     evaluate = Evaluator(network, cluster, overlap=options.overlap)
     options.watch(min(evaluate(rival).sum_s for rival in rivals))
     solved = solved or solved_layers(network, cluster, options)
-    templates = with_families(network, cluster, solved)
-    later = coarse_templates(network, cluster)
-    while True:
-        search = Search(network, cluster, deadline, watch=options.watch, overlap=options.overlap)
-        found = search.run(templates, later=later)
-        plans = [*rivals] if found is None else [found, search.cheapest, *rivals]
-        fitting = [plan for plan in plans if not overfull_devices(network, cluster, plan)]
-        full = [] if found is None else overfull_devices(network, cluster, found)
-        left = without(templates, full)
-        if fitting or not left:
-            best = min(fitting or plans, key=lambda choices: evaluate(choices).sum_s)
-            if options.overlap or time.monotonic() > deadline:
-                return best  # with overlap never slower than without, whoever the rivals are
-            rivals += from_solved(network, cluster, solved)
-            until = min(deadline, time.monotonic() + CATCHING_S)
-            return caught_up(evaluate, best, rivals, until, options.latency_limit_s)
-        templates = left
-        used = {device for template in templates for device in template.boxes}
-        later = [template for template in later if template.boxes.keys() <= used]
+    plans = _searched(network, cluster, options, solved, deadline)
+    plans += rivals
+    fitting = [plan for plan in plans if not overfull_devices(network, cluster, plan)]
+    best = min(fitting or plans, key=lambda choices: evaluate(choices).sum_s)
+    if options.overlap or time.monotonic() > deadline or not fitting:
+        return best  # with overlap never slower than without, whoever the rivals are
+    rivals += from_solved(network, cluster, solved)
+    until = min(deadline, time.monotonic() + CATCHING_S)
+    return caught_up(evaluate, best, rivals, until, options.latency_limit_s)
+
+
+def _searched(
+    network: Network, cluster: Cluster, options: PlanOptions, solved: Solved, deadline: float
+) -> list[list[Choice]]:
+    """Plans that searches find. While the best one does not fit into memory, the first overfull
+    device is given up and the others are searched again."""
+    templates, later = with_families(network, cluster, solved), coarse_templates(network, cluster)
+    plans: list[list[Choice]] = []
+    while templates:
+        devices = frozenset(device for template in templates for device in template.boxes)
+        search = Search(
+            network,
+            cluster,
+            deadline,
+            watch=options.watch,
+            overlap=options.overlap,
+            devices=devices,
+        )
+        found = search.run(templates, later=[t for t in later if t.boxes.keys() <= devices])
+        if found is None:
+            break
+        plans += [found, search.cheapest, search.fitting or found]
+        templates = without(templates, overfull_devices(network, cluster, found))
+    return plans
 
 
 class Search:
@@ -149,7 +164,7 @@ class Search:
     round that gains less than ``least_gain`` of the price is the last.
     The search itself prices steps without overlap; with ``overlap``, ``cheapest`` is the plan that
     is best with it among all that were visited, its segments taken apart where that pays
-    (without, the best plan).
+    (without, the best plan). ``fitting`` is the best of the visited that fit into memory.
     """
 
     def __init__(
@@ -162,8 +177,14 @@ class Search:
         *,
         overlap: bool = False,
         least_gain: float = LEAST_GAIN,
+        devices: frozenset[int] | None = None,
     ) -> None:
+        """Plans use ``devices`` alone, by default all."""
         self.network, self.cluster, self.deadline = network, cluster, deadline
+        every = frozenset(range(len(cluster.devices)))
+        self.devices = every if devices is None else devices
+        self.fitting: list[Choice] = []
+        self._fitting_s = math.inf
         self.least_gain = least_gain
         self.share, self.watch, self.overlap = share, watch, overlap
         self.cheapest: list[Choice] = []
@@ -216,7 +237,8 @@ class Search:
         return self._repartitioned(self._polished(best))
 
     def _polished(self, best: list[Choice]) -> list[Choice]:
-        return polish(self.network, self.cluster, best, self.deadline, wide=self.wide)
+        network, cluster = self.network, self.cluster
+        return polish(network, cluster, best, self.deadline, wide=self.wide, devices=self.devices)
 
     def _repartitioned(self, best: list[Choice]) -> list[Choice]:
         """The best path over the partitions in use and templates aligned with them."""
@@ -250,7 +272,8 @@ class Search:
         self, templates: Sequence[Template], within: Sequence[Choice] | None = None
     ) -> list[Choice] | None:
         spans = None if within is None else spans_of(self.network, within)
-        path = ShortestPath(self.network, self.cluster, templates, fuse=True, spans=spans)
+        allowed = [t for t in templates if t.boxes.keys() <= self.devices]
+        path = ShortestPath(self.network, self.cluster, allowed, fuse=True, spans=spans)
         return path.choices_by(self.deadline)
 
     def _until_no_gain(
@@ -276,4 +299,6 @@ class Search:
             final_s = overlapped_latency_s(self.network, self.cluster, choices)
         if final_s < self._least_s:
             self._least_s, self.cheapest = final_s, list(choices)
+        if final_s < self._fitting_s and not overfull_devices(self.network, self.cluster, choices):
+            self._fitting_s, self.fitting = final_s, list(choices)
         return plain_s

@@ -49,13 +49,14 @@ def polish(
     watch: Callable[[list[Choice]], object] | None = None,
     *,
     wide: bool = False,
+    devices: frozenset[int] | None = None,
 ) -> list[Choice]:
     """Improve the partitions of ``choices`` until nothing helps or ``time.monotonic()`` is over.
 
     ``watch`` is shown the choices after every change. With ``wide``, several cuts of a partition
-    move at once, too.
+    move at once, too. No other devices than ``devices``, by default all, get a tile.
     """
-    ledger = Ledger(network, cluster, list(choices), weights, watch, wide=wide)
+    ledger = Ledger(network, cluster, list(choices), weights, watch, wide=wide, devices=devices)
     improved = True
     while improved and time.monotonic() < deadline:
         improved = False
@@ -78,8 +79,10 @@ class Ledger:
         watch: Callable[[list[Choice]], object] | None = None,
         *,
         wide: bool = False,
+        devices: frozenset[int] | None = None,
     ) -> None:
         self.network, self.cluster, self.choices = network, cluster, choices
+        self.devices = frozenset(range(len(cluster.devices))) if devices is None else devices
         self.weights, self.watch, self.wide = weights, watch, wide
         self.random = random.Random(0)
         self.final = len(choices)
@@ -155,7 +158,11 @@ class Ledger:
         most = most_neighbours(len(self.cluster.devices))
         if len(found) > most:
             found = self.random.sample(found, most)
-        return [now, *(move() for move in found)]
+        return [now, *(near for near in (move() for move in found) if self.allows(near))]
+
+    def allows(self, tiles: Partition) -> bool:
+        """Do only devices that may have a tile have one?"""
+        return tiles.keys() <= self.devices
 
     def _cheapest(
         self, run: Sequence[int], candidates: Sequence[Sequence[Partition]]
@@ -215,6 +222,8 @@ class Ledger:
         for tiles in neighbours(dict(stay.tiles), 1, self.cluster.kinds):
             if time.monotonic() > deadline:
                 break
+            if not self.allows(tiles):
+                continue
             self.choices[number] = Choice(stay.layers, tiles)
             value = self._price()
             if value < limit:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import random
+
 import pytest
 
 from nptp_opt.errors import InfeasibleError
 from nptp_opt.geometry import Tile
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.planner.memory import peak_bytes
+from nptp_opt.planner.baselines import latency_s, single_on
+from nptp_opt.planner.candidates import family_templates
+from nptp_opt.planner.memory import overfull_devices, peak_bytes
+from nptp_opt.planner.nptp import Search
 from nptp_opt.steps import ModelRef
 from tests.builders import conv_chain, make_cluster
 
@@ -55,6 +61,50 @@ def test_the_planner_leaves_out_a_device_without_room() -> None:
     assert 1 in plan_network(REF, network, free).steps[0].tiles
     tight = make_cluster((0.001, 0.001), rates=1000.0, memory_mib={1: 0.01})
     assert all(1 not in step.tiles for step in plan_network(REF, network, tight).steps)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_one_device_can_run_alone_is_planned(seed: int) -> None:
+    """Rounds after the first brought back devices that had been given up for want of memory, and
+    feasible networks were called infeasible."""
+    rng = random.Random(seed)
+    network = conv_chain((1, 4, 8, 8), [{"channels": 64}, {"channels": 32, "stride": 2}, {}])
+    speeds = [rng.choice([1e-4, 1e-3, 3e-3]) for _ in range(3)]
+    limits = {i: rng.choice([0.005, 0.02, 0.04, 0.06, 0.1]) for i in range(3)}
+    cluster = make_cluster(speeds, rates=1000.0, memory_mib=limits)
+    alone = [single_on(network, device) for device in range(3)]
+    if any(not overfull_devices(network, cluster, plan) for plan in alone):
+        for planner in ("nptp", "single", "strip-best"):
+            plan_network(REF, network, cluster, PlanOptions(planner))
+    else:
+        with pytest.raises(InfeasibleError):
+            plan_network(REF, network, cluster, PlanOptions("single"))
+
+
+def test_a_device_that_is_given_up_does_not_come_back() -> None:
+    """The fast d1 has no room for the weights; all baselines but the best single device use it."""
+    network = conv_chain((1, 4, 16, 16), [{"channels": 64}] * 4)
+    cluster = make_cluster((0.01, 0.5, 0.5), rates=100.0, memory_mib={1: 0.05})
+    assert not overfull_devices(network, cluster, single_on(network, 2))
+    search = Search(network, cluster, math.inf, devices=frozenset((0, 2)))
+    found = search.run([*family_templates(cluster)])
+    assert found is not None
+    assert all(1 not in choice.tiles for choice in found)
+    plan = plan_network(REF, network, cluster)
+    assert all(1 not in step.tiles for step in plan.steps)
+    assert plan.latency_s <= latency_s(network, cluster, single_on(network, 2)) * (1 + 1e-9)
+
+
+def test_a_search_remembers_the_best_plan_that_fits() -> None:
+    """What was found exceeded d1's memory, and a slow baseline was the answer."""
+    network = conv_chain((1, 4, 16, 16), [{"channels": 64}] * 4)
+    cluster = make_cluster((0.01, 0.5, 0.5), rates=100.0, memory_mib={1: 0.05})
+    search = Search(network, cluster, math.inf)
+    search._price(single_on(network, 1))
+    assert not search.fitting
+    search._price(single_on(network, 2))
+    search._price(single_on(network, 0))
+    assert search.fitting == single_on(network, 2)
 
 
 def test_a_limit_that_nothing_fits_names_the_device() -> None:

@@ -15,7 +15,7 @@ from nptp_opt.problem import LayerProblem
 from nptp_opt.result import LayerResult
 
 CLAIM_TOLERANCE = 1e-9
-"""Relative difference up to which a claimed makespan counts as the priced one."""
+"""Relative difference up to which claims agree with the priced makespan."""
 
 
 def layer_result_to_json(problem: LayerProblem, result: LayerResult) -> dict[str, Any]:
@@ -72,6 +72,8 @@ class _Claim(Strict):
 
     tiles: Annotated[tuple[_ClaimedTile, ...], Field(strict=False, min_length=1)]
     makespan_s: float | None = None
+    bound_s: float | None = None
+    any_bound_s: float | None = None
 
 
 def check_result(problem: LayerProblem, path: Path) -> tuple[list[str], float | None]:
@@ -91,11 +93,21 @@ def check_result(problem: LayerProblem, path: Path) -> tuple[list[str], float | 
         return [fault], None
     faults = [*_off_grid(problem, tiles), *_too_large(problem, cost, tiles)]
     makespan_s = cost.makespan_s(tiles)
+    return [*faults, *_false_claims(claim, makespan_s)], makespan_s
+
+
+def _false_claims(claim: _Claim, makespan_s: float) -> list[str]:
+    """What the result says of its makespan, and of bounds that its own tiles refute."""
+    faults = []
     if claim.makespan_s is not None:
         off = abs(claim.makespan_s - makespan_s)
         if not off <= CLAIM_TOLERANCE * makespan_s:
             faults.append(f"makespan_s is given as {claim.makespan_s!r}, it is {makespan_s!r}")
-    return faults, makespan_s
+    for name in ("bound_s", "any_bound_s"):
+        bound_s = getattr(claim, name)
+        if bound_s is not None and not bound_s <= makespan_s * (1 + CLAIM_TOLERANCE):
+            faults.append(f"{name} is given as {bound_s!r}, above the makespan {makespan_s!r}")
+    return faults
 
 
 def _tiles_by_device(problem: LayerProblem, claim: _Claim, path: Path) -> dict[int, Tile]:

@@ -51,7 +51,6 @@ def _layer(run: Run, path: Path) -> dict[str, Any]:
     if kept["tiles"] is None:
         return kept
     faults, value = check_result(layer_problem_from_json(run.instance, run.name), path)
-    faults += _bound_faults(value, kept["bound_s"])
     return {**kept, "value_s": value, "fault": faults[0] if faults else None}
 
 

@@ -243,6 +243,8 @@ def tile(device: str, y0: int, y1: int, x0: int = 0, x1: int = 6) -> dict[str, A
         ({"tiles": [tile("a", 0, 3), tile("b", 3, 5)]}, 1, "covered by no tile"),
         ({"tiles": [tile("a", 0, 4), tile("b", 3, 6)]}, 1, "covered twice"),
         ({"tiles": [tile("a", 0, 6)], "makespan_s": 1.0}, 1, "makespan_s is given as 1.0"),
+        ({"tiles": [tile("a", 0, 6)], "bound_s": 99.0}, 1, "bound_s is given as 99.0, above"),
+        ({"tiles": [tile("a", 0, 6)], "any_bound_s": 99.0}, 1, "any_bound_s is given as 99.0"),
         ({"tiles": [tile("a", 0, 3), tile("c", 3, 6)]}, 2, "no device 'c'"),
         ({"tiles": [tile("a", 0, 3), tile("a", 3, 6)]}, 2, "'a' has two tiles"),
         ({"tiles": []}, 2, "tiles"),

@@ -109,7 +109,19 @@ def _with_devices(content: Row, count: float) -> Row:
         )
         for k in range(int(count))
     ]
+    _require_ends(content["network"], [device["name"] for device in chosen])
     return content | {"device": chosen}
+
+
+def _require_ends(network: Row, names: list[str]) -> None:
+    """Raise InputError where the source or the sink is not among the devices that are left."""
+    for end in ("source", "sink"):
+        if network.get(end) is not None and network[end] not in names:
+            raise InputError(
+                f"--over devices={len(names)}: takes the cluster file's first {len(names)} "
+                f"[[device]] entries, without network.{end} = {network[end]!r}: "
+                "put source and sink first in the file"
+            )
 
 
 def _with_rate(content: Row, mbit_per_s: float) -> Row:

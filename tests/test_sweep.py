@@ -63,6 +63,15 @@ def test_a_sink_that_is_swept_away_is_an_error_before_any_planning() -> None:
         points(cluster, [parse_axis("devices=2:3")])
 
 
+@pytest.mark.parametrize("end", ["source", "sink"])
+def test_a_sweep_without_an_end_says_which_devices_it_takes_and_what_to_do(end: str) -> None:
+    """Bug: "network.sink = 'd2' is no device" did not say that the first ones are taken."""
+    cluster = make_cluster((1.0, 1.0, 1.0), **{end: "d2"})
+    words = rf"first 2 .*entries, without network\.{end} = 'd2': put source and sink first"
+    with pytest.raises(InputError, match=words):
+        points(cluster, [parse_axis("rate=10"), parse_axis("devices=2:3")])
+
+
 def test_every_latency_is_that_of_a_plan_of_the_changed_cluster() -> None:
     cluster = make_cluster((1.0, 1.0), rates=100.0)
     over = points(cluster, [parse_axis("rate=10:10000:3")])

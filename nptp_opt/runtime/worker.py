@@ -74,13 +74,18 @@ def work(name: str, address: str, secret_file: Path, interface: str = "") -> Non
 
 
 def _connected(address: str, interface: str) -> Channel:
+    """The channel to the launcher; who has to wait for it on another machine is told so, once."""
     deadline = time.monotonic() + (PATIENCE_S if address.startswith("tcp:") else 0.0)
+    told = False
     while True:
         try:
             return connect(address, CONNECT_TIMEOUT_S, interface)
         except ChannelError:
             if time.monotonic() >= deadline:
                 raise
+            if not told:
+                print(f"waiting for {address.removeprefix('tcp:')}", file=sys.stderr, flush=True)
+                told = True
             time.sleep(RETRY_S)
 
 

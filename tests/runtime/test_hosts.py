@@ -18,7 +18,9 @@ from click.testing import CliRunner
 from nptp_opt.cli import main
 from nptp_opt.cluster import cluster_from_json
 from nptp_opt.errors import ExecutionError, InputError
+from nptp_opt.runtime import worker
 from nptp_opt.runtime.command import RunRequest
+from nptp_opt.runtime.control import ChannelError
 from nptp_opt.runtime.launch import run_plan
 from nptp_opt.runtime.pool import DeviceLostError
 from nptp_opt.runtime.site import Hosts
@@ -161,6 +163,17 @@ def test_wrong_secret_ends_the_worker(port: int, secret: Path, tmp_path: Path) -
     said = worker.communicate(timeout=30)[1]
     assert worker.returncode == 6
     assert "wrong secret" in said
+
+
+def test_worker_that_waits_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], port: int
+) -> None:
+    """Bug: nothing was printed for two minutes while nobody listened."""
+    monkeypatch.setattr(worker, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(worker, "RETRY_S", 0.06)
+    with pytest.raises(ChannelError):
+        worker._connected(f"tcp:127.0.0.1:{port}", "")
+    assert capsys.readouterr().err == f"waiting for 127.0.0.1:{port}\n"
 
 
 def test_host_without_address_is_named() -> None:

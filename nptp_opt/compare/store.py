@@ -94,7 +94,7 @@ class Store:
     """An open results file; safe to use from several threads. Errors are InputErrors."""
 
     def __init__(self, path: Path, *, create: bool = True, write: bool = False) -> None:
-        self.path = path
+        self.path, self._create = path, create
         self._lock = threading.Lock()
         if not create and not path.exists():
             raise InputError(f"{path}: there is no such results file; make it with `compare`")
@@ -107,26 +107,31 @@ class Store:
                 isolation_level=None,
                 check_same_thread=False,
             )
-            self._open(create)
+            self._open()
 
-    def _open(self, create: bool) -> None:
-        if create:
+    def _open(self) -> None:
+        if self._create:
             self._db.execute("BEGIN IMMEDIATE")
         empty = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        if create and empty:
+        if self._create and empty:
             for statement in _SCHEMA.split(";"):
                 self._db.execute(statement)
-        if create:
+        if self._create:
             self._db.execute("COMMIT")
         mark = self._db.execute("PRAGMA application_id").fetchone()[0]
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if mark != APPLICATION:
-            raise InputError(f"{self.path}: is no results file of nptp-opt; give another -o")
+            raise self._no_results_file()
         if version != VERSION:
             raise InputError(
                 f"{self.path}: is a results file of version {version}, this nptp-opt knows "
                 f"version {VERSION}: use the nptp-opt that wrote it, or another -o"
             )
+
+    def _no_results_file(self) -> InputError:
+        """What to do depends on who asks: ``compare`` writes the file, ``report`` reads it."""
+        todo = "give another -o" if self._create else "name a file that `compare -o` wrote"
+        return InputError(f"{self.path}: is no results file of `compare`; {todo}")
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -134,6 +139,8 @@ class Store:
         try:
             yield
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+                raise self._no_results_file() from None
             raise InputError(
                 f"{self.path}: {error}; what is stored in it is kept. Make room or make the file "
                 "writable, then start again: finished runs are not repeated"

@@ -110,3 +110,13 @@ def test_a_cluster_file_that_is_missing_is_not_called_invalid(tmp_path: Path) ->
     found = call("solve", "vgg11", "-c", tmp_path / "no.toml", "-o", tmp_path / "plan.json")
     assert found.exit_code == 2
     assert "cannot be read" in found.stderr and "TOML" not in found.stderr
+
+
+def test_a_report_of_a_file_that_is_no_database_gives_no_advice_on_room(tmp_path: Path) -> None:
+    """Bug: it said that what is stored is kept, and to make room or the file writable."""
+    path = tmp_path / "notes.txt"
+    path.write_text("no database at all " * 40)
+    found = call("report", path)
+    assert found.exit_code == 2
+    assert "notes.txt: is no results file of `compare`" in found.stderr
+    assert "kept" not in found.stderr and "Make room" not in found.stderr

@@ -316,7 +316,7 @@ def show(plan: Path, png: Path | None, svg: Path | None, html: Path | None, as_j
     """Show PLAN as a table; draw it with --png, --svg or --html."""
     from nptp_opt.plan import load_plan
     from nptp_opt.plot.plan_figure import write_figure, write_page
-    from nptp_opt.render import plan_rows, print_plan
+    from nptp_opt.render import plan_rows, plan_totals, print_plan
 
     loaded = load_plan(plan)
     check_outputs(png, svg, html, reads=(plan,))
@@ -327,9 +327,7 @@ def show(plan: Path, png: Path | None, svg: Path | None, html: Path | None, as_j
     if html is not None:
         write_page(loaded, html)
     if as_json:
-        totals: dict[str, Any] = {"latency_s": loaded.latency_s, "bytes": loaded.transfer_bytes}
-        totals |= {"energy_j": loaded.energy_j, "period_s": loaded.period_s}
-        _print_json({**totals, "segments": plan_rows(loaded)})
+        _print_json({**plan_totals(loaded), "segments": plan_rows(loaded)})
     else:
         print_plan(loaded)
 

@@ -144,20 +144,23 @@ def _plan_row(plan: Plan, number: int, step: Step) -> dict[str, Any]:
     }
 
 
+def plan_totals(plan: Plan) -> dict[str, Any]:
+    """What ``show`` says of the whole plan, as a table and as JSON."""
+    return {
+        "latency_s": plan.latency_s,
+        "predicted_s": plan.predicted_s,
+        "bound_s": plan.bound_s,
+        "gap": plan.gap,
+        "bytes": plan.transfer_bytes,
+        "energy_j": plan.energy_j,
+        "period_s": plan.period_s,
+    }
+
+
 def print_plan(plan: Plan) -> None:
     """The plan's steps, then its totals."""
     print_rows(plan_rows(plan))
-    print_pairs(
-        {
-            "latency_s": plan.latency_s,
-            "predicted_s": plan.predicted_s,
-            "bound_s": plan.bound_s,
-            "gap": plan.gap,
-            "bytes": plan.transfer_bytes,
-            "energy_j": plan.energy_j,
-            "period_s": plan.period_s,
-        }
-    )
+    print_pairs(plan_totals(plan))
 
 
 def inspection(network: Network) -> dict[str, Any]:

@@ -112,6 +112,14 @@ def test_a_cluster_file_that_is_missing_is_not_called_invalid(tmp_path: Path) ->
     assert "cannot be read" in found.stderr and "TOML" not in found.stderr
 
 
+def test_show_says_as_json_what_it_says_as_a_table(tmp_path: Path) -> None:
+    """Bug: prediction, bound and gap were in the table alone."""
+    plan = solved(tmp_path)
+    found, file = json.loads(call("show", plan, "--json").stdout), json.loads(plan.read_text())
+    totals = ("latency_s", "predicted_s", "bound_s", "gap")
+    assert {name: found[name] for name in totals} == {name: file[name] for name in totals}
+
+
 def test_a_report_of_a_file_that_is_no_database_gives_no_advice_on_room(tmp_path: Path) -> None:
     """Bug: it said that what is stored is kept, and to make room or the file writable."""
     path = tmp_path / "notes.txt"

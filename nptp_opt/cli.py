@@ -133,6 +133,7 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     from nptp_opt.cluster import load_cluster
     from nptp_opt.plan import numbered, write_plan
     from nptp_opt.planner import check_planner, plan_network
+    from nptp_opt.planner.objective import check_objective
     from nptp_opt.planner.pareto import check_pareto, pareto_front, parse_pair
     from nptp_opt.render import solve_summary
     from nptp_opt.steps import ModelRef
@@ -142,6 +143,7 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     check_planner(chosen)
     pair = None if options["pareto"] is None else parse_pair(options["pareto"])
     devices = load_cluster(cluster).sending_as(options["transfer_dtype"])
+    check_objective(devices, chosen.objective)
     points = options["points"] or POINTS
     check_outputs(output, reads=(cluster, model))
     if pair is not None:

@@ -128,3 +128,14 @@ def test_a_report_of_a_file_that_is_no_database_gives_no_advice_on_room(tmp_path
     assert found.exit_code == 2
     assert "notes.txt: is no results file of `compare`" in found.stderr
     assert "kept" not in found.stderr and "Make room" not in found.stderr
+
+
+def test_energy_without_watts_ends_before_the_import(tmp_path: Path) -> None:
+    """Bug: the missing watts were named only after a model had been imported."""
+    (tmp_path / "c.toml").write_text(CLUSTER)
+    found = call(
+        "solve", MODEL, "-c", tmp_path / "c.toml", "-o", tmp_path / "p.json",
+        "--objective", "energy",
+    )  # fmt: skip
+    assert found.exit_code == 2
+    assert "no watts for 'a'" in found.stderr and "importing" not in found.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from torch import nn
 
@@ -33,6 +35,19 @@ class Sorting(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.sort(x, dim=-1)[0]
+
+
+class Deciding(nn.Module):
+    """Data decide what it computes; it says so on stderr."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.conv(x)
+        print("deciding", file=sys.stderr)
+        return y if y.sum() > 0 else -y
 
 
 def noisy() -> nn.Module:

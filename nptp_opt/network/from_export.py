@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from nptp_opt.errors import InputError, UnsupportedError
 from nptp_opt.network import aten_linear, aten_pixelwise, aten_shapes, aten_windows
@@ -21,6 +22,7 @@ from nptp_opt.network.graph import Const, Graph, Value
 from nptp_opt.network.ir import Network
 from nptp_opt.network.layers import anchor_names, folded, renamed
 from nptp_opt.network.layout import Layout, layout_of_input
+from nptp_opt.network.quiet import quiet_export
 
 __all__ = [
     "Imported",
@@ -78,11 +80,16 @@ def export(
 
     hook = torch.nn.modules.module.register_module_forward_pre_hook(enter)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), quiet_export():
             sample = torch.zeros(shape, device=device)
             return torch.export.export(model.eval(), (sample,), strict=False)
     except UnsupportedError as error:
         raise UnsupportedError(f"{name}: {error}") from None
+    except GuardOnDataDependentSymNode:
+        after = f" (seen after {entered[-1]!r} was entered)" if entered[-1] else ""
+        raise UnsupportedError(
+            f"{name}: control flow and sizes that depend on data are not supported{after}"
+        ) from None
     except Exception as error:  # noqa: BLE001 - a model may raise anything
         where = f" in {entered[-1]!r}" if entered[-1] else ""
         size = "x".join(map(str, shape))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -139,3 +141,20 @@ def test_energy_without_watts_ends_before_the_import(tmp_path: Path) -> None:
     )  # fmt: skip
     assert found.exit_code == 2
     assert "no watts for 'a'" in found.stderr and "importing" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("squeezenet1_1", "refuses an input of 1x3x8x8 in 'features.5'"),
+        ("tests.models:Deciding", "control flow and sizes that depend on data are not supported"),
+    ],
+)
+def test_a_model_that_cannot_be_exported_is_two_lines(model: str, words: str) -> None:
+    """Bug: pages of torch's logs, tracebacks and graphs came first; data were called the input."""
+    command = [sys.executable, "-m", "nptp_opt.cli", "inspect", model, "--input", "1x3x8x8"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = found.stderr.splitlines()
+    assert found.returncode == 2 and found.stdout == ""
+    assert lines[0].startswith("importing") and words in lines[-1]
+    assert lines[1:-1] == (["deciding"] if "Deciding" in model else [])

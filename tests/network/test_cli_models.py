@@ -81,7 +81,7 @@ CALLABLES = {
     "broken": "RuntimeError: no weights here",
     "not_a_module": "not a torch.nn.Module",
     "missing": "has no attribute 'missing'",
-    "branching": "refuses an input of 1x2x9x8",
+    "branching": "control flow and sizes that depend on data are not supported",
     "sorting": "node 'sort'",
     "nonzero": "refuses an input of 1x2x9x8",
 }

@@ -200,7 +200,18 @@ def cluster_from_json(data: Any, where: str = "cluster") -> Cluster:
     try:
         return Cluster.model_validate(data)
     except ValidationError as error:
-        raise explain(error, where) from None
+        raise _explained(error, where) from None
+
+
+def _explained(error: ValidationError, where: str) -> InputError:
+    """As ``explain``; a device without a speed can have it from a profile, which is no field."""
+    first = error.errors()[0]
+    if first["type"] == "missing" and first["loc"][-1] == "gflops" and len(first["loc"]) == 3:
+        entry = ".".join(map(str, first["loc"][:-1]))
+        return InputError(
+            f'{where}: {entry}: needs gflops, or profile = "FILE" as `nptp-opt profile` writes it'
+        )
+    return explain(error, where)
 
 
 def load_cluster(path: Path) -> Cluster:

@@ -62,6 +62,7 @@ def test_json_round_trip(tmp_path: Path) -> None:
         ("gflops = 10", 'profil = "x.json"', "'profil'. Did you mean 'profile'?"),
         ("[[device]]", "[[devices]]", "unknown key 'devices'. Did you mean 'device'?"),
         ("[network]", "[net]", "unknown key 'net'. Did you mean 'network'?"),
+        ("gflops = 10\n", "", 'device.0: needs gflops, or profile = "FILE"'),
         ("gflops = 10", "gflops = 0", "device.0.gflops"),
         ("gflops = 10", "gflops = -3", "device.0.gflops"),
         ("gflops = 10", "gflops = nan", "device.0.gflops"),

@@ -71,19 +71,19 @@ def _options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return apply
 
 
-_limits = _options(
-    click.option("--solver", help="Solver for the formulation.", show_default="its first one"),
-    click.option(
-        "--time-limit",
-        type=float,
-        callback=_finite,
-        help="Seconds of search; a plan's bound is extra.",
-        show_default="none",
-    ),
-    click.option("--gap", type=float, default=1e-6, callback=_finite, help="Gap to prove."),
-    click.option("--seed", type=int, default=0, help="Seed of solvers and weights."),
-    click.option("--threads", type=int, default=1, help="Threads per solver; 0 lets it choose."),
-)
+def _limits(time_help: str) -> Callable[[Command], Command]:
+    """Options of a search; what its time limit covers differs from command to command."""
+    return _options(
+        click.option("--solver", help="Solver for the formulation.", show_default="its first one"),
+        click.option(
+            "--time-limit", type=float, callback=_finite, help=time_help, show_default="none"
+        ),
+        click.option("--gap", type=float, default=1e-6, callback=_finite, help="Gap to prove."),
+        click.option("--seed", type=int, default=0, help="Seed of solvers and weights."),
+        click.option(
+            "--threads", type=int, default=1, help="Threads per solver; 0 lets it choose."
+        ),
+    )
 
 
 @click.group(cls=_Group, context_settings=CONTEXT)
@@ -126,7 +126,7 @@ def _limits_from(**options: Any) -> Any:
 @click.option("--points", type=click.IntRange(min=2), help="Most plans of --pareto.",
               show_default=str(POINTS))  # fmt: skip
 @click.option("--overlap", is_flag=True, help="Let segments compute while their halos travel.")
-@_limits
+@_limits("Seconds of search; a plan's bound is extra.")
 @_json
 def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     """Plan MODEL (a torchvision name, an .onnx file or module:callable) on a cluster."""
@@ -242,7 +242,7 @@ def inspect(model: str, shape: str | None, as_json: bool) -> None:
 @click.option("--formulation", default="auto", help="See `formulations`.")
 @click.option("--export-mps", type=click.Path(path_type=Path), help="Write the model as MPS.")
 @click.option("--export-lp", type=click.Path(path_type=Path), help="Write the model as LP.")
-@_limits
+@_limits("Seconds of search.")
 @_json
 def solve_layer(instance: Path, formulation: str, **options: Any) -> None:
     """Solve one layer INSTANCE (JSON) with one formulation or method."""

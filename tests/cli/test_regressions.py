@@ -158,3 +158,9 @@ def test_a_model_that_cannot_be_exported_is_two_lines(model: str, words: str) ->
     assert found.returncode == 2 and found.stdout == ""
     assert lines[0].startswith("importing") and words in lines[-1]
     assert lines[1:-1] == (["deciding"] if "Deciding" in model else [])
+
+
+def test_the_help_of_solve_layer_speaks_of_no_plan() -> None:
+    """Bug: its time limit left out "a plan's bound"; a layer has no plan."""
+    assert "plan" not in call("solve-layer", "--help").stdout
+    assert "a plan's bound is extra" in call("solve", "--help").stdout

@@ -74,13 +74,7 @@ def solve_summary(plan: Plan, path: Path) -> dict[str, Any]:
         "planner": plan.provenance["planner"],
         "status": "optimal" if optimal else "feasible",
         "objective": objective if objective == "latency" else f"{objective} (bound, gap: latency)",
-        "latency_s": plan.latency_s,
-        "predicted_s": plan.predicted_s,
-        "bound_s": plan.bound_s,
-        "gap": plan.gap,
-        "bytes": plan.transfer_bytes,
-        "energy_j": plan.energy_j,
-        "period_s": plan.period_s,
+        **plan_totals(plan),
         **aim,
         "segments": len(plan.steps),
         "solve_s": plan.provenance["solve_s"],
@@ -145,7 +139,7 @@ def _plan_row(plan: Plan, number: int, step: Step) -> dict[str, Any]:
 
 
 def plan_totals(plan: Plan) -> dict[str, Any]:
-    """What ``show`` says of the whole plan, as a table and as JSON."""
+    """What ``solve`` and ``show`` say of the whole plan."""
     return {
         "latency_s": plan.latency_s,
         "predicted_s": plan.predicted_s,

@@ -11,9 +11,6 @@ from nptp_opt.compare.runs import Run
 if TYPE_CHECKING:
     from nptp_opt.steps import Plan, Step
 
-TOLERANCE = 1e-9
-"""Relative difference up to which two prices are the same."""
-
 RESULT_FIELDS = (
     "termination",
     "makespan_s",
@@ -87,9 +84,3 @@ def _partition(plan: Plan, step: Step) -> dict[str, Any]:
         for i, t in step.tiles.items()
     ]
     return {"segment": step.layers[-1], "tiles": tiles}
-
-
-def _bound_faults(value: float | None, bound: float | None) -> list[str]:
-    if value is None or bound is None or bound <= value * (1 + TOLERANCE):
-        return []
-    return [f"bound_s {bound!r} is above the value {value!r}"]

@@ -15,7 +15,7 @@ from nptp_opt.steps import Step, split_of
 
 def overfull(network: Network, cluster: Cluster, steps: Sequence[Step]) -> list[int]:
     """Devices whose limit the plan exceeds."""
-    if all(device.memory_mib is None for device in cluster.devices):
+    if not limited(cluster):
         return []
     peaks = peak_bytes(network, len(cluster.devices), steps, cluster.source)
     return [i for i, peak in enumerate(peaks) if peak > cluster.devices[i].memory_bytes]
@@ -23,7 +23,14 @@ def overfull(network: Network, cluster: Cluster, steps: Sequence[Step]) -> list[
 
 def overfull_devices(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> list[int]:
     """As ``overfull``, for the plan of ``choices`` without overlap."""
+    if not limited(cluster):
+        return []
     return overfull(network, cluster, assemble(network, cluster, choices))
+
+
+def limited(cluster: Cluster) -> bool:
+    """Does any device have a memory limit?"""
+    return any(device.memory_mib is not None for device in cluster.devices)
 
 
 def require_fit(network: Network, cluster: Cluster, steps: Sequence[Step], planner: str) -> None:

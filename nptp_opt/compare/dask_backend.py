@@ -123,8 +123,9 @@ def _distributed() -> Any:
             "Dask distributed is not installed: pip install 'nptp-opt[dask]'"
         ) from None
     dask.config.set({"distributed.scheduler.allowed-failures": ATTEMPTS})
-    # It would print a traceback of its attempts to reach a dead scheduler again.
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    # They would print tracebacks of attempts to reach a dead scheduler again.
+    for part in ("client", "batched"):
+        logging.getLogger(f"distributed.{part}").setLevel(logging.CRITICAL)
     return distributed
 
 

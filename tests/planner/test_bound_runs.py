@@ -164,7 +164,7 @@ def test_no_run_is_dearer_than_a_step_that_makes_it(seed: int, overlap: bool) ->
 
     for at in range(1, chain.length + 1):
         starts = np.flatnonzero(chain.runs[:at, at])
-        runs = Runs(bound.pricing, end_of(chain, at, pieces=overlap), starts)
+        runs = Runs(bound.states, end_of(chain, at, pieces=overlap), starts)
         prices = np.maximum(runs.rough(), runs.prices())
         for start, price in zip(starts.tolist(), prices, strict=True):
             first, last = str(chain.names[start]), str(chain.names[at])
@@ -177,7 +177,7 @@ def test_no_run_is_dearer_than_a_step_that_makes_it(seed: int, overlap: bool) ->
                     step = overlapping(network, cluster, step, owned)
                 hidden = {layer.name for layer in layers}
                 apart = sum(
-                    bound.pricing.balanced_s(b.layer)
+                    bound.states.balanced_s(b.layer)
                     for b in chain.beside
                     if start < b.position <= at and b.layer.name not in hidden
                 )
@@ -235,7 +235,7 @@ def test_a_layer_whose_tiles_may_lie_in_the_padding_has_no_fixed_price() -> None
     end = end_of(longest_chain(network, cluster), 2)
     assert end.needed.tolist() == [False, False, True]
     bound = PathBound(network, cluster, read_pixels(network), overlap=False)
-    runs = Runs(bound.pricing, end, np.array([0, 1]))
+    runs = Runs(bound.states, end, np.array([0, 1]))
     assert runs.fixed == pytest.approx(np.full((2, 2), 1e-3))
 
 
@@ -247,11 +247,11 @@ def test_a_run_from_inside_a_block_fetches_what_the_skip_brings() -> None:
     start, at = chain.names.index("block0_a"), chain.names.index("block1_a")
     assert next((skip.made, skip.read) for skip in chain.skips) == (start - 1, start + 1)
     end = end_of(chain, at)
-    runs = Runs(bound.pricing, end, np.array([start]))
-    low, high = bound.pricing.first[:2]
+    runs = Runs(bound.states, end, np.array([start]))
+    low, high = bound.states.first[:2]
     areas = np.stack([runs.after.least[low], runs.after.most[high - 1]])
     plain, _ = runs.sums(areas, 4)
-    joining, _ = Runs(bound.pricing, end, np.array([start]), joins=True).sums(areas, 4)
+    joining, _ = Runs(bound.states, end, np.array([start]), joins=True).sums(areas, 4)
     # Four quarters with a rim of one fetch at least 4 x (7 x 7 - 6 x 6) pixels of 16 bytes.
     possible = np.isfinite(plain)
     more = (joining[possible] - plain[possible]).min()

@@ -68,10 +68,10 @@ def test_whatever_one_device_can_run_alone_is_planned(seed: int) -> None:
     """Rounds after the first brought back devices that had been given up for want of memory, and
     feasible networks were called infeasible."""
     rng = random.Random(seed)
-    network = conv_chain((1, 4, 8, 8), [{"channels": 64}, {"channels": 32, "stride": 2}, {}])
-    speeds = [rng.choice([1e-4, 1e-3, 3e-3]) for _ in range(3)]
-    limits = {i: rng.choice([0.005, 0.02, 0.04, 0.06, 0.1]) for i in range(3)}
-    cluster = make_cluster(speeds, rates=1000.0, memory_mib=limits)
+    network = conv_chain((1, 4, 8, 8), [{"channels": 32}] * 4)
+    speeds = [0.01, rng.choice([0.4, 0.5]), rng.choice([0.4, 0.5])]
+    limits = {i: rng.choice([0.02, 0.05, 0.1, 0.3, 1.0]) for i in range(3)}
+    cluster = make_cluster(speeds, rates=100.0, memory_mib=limits)
     alone = [single_on(network, device) for device in range(3)]
     if any(not overfull_devices(network, cluster, plan) for plan in alone):
         for planner in ("nptp", "single", "strip-best"):

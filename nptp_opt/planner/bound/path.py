@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from nptp_opt.cluster import Cluster
@@ -11,9 +13,14 @@ from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.bound.chain import longest_chain
 from nptp_opt.planner.bound.devices import classes_of, levels_of
-from nptp_opt.planner.bound.steps import SOME, Pricing, fewest_owners
+from nptp_opt.planner.bound.ends import end_of
+from nptp_opt.planner.bound.states import States
+from nptp_opt.planner.bound.steps import SOME, Runs, fewest_owners
 
 Pixels = dict[str, int]
+
+EQUAL = 1e-12
+"""Relative gain below which a run is not priced exactly: single devices make many equal ones."""
 
 MOST_INTERVALS, LEAST_INTERVALS = 24, 8
 """Intervals of levels: more are tighter and slower."""
@@ -44,8 +51,8 @@ class PathBound:
         self.classes = classes_of(self.chain, cluster)
         levels = levels_of(self.classes.share, intervals or self._intervals())
         parts = parts or self._parts()
-        self.pricing = Pricing(self.chain, cluster, read, levels, parts=parts, overlap=overlap)
-        self.levels = self.pricing.levels
+        self.states = States(self.chain, cluster, read, levels, parts=parts, overlap=overlap)
+        self.levels = self.states.levels
         self.wait_s = cluster.network.latency_s
 
     def _intervals(self) -> int:
@@ -61,8 +68,23 @@ class PathBound:
         """The bound: every state's cheapest arrival, then the tail and what is apart."""
         arrived = np.zeros((self.chain.length + 1, len(self.levels.low)))
         for at in range(1, self.chain.length + 1):
-            arrived[at] = self.pricing.arrive(at, arrived)
+            arrived[at] = self._arrive(at, arrived)
         return float((arrived[-1] + self._tail()).min()) + self._apart_s()
+
+    def _arrive(self, at: int, arrived: FloatArray) -> FloatArray:
+        """Cheapest seconds [interval] until tensor ``at``, from those of the tensors before.
+
+        What one device takes is cheap to tell. The sums over all devices are computed for runs that
+        are best by that, and then for those only that it does not show to be worse.
+        """
+        end = end_of(self.chain, at, pieces=self.overlap)
+        runs = Runs(self.states, end, np.flatnonzero(self.chain.runs[:at, at]))
+        least = (arrived[runs.starts][:, :, None] + runs.rough()).min(axis=1)
+        found = [
+            _best_of_interval(runs, arrived, least[:, low:high], (low, high))
+            for low, high in itertools.pairwise(self.states.first)
+        ]
+        return np.concatenate(found)
 
     def _comm(self, pixels: FloatArray, byte_s: float) -> FloatArray:
         return pixels * byte_s + self.wait_s * (pixels > SOME)
@@ -115,7 +137,7 @@ class PathBound:
 
     def _apart_s(self) -> float:
         """Layers that no run's segment holds, and global layers before the path's end."""
-        total = sum(self.pricing.balanced_s(layer) for layer in self.chain.apart)
+        total = sum(self.states.balanced_s(layer) for layer in self.chain.apart)
         ending = self._reductions(self.chain.layers[-1].name)
         for layer in self.network.shared_out:
             if layer.kind == "global" and layer not in ending:
@@ -124,3 +146,23 @@ class PathBound:
                 balanced = partial / sum(speed.flop_per_s for speed in speeds)
                 total += max(balanced, min(s.seconds(layer.flop - partial) for s in speeds))
         return total
+
+
+def _best_of_interval(
+    runs: Runs, arrived: FloatArray, least: FloatArray, parts: tuple[int, int]
+) -> FloatArray:
+    """Cheapest seconds [part] for the ``parts`` of one interval; ``least`` [start, part] are
+    cheapest ones by what one device takes."""
+
+    def through(which: IntArray) -> FloatArray:
+        some = runs.some(which)
+        ways = arrived[some.starts][:, :, None] + some.interval(*parts)
+        return np.asarray(ways.min(axis=(0, 1)))
+
+    if not np.isfinite(least).any():
+        return np.full(least.shape[1], np.inf)
+    first = np.unique(least.argmin(axis=0))
+    best = through(first)
+    left = np.flatnonzero((least < best * (1 - EQUAL)).any(axis=1))
+    left = np.setdiff1d(left, first)
+    return np.minimum(best, through(left)) if len(left) else best

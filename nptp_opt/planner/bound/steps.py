@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
-from nptp_opt.cluster import Cluster
 from nptp_opt.cost import FloatArray
 from nptp_opt.geometry import IntArray
-from nptp_opt.network.ir import Layer
-from nptp_opt.planner.bound.chain import Chain
-from nptp_opt.planner.bound.devices import Levels, classes_of, split
-from nptp_opt.planner.bound.ends import End, end_of
-from nptp_opt.planner.bound.fits import can_fit
+from nptp_opt.planner.bound.ends import End
 from nptp_opt.planner.bound.multipliers import Sides, TilePrice, sides_of
+from nptp_opt.planner.bound.states import States
 from nptp_opt.planner.bound.sums import Least, least_shifted, least_sums, reduced
 from nptp_opt.planner.bound.tiles import least_giving, least_of_pairs, least_own, most_needs
 
@@ -28,9 +23,6 @@ OVERLAPPED = np.array([[0.0, 1.0], [0.5, 0.5]])
 FETCHED = np.array([1.0, 0.0])
 """Parts of the giver's need that are priced; of the other part it needs what it owns at least."""
 
-EQUAL = 1e-12
-"""Relative gain below which a run is not priced exactly: single devices make many equal ones."""
-
 SOME = 1e-6
 """Fewer pixels than this are none: sums of whole numbers are only rounded."""
 
@@ -38,128 +30,18 @@ Sided = tuple[TilePrice, Sides]
 """A price of tiles, and what cuts cost by it."""
 
 
-@dataclass(frozen=True)
-class Owned:
-    """What devices own of a tensor: pixels [interval, class]. The one that attains the level owns
-    at least ``least`` (where it ``can``), and none more than ``most``."""
-
-    least: IntArray
-    most: IntArray
-    can: npt.NDArray[np.bool_]
-
-
-class Pricing:
-    """Prices the runs of one chain on one cluster; ``read`` are pixels that every plan computes.
-
-    Sums over all devices are priced per interval of ``levels``, what one device does per part of
-    these.
-    """
-
-    def __init__(
-        self,
-        chain: Chain,
-        cluster: Cluster,
-        read: dict[str, int],
-        levels: Levels,
-        *,
-        parts: int,
-        overlap: bool,
-    ) -> None:
-        self.chain, self.cluster, self.read = chain, cluster, read
-        self.overlap = overlap
-        self.levels, self.first = split(levels, parts)
-        self.classes = classes_of(chain, cluster)
-        self.wait_s = cluster.network.latency_s
-        self._owned: dict[int, Owned] = {}
-
-    def balanced_s(self, layer: Layer) -> float:
-        """Seconds of a layer's read pixels at perfect balance, nothing fixed.
-
-        In the mean weighted by share: it adds up over the layers of a step, whoever is fast at
-        which of them. Perfect balances of single layers do not.
-        """
-        return self.read[layer.name] * self.classes.weighted_pixel_s(layer)
-
-    def owned(self, tensor: int) -> Owned:
-        """By intervals of the level; tensor 0 belongs to the source, in every interval."""
-        if tensor not in self._owned:
-            self._owned[tensor] = self._partitioned(tensor) if tensor else self._undivided()
-        return self._owned[tensor]
-
-    def _partitioned(self, tensor: int) -> Owned:
-        size = self.chain.sizes[tensor]
-        most = self.levels.caps(self.classes, size)
-        least = self.levels.attained(self.classes, size)
-        counts = tuple(self.classes.counts.tolist())
-        fits = [can_fit(*size, tuple(cap), counts) for cap in most.tolist()]
-        return Owned(least, most, (most >= least) & np.array(fits)[:, None])
-
-    def _undivided(self) -> Owned:
-        shape = len(self.levels.low), len(self.classes.members)
-        most, can = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.bool_)
-        most[:, self.classes.source] = self.chain.areas[0]
-        can[:, self.classes.source] = True
-        return Owned(most, most, can)
-
-    @cached_property
-    def weighted_s(self) -> FloatArray:
-        """Seconds [tensor] that layers beside the path add to the weighted mean of a run over it,
-        or to the makespans of steps of their own."""
-        found = np.zeros(self.chain.length + 1)
-        for beside in self.chain.beside:
-            found[beside.position] += self.balanced_s(beside.layer)
-        return found
-
-    def arrive(self, at: int, arrived: FloatArray) -> FloatArray:
-        """Cheapest seconds [interval] until tensor ``at``, from those of the tensors before.
-
-        What one device takes is cheap to tell. The sums over all devices are computed for runs that
-        are best by that, and then for those only that it does not show to be worse.
-        """
-        end = end_of(self.chain, at, pieces=self.overlap)
-        runs = Runs(self, end, np.flatnonzero(self.chain.runs[:at, at]))
-        least = (arrived[runs.starts][:, :, None] + runs.rough()).min(axis=1)
-        found = [
-            self._interval(runs, arrived, least[:, low:high], (low, high))
-            for low, high in itertools.pairwise(self.first)
-        ]
-        return np.concatenate(found)
-
-    @staticmethod
-    def _interval(
-        runs: Runs, arrived: FloatArray, least: FloatArray, parts: tuple[int, int]
-    ) -> FloatArray:
-        """Cheapest seconds [part] for the ``parts`` of one interval; ``least`` [start, part] are
-        cheapest ones by what one device takes."""
-
-        def through(which: IntArray) -> FloatArray:
-            some = runs.some(which)
-            ways = arrived[some.starts][:, :, None] + some.interval(*parts)
-            return np.asarray(ways.min(axis=(0, 1)))
-
-        if not np.isfinite(least).any():
-            return np.full(least.shape[1], np.inf)
-        first = np.unique(least.argmin(axis=0))
-        best = through(first)
-        left = np.flatnonzero((least < best * (1 - EQUAL)).any(axis=1))
-        left = np.setdiff1d(left, first)
-        return np.minimum(best, through(left)) if len(left) else best
-
-
 class Runs:
     """Runs that end at one tensor. Arrays over (giver, largest) have a last entry for the giver
     that is the largest, too."""
 
-    def __init__(
-        self, pricing: Pricing, end: End, starts: IntArray, *, joins: bool = False
-    ) -> None:
+    def __init__(self, states: States, end: End, starts: IntArray, *, joins: bool = False) -> None:
         self.end, self.starts, self.joins = end, starts, joins
-        self.pricing, self.classes = pricing, pricing.classes
-        self.chain, self.overlap, self.wait_s = pricing.chain, pricing.overlap, pricing.wait_s
-        self.shared = pricing.cluster.shared
+        self.states, self.classes = states, states.classes
+        self.chain, self.overlap, self.wait_s = states.chain, states.overlap, states.wait_s
+        self.shared = states.cluster.shared
         at = end.at
-        self.after = pricing.owned(at)
-        before = [pricing.owned(start) for start in starts]
+        self.after = states.owned(at)
+        before = [states.owned(start) for start in starts]
         self.least, self.most, self.can = (
             np.array([getattr(own, name) for own in before]) for name in ("least", "most", "can")
         )
@@ -179,7 +61,7 @@ class Runs:
         """The runs that begin at ``starts[which]``, with what single devices take known."""
         key = tuple(which.tolist())
         if key not in self._known:
-            found = Runs(self.pricing, self.end, self.starts[which])
+            found = Runs(self.states, self.end, self.starts[which])
             found._own = self._own[0][:, which], self._own[1][:, which]
             found._kept = np.ascontiguousarray(self._kept[:, which])
             self._known[key] = found
@@ -205,7 +87,7 @@ class Runs:
 
     def prices(self) -> FloatArray:
         """Seconds [start, before, after] with the sums over all devices."""
-        parts = itertools.pairwise(self.pricing.first)
+        parts = itertools.pairwise(self.states.first)
         return np.concatenate([self.interval(low, high) for low, high in parts], axis=2)
 
     def interval(self, low: int, high: int) -> FloatArray:
@@ -261,7 +143,7 @@ class Runs:
         """Layers beside the path as ``least_own`` takes them."""
         extras, classes = self.end.extras, self.classes
         pixel_s = np.array([x.flop_per_pixel / classes.flop_per_s(x) for x in extras.layers])
-        most_s = np.array([self.pricing.balanced_s(layer) for layer in extras.layers])
+        most_s = np.array([self.states.balanced_s(layer) for layer in extras.layers])
         pixel_s = pixel_s.reshape(len(most_s), len(classes.members))
         return extras.at, extras.rows, extras.columns, pixel_s, most_s
 
@@ -442,7 +324,7 @@ class Runs:
         """Those of the runs that fetch operands, with these counted."""
         plain = np.array(self.chain.pixel_bytes, dtype=float)
         which = np.flatnonzero(self.end.skips.bytes(plain, self.starts).any(axis=0))
-        return which, Runs(self.pricing, self.end, self.starts[which], joins=True)
+        return which, Runs(self.states, self.end, self.starts[which], joins=True)
 
     def _at_least_joining(
         self, base: FloatArray, comm: FloatArray, areas: IntArray, owners: int
@@ -490,7 +372,7 @@ class Runs:
         if not (self.shared or self.starts[0]):  # of the input the source fetches nothing
             giver[0, 0], largest[1, 0] = giver[1, 0], largest[2, 0]
         least = replace(least, tiles=giver)
-        beside = self.pricing.weighted_s[: self.end.at + 1]
+        beside = self.states.weighted_s[: self.end.at + 1]
         more = np.cumsum(beside[:0:-1])[::-1][self.starts]
         return self._pairs(least, largest, owners, spared) + more[:, None, None, None]
 

@@ -249,7 +249,7 @@ def test_a_run_from_inside_a_block_fetches_what_the_skip_brings() -> None:
     end = end_of(chain, at)
     runs = Runs(bound.states, end, np.array([start]))
     low, high = bound.states.first[:2]
-    areas = np.stack([runs.after.least[low], runs.after.most[high - 1]])
+    areas = runs.after.within(low, high)
     plain, _ = runs.sums(areas, 4)
     joining, _ = Runs(bound.states, end, np.array([start]), joins=True).sums(areas, 4)
     # Four quarters with a rim of one fetch at least 4 x (7 x 7 - 6 x 6) pixels of 16 bytes.

@@ -136,17 +136,19 @@ def test_no_tile_gives_and_computes_for_less(seed: int) -> None:
     tiles = AllTiles(rng)
     most = np.sort(rng.choices(range(1, tiles.area.max() + 1), k=2))
     least = np.array([rng.randint(1, cap) for cap in most])
+    floor = np.sort(rng.choices([0, 0, *range(1, most[0] + 1)], k=2))[::-1]
     pixel, fixed, kept_s = rng.choice([0.0, 1.0]), rng.choice([0.0, 2.0]), rng.choice([0.5, 5.0])
     prices = np.array([[0.0, pixel, 1.0]]), np.array([[fixed]]), np.array([[kept_s]])
     weights = np.array([[1.0, 1.0], [0.5, 0.5]])
-    areas = np.stack([least, most])[:, :, None]
+    areas = np.stack([least, floor, most])[:, :, None]
     found = least_giving(tiles.tables, tiles.kept, areas, np.array([0]), prices, weights)
     compute = tiles.area + pixel * tiles.hidden + fixed
     for v, j in itertools.product(range(2), range(2)):
         price = weights[v, 0] * compute - weights[v, 1] * kept_s * tiles.keeps
-        fits = tiles.area <= most[j]
-        assert found[0, 0, v, j, 0] <= min(0.0, price[fits].min(initial=0.0)) + 1e-9
-        attains = price[fits & (tiles.area >= least[j])]
+        fits = (tiles.area >= floor[j]) & (tiles.area <= most[j])
+        nothing = np.inf if floor[j] else 0.0
+        assert found[0, 0, v, j, 0] <= price[fits].min(initial=nothing) + 1e-9
+        attains = price[(tiles.area <= most[j]) & (tiles.area >= max(least[j], floor[j]))]
         assert found[1, 0, v, j, 0] <= attains.min(initial=np.inf) + 1e-9
 
 
@@ -193,7 +195,8 @@ def test_least_sums_over_all_choices(seed: int) -> None:
     owners = int(rng.integers(1, counts.sum() + 1))
     ordinary, giver = rng.normal(size=(1, 3, 2)), rng.normal(size=(2, 1, 3, 2))
     largest, fixed = rng.normal(size=(3, 1, 3, 2)), rng.normal(size=(1, 2))
-    found = least_sums(fixed, ordinary, giver, largest, counts, owners)
+    must = rng.random(3) < 0.3
+    found = least_sums(fixed, ordinary, giver, largest, counts, owners, must)
     for f, one, two in itertools.product(range(2), range(3), range(4)):
         left, same = counts.copy(), two == 3
         left[one] -= 1
@@ -203,15 +206,14 @@ def test_least_sums_over_all_choices(seed: int) -> None:
             continue
         values = []
         for v in range(2):
-            apart = (
-                largest[f + 1, 0, one, v]
-                if same
-                else min(0.0, giver[f, 0, one, v]) + largest[0, 0, two, v]
-            )
+            given = giver[f, 0, one, v] if must[one] else min(0.0, giver[f, 0, one, v])
+            apart = largest[f + 1, 0, one, v] if same else given + largest[0, 0, two, v]
             need = owners - 2 + same  # the giver may have no tile, so this counts it as one
             others = min(
                 float(ordinary[0, :, v] @ np.array(chosen))
-                for chosen in itertools.product(*(range(c + 1) for c in left))
+                for chosen in itertools.product(
+                    *(range(c * all_, c + 1) for c, all_ in zip(left, must, strict=True))
+                )
                 if sum(chosen) >= need
             )
             values.append(fixed[0, v] + apart + others)
@@ -240,7 +242,8 @@ def test_needs_of_all_partitions_in_at_most_four_tiles(stride: int) -> None:
     pixel, one = np.zeros((len(counts), 3)), np.ones((1, 1, len(counts)))
     price = TilePrice(np.array([1]), pixel, 0.0 * one[0], 0.0 * one, one, np.zeros((0, 1)))
     for cap in sorted(sums):
-        areas = np.array([[1] * len(counts), [cap] * len(counts)])
+        floor = max(0, 36 - (n - 1) * cap)
+        areas = np.array([[least] * len(counts) for least in (1, floor, cap)])
         found = reduced(end, areas, counts, price, sides_of(end, counts, price))
         total = found.fixed + np.einsum("scv,c->sv", np.minimum(found.ordinary, 0.0), counts)
         least = min(total for largest, total in sums.items() if largest <= cap)

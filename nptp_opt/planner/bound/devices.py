@@ -16,6 +16,9 @@ from nptp_opt.planner.bound.chain import Chain
 EPS = 1e-9
 """Relative slack by which counts of pixels are rounded, so that rounding excludes no partition."""
 
+EVEN = 0.9
+"""Levels are spaced evenly in the logarithm of what they exceed this by: plans have low ones."""
+
 NARROW = 1e-3
 """Relative width below which an interval of levels is not split."""
 
@@ -132,7 +135,8 @@ def products(height: int, width: int) -> tuple[IntArray, IntArray]:
 def levels_of(share: FloatArray, count: int) -> Levels:
     """About ``count`` intervals over all levels, with those of single devices kept narrow."""
     alone = 1.0 / np.unique(share)
-    marks = np.concatenate([np.geomspace(1.0, alone[0], count), alone, alone * (1 - 1e-4)])
+    spaced = EVEN + np.geomspace(1.0 - EVEN, alone[0] - EVEN, count)
+    marks = np.concatenate([spaced, alone, alone * (1 - 1e-4)])
     marks = np.unique(marks[(marks >= 1.0) & (marks <= alone.max() * (1 + EPS))])
     return Levels(marks[:-1], marks[1:]) if len(marks) > 1 else Levels(np.ones(1), np.ones(1))
 

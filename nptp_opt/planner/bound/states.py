@@ -20,11 +20,23 @@ from nptp_opt.planner.bound.fits import can_fit
 @dataclass(frozen=True)
 class Owned:
     """What devices own of a tensor: pixels [interval, class]. The one that attains the level owns
-    at least ``least`` (where it ``can``), and none more than ``most``."""
+    at least ``least`` (where it ``can``), none more than ``most`` and so none less than what all
+    others leave, ``floor``."""
 
     least: IntArray
+    floor: IntArray
     most: IntArray
     can: npt.NDArray[np.bool_]
+
+    @property
+    def areas(self) -> IntArray:
+        """``least``, ``floor`` and ``most``."""
+        return np.stack([self.least, self.floor, self.most])
+
+    def within(self, low: int, high: int) -> IntArray:
+        """These [3, class] over the intervals ``low`` to ``high``."""
+        least = self.least[low:high].min(axis=0)
+        return np.stack([least, self.floor[high - 1], self.most[high - 1]])
 
 
 class States:
@@ -68,17 +80,18 @@ class States:
     def _partitioned(self, tensor: int) -> Owned:
         size = self.chain.sizes[tensor]
         most = self.levels.caps(self.classes, size)
-        least = self.levels.attained(self.classes, size)
-        counts = tuple(self.classes.counts.tolist())
-        fits = [can_fit(*size, tuple(cap), counts) for cap in most.tolist()]
-        return Owned(least, most, (most >= least) & np.array(fits)[:, None])
+        counts = self.classes.counts
+        floor = np.maximum(0, self.chain.areas[tensor] - (most @ counts)[:, None] + most)
+        least = np.maximum(floor, self.levels.attained(self.classes, size))
+        fits = [can_fit(*size, tuple(cap), tuple(counts.tolist())) for cap in most.tolist()]
+        return Owned(least, floor, most, (most >= least) & np.array(fits)[:, None])
 
     def _undivided(self) -> Owned:
         shape = len(self.levels.low), len(self.classes.members)
         most, can = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.bool_)
         most[:, self.classes.source] = self.chain.areas[0]
         can[:, self.classes.source] = True
-        return Owned(most, most, can)
+        return Owned(most, most, most, can)
 
     @cached_property
     def weighted_s(self) -> FloatArray:

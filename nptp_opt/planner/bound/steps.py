@@ -94,11 +94,10 @@ class Runs:
         """Seconds [start, before, part] for the parts ``low`` to ``high`` of one interval after."""
         found = self._nothing[:, :, low:high]
         inside = [j for j in range(low, high) if self.after.can[j].any()]
-        cap = self.after.most[high - 1]
-        owners = fewest_owners(cap, self.classes.counts, self._area)
+        areas = self.after.within(low, high)
+        owners = fewest_owners(areas[2], self.classes.counts, self._area)
         if not inside or owners > self.classes.counts.sum():
             return found
-        areas = np.stack([self.after.least[low], cap])
         base, comm = self.sums(areas, owners)
         base, comm = self._at_least_joining(base, comm, areas, owners)
         sends = self._no_sends if self.shared else self._sends(areas, owners)
@@ -228,7 +227,7 @@ class Runs:
         if self.overlap:
             return nothing, nothing
         spared = self._spared.copy()
-        spared[-1] += self._unneeded(areas[1]) * self.up[:, None] * self.classes.share
+        spared[-1] += self._unneeded(areas[2]) * self.up[:, None] * self.classes.share
         spared -= self._operands_s[:, None, None]
         mean = self._mean(areas, owners, self._weighted, spared)
         return mean + self._waits_s(owners)[:, None, None, None], nothing
@@ -283,7 +282,8 @@ class Runs:
         giver = np.stack([least.tiles[1], least.largest[1]])
         shift = self.least - self.areas[:, None, None].astype(float)
         counts = self.classes.counts
-        pixels = least_shifted(least.fixed, least.ordinary, giver, counts, owners, shift)
+        rest = counts, owners, least.must, shift
+        pixels = least_shifted(least.fixed, least.ordinary, giver, *rest)
         up = self.up[:, None]
         return np.asarray(np.where(up > 0, pixels, 0.0) * up)
 
@@ -298,10 +298,9 @@ class Runs:
         if self.shared:
             return np.zeros((2, len(self.starts), 0, len(self.after.most), self.least.shape[2]))
         tables = self.end.concave_rows, self.end.columns
-        areas = np.stack([self.after.least, self.after.most])
         prices = self.pixel, self.fixed, self.up
         rates = self.starts, prices, self._weights
-        return np.asarray(least_giving(tables, self.end.kept, areas, *rates))
+        return np.asarray(least_giving(tables, self.end.kept, self.after.areas, *rates))
 
     @property
     def _sent(self) -> FloatArray:
@@ -382,7 +381,8 @@ class Runs:
         """Seconds [start, before, giver, largest], with ``spared`` ones [family, start, before,
         giver]."""
         counts = self.classes.counts
-        sums = least_sums(least.fixed, least.ordinary, least.tiles, largest, counts, owners)
+        rest = largest, counts, owners, least.must
+        sums = least_sums(least.fixed, least.ordinary, least.tiles, *rest)
         return np.asarray((sums[:, :, None] + spared[..., None]).max(axis=0))
 
 

@@ -194,8 +194,9 @@ def _own(tile, worked, starts, rates, cls, found):  # type: ignore[no-untyped-de
 @numba.njit(cache=True)
 def least_giving(tables, kept, areas, starts, prices, weights):  # type: ignore[no-untyped-def]
     """``[2, start, weight, interval, class]``: least of w0 x computing - w1 x seconds of what a
-    tile keeps, of any tile within ``areas[1]`` [interval, class] or none; and of tiles with at
-    least ``areas[0]`` (infinite where there is none).
+    tile keeps, of any tile of ``areas[1]`` to ``areas[2]`` pixels [interval, class], or none where
+    the first is 0; and of tiles with at least ``areas[0]`` (infinite where there is none). The
+    ranges widen from interval to interval.
 
     ``tables`` are concave rows, and columns; ``kept`` convex tables of rows and tables of columns;
     ``prices`` seconds per pixel [class, tensor], fixed ones [start, class] and those of a kept
@@ -204,8 +205,8 @@ def least_giving(tables, kept, areas, starts, prices, weights):  # type: ignore[
     classes, width = areas.shape[2], tables[1].shape[2] - 1
     shape = len(starts), len(weights)
     best = np.full((2, *shape, *areas.shape[1:]), np.inf)
-    best[0] = 0.0
-    scratch = np.zeros(shape), np.zeros(shape), np.zeros(len(starts))
+    best[0] = np.where(areas[1] > 0, np.inf, 0.0)
+    scratch = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(len(starts))
     for cls in range(classes):
         for fx in range(4):
             for w in range(shortest(width, fx), longest(width, fx) + 1):
@@ -224,23 +225,24 @@ def _giving(tables, kept, areas, at, starts, prices, weights, best, scratch):  #
     w, fy, _, cls = at
     height = tables[0].shape[2] - 1
     low, top = shortest(height, fy), longest(height, fy)
-    high, least, worked = scratch
-    last, first = 0, 0  # heights that ``high`` and ``least`` are prices of
+    high, small, least, worked = scratch
+    last, lower, first = 0, 0, 0  # heights that ``high``, ``small`` and ``least`` are prices of
     for j in range(areas.shape[1]):
-        tallest = min(areas[1, j, cls] // w, top)
-        lowest = max(low, -(-areas[0, j, cls] // w))
-        if tallest < low:
+        tallest = min(areas[2, j, cls] // w, top)
+        lowest, attained = max(low, -(-areas[1, j, cls] // w)), max(low, -(-areas[0, j, cls] // w))
+        if tallest < lowest:
             continue
-        if last == 0:
-            _give(tables, kept, (low, *at), starts, prices, weights, high, worked)
-            best[0, :, :, j, cls] = np.minimum(best[0, :, :, j, cls], high)
+        if lowest != lower:
+            lower = lowest
+            _give(tables, kept, (lower, *at), starts, prices, weights, small, worked)
+            best[0, :, :, j, cls] = np.minimum(best[0, :, :, j, cls], small)
         if tallest != last:
             last = tallest
             _give(tables, kept, (last, *at), starts, prices, weights, high, worked)
             best[0, :, :, j, cls] = np.minimum(best[0, :, :, j, cls], high)
-        if tallest >= lowest:
-            if lowest != first:
-                first = lowest
+        if tallest >= attained:
+            if attained != first:
+                first = attained
                 _give(tables, kept, (first, *at), starts, prices, weights, least, worked)
             ends = np.minimum(high, least)
             best[1, :, :, j, cls] = np.minimum(best[1, :, :, j, cls], ends)

@@ -52,7 +52,7 @@ def family_templates(
         shares = [speed[i] for i in chosen]
         for vertical in (False, True):
             yield strips(f"strip-{count}", chosen, shares, vertical=vertical)
-        for groups in _column_groups(chosen):
+        for groups in column_groups(chosen):
             for transpose in (False, True):
                 yield columns(f"column-{count}-{len(groups)}", groups, speed, transpose=transpose)
 
@@ -127,7 +127,7 @@ def useful_counts(n: int) -> list[int]:
     return sorted({n, *(n * k // 8 for k in range(1, 8)), 2, 4, 8} - {0, 1})
 
 
-def _column_groups(devices: Sequence[int]) -> Iterator[list[Sequence[int]]]:
+def column_groups(devices: Sequence[int]) -> Iterator[list[Sequence[int]]]:
     """Devices dealt into 2, 3, ... columns of as equal counts as possible."""
     n = len(devices)
     numbers = range(2, n) if n <= MANY_DEVICES else _near_square(n)

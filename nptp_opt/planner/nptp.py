@@ -35,6 +35,7 @@ from nptp_opt.planner.candidates import (
 )
 from nptp_opt.planner.coarse import coarse_templates
 from nptp_opt.planner.evaluate import Evaluator
+from nptp_opt.planner.handing import handing_templates
 from nptp_opt.planner.loosen import loosened, overlapped_latency_s
 from nptp_opt.planner.memory import overfull_devices
 from nptp_opt.planner.moves import most_neighbours
@@ -54,6 +55,9 @@ CATCHING_S = 5.0
 
 LEAST_ALIGNED = 4
 """Templates that are tried, on average, for every one that they are aligned with."""
+
+LITTLE = 3e-3
+"""Relative loss without barriers that the last templates may cost, for what they gain with them."""
 
 LEAST_GAIN = 1e-4
 """Relative gain of a round below which the search ends."""
@@ -115,30 +119,43 @@ def _best_latency(
     solved: Solved | None = None,
 ) -> list[Choice]:
     """The least sum of makespans; no baseline's plan is faster without barriers if it can be
-    helped."""
+    helped, and what the last templates gain is not lost without barriers."""
     deadline = time.monotonic() + options.limits.time_limit_s
     rivals = [plan(network, cluster) for plan in QUICK.values()]
     evaluate = Evaluator(network, cluster, overlap=options.overlap)
     options.watch(min(evaluate(rival).sum_s for rival in rivals))
     solved = solved or solved_layers(network, cluster, options)
-    plans = _searched(network, cluster, options, solved, deadline)
+    plans, earlier = _searched(network, cluster, options, solved, deadline)
     plans += rivals
     fitting = [plan for plan in plans if not overfull_devices(network, cluster, plan)]
     best = min(fitting or plans, key=lambda choices: evaluate(choices).sum_s)
     if options.overlap or time.monotonic() > deadline or not fitting:
         return best  # with overlap never slower than without, whoever the rivals are
     rivals += from_solved(network, cluster, solved)
-    until = min(deadline, time.monotonic() + CATCHING_S)
-    return caught_up(evaluate, best, rivals, until, options.latency_limit_s)
+
+    def caught(plan: list[Choice], others: list[list[Choice]]) -> list[Choice]:
+        until = min(deadline, time.monotonic() + CATCHING_S)
+        return caught_up(evaluate, plan, others, until, options.latency_limit_s)
+
+    found = caught(best, rivals + earlier)
+    for plan in earlier:
+        other = caught(plan, rivals)
+        slower = evaluate(found).predicted_s > evaluate(other).predicted_s * (1 + LITTLE)
+        if slower and evaluate(other).sum_s <= options.latency_limit_s:
+            found = other
+    return found
 
 
 def _searched(
     network: Network, cluster: Cluster, options: PlanOptions, solved: Solved, deadline: float
-) -> list[list[Choice]]:
-    """Plans that searches find. While the best one does not fit into memory, the first overfull
-    device is given up and the others are searched again."""
-    templates, later = with_families(network, cluster, solved), coarse_templates(network, cluster)
+) -> tuple[list[list[Choice]], list[list[Choice]]]:
+    """Plans that searches find, and what they had before the last templates made it better. While
+    the best one does not fit into memory, the first overfull device is given up and the others are
+    searched again."""
+    templates = with_families(network, cluster, solved)
+    later, last = coarse_templates(network, cluster), handing_templates(network, cluster)
     plans: list[list[Choice]] = []
+    earlier: list[list[Choice]] = []
     while templates:
         devices = frozenset(device for template in templates for device in template.boxes)
         search = Search(
@@ -149,12 +166,14 @@ def _searched(
             overlap=options.overlap,
             devices=devices,
         )
-        found = search.run(templates, later=[t for t in later if t.boxes.keys() <= devices])
+        some = [[t for t in batch if t.boxes.keys() <= devices] for batch in (later, last)]
+        found = search.run(templates, later=some[0], last=some[1])
         if found is None:
             break
         plans += [found, search.cheapest, search.fitting or found]
+        earlier += [search.earlier] if search.earlier else []
         templates = without(templates, overfull_devices(network, cluster, found))
-    return plans
+    return plans, earlier
 
 
 class Search:
@@ -164,7 +183,8 @@ class Search:
     round that gains less than ``least_gain`` of the price is the last.
     The search itself prices steps without overlap; with ``overlap``, ``cheapest`` is the plan that
     is best with it among all that were visited, its segments taken apart where that pays
-    (without, the best plan). ``fitting`` is the best of the visited that fit into memory.
+    (without, the best plan). ``fitting`` is the best of the visited that fit into memory;
+    ``earlier`` what was found before the last templates came, where these made it better.
     """
 
     def __init__(
@@ -184,6 +204,7 @@ class Search:
         every = frozenset(range(len(cluster.devices)))
         self.devices = every if devices is None else devices
         self.fitting: list[Choice] = []
+        self.earlier: list[Choice] = []
         self._fitting_s = math.inf
         self.least_gain = least_gain
         self.share, self.watch, self.overlap = share, watch, overlap
@@ -198,13 +219,14 @@ class Search:
         templates: Sequence[Template],
         surely: Sequence[Template] = (),
         later: Sequence[Template] = (),
+        last: Sequence[Template] = (),
     ) -> list[Choice] | None:
         """The best plan found; None when the deadline came before the first path.
 
         The first path is over all templates, or, where some are ``surely`` among them, over these
         and as many others as can be priced together. When nothing is gained any more, the search
         goes on with ``later``, then with wide moves: from the beginning they would lead it
-        elsewhere, for the worse at times.
+        elsewhere, for the worse at times. Then come the ``last`` templates.
         """
         self.templates = templates
         pool = [*surely, *self._some(list(templates))] if surely else templates
@@ -214,6 +236,9 @@ class Search:
         found = self._until_no_gain(first, self._round, self.least_gain)
         if later:
             found = self._widened(self._further(found, later))
+        if last:
+            earlier, found = found, self._further(found, last)
+            self.earlier = [] if found is earlier else earlier
         if self.overlap:
             self.cheapest = loosened(self.network, self.cluster, self.cheapest, self.deadline)
         return found

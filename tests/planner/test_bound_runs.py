@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from nptp_opt.cluster import Cluster, cluster_from_json
-from nptp_opt.cost import layer_key
+from nptp_opt.cost import input_ownership, layer_key, sent_pixel_bytes
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs
 from nptp_opt.planner.assemble import Choice, assemble, overlapping, segment_step
@@ -184,6 +184,20 @@ def test_no_run_is_dearer_than_a_step_that_makes_it(seed: int, overlap: bool) ->
                 mine = inside(owned[first], start), inside(choice.tiles, at)
                 least = price[np.ix_(*mine)].min()
                 assert least <= (step.makespan_s + apart) * (1 + 1e-9), (start, at, owned, choice)
+
+
+def test_a_source_has_a_tile_where_all_others_cannot_fill_the_map() -> None:
+    """Sending the input takes 1 s, computing all of it 4 s: at perfect balance of three the source
+    needs 2/3 + 4/3 s. As if it had no tile, others' 1/3 + 4/3 s had been the price."""
+    network = conv_chain((1, 1, 60, 60), [{"channels": 1, "kernel": 1, "padding": 0}])
+    rate = 60 * 60 * sent_pixel_bytes(make_cluster((1.0,)), network, "input") * 8 / 1e6
+    cluster = make_cluster((network.spatial[0].flop / 4e9,) * 3, rates=rate)
+    bound = PathBound(network, cluster, read_pixels(network), overlap=False)
+    runs = Runs(bound.states, end_of(bound.chain, 1), np.array([0]))
+    even = Choice(network.spatial, {i: Tile(20 * i, 20 * i + 20, 0, 60) for i in range(3)})
+    step = segment_step(network, cluster, even, input_ownership(network, cluster))
+    assert step.makespan_s == pytest.approx(2.0)
+    assert 0.99 * 2.0 < runs.prices()[0, :, 0].min() <= 2.0
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -8,8 +8,9 @@ partitions tensor b. Different runs are different steps; so are the tail (collec
 what is apart from the path. The bound adds lower prices of all these.
 
 States. The level of a partition is t = max over devices i of |P_i| / (s_i |map|), with fixed shares
-s_i > 0 that sum to 1. So t >= 1; device i owns at most t s_i |map|, and some device owns exactly
-that. Levels are divided into intervals. A state is (tensor, interval), an edge a run with the
+s_i > 0 that sum to 1. So t >= 1; device i owns at most t s_i |map|, hence at least what all others
+leave of the map if they own that, and some device owns exactly t s_i |map|. Levels are divided into
+intervals. A state is (tensor, interval), an edge a run with the
 intervals before and after it, priced by whichever ends of the intervals favour it. Every plan is a
 way through this graph that costs no more than the plan, so the shortest way is a bound.
 
@@ -50,11 +51,11 @@ of tensor a that the devices own:
   within the level needs (less what nobody reads). In a first run the source computes and sends.
   Layers beside the path are added at their balance, weighted alike. On a shared network the
   exchange of all is summed with the largest's computing, too: one Lagrangian for both.
-* Sending (switched): let the giver a compute tile Q (or none). Every pixel of
-  P_a that some output outside Q reads is sent at least once, for outputs outside Q belong to
-  others. Read by outputs of Q alone are kept(Q) pixels: its own rows times its own columns, which
-  is less than Q's need by a rim on either side. So a sends at least |P_a| - unread - kept(Q), and
-  computes Q: the least over all tiles Q within the level after, of the sum and of the sum with
+* Sending (switched): let the giver a compute tile Q (or none, if others can fill the map). Every
+  pixel of P_a that some output outside Q reads is sent at least once, for outputs outside Q belong
+  to others. Read by outputs of Q alone are kept(Q) pixels: its own rows times its own columns,
+  which is less than Q's need by a rim on either side. So a sends at least |P_a| - unread - kept(Q),
+  and computes Q: the least over all tiles Q within the level after, of the sum and of the sum with
   half of the sending. (Upper bounds of kept rows are made convex by raising, so that the price is
   concave in the height again.) Others' needs and P_a lie in one map: a also sends at least sum of
   max(0, |N_i| + |P_a| - |map|), priced with the Lagrangian, and computes.

@@ -5,6 +5,7 @@ Whole plans hide an error of one run behind the slack of the others; a run on it
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from nptp_opt.planner.bound.ends import end_of
 from nptp_opt.planner.bound.path import PathBound
 from nptp_opt.planner.bound.steps import Runs
 from nptp_opt.planner.units import is_segment
+from tests.brute import FAMILIES
 from tests.builders import conv_chain, conv_layer, make_cluster
 from tests.networks import branched_network, residual_network, with_skip
 from tests.planner.optimum import all_partitions
@@ -198,6 +200,76 @@ def test_a_source_has_a_tile_where_all_others_cannot_fill_the_map() -> None:
     step = segment_step(network, cluster, even, input_ownership(network, cluster))
     assert step.makespan_s == pytest.approx(2.0)
     assert 0.99 * 2.0 < runs.prices()[0, :, 0].min() <= 2.0
+
+
+def partitions(size: int, devices: int) -> list[np.ndarray]:
+    """All guillotine partitions of a square map among all devices; of five the pinwheels, too."""
+    found = [
+        np.array([(t.y0, t.y1, t.x0, t.x1) for t in sorted(tiles)])
+        for tiles in {*FAMILIES["guillotine"](range(size + 1), range(size + 1), devices)}
+        if len(tiles) == devices
+    ]
+    inner = [cuts for cuts in itertools.combinations(range(1, size), 2) if devices == 5]
+    for (y0, y1), (x0, x1) in itertools.product(inner, repeat=2):
+        wheel = (0, y1, 0, x0), (0, y0, x0, size), (y0, size, x1, size), (y1, size, 0, x1)
+        found.append(np.array([*wheel, (y0, y1, x0, x1)]))
+    return found
+
+
+def meets(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Do rectangles (..., 4) of rows and columns have a pixel in common?"""
+    low, high = np.maximum(one, other)[..., ::2], np.minimum(one, other)[..., 1::2]
+    return np.asarray((low < high).all(axis=-1))
+
+
+@pytest.mark.parametrize("window", [{}, {"kernel": 5, "padding": 2}, {"kernel": 4, "stride": 2}])
+@pytest.mark.parametrize(("size", "devices"), [(6, 3), (5, 4), (5, 5)])
+def test_without_strips_somebody_gets_two_messages(
+    size: int, devices: int, window: dict[str, int]
+) -> None:
+    """Of random pairs of partitions; it is not so where one device owned a whole band, or two
+    neighbours all that they read: 6 x 6 in rows of 1, 3 and 2 before, in a T after it."""
+    rng, seen = random.Random(0), [0, 0]
+    before = size * window.get("stride", 1)
+    network = conv_chain((1, 1, before, before), [{}, window])
+    axis, _ = network.spatial[1].maps["conv0"]
+    assert axis.n_out == size
+    end = end_of(longest_chain(network, make_cluster((1.0,))), 2)
+    known = {area: [need[1] for need in end.least_of_two(area)] for area in range(2, size * size)}
+    reads = {pair: axis.need(*pair) for pair in itertools.combinations(range(size + 1), 2)}
+    after = partitions(size, devices)
+    largest = [np.prod(part[:, 1::2] - part[:, ::2], axis=1).max() for part in after]
+    even = [part for part, most in zip(after, largest, strict=True) if most < 1.6 * min(largest)]
+    for k in range(10_000):
+        tiles, owns = (rng.choice(even if k % 2 else after) for _ in range(2))
+        owns = before // size * np.array(rng.sample(owns.tolist(), devices))
+        need = np.array([(*reads[y0, y1], *reads[x0, x1]) for y0, y1, x0, x1 in tiles.tolist()])
+        senders = meets(need[:, None], owns[None]) & ~np.eye(devices, dtype=np.bool_)
+        areas = [np.sort(np.prod(part[:, 1::2] - part[:, ::2], axis=1)) for part in (tiles, owns)]
+        band, pair = known[int(areas[0][:2].sum())]
+        if any((tiles[:, k] == 0).all() for k in (0, 2)):
+            continue
+        if areas[1][-1] < band and areas[1][-2:].sum() < pair:
+            assert senders.sum(axis=1).max() >= 2, (tiles, owns)
+            seen[0] += 1
+        seen[1] += senders.sum(axis=1).max() < 2
+    assert seen[0] > 20 or "stride" in window
+    assert devices > 3 or seen[1] > 0 or window
+
+
+def test_squares_wait_for_two_messages_where_strips_send_more() -> None:
+    """8 x 8 on four devices at perfect balance: squares fetch 36 pixels, strips 48; a pixel takes
+    as long as a message waits, so squares with two messages are the cheaper ones."""
+    network = conv_chain((1, 1, 8, 8), [{}, {}])
+    found = []
+    for latency_ms in (0.0, 1.0):
+        rate = sent_pixel_bytes(make_cluster((1.0,)), network, "conv0") * 8 / 1e3
+        cluster = make_cluster((1e3,) * 4, rates=rate, shared=True, latency_ms=latency_ms)
+        bound = PathBound(network, cluster, read_pixels(network), overlap=False)
+        price = Runs(bound.states, end_of(bound.chain, 2), np.array([1])).prices()[0]
+        found.append(price[0, 0])
+    assert 0.03 < found[0] <= 0.036001
+    assert found[1] == pytest.approx(found[0] + 0.002, rel=1e-3)
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -13,10 +13,16 @@ from nptp_opt.cost import FloatArray
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer
 from nptp_opt.planner.bound.chain import Beside, Chain, Spans, compose, identity
+from nptp_opt.planner.bound.pairs import least_pair
 from nptp_opt.planner.bound.tables import (
+    BOTH,
+    HIGH,
+    LOW,
+    NONE,
     concave,
     least_in_pieces,
     least_lengths,
+    longest,
     most_kept,
     most_lengths,
     rising,
@@ -93,6 +99,17 @@ class End:
         skipped = _each(concave, rows) if len(rows) else rows
         return self.concave_rows, self.columns, skipped, self.skips.columns
 
+    def least_of_two(self, area: int) -> Axes:
+        """Pixels that two tiles of ``area`` pixels together read of every tensor of which any two
+        neighbours read some in common: a band of whole rows or columns that holds them, and the
+        two alone if they are neighbours."""
+        rows, columns = (_wherever(axis) for axis in self.rising)
+        height, width = self.size
+        tall = rows[:, -(-area // width)] * columns[:, width]
+        wide = columns[:, -(-area // height)] * rows[:, height]
+        pair = np.minimum(least_pair(rows, columns, area), least_pair(columns, rows, area))
+        return np.minimum(tall, wide), pair
+
     @cached_property
     def rising(self) -> Axes:
         return _each(rising, self.rows), _each(rising, self.columns)
@@ -100,6 +117,16 @@ class End:
 
 def _each(change: Callable[[FloatArray], FloatArray], tables: Iterable[FloatArray]) -> FloatArray:
     return np.array([change(table) for table in tables])
+
+
+def _wherever(axis: FloatArray) -> FloatArray:
+    """[tensor, length] of a table that rises: the least of any contacts."""
+    n = axis.shape[2] - 1
+    found = np.repeat(axis[:, BOTH, n:], n + 1, axis=1)
+    for f in (NONE, LOW, HIGH):
+        most = longest(n, f)
+        found[:, 1 : most + 1] = np.minimum(found[:, 1 : most + 1], axis[:, f, 1 : most + 1])
+    return found
 
 
 def end_of(chain: Chain, at: int, *, pieces: bool = False) -> End:

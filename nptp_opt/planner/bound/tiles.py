@@ -10,6 +10,9 @@ import numpy as np
 
 from nptp_opt.planner.bound.tables import BOTH, HIGH, LOW, longest, shortest
 
+ANY, ROWS, COLUMNS = range(3)
+"""Which tiles are looked at: all, strips of whole rows, or of whole columns."""
+
 SAMPLED = 12
 """Widths, about, of the tiles that rates are taken over: they only propose."""
 
@@ -22,11 +25,12 @@ def kinds(tables, low, high):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def least_reduced(tables, areas, starts, prices, y, bend, per_pixel):  # type: ignore[no-untyped-def]
-    """``[family, start, class, variant]``: least of price - y . a - G(area) over all tiles with an
-    area within the class' range, infinite where there is none. G(area) is ``y[0]`` per pixel up to
-    ``bend`` pixels and ``y[6]`` per pixel beyond; with ``per_pixel``, the least rate up to
-    ``bend`` that a tile bears: of (price - y . a - G(area)) / min(area, bend), over some tiles.
+def least_reduced(tables, areas, starts, prices, y, bend, per_pixel, shape):  # type: ignore[no-untyped-def]
+    """``[family, start, class, variant]``: least of price - y . a - G(area) over all tiles of a
+    ``shape`` with an area within the class' range, infinite where there is none. G(area) is
+    ``y[0]`` per pixel up to ``bend`` pixels and ``y[6]`` per pixel beyond; with ``per_pixel``, the
+    least rate up to ``bend`` that a tile bears: of (price - y . a - G(area)) / min(area, bend),
+    over some tiles.
 
     ``tables`` are rows and columns of the path and of joins' operands, rows concave; ``areas`` [2,
     class] the least and the most pixels; ``starts`` rise. ``prices``: seconds per computed pixel
@@ -48,9 +52,11 @@ def least_reduced(tables, areas, starts, prices, y, bend, per_pixel):  # type: i
         if twin < cls:
             best[:, :, cls] = best[:, :, twin]
             continue
-        for fx in range(kinds_x):
+        for fx in range(BOTH if shape == ROWS else 0, BOTH + 1 if shape == ROWS else kinds_x):
             for w in range(shortest(width, fx), longest(width, fx) + 1, step):
                 for fy in range(kinds_y):
+                    if shape == COLUMNS and fy != BOTH:
+                        continue
                     low = max(shortest(height, fy), -(-areas[0, cls] // w))
                     tallest = min(areas[1, cls] // w, longest(height, fy))
                     at_bend = bend // w
@@ -60,10 +66,10 @@ def least_reduced(tables, areas, starts, prices, y, bend, per_pixel):  # type: i
                         if h < low or h > tallest or (k > 0 and h == tallest):
                             continue
                         tile = rows[:, fy, h], columns[:, fx, w]
-                        shape = h, w, fy, fx
+                        contacts = h, w, fy, fx
                         skipped = skip_rows[:, fy, h] * skip_columns[:, fx, w]
                         rates = prices, turned, bend, per_pixel
-                        _reduce(tile, shape, skipped, starts, cls, rates, best, scratch)
+                        _reduce(tile, contacts, skipped, starts, cls, rates, best, scratch)
     return best
 
 

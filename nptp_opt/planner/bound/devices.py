@@ -16,8 +16,9 @@ from nptp_opt.planner.bound.chain import Chain
 EPS = 1e-9
 """Relative slack by which counts of pixels are rounded, so that rounding excludes no partition."""
 
-EVEN = 0.9
-"""Levels are spaced evenly in the logarithm of what they exceed this by: plans have low ones."""
+LOW, EVEN = 1.3, 0.9
+"""Up to the first, levels are spaced evenly in the logarithm of what they exceed the second by:
+plans have low ones, where they compute. Those of few owners are as far apart as their ratios."""
 
 NARROW = 1e-3
 """Relative width below which an interval of levels is not split."""
@@ -135,8 +136,9 @@ def products(height: int, width: int) -> tuple[IntArray, IntArray]:
 def levels_of(share: FloatArray, count: int) -> Levels:
     """About ``count`` intervals over all levels, with those of single devices kept narrow."""
     alone = 1.0 / np.unique(share)
-    spaced = EVEN + np.geomspace(1.0 - EVEN, alone[0] - EVEN, count)
-    marks = np.concatenate([spaced, alone, alone * (1 - 1e-4)])
+    fine = EVEN + np.geomspace(1.0 - EVEN, alone[0] - EVEN, count)
+    spaced = np.geomspace(1.0, alone[0], count)
+    marks = np.concatenate([fine[fine <= LOW], spaced[spaced > LOW], alone, alone * (1 - 1e-4)])
     marks = np.unique(marks[(marks >= 1.0) & (marks <= alone.max() * (1 + EPS))])
     return Levels(marks[:-1], marks[1:]) if len(marks) > 1 else Levels(np.ones(1), np.ones(1))
 

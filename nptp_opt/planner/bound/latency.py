@@ -62,8 +62,11 @@ of tensor a that the devices own:
 * Waits: a run that moves anything has at least one message; a device gets at least as many as the
   largest owners' parts are needed for what it fetches. On a switched network: if any two
   neighbouring outputs read a pixel in common, then so do any two neighbouring tiles; its owner
-  sends to one of the two tiles' devices, or to both. So messages connect all owners of tiles:
-  they are one less than those at least, and their weighted sum counts in the mean.
+  sends to one of the two tiles' devices, or to both. So messages connect all owners of tiles: they
+  are one less than those at least, and their weighted sum counts in the mean. On a shared network,
+  where the most messages of any device count: tiles that are no strips meet in threes, and then
+  some device gets two, unless one owned all that a band of two tiles reads, or two all that two
+  neighbours read (``Runs._two_messages``). Strips are priced apart.
 * Reductions: a device that uses a reduced map's result gets a partial and a message from every
   owner but itself, and finishes.
 * Overlap: a step that overlaps takes at least max(comm, compute). Interior and rim are computed
@@ -80,11 +83,10 @@ of their own they take at least perfect balance: the smaller of the two counts. 
 that of the weighted mean, which adds up over layers that different devices are fast at.) Perfect
 balance of everything is a bound, too; the larger one is taken.
 
-What is missing: the level does not say how many devices own how much, nor along which axis they
-are cut (the branches of Inception alternate); sums over all devices are priced for some 24
-intervals of levels; more messages than connect the owners; partitions that satisfy the sums but
-cannot be laid out; operands of a join that are off the path; what layers beside the
-path exchange.
+What is missing: the level does not say how many devices own how much, nor along which axis they are
+cut (the branches of Inception alternate); sums over all devices are priced for some 30 intervals of
+levels; more messages than connect the owners or than two; partitions that satisfy the sums but
+cannot be laid out; operands of a join that are off the path; what layers beside the path exchange.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ from nptp_opt.cost.segment import (
     segment_needs,
     transfer_loads,
 )
-from nptp_opt.cost.speed import Speed, for_layer, layer_key, layer_speed
+from nptp_opt.cost.speed import Speed, for_layer, layer_key, layer_speed, measured_share
 from nptp_opt.cost.transfer import (
     SCALE_BYTES,
     rectangle_bytes,
@@ -84,6 +84,7 @@ __all__ = [
     "layer_weight_bytes",
     "makespan_s",
     "makespans_s",
+    "measured_share",
     "messages_of",
     "overlapped_s",
     "rectangle_bytes",

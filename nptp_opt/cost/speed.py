@@ -5,6 +5,7 @@ Seconds of a tile are ``overhead_s`` per call plus ``pixel_s`` times its area.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nptp_opt.cluster import Cluster, Device
@@ -30,6 +31,15 @@ def layer_speed(device: Device, layer: Layer | LayerShape) -> Speed:
     found = device.measured.get(layer_key(layer)) if device.measured else None
     chosen = found or device
     return Speed(chosen.flop_per_s, chosen.overhead_s)
+
+
+def measured_share(device: Device, layers: Sequence[Layer]) -> float:
+    """Part of the layers' operations whose shapes the device's profile has; 1 where there are none
+    or no profile."""
+    total = sum(layer.flop for layer in layers)
+    if device.layers is None or not total:
+        return 1.0
+    return sum(layer.flop for layer in layers if layer_key(layer) in device.measured) / total
 
 
 def layer_key(layer: Layer | LayerShape) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from nptp_opt import __version__, methods
 from nptp_opt.cluster import Cluster
+from nptp_opt.cost import measured_share
 from nptp_opt.errors import InputError, unknown_name
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.assemble import Choice
@@ -24,6 +25,9 @@ from nptp_opt.planner.simulate import simulate
 from nptp_opt.planner.usage import values_of
 from nptp_opt.solve import pick_solver
 from nptp_opt.steps import ModelRef, Plan
+
+LEAST_MEASURED = 0.5
+"""Part of a network's operations that a profile should have measured."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ def plan_network(
         notes.append(text)
         options.tell(text)
 
+    for text in _of_another_model(network, cluster):
+        tell(text)
     choices = PLANNERS[options.planner].plan(network, cluster, replace(options, tell=tell))
     plan = plan_of(model, network, cluster, choices, overlap=options.overlap)
     require_latency(plan.latency_s, options, plan.bound_s)
@@ -108,6 +114,17 @@ def plan_network(
         least = objective_bound(network, cluster, options.objective, options.latency_limit_s)
         made |= {} if least is None else {"objective_bound": least}
     return replace(plan, provenance=made | ({"notes": notes} if notes else {}))
+
+
+def _of_another_model(network: Network, cluster: Cluster) -> Iterator[str]:
+    """What is to be said of devices whose profiles lack most of the network's work."""
+    for device in cluster.devices:
+        share = measured_share(device, network.layers)
+        if share < LEAST_MEASURED:
+            yield (
+                f"{device.name}: its profile measured {share:.0%} of this model's operations, the "
+                "others are priced at its mean speed; `nptp-opt profile` this model there"
+            )
 
 
 def plan_of(

@@ -6,6 +6,8 @@ import itertools
 
 import pytest
 
+from nptp_opt.cluster import cluster_from_json
+from nptp_opt.cost import layer_key
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile, cover_fault
 from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
@@ -131,3 +133,19 @@ def test_more_devices_than_pixels_are_refused() -> None:
     tiny = conv_chain((1, 3, 1, 2), [{}])
     with pytest.raises(InputError, match="3 devices for maps of at most 2 pixels"):
         plan_network(ModelRef("m", (1,)), tiny, make_cluster((1.0, 1.0, 1.0)))
+
+
+@pytest.mark.parametrize(("known", "words"), [((0, 1, 2, 3), ""), ((), "0%"), ((1,), "24%")])
+def test_a_profile_of_another_model_is_told(known: tuple[int, ...], words: str) -> None:
+    """Every shape had its mean speed, without a word. Both strided layers, of one shape, are a
+    quarter of the operations."""
+    shapes = [layer_key(CHAIN.spatial[k]) for k in known]
+    speeds = [{"layer": shape, "gflops": 1.0, "overhead_ms": 0.0} for shape in shapes]
+    devices = [{"name": "a", "gflops": 1.0, "layers": speeds}, {"name": "b", "gflops": 1.0}]
+    link = {"kind": "shared", "mbit_per_s": 10.0}
+    cluster = cluster_from_json({"network": link, "device": devices})
+    told: list[str] = []
+    options = PlanOptions("single", tell=told.append)
+    plan = plan_network(ModelRef("chain", (1, 3, 24, 24)), CHAIN, cluster, options)
+    assert [text.split()[4] for text in told] == ([words] if words else [])
+    assert plan.provenance.get("notes", []) == told

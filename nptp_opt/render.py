@@ -46,10 +46,12 @@ def cell(value: Any) -> str:
 
 
 def print_pairs(content: Mapping[str, Any]) -> None:
-    """A two-column table of names and values."""
+    """A two-column table of names and values; of several sentences each has a row."""
     table = Table(show_header=False, box=None, pad_edge=False)
     for key, value in content.items():
-        table.add_row(key, cell(value))
+        sentences = isinstance(value, list) and all(" " in str(part) for part in value)
+        for number, part in enumerate(value if value and sentences else [value]):
+            table.add_row(key if number == 0 else "", cell(part))
     _console().print(table)
 
 

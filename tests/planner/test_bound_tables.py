@@ -26,7 +26,7 @@ from nptp_opt.planner.bound.tables import (
     least_lengths,
     most_kept,
 )
-from nptp_opt.planner.bound.tiles import ANY, least_giving, least_reduced
+from nptp_opt.planner.bound.tiles import least_giving, least_reduced
 from nptp_opt.planner.units import is_segment
 from tests.brute import FAMILIES
 from tests.builders import conv_chain, make_cluster
@@ -168,7 +168,7 @@ def test_no_tile_has_a_lower_reduced_price(seed: int) -> None:
     prices = np.array([[0.0, pixel, 1.0]]), np.array([[fixed]]), by_work, by_need, operand
     areas = np.array([[least], [most]])
     tables = *tiles.tables, tiles.tables[0][:1], tiles.tables[1][:1]
-    found = least_reduced(tables, areas, np.array([0]), prices, y, bend, False, ANY)
+    found = least_reduced(tables, areas, np.array([0]), prices, y, bend, False)
     fits = (tiles.area >= least) & (tiles.area <= most)
     compute = tiles.area + pixel * tiles.hidden + fixed
     small = np.minimum(tiles.area, bend)

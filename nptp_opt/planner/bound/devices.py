@@ -134,11 +134,14 @@ def products(height: int, width: int) -> tuple[IntArray, IntArray]:
 
 
 def levels_of(share: FloatArray, count: int) -> Levels:
-    """About ``count`` intervals over all levels, with those of single devices kept narrow."""
+    """``count`` intervals over all levels and some more of low ones; those of single devices are
+    narrow."""
     alone = 1.0 / np.unique(share)
     fine = EVEN + np.geomspace(1.0 - EVEN, alone[0] - EVEN, count)
     spaced = np.geomspace(1.0, alone[0], count)
-    marks = np.concatenate([fine[fine <= LOW], spaced[spaced > LOW], alone, alone * (1 - 1e-4)])
+    marks = np.concatenate(
+        [[1.0], fine[fine <= LOW], spaced[spaced > LOW], alone, alone * (1 - 1e-4)]
+    )
     marks = np.unique(marks[(marks >= 1.0) & (marks <= alone.max() * (1 + EPS))])
     return Levels(marks[:-1], marks[1:]) if len(marks) > 1 else Levels(np.ones(1), np.ones(1))
 

@@ -69,7 +69,8 @@ class End:
 
     ``kept`` are rows' and columns' tables like the first, of what only a tile's outputs read.
     ``read`` counts the pixels of every tensor before the end that every partition reads;
-    ``joined`` are the tensors of which any two neighbours of the end read a pixel in common,
+    ``joined`` are the tensors of which any two neighbours of the end read a pixel in common, and
+    later outputs none before, nor beyond, what earlier ones read;
     ``needed`` those of which every output reads a pixel (a window may lie in the padding).
     """
 
@@ -99,16 +100,12 @@ class End:
         skipped = _each(concave, rows) if len(rows) else rows
         return self.concave_rows, self.columns, skipped, self.skips.columns
 
-    def least_of_two(self, area: int) -> Axes:
-        """Pixels that two tiles of ``area`` pixels together read of every tensor of which any two
-        neighbours read some in common: a band of whole rows or columns that holds them, and the
-        two alone if they are neighbours."""
+    def least_pairs(self, area: int) -> FloatArray:
+        """Pixels of every tensor that two neighbouring tiles of ``area`` pixels together read, if
+        any two neighbours read some in common."""
         rows, columns = (_wherever(axis) for axis in self.rising)
-        height, width = self.size
-        tall = rows[:, -(-area // width)] * columns[:, width]
-        wide = columns[:, -(-area // height)] * rows[:, height]
-        pair = np.minimum(least_pair(rows, columns, area), least_pair(columns, rows, area))
-        return np.minimum(tall, wide), pair
+        pairs = least_pair(rows, columns, area), least_pair(columns, rows, area)
+        return np.asarray(np.minimum(*pairs))
 
     @cached_property
     def rising(self) -> Axes:
@@ -160,9 +157,9 @@ def end_of(chain: Chain, at: int, *, pieces: bool = False) -> End:
 
 
 def _joined(first: IntArray, last: IntArray) -> bool:
-    """True when every output and the next one read some position in common."""
-    low, high = np.maximum(first[:-1], first[1:]), np.minimum(last[:-1], last[1:])
-    return bool((first < last).all() and (low < high).all())
+    """True when every output and the next one read some position in common, in order."""
+    ordered = (np.diff(first) >= 0).all() and (np.diff(last) >= 0).all()
+    return bool((first < last).all() and ordered and (first[1:] < last[:-1]).all())
 
 
 def _positions(first: IntArray, last: IntArray) -> int:

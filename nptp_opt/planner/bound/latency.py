@@ -64,9 +64,8 @@ of tensor a that the devices own:
   neighbouring outputs read a pixel in common, then so do any two neighbouring tiles; its owner
   sends to one of the two tiles' devices, or to both. So messages connect all owners of tiles: they
   are one less than those at least, and their weighted sum counts in the mean. On a shared network,
-  where the most messages of any device count: tiles that are no strips meet in threes, and then
-  some device gets two, unless one owned all that a band of two tiles reads, or two all that two
-  neighbours read (``Runs._two_messages``). Strips are priced apart.
+  where the most messages of any device count, somebody gets two if no two devices own as much as
+  any two neighbouring tiles read together (``Runs._two_messages``).
 * Reductions: a device that uses a reduced map's result gets a partial and a message from every
   owner but itself, and finishes.
 * Overlap: a step that overlaps takes at least max(comm, compute). Interior and rim are computed

@@ -64,40 +64,25 @@ class Sides:
 
 
 def proposed(
-    end: End,
-    cap: IntArray,
-    counts: IntArray,
-    price: TilePrice,
-    sides: Sides,
-    rest: int,
-    shape: int,
+    end: End, cap: IntArray, counts: IntArray, price: TilePrice, sides: Sides, rest: int
 ) -> FloatArray:
     """Multipliers [start, variant, 7] of area, top, bottom, left, right, corners, and of pixels
-    beyond ``rest``, for tiles of at most ``cap`` [class] pixels and a ``shape``."""
+    beyond ``rest``, for tiles of at most ``cap`` [class] pixels."""
     height, width = end.size
     y = _borders(cap, counts, sides, height * width)
     y[:, :, 1:6] /= np.array([width, width, height, height, 4])
     tables, areas = end.reduced, np.stack([np.ones_like(cap), cap])
-    rates = least_reduced(
-        tables, areas, price.starts, price.ordinary, y, height * width, True, shape
-    )[0]
-    bent = _bent(tables, areas, price, y, rates, rest, shape)
-    return np.concatenate([*_linear(y, rates), bent], axis=1)
+    rates = least_reduced(tables, areas, price.starts, price.ordinary, y, height * width, True)[0]
+    return np.concatenate([*_linear(y, rates), _bent(tables, areas, price, y, rates, rest)], axis=1)
 
 
 def _linear(y: FloatArray, rates: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Variants of ``y`` whose multiplier of the area is what a tile's pixel costs at least, in the
     cheapest or in the dearest class (a source that needs nothing must not set it)."""
     low, high = y.copy(), y.copy()
-    low[:, :, 0] = low[:, :, 6] = _known(rates.min(axis=1))
-    dearest = np.where(np.isfinite(rates), rates, -np.inf).max(axis=1)
-    high[:, :, 0] = high[:, :, 6] = _known(dearest)
+    low[:, :, 0] = low[:, :, 6] = rates.min(axis=1)
+    high[:, :, 0] = high[:, :, 6] = np.where(np.isfinite(rates), rates, -np.inf).max(axis=1)
     return low, high
-
-
-def _known(rates: FloatArray) -> FloatArray:
-    """0 where there is no tile, so no rate."""
-    return np.where(np.isfinite(rates), rates, 0.0)
 
 
 def _bent(
@@ -107,17 +92,16 @@ def _bent(
     y: FloatArray,
     rates: FloatArray,
     rest: int,
-    shape: int,
 ) -> FloatArray:
     """Variants of ``y`` that charge less for pixels beyond ``rest`` and as much as tiles bear for
     those before: tiles that do not fill the map evenly cost more than their part of it."""
     if rest >= areas[1].max():
         return y[:, :0]
     bent = np.repeat(y[:, BENT_SCALES], len(BENDS), axis=1)
-    least = _known(rates.min(axis=1))[:, BENT_SCALES, None]
+    least = rates.min(axis=1)[:, BENT_SCALES, None]
     bent[:, :, 6] = (least * BENDS).reshape(len(y), -1)
-    rates = least_reduced(tables, areas, price.starts, price.ordinary, bent, rest, True, shape)[0]
-    bent[:, :, 0] = _known(rates.min(axis=1))
+    rates = least_reduced(tables, areas, price.starts, price.ordinary, bent, rest, True)[0]
+    bent[:, :, 0] = rates.min(axis=1)
     bent[:, :, 6] = np.minimum(bent[:, :, 0], bent[:, :, 6])
     return bent
 

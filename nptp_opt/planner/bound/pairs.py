@@ -12,7 +12,9 @@ def least_pair(rows, columns, area):  # type: ignore[no-untyped-def]
 
     ``rows`` and ``columns`` [tensor, length] rise. Of the two the first is as tall as the other or
     taller: it reads R1 rows and C1 columns, the other R2 rows, both together C columns, and in
-    common at most R2 rows of what columns they share. So they read (R1 - R2) C1 + R2 C or more.
+    common at most R2 rows of what columns they share. So they read (R1 - R2) C1 + R2 C or more, or
+    R1 C where a border leaves R1 the smaller one: with least lengths in place of all of these, the
+    former bounds both.
     """
     tensors, height, width = len(rows), rows.shape[1] - 1, columns.shape[1] - 1
     found = np.full(tensors, np.inf)

@@ -23,7 +23,7 @@ EQUAL = 1e-12
 """Relative gain below which a run is not priced exactly: single devices make many equal ones."""
 
 MOST_INTERVALS, LEAST_INTERVALS = 24, 8
-"""Intervals of levels: more are tighter and slower."""
+"""Intervals of levels, beside some more of low ones: more are tighter and slower."""
 
 RUN_INTERVALS = 60_000
 """Runs times classes of devices times intervals: what sets the time."""

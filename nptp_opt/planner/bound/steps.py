@@ -15,15 +15,7 @@ from nptp_opt.planner.bound.ends import End
 from nptp_opt.planner.bound.multipliers import Sides, TilePrice, sides_of
 from nptp_opt.planner.bound.states import States
 from nptp_opt.planner.bound.sums import Least, least_shifted, least_sums, reduced
-from nptp_opt.planner.bound.tiles import (
-    ANY,
-    COLUMNS,
-    ROWS,
-    least_giving,
-    least_of_pairs,
-    least_own,
-    most_needs,
-)
+from nptp_opt.planner.bound.tiles import least_giving, least_of_pairs, least_own, most_needs
 
 ONE_AFTER_THE_OTHER = np.array([[1.0, 1.0], [1.0, 0.5]])
 OVERLAPPED = np.array([[0.0, 1.0], [0.5, 0.5]])
@@ -193,49 +185,44 @@ class Runs:
     def _with_medium(self, areas: IntArray, owners: int) -> tuple[FloatArray, FloatArray]:
         """On a shared network, seconds of a run and of its exchange [start, before, giver,
         largest]."""
-        found = self._medium(areas, owners, ANY)
-        two = self._two_messages(areas)[:, :, None, None]
-        if not two.any():
-            return found
-        rows, columns = (self._medium(areas, owners, shape) for shape in (ROWS, COLUMNS))
-        strips = (np.minimum(*ends) for ends in zip(rows, columns, strict=True))
-        base, comm = (
-            np.where(two, np.minimum(any_ + self.wait_s, np.maximum(any_, only)), any_)
-            for any_, only in zip(found, strips, strict=True)
-        )
-        return base, comm
-
-    def _medium(self, areas: IntArray, owners: int, shape: int) -> tuple[FloatArray, FloatArray]:
-        """These with tiles of a ``shape`` alone, and one message."""
-        least = self._reduced(areas, self._moving, self._largest, shape)
+        least = self._reduced(areas, self._moving, self._largest)
         families = len(FETCHED) + 1
         spared = (1 - FETCHED)[:, None, None, None] * self.least - self.areas[:, None, None]
         spared = spared * self.down[:, None] - self._operands_s[:, None, None]
         moved = np.maximum(0.0, self._pairs(least, least.largest[families:], owners, spared))
-        wait = self.wait_s * (moved > SOME * self.down.max(axis=1)[:, None, None, None])
+        some = moved > SOME * self.down.max(axis=1)[:, None, None, None]
+        wait = self.wait_s * np.maximum(some, 2 * self._two_messages(areas)[:, :, None, None])
         if self.overlap:
             return moved + wait, np.zeros_like(moved)
         joint_s = self._pairs(least, least.largest[:families], owners, spared)
-        mean_s = self._mean(areas, owners, self._mixed, spared, shape)
+        mean_s = self._mean(areas, owners, self._mixed, spared)
         return np.maximum(joint_s, mean_s) + wait, moved + wait
 
     def _two_messages(self, areas: IntArray) -> npt.NDArray[np.bool_]:
-        """``[start, before]``: does some device get two messages at least, if tiles are no strips?
+        """``[start, before]``: does some device get two messages at least?
 
-        Say nobody gets two. Where three tiles meet, all read a pixel, so its owner alone sends to
-        the others. If two neighbours send to each other, they own all that the two read together.
-        If no two do, the owner is the same along all cuts that meet, and has what the tiles on
-        either side both read. The hull of such cuts is a band between two lines across the map, or
-        borders, that holds two tiles or more: the owner has all that the band reads.
+        It does if no two devices own as much as any two neighbouring tiles read together. For say
+        that nobody gets two, so that no tile reads of more than two owners. Of all tiles the two
+        smallest have what the others cannot, and if some device has none, the smallest has. Then
+        the parts of two owners are too small for what it reads. If all have tiles:
+
+        * Where three tiles meet, all read a pixel, so its owner alone sends to the others. No two
+          neighbours send to each other, or they would own all that they read together. So the owner
+          is the same along all cuts that meet, and has what the tiles on either side both read. The
+          hull of such cuts is a band between two lines across the map, or borders, that holds two
+          tiles or more; their owner has all that the band reads, which is too much.
+        * If no three tiles meet, they are strips. Two neighbours read of three owners: one of both,
+          who has all that both read, and one of either. So every cut has an owner of its own (else
+          one had all that the strip between reads), and both outer strips read of the one that is
+          left: its part would reach across those of all others.
         """
-        counts = self.classes.counts
-        if min(int(counts.sum()), self._area) < 3 or max(self.end.size) > WIDEST:
+        caps = np.sort(np.repeat(areas[2], self.classes.counts))
+        two = self._area - int(caps[2:].sum())
+        if len(caps) < 3 or two < 2 or max(self.end.size) > WIDEST:
             return np.zeros(self.least.shape[:2], dtype=np.bool_)
-        caps = np.sort(np.repeat(areas[2], counts))
-        two = max(2, self._area - int(caps[2:].sum()))
-        most = np.sort(np.repeat(self.most, counts, axis=2), axis=2)[:, :, -2:]
-        band, pair = (need[self.starts, None] for need in self.end.least_of_two(two))
-        found = (most[:, :, 1] < band) & (most.sum(axis=2) < pair)
+        owned = np.sort(np.repeat(self.most, self.classes.counts, axis=2), axis=2)
+        pair = self.end.least_pairs(two)[self.starts]
+        found = owned[:, :, -2:].sum(axis=2) < pair[:, None]
         return np.asarray(found & self.end.joined[self.starts][:, None])
 
     # -- a link per device ---------------------------------------------------------------------
@@ -406,16 +393,12 @@ class Runs:
     def _sided(self, price: TilePrice) -> Sided:
         return price, sides_of(self.end, self.classes.counts, price)
 
-    def _reduced(
-        self, areas: IntArray, price: Sided, largest: TilePrice | None = None, shape: int = ANY
-    ) -> Least:
-        return reduced(self.end, areas, self.classes.counts, *price, largest, shape)
+    def _reduced(self, areas: IntArray, price: Sided, largest: TilePrice | None = None) -> Least:
+        return reduced(self.end, areas, self.classes.counts, *price, largest)
 
-    def _mean(
-        self, areas: IntArray, owners: int, price: Sided, spared: FloatArray, shape: int = ANY
-    ) -> FloatArray:
+    def _mean(self, areas: IntArray, owners: int, price: Sided, spared: FloatArray) -> FloatArray:
         """The mean [start, before, giver, largest] of the devices' seconds weighted by share."""
-        least = self._reduced(areas, price, shape=shape)
+        least = self._reduced(areas, price)
         giver, largest = least.tiles.copy(), np.concatenate([least.largest[:1], least.largest])
         if not (self.shared or self.starts[0]):  # of the input the source fetches nothing
             giver[0, 0], largest[1, 0] = giver[1, 0], largest[2, 0]

@@ -13,7 +13,7 @@ from nptp_opt.cost import FloatArray
 from nptp_opt.geometry import IntArray
 from nptp_opt.planner.bound.ends import End
 from nptp_opt.planner.bound.multipliers import Sides, TilePrice, proposed
-from nptp_opt.planner.bound.tiles import ANY, least_reduced
+from nptp_opt.planner.bound.tiles import least_reduced
 
 SAFETY = 1e-10
 """Relative margin by which sums of floats are lowered."""
@@ -43,21 +43,20 @@ def reduced(
     price: TilePrice,
     sides: Sides,
     largest: TilePrice | None = None,
-    shape: int = ANY,
 ) -> Least:
-    """Least reduced prices of tiles of a ``shape``, of ``areas[1]`` to ``areas[2]`` pixels, of at
-    least ``areas[0]`` for the largest, which may have prices of its own."""
+    """Least reduced prices of tiles of ``areas[1]`` to ``areas[2]`` pixels, of at least
+    ``areas[0]`` for the largest, which may have prices of its own."""
     height, width = end.size
     least, floor, most = areas
     full, rest = filled(most, counts, height * width)
-    y = proposed(end, most, counts, price, sides, rest, shape)
+    y = proposed(end, most, counts, price, sides, rest)
     sums = np.array([0, width, width, height, height, 4, 0])
     sums[0], sums[6] = np.minimum(full, rest).sum(), np.maximum(full - rest, 0).sum()
     any_area, large = np.stack([np.maximum(1, floor), most]), np.stack([least, most])
     tables = end.reduced
     starts = price.starts
-    tiles = least_reduced(tables, any_area, starts, price.arrays, y, rest, False, shape)
-    apart = least_reduced(tables, large, starts, (largest or price).arrays, y, rest, False, shape)
+    tiles = least_reduced(tables, any_area, starts, price.arrays, y, rest, False)
+    apart = least_reduced(tables, large, starts, (largest or price).arrays, y, rest, False)
     size = np.abs(np.where(np.isfinite(tiles[0]), tiles[0], 0.0))
     margin = SAFETY * (np.abs(y) @ sums + np.einsum("scv,c->sv", size, counts))
     return Least(y @ sums - margin, tiles[0], tiles, apart, floor > 0)

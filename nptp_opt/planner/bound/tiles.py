@@ -10,9 +10,6 @@ import numpy as np
 
 from nptp_opt.planner.bound.tables import BOTH, HIGH, LOW, longest, shortest
 
-ANY, ROWS, COLUMNS = range(3)
-"""Which tiles are looked at: all, strips of whole rows, or of whole columns."""
-
 SAMPLED = 12
 """Widths, about, of the tiles that rates are taken over: they only propose."""
 
@@ -25,12 +22,11 @@ def kinds(tables, low, high):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def least_reduced(tables, areas, starts, prices, y, bend, per_pixel, shape):  # type: ignore[no-untyped-def]
-    """``[family, start, class, variant]``: least of price - y . a - G(area) over all tiles of a
-    ``shape`` with an area within the class' range, infinite where there is none. G(area) is
-    ``y[0]`` per pixel up to ``bend`` pixels and ``y[6]`` per pixel beyond; with ``per_pixel``, the
-    least rate up to ``bend`` that a tile bears: of (price - y . a - G(area)) / min(area, bend),
-    over some tiles.
+def least_reduced(tables, areas, starts, prices, y, bend, per_pixel):  # type: ignore[no-untyped-def]
+    """``[family, start, class, variant]``: least of price - y . a - G(area) over all tiles with an
+    area within the class' range, infinite where there is none. G(area) is ``y[0]`` per pixel up to
+    ``bend`` pixels and ``y[6]`` per pixel beyond; with ``per_pixel``, the least rate up to
+    ``bend`` that a tile bears: of (price - y . a - G(area)) / min(area, bend), over some tiles.
 
     ``tables`` are rows and columns of the path and of joins' operands, rows concave; ``areas`` [2,
     class] the least and the most pixels; ``starts`` rise. ``prices``: seconds per computed pixel
@@ -52,11 +48,9 @@ def least_reduced(tables, areas, starts, prices, y, bend, per_pixel, shape):  # 
         if twin < cls:
             best[:, :, cls] = best[:, :, twin]
             continue
-        for fx in range(BOTH if shape == ROWS else 0, BOTH + 1 if shape == ROWS else kinds_x):
+        for fx in range(kinds_x):
             for w in range(shortest(width, fx), longest(width, fx) + 1, step):
                 for fy in range(kinds_y):
-                    if shape == COLUMNS and fy != BOTH:
-                        continue
                     low = max(shortest(height, fy), -(-areas[0, cls] // w))
                     tallest = min(areas[1, cls] // w, longest(height, fy))
                     at_bend = bend // w
@@ -66,10 +60,10 @@ def least_reduced(tables, areas, starts, prices, y, bend, per_pixel, shape):  # 
                         if h < low or h > tallest or (k > 0 and h == tallest):
                             continue
                         tile = rows[:, fy, h], columns[:, fx, w]
-                        contacts = h, w, fy, fx
+                        shape = h, w, fy, fx
                         skipped = skip_rows[:, fy, h] * skip_columns[:, fx, w]
                         rates = prices, turned, bend, per_pixel
-                        _reduce(tile, contacts, skipped, starts, cls, rates, best, scratch)
+                        _reduce(tile, shape, skipped, starts, cls, rates, best, scratch)
     return best
 
 
@@ -135,7 +129,7 @@ def least_own(tables, areas, starts, prices, extras, before, link, wait_s, overl
     computing [interval, start, class], and least seconds with fetching what it needs beyond what it
     may own [interval, start, before, class]. Infinite where no tile is that large.
 
-    ``tables`` are rising; so are areas: every interval has the tiles of those above it, too.
+    ``tables`` are rising. Areas mostly are; every interval counts the tiles of those above it, too.
     ``prices`` are seconds per pixel [class, tensor] and fixed ones [start, class], ``link`` seconds
     [start, class] of fetching a pixel; ``before`` two arrays [start, before, class]: the most
     pixels that it owns, and that any other device owns, which is the most that one message brings;

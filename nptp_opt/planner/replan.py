@@ -31,7 +31,7 @@ from nptp_opt.steps import Plan
 _AIMS = frozenset({"objective", "objective_bound", "latency_limit_s", "notes"})
 """What a plan's provenance says of its aim. A mended plan is made for the latency alone."""
 
-LEAST_GAIN = 2e-3
+LEAST_GAIN = 5e-3
 """Relative gain of a round below which the search ends: sooner than a first plan's."""
 
 MOST_MENDED = 12

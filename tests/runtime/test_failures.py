@@ -163,9 +163,10 @@ def test_worker_that_cannot_start_is_named() -> None:
 
 
 SCRIPT = """
-import sys, time
+import signal, time
 from nptp_opt.runtime.process import terminable
 from nptp_opt.runtime.pool import WorkerPool
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 with terminable(), WorkerPool(["d0", "d1"]) as pool:
     print(*[m.process.pid for m in pool.members.values()], pool.folder, flush=True)
     time.sleep(60)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import FloatArray, layer_speed, sent_pixel_bytes
+from nptp_opt.cost import FloatArray, layer_speed, sent_bytes
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.candidates import column_groups, distinct
 from nptp_opt.planner.templates import Template, columns, strips
@@ -50,7 +50,7 @@ def handing_shares(network: Network, cluster: Cluster) -> list[FloatArray]:
     """
     if cluster.shared or len(cluster.devices) < 2:
         return []
-    size = sum(_bytes(network, cluster, name) for name in network.inputs)
+    size = sum(sent_bytes(cluster, network, name, network.full(name)) for name in network.inputs)
     seconds = np.zeros(len(cluster.devices))
     found: list[FloatArray] = []
     for layer in network.spatial:
@@ -74,11 +74,6 @@ def _between(divisions: Sequence[FloatArray], source: int) -> list[FloatArray]:
         np.array([np.interp(step, less, column) for column in shares.T])
         for step in range(1, 1 + int(less[-1]))
     ]
-
-
-def _bytes(network: Network, cluster: Cluster, name: str) -> float:
-    _, _, height, width = network.shapes[name]
-    return sent_pixel_bytes(cluster, network, name) * height * width
 
 
 def _balanced(cluster: Cluster, seconds: FloatArray, size: float) -> FloatArray | None:

@@ -245,7 +245,8 @@ def test_needs_of_all_partitions_in_at_most_four_tiles(stride: int) -> None:
         floor = max(0, 36 - (n - 1) * cap)
         areas = np.array([[least] * len(counts) for least in (1, floor, cap)])
         found = reduced(end, areas, counts, price, sides_of(end, counts, price))
-        total = found.fixed + np.einsum("scv,c->sv", np.minimum(found.ordinary, 0.0), counts)
+        most = np.where(found.must[:, None], np.inf, 0.0)
+        total = found.fixed + np.einsum("scv,c->sv", np.minimum(found.ordinary, most), counts)
         least = min(total for largest, total in sums.items() if largest <= cap)
         assert 0.92 * least <= total.max() <= least * (1 + 1e-9), cap
 

@@ -6,7 +6,7 @@ Every other input of a case becomes an initialiser.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,9 @@ from nptp_opt.network.load import load_model
 from tests.conformance.verdicts import Case
 
 DATA = Path(onnx.__file__).parent / "backend/test/data"
+WEIGHTS_ALONE = 4
+"""The first version of the format in which initialisers need not be inputs."""
+
 FOLDERS = ("pytorch-operator", "pytorch-converted", "simple")
 
 
@@ -79,19 +82,21 @@ def _case(
     folder: Path,
 ) -> Case:
     x = torch.from_numpy(np.array(inputs[0]))
-    path = folder / f"{name.replace('/', '_')}.onnx"
+    stem = name.replace("/", "_")
 
-    def load():
-        onnx.save(_with_constants(model, inputs), path)
+    def load(prefix: str, made: onnx.ModelProto):
+        path = folder / f"{prefix}{stem}.onnx"
+        onnx.save(made, path)
         return load_model(str(path), tuple(x.shape))
 
     return Case(
-        name, load, x, [_tensor(each) for each in outputs], tuple(sorted(_operators(model)))
+        name,
+        lambda: load("", _with_constants(model, inputs)),
+        x,
+        [_tensor(each) for each in outputs],
+        tuple(sorted({node.op_type for node in model.graph.node})),
+        behind=lambda: load("behind-", _behind_convolution(_with_constants(model, inputs), x)),
     )
-
-
-def _operators(model: onnx.ModelProto) -> Iterator[str]:
-    yield from (node.op_type for node in model.graph.node)
 
 
 def _with_constants(model: onnx.ModelProto, inputs: Sequence[np.ndarray]) -> onnx.ModelProto:
@@ -102,9 +107,25 @@ def _with_constants(model: onnx.ModelProto, inputs: Sequence[np.ndarray]) -> onn
     free = [each for each in made.graph.input if each.name not in weights]
     for value, array in list(zip(free, inputs, strict=True))[1:]:
         made.graph.initializer.append(_proto(array, value.name))
-    del made.graph.input[:]
-    made.graph.input.append(free[0])
+    if made.ir_version >= WEIGHTS_ALONE:
+        del made.graph.input[:]
+        made.graph.input.append(free[0])
     return made
+
+
+def _behind_convolution(model: onnx.ModelProto, x: torch.Tensor) -> onnx.ModelProto:
+    """The model behind a convolution that changes nothing: so there is a map to be cut."""
+    data, channels = model.graph.input[0].name, x.shape[1]
+    weight = np.ones((channels, 1, 1, 1), np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "behind.weight"))
+    for node in model.graph.node:
+        node.input[:] = ["behind" if name == data else name for name in node.input]
+    node = onnx.helper.make_node("Conv", [data, "behind.weight"], ["behind"], group=channels)
+    model.graph.node.insert(0, node)
+    if model.ir_version < WEIGHTS_ALONE:
+        shape = onnx.helper.make_tensor_value_info("behind.weight", 1, weight.shape)
+        model.graph.input.append(shape)
+    return model
 
 
 def _proto(value, name: str) -> onnx.TensorProto:

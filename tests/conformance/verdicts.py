@@ -1,4 +1,4 @@
-"""What becomes of a foreign test case: imported, planned on four devices, executed, compared.
+"""What becomes of a foreign test case: imported, planned on up to four devices, executed, compared.
 
 A suite turns its cases into ``Case`` and calls ``judge`` on each. There are five verdicts:
 
@@ -29,7 +29,7 @@ from nptp_opt.steps import ModelRef, Plan
 from tests.builders import make_cluster
 
 KINDS = ("right", "refused", "unclear", "wrong", "traceback")
-CLUSTER = make_cluster((1.0, 1.0, 1.0, 1.0))
+DEVICES = 4
 
 NO_REASONS = ("not in this place or with these arguments",)
 """Words that stand where a reason should."""
@@ -42,7 +42,7 @@ class Case:
     """One case of a suite: how it is imported, its input, and the outputs that are right.
 
     ``operators`` are names of which a refusal may mention one instead of "op NAME"; ``planner``
-    cuts the maps.
+    cuts the maps. ``behind`` is the same with a map to be cut before it, for a model without one.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Case:
     x: torch.Tensor
     expected: Sequence[torch.Tensor]
     operators: tuple[str, ...] = ()
+    behind: Callable[[], LoadedModel] | None = None
     rtol: float = 1e-4
     planner: str = "strip-equal"
 
@@ -90,6 +91,8 @@ def is_clear(message: str, operators: Iterable[str]) -> bool:
 def _executed(case: Case) -> list[torch.Tensor]:
     """The outputs of the case's plan as its devices compute them."""
     model = case.load()
+    if not model.network.spatial and case.behind is not None:
+        model = case.behind()
     plan = planned(model, case)
     x = case.x.reshape(model.network.shapes[model.network.inputs[0]])
     found = replayed_outputs(plan, model.weights(), x, "float32")
@@ -97,9 +100,11 @@ def _executed(case: Case) -> list[torch.Tensor]:
 
 
 def planned(model: LoadedModel, case: Case) -> Plan:
-    """The case on four equal devices."""
-    ref = ModelRef(case.name, tuple(case.x.shape))
-    return plan_network(ref, model.network, CLUSTER, PlanOptions(case.planner))
+    """The case on four equal devices, on fewer where its maps have fewer pixels."""
+    ref, options = ModelRef(case.name, tuple(case.x.shape)), PlanOptions(case.planner)
+    pixels = max((layer.height * layer.width for layer in model.network.spatial), default=1)
+    cluster = make_cluster([1.0] * min(DEVICES, pixels))
+    return plan_network(ref, model.network, cluster, options)
 
 
 def _difference(found: Sequence[torch.Tensor], case: Case) -> str:

@@ -116,8 +116,11 @@ class OnnxModule(torch.nn.Module):
         return OnnxWitness(self.again, [(key, node.output[0]) for node, key in self.protos])
 
     def _keep(self, node: onnx.NodeProto, used: Collection[str]) -> None:
+        """A node of its own: a part of the file's message would hold all of it in memory."""
         key = _free(name_of(node), self.nodes)
-        self.protos.append((node, key))
+        own = onnx.NodeProto()
+        own.CopyFrom(node)
+        self.protos.append((own, key))
         rule = RULES.get(node.op_type)
         if rule is None:
             return
@@ -129,9 +132,13 @@ class OnnxModule(torch.nn.Module):
                 self._register(name, value)
 
     def _register(self, name: str, value: np.ndarray[Any, Any]) -> None:
+        """As a parameter that shares its memory with the known value."""
         if name not in self.keys:
             self.keys[name] = _free(name, self.weights)
-            tensor = torch.tensor(value, dtype=torch.float32)
+            own = np.array(value, dtype=np.float32)
+            if value.dtype == np.float32:
+                self.known[name] = own
+            tensor = torch.from_numpy(own)
             self.weights[self.keys[name]] = torch.nn.Parameter(tensor, requires_grad=False)
 
     def _folds(self, node: onnx.NodeProto, known: Mapping[str, Any]) -> bool:

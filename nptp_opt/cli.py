@@ -1,4 +1,4 @@
-"""The command line: thin click commands over the package (design §8).
+"""The command line: thin click commands over the package (docs/cli.md).
 
 Results go to stdout, progress and logs to stderr; ``--json`` prints exactly one JSON object.
 """

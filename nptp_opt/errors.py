@@ -1,6 +1,6 @@
 """Typed errors. Every message says what is wrong, where, and what to do next.
 
-``exit_code`` is the status with which the command line ends (design §8).
+``exit_code`` is the status with which the command line ends (docs/exit-codes.md).
 """
 
 from __future__ import annotations

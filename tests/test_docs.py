@@ -20,6 +20,8 @@ from pydantic import BaseModel
 
 from nptp_opt.cli import main
 from nptp_opt.cluster import Device, NetworkLink
+from nptp_opt.instances.networks import NetworkInstance
+from nptp_opt.instances.reader import LayerEntry, LayerInstance
 from nptp_opt.methods import MethodSpec
 from nptp_opt.plan import ModelEntry, PlanDocument, SegmentEntry, TileEntry, TransferEntry
 from nptp_opt.profiles import Link, MeasuredLayer, Profile
@@ -122,6 +124,9 @@ def test_what_refers_to_a_page_names_one_that_exists() -> None:
 KEYS = [
     ("cluster.md", "`[network]`", NetworkLink, set()),
     ("cluster.md", "`[[device]]`", Device, {"profile"}),
+    ("instances.md", "A layer instance", LayerInstance, set()),
+    ("instances.md", "`layer`", LayerEntry, set()),
+    ("instances.md", "A network instance", NetworkInstance, set()),
     ("profile.md", "The file", Profile, set()),
     ("profile.md", "`layers`", MeasuredLayer, set()),
     ("profile.md", "`link`", Link, set()),
@@ -140,7 +145,7 @@ def test_tables_of_keys_are_complete(
     """A file's page has every key that is read, and no other."""
     text = (DOCS / page).read_text(encoding="utf-8")
     section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)  # the first of each row
     named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
     assert named == set(model.model_json_schema(by_alias=True)["properties"]) | more
 

@@ -11,11 +11,14 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 import pytest
 import yaml
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from pydantic import BaseModel
 
 from nptp_opt.cli import main
@@ -25,7 +28,7 @@ from nptp_opt.instances.reader import LayerEntry, LayerInstance
 from nptp_opt.methods import MethodSpec
 from nptp_opt.plan import ModelEntry, PlanDocument, SegmentEntry, TileEntry, TransferEntry
 from nptp_opt.profiles import Link, MeasuredLayer, Profile
-from tools.docs import api, diagram, markdown, sections
+from tools.docs import api, diagram, hooks, markdown, sections
 from tools.docs.source import ROOT, definitions, module_at, modules
 
 DOCS = ROOT / "docs"
@@ -73,6 +76,30 @@ def test_a_mark_that_nothing_answers_is_told_with_those_that_are_known() -> None
         sections.filled("<!-- generate: comands -->")
     with pytest.raises(ValueError, match=r"cost/none\.py: 0 modules"):
         sections.filled("<!-- generate: docstring cost/none.py -->")
+
+
+def test_a_page_that_asks_for_the_unknown_is_named() -> None:
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="cost.md"))
+    with pytest.raises(PluginError, match=r"cost\.md: nothing generates 'x'"):
+        hooks.on_page_markdown("<!-- generate: x -->", page)
+
+
+def test_the_reference_has_a_place_in_the_navigation() -> None:
+    """Its pages stand where mkdocs.yml has their folder."""
+    config = MkDocsConfig()
+    config.nav = CONFIG["nav"]
+    named = set(_leaves(hooks.on_config(config).nav))
+    assert {"api/index.md", "api/cost.md", "index.md"} <= named
+    assert "api/" not in named
+
+
+def test_scripts_and_modules_that_pages_name_exist() -> None:
+    """A module that moves takes its pages with it."""
+    there = [path.as_posix() for path in _repository_texts() if path.suffix == ".py"]
+    for page in PROSE:
+        named = re.findall(r"`((?:\w+/)*[a-z]\w*\.py)", page.read_text(encoding="utf-8"))
+        for module in named:
+            assert any(path.endswith(f"/{module}") for path in there), f"{page.name}: {module}"
 
 
 def _named_commands() -> Iterator[tuple[str, list[str]]]:

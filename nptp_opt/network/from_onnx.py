@@ -1,14 +1,13 @@
 """Front end for ONNX: a file becomes a torch module, which is exported like any other.
 
-Nothing in a file is executed or unpickled. What depends on constants alone (shapes, axes, scales)
-is worked out by the onnx package's own evaluator; weights that are missing are random.
+What depends on constants alone (shapes, axes, scales) is worked out by the onnx package's own
+evaluator; everything else by the rules.
 """
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,194 +15,56 @@ import numpy as np
 import onnx
 import torch
 from onnx.reference import ReferenceEvaluator
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from nptp_opt.errors import InputError, UnsupportedError
-from nptp_opt.network import onnx_shapes
-from nptp_opt.network.onnx_ops import OPS, STATIC
+from nptp_opt.network import onnx_ops, onnx_resize, onnx_shapes, onnx_windows
+from nptp_opt.network.onnx_file import Known, OnnxFile, check_size, declared_input, read_file
+from nptp_opt.network.onnx_rules import RULES, Attrs, check_node, name_of
+from nptp_opt.network.onnx_witness import OnnxWitness
 
-__all__ = ["OnnxModule", "OnnxNode", "onnx_shapes", "read_onnx"]
-
-log = logging.getLogger(__name__)
-
-MAX_CONSTANT_ELEMENTS = 2**30
+__all__ = [
+    "OnnxModule",
+    "OnnxNode",
+    "declared_input",
+    "onnx_ops",
+    "onnx_resize",
+    "onnx_shapes",
+    "onnx_windows",
+    "read_onnx",
+]
 
 FOLDABLE = frozenset(
     {"Add", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Floor",
-     "Gather", "Identity", "Mul", "Neg", "Reshape", "Shape", "Slice", "Sqrt", "Squeeze", "Sub",
-     "Transpose", "Unsqueeze", "Where"}
+     "Gather", "Identity", "Mul", "Neg", "Reshape", "Shape", "Size", "Slice", "Sqrt", "Squeeze",
+     "Sub", "Transpose", "Unsqueeze", "Where"}
 )  # fmt: skip
 """Ops that are worked out when the file is read, where all their inputs are known."""
 
-Known = dict[str, np.ndarray[Any, Any]]
 
-
-def read_onnx(path: Path, input_shape: tuple[int, ...], seed: int) -> torch.nn.Module:
+def read_onnx(path: Path, input_shape: tuple[int, ...], seed: int) -> OnnxModule:
     """The file as a torch module of one input; ``seed`` makes the weights that it lacks.
 
     Raises InputError for a file that is broken or reaches outside its folder, UnsupportedError
-    with the node's name for an operator that is not known.
+    with the node's name for an operator that is not known, or for what no rule reads of it.
     """
-    graph, opset = _read(path, seed)
-    known = _initialisers(graph, path)
-    data, missing = _inputs(graph, known, input_shape, path)
-    known.update(_random(missing, seed))
-    for node in graph.node:
-        _check_node(node, path)
-    return OnnxModule(graph, opset, known, data, path)
-
-
-def declared_input(path: Path) -> tuple[int, ...] | None:
-    """The shape that the file's data input was made with; None where it leaves sizes open.
-
-    An open batch is 1. Raises InputError for a file that cannot be read.
-    """
-    graph, _ = _read(path, 0)
-    weights = {each.name for each in graph.initializer}
-    free = [_dims(each) for each in graph.input if each.name not in weights]
-    batch, *sizes = free[0] if free and free[0] else [None]
-    known = [size for size in sizes if size]
-    return (batch or 1, *known) if len(known) == len(sizes) >= 2 else None
-
-
-def _read(path: Path, seed: int) -> tuple[onnx.GraphProto, int]:
+    file = read_file(path, input_shape, seed)
+    for node in file.graph.node:
+        _check_known(node, path)
     try:
-        model = onnx.load(str(path), load_external_data=False)
-    except FileNotFoundError:
-        here = "" if path.is_absolute() else f" (looked in {Path.cwd()})"
-        raise InputError(f"{path}: there is no such file{here}") from None
-    except Exception as error:  # noqa: BLE001 - protobuf raises its own kinds
-        raise _unusable(path, error) from None
-    _take_external(model.graph, path, seed)
-    try:
-        if model.functions:
-            model = onnx.inliner.inline_local_functions(model)
-        onnx.checker.check_model(model)
-    except Exception as error:  # noqa: BLE001 - the checker raises its own kinds
-        raise _unusable(path, error) from None
-    opsets = {each.domain: each.version for each in model.opset_import}
-    graph: onnx.GraphProto = model.graph
-    return graph, int(opsets.get("", opsets.get("ai.onnx", 1)))
+        return OnnxModule(file, partial(read_file, path, input_shape, seed))
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{path}: {error}") from None
 
 
-def _unusable(path: Path, error: Exception) -> InputError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return InputError(f"{path}: not a usable ONNX file: {lines[0]}")
-
-
-def _check_node(node: onnx.NodeProto, path: Path) -> None:
-    if (node.op_type not in OPS and node.op_type not in FOLDABLE) or node.domain not in (
-        "",
-        "ai.onnx",
-    ):
-        raise UnsupportedError(f"{path}: node {_name(node)!r}: op {node.op_type} is not supported")
+def _check_known(node: onnx.NodeProto, path: Path) -> None:
+    where = f"{path}: node {name_of(node)!r}"
+    if node.domain not in ("", "ai.onnx"):
+        raise UnsupportedError(f"{where}: op {node.op_type} of {node.domain} is not supported")
+    if node.op_type not in RULES and node.op_type not in FOLDABLE:
+        raise UnsupportedError(f"{where}: op {node.op_type} is not supported")
     if any(each.t.data_location == onnx.TensorProto.EXTERNAL for each in node.attribute):
-        raise UnsupportedError(f"{path}: node {_name(node)!r}: external data in an attribute")
-
-
-def _name(node: onnx.NodeProto) -> str:
-    return str(node.name or node.output[0])
-
-
-def _take_external(graph: onnx.GraphProto, path: Path, seed: int) -> None:
-    """Put external data into the graph; where its file is missing, random weights."""
-    absent = {}
-    for proto in graph.initializer:
-        _check_size(tuple(proto.dims), f"{path}: initialiser {proto.name!r}")
-        if proto.data_location == onnx.TensorProto.EXTERNAL and not _fetch(proto, path):
-            absent[proto.name] = tuple(proto.dims)
-    made = _random(absent, seed)
-    for proto in graph.initializer:
-        if proto.name in made:
-            proto.CopyFrom(onnx.numpy_helper.from_array(made[proto.name], proto.name))
-    if absent:
-        log.warning("%s: weights of %d tensors are missing: random ones", path, len(absent))
-
-
-def _initialisers(graph: onnx.GraphProto, path: Path) -> Known:
-    """Every initialiser as an array."""
-    known: Known = {}
-    for proto in graph.initializer:
-        try:
-            known[proto.name] = onnx.numpy_helper.to_array(proto)
-        except Exception as error:  # noqa: BLE001 - numpy and onnx raise their own kinds
-            raise InputError(f"{path}: initialiser {proto.name!r}: {error}") from None
-    return known
-
-
-def _fetch(proto: onnx.TensorProto, path: Path) -> bool:
-    """Load external data in place; False when its file does not exist."""
-    folder = path.resolve().parent
-    location = next((each.value for each in proto.external_data if each.key == "location"), "")
-    file = (folder / location).resolve()
-    if not location or Path(location).is_absolute() or not file.is_relative_to(folder):
-        raise InputError(
-            f"{path}: initialiser {proto.name!r}: external data {location!r} lies outside the "
-            "file's folder"
-        )
-    if not file.is_file():
-        return False
-    try:
-        onnx.external_data_helper.load_external_data_for_tensor(proto, str(folder))
-    except Exception as error:  # noqa: BLE001 - onnx raises its own kinds
-        raise InputError(f"{path}: initialiser {proto.name!r}: {error}") from None
-    return True
-
-
-def _check_size(shape: Sequence[int], where: str) -> None:
-    if any(size < 0 for size in shape) or math.prod(shape) > MAX_CONSTANT_ELEMENTS:
-        raise InputError(f"{where}: shape {tuple(shape)} is not possible")
-
-
-def _inputs(
-    graph: onnx.GraphProto, known: Mapping[str, Any], shape: tuple[int, ...], path: Path
-) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """Name of the data input, and the shapes of the inputs that are missing weights.
-
-    Files may list their weights as inputs. The data is the input whose shape fits and that some
-    node takes in first place.
-    """
-    free = [each for each in graph.input if each.name not in known]
-    first = {node.input[0] for node in graph.node if node.input}
-    fitting = [each.name for each in free if _fits(_dims(each), shape)]
-    chosen = [name for name in fitting if name in first] or fitting
-    if not chosen:
-        found = ", ".join(f"{each.name} {_dims(each)}" for each in free) or "none"
-        raise InputError(f"{path}: no input takes {'x'.join(map(str, shape))}; inputs: {found}")
-    missing = {}
-    for each in free:
-        if each.name != chosen[0]:
-            dims = _dims(each)
-            if None in dims:
-                raise InputError(f"{path}: input {each.name!r} has no fixed shape and no value")
-            missing[each.name] = tuple(int(d or 0) for d in dims)
-            _check_size(missing[each.name], f"{path}: input {each.name!r}")
-    if missing:
-        log.warning("%s: %d inputs have no value: random ones", path, len(missing))
-    return chosen[0], missing
-
-
-def _dims(value: onnx.ValueInfoProto) -> list[int | None]:
-    dims = value.type.tensor_type.shape.dim
-    return [int(d.dim_value) if d.HasField("dim_value") else None for d in dims]
-
-
-def _fits(dims: Sequence[int | None], shape: Sequence[int]) -> bool:
-    """Rank and channels must agree; other declared sizes are only what the file was made with."""
-    agree = len(dims) == len(shape)
-    return agree and (len(dims) < 2 or dims[1] in (None, 0, shape[1]))
-
-
-def _random(shapes: Mapping[str, tuple[int, ...]], seed: int) -> Known:
-    """Weights of a size that keeps activations of order one; vectors are positive."""
-    rng = np.random.default_rng(seed)
-    made: Known = {}
-    for name, shape in shapes.items():
-        if len(shape) < 2:
-            made[name] = rng.uniform(0.5, 1.5, shape).astype(np.float32)
-        else:
-            scale = math.sqrt(2.0 / math.prod(shape[1:]))
-            made[name] = (rng.standard_normal(shape) * scale).astype(np.float32)
-    return made
+        raise UnsupportedError(f"{where}: external data in an attribute of op {node.op_type}")
 
 
 class OnnxNode(torch.nn.Module):
@@ -211,48 +72,60 @@ class OnnxNode(torch.nn.Module):
 
     def __init__(self, node: onnx.NodeProto, opset: int) -> None:
         super().__init__()
-        self.name, self.op_type = _name(node), node.op_type
-        self.attrs = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
-        self.attrs |= {"op_type": node.op_type, "opset": opset, "n_outputs": len(node.output)}
+        self.name, self.op_type = name_of(node), str(node.op_type)
+        self.attrs = Attrs(node, opset)
 
     def forward(self, *values: Any) -> Any:
         try:
-            return OPS[self.op_type](self.attrs, *values)
+            return RULES[self.op_type].run(self.attrs, *values)
         except UnsupportedError as error:
             raise UnsupportedError(
                 f"node {self.name!r}: op {self.op_type} is not supported with {error}"
             ) from None
+        except GuardOnDataDependentSymNode:
+            raise
+        except (RuntimeError, ValueError) as error:  # torch's own, where inputs do not fit
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise InputError(f"op {self.op_type}: {lines[0]}") from None
 
 
 class OnnxModule(torch.nn.Module):
-    """An ONNX graph that runs on torch. Known values stay numpy arrays until an op takes them."""
+    """An ONNX graph that runs on torch. Known values stay numpy arrays until an op takes them.
 
-    def __init__(
-        self, graph: onnx.GraphProto, opset: int, known: Known, data: str, path: Path
-    ) -> None:
+    ``again`` reads the file once more, for the witness: until then its weights lie in memory once.
+    """
+
+    def __init__(self, file: OnnxFile, again: Callable[[], OnnxFile]) -> None:
         super().__init__()
-        self.opset, self.data, self.path = opset, data, path
-        self.outputs = [each.name for each in graph.output]
+        self.opset, self.data, self.path, self.again = file.opset, file.data, file.path, again
+        self.outputs = [str(each.name) for each in file.graph.output]
         self.protos: list[tuple[onnx.NodeProto, str]] = []
         self.nodes = torch.nn.ModuleDict()
         self.weights = torch.nn.ParameterDict()
-        self.known = dict(known)
+        self.known = dict(file.known)
         self.keys: dict[str, str] = {}
-        for node in graph.node:
+        used = _used(file.graph)
+        for node in file.graph.node:
             if self._folds(node, self.known):
                 self.known.update(self._folded(node, self.known))
             else:
-                self._keep(node)
+                self._keep(node, used)
 
-    def _keep(self, node: onnx.NodeProto) -> None:
-        key = _free(_name(node), self.nodes)
-        if node.op_type in OPS:
-            self.nodes[key] = OnnxNode(node, self.opset)
+    def witness(self) -> OnnxWitness:
+        """Another engine for the same file, made when it is first asked for anything."""
+        return OnnxWitness(self.again, [(key, node.output[0]) for node, key in self.protos])
+
+    def _keep(self, node: onnx.NodeProto, used: Collection[str]) -> None:
+        key = _free(name_of(node), self.nodes)
         self.protos.append((node, key))
-        static = STATIC.get(node.op_type, frozenset())
+        rule = RULES.get(node.op_type)
+        if rule is None:
+            return
+        check_node(node, self.opset, used)
+        self.nodes[key] = OnnxNode(node, self.opset)
         for i, name in enumerate(node.input):
             value = self.known.get(name)
-            if value is not None and value.dtype.kind == "f" and i not in static:
+            if value is not None and value.dtype.kind == "f" and i not in rule.static:
                 self._register(name, value)
 
     def _register(self, name: str, value: np.ndarray[Any, Any]) -> None:
@@ -267,45 +140,56 @@ class OnnxModule(torch.nn.Module):
     def _folded(self, node: onnx.NodeProto, known: Known) -> Known:
         if node.op_type == "ConstantOfShape":
             shape = [int(v) for v in known[node.input[0]]]
-            _check_size(shape, f"{self.path}: node {_name(node)!r}")
+            check_size(shape, f"{self.path}: node {name_of(node)!r}")
         values = {name: known[name] for name in node.input if name}
         try:
             results = ReferenceEvaluator(_alone(node, values, self.opset)).run(None, values)
         except Exception as error:  # noqa: BLE001 - the evaluator raises its own kinds
-            raise InputError(f"{self.path}: node {_name(node)!r}: {error}") from None
+            raise InputError(f"{self.path}: node {name_of(node)!r}: {error}") from None
         return {k: np.asarray(v) for k, v in zip(node.output, results, strict=True)}
 
     def forward(self, x: torch.Tensor) -> list[Any]:
         values: dict[str, Any] = {**self.known, self.data: x}
         for node, key in self.protos:
             values.update(zip(node.output, self._ran(node, key, values), strict=False))
-        return [values[name] for name in self.outputs]
+        return [self._returned(values[name], name) for name in self.outputs]
+
+    def _returned(self, value: Any, name: str) -> torch.Tensor:
+        if isinstance(value, torch.Tensor):
+            return value
+        raise UnsupportedError(f"output {name!r} does not depend on the input's values")
 
     def _ran(self, node: onnx.NodeProto, key: str, values: dict[str, Any]) -> list[Any]:
         arrays = {name: values[name] for name in node.input if name}
-        if node.op_type == "Shape":
-            shape = np.array(arrays[node.input[0]].shape, dtype=np.int64)
-            starts = {each.name: each.i for each in node.attribute}
-            return [shape[starts.get("start", 0) : starts.get("end", len(shape))]]
         static = all(isinstance(value, np.ndarray) for value in arrays.values())
         if static and node.op_type in FOLDABLE:
             return list(self._folded(node, arrays).values())
         if key not in self.nodes:
-            raise UnsupportedError(f"node {_name(node)!r}: op {node.op_type} is not supported here")
-        fixed = STATIC.get(node.op_type, frozenset())
-        given = [self._given(name, values, i in fixed) for i, name in enumerate(node.input)]
+            raise UnsupportedError(
+                f"node {name_of(node)!r}: op {node.op_type} is not supported with inputs that "
+                "depend on the data: only constants and shapes are known there"
+            )
+        fixed = RULES[node.op_type].static
+        given = [self._given(node, i, values, i in fixed) for i in range(len(node.input))]
         result = self.nodes[key](*given)
         return list(result) if isinstance(result, (list, tuple)) else [result]
 
-    def _given(self, name: str, values: Mapping[str, Any], static: bool) -> Any:
+    def _given(self, node: onnx.NodeProto, i: int, values: Mapping[str, Any], static: bool) -> Any:
+        name = node.input[i]
         if not name:
             return None
-        value = values[name]
-        if static and not isinstance(value, np.ndarray):
+        if static and not isinstance(values[name], np.ndarray):
             raise UnsupportedError(
-                f"{name!r} depends on the data: dynamic shapes are not supported"
+                f"node {name_of(node)!r}: op {node.op_type} is not supported with input {i + 1} "
+                f"({name!r}) that depends on the data: dynamic shapes are not known"
             )
-        return self.weights[self.keys[name]] if not static and name in self.keys else value
+        return self.weights[self.keys[name]] if not static and name in self.keys else values[name]
+
+
+def _used(graph: onnx.GraphProto) -> frozenset[str]:
+    """Names that some node reads or the graph returns; nodes of inner graphs are refused."""
+    read = (name for node in graph.node for name in node.input)
+    return frozenset([*read, *(each.name for each in graph.output)])
 
 
 def _alone(node: onnx.NodeProto, values: Known, opset: int) -> onnx.ModelProto:

@@ -1,343 +1,231 @@
-"""ONNX operators in plain torch functions.
-
-Each function takes the node's attributes and its inputs. Inputs that are known when the file is
-read (shapes, axes, scales) come as numpy arrays, everything else as tensors; absent ones as None.
-"""
+"""ONNX operators on single elements, norms, products and reductions in plain torch functions."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from nptp_opt.errors import UnsupportedError
+from nptp_opt.network.onnx_rules import Attrs, OnnxOp, op, refuse
 
-Attrs = dict[str, Any]
-OnnxOp = Callable[..., Any]
-
-OPS: dict[str, OnnxOp] = {}
-
-STATIC: dict[str, frozenset[int]] = {
-    "Reshape": frozenset({1}),
-    "Resize": frozenset({1, 2, 3}),
-    "Upsample": frozenset({1}),
-    "Clip": frozenset({1, 2}),
-    "Pad": frozenset({1, 2, 3}),
-    "Slice": frozenset({1, 2, 3, 4}),
-    "Squeeze": frozenset({1}),
-    "Unsqueeze": frozenset({1}),
-    "ReduceMean": frozenset({1}),
-    "ReduceSum": frozenset({1}),
-    "ReduceMax": frozenset({1}),
-    "Expand": frozenset({1}),
-    "Split": frozenset({1}),
-    "Dropout": frozenset({1, 2}),
-}
-"""Inputs, by position, that must be known when the file is read."""
+FLOAT_LIMIT = 3.4e38
+"""Bounds from here on are those of float32 itself: no bounds."""
 
 
-def op(*names: str) -> Callable[[OnnxOp], OnnxOp]:
-    def register(function: OnnxOp) -> OnnxOp:
-        for name in names:
-            OPS[name] = function
-        return function
-
-    return register
-
-
-def refuse(why: str) -> UnsupportedError:
-    return UnsupportedError(why)
-
-
-def tensor(value: Any, like: Tensor | None = None) -> Any:
+def tensor(value: Any) -> Any:
     """A static value as a tensor; one number as a number, so that it takes any dtype."""
     if isinstance(value, np.ndarray):
         return value.item() if value.size == 1 else torch.from_numpy(value)
     return value
 
 
-_UNARY: dict[str, Callable[[Tensor], Tensor]] = {
+def axes_of(attrs: Attrs, given: Any) -> list[int] | None:
+    """Axes from an input or, as before opset 13 or 18, from an attribute."""
+    found = attrs["axes"] if given is None else given
+    return None if found is None else [int(v) for v in found]
+
+
+def _unary(function: OnnxOp) -> OnnxOp:
+    return lambda attrs, x: function(x)
+
+
+_UNARY: dict[str, OnnxOp] = {
     "Relu": F.relu, "Sigmoid": torch.sigmoid, "Tanh": torch.tanh, "Exp": torch.exp,
     "Log": torch.log, "Sqrt": torch.sqrt, "Abs": torch.abs, "Neg": torch.neg, "Erf": torch.erf,
     "Softplus": F.softplus, "Reciprocal": torch.reciprocal, "HardSwish": F.hardswish,
     "Mish": F.mish, "Floor": torch.floor, "Sin": torch.sin, "Cos": torch.cos, "Sign": torch.sign,
 }  # fmt: skip
+for _name, _function in _UNARY.items():
+    op(_name)(_unary(_function))
 
 
-def _unary(function: Callable[[Tensor], Tensor]) -> OnnxOp:
-    return lambda attrs, x: function(x)
-
-
-OPS.update({name: _unary(function) for name, function in _UNARY.items()})
-
-
-def _binary(function: Callable[[Any, Any], Tensor]) -> OnnxOp:
-    def run(attrs: Attrs, first: Any, *more: Any) -> Tensor:
+def _binary(function: OnnxOp) -> OnnxOp:
+    def run(attrs: Attrs, first: Any, *more: Any) -> Any:
         total = tensor(first)
         for each in more:
-            total = function(total, _aligned(attrs, total, tensor(each)))
-        result: Tensor = total
-        return result
+            total = function(total, tensor(each))
+        return total
 
     return run
 
 
-def _aligned(attrs: Attrs, a: Any, b: Any) -> Any:
-    """Before opset 7 the second operand may be broadcast from a given axis."""
-    if "axis" not in attrs or not isinstance(b, Tensor):
-        return b
-    behind = a.dim() - attrs["axis"] - b.dim()
-    return b.reshape(*b.shape, *[1] * behind)
+def _placed(function: OnnxOp) -> OnnxOp:
+    """Of two operands; before opset 7 the second may be broadcast from a given axis."""
+
+    def run(attrs: Attrs, first: Any, second: Any) -> Any:
+        a, b = tensor(first), tensor(second)
+        if attrs["axis"] is not None and isinstance(b, Tensor):
+            b = b.reshape(*b.shape, *[1] * (a.dim() - attrs["axis"] % a.dim() - b.dim()))
+        return function(a, b)
+
+    return run
 
 
-for _name, _function in {
+_BINARY: dict[str, OnnxOp] = {
     "Add": lambda a, b: a + b, "Sub": lambda a, b: a - b, "Mul": lambda a, b: a * b,
-    "Div": lambda a, b: a / b, "Pow": lambda a, b: a**b, "Sum": lambda a, b: a + b,
-}.items():  # fmt: skip
-    OPS[_name] = _binary(_function)
-OPS["Max"], OPS["Min"] = _binary(torch.maximum), _binary(torch.minimum)
+    "Div": lambda a, b: a / b, "Pow": lambda a, b: a**b,
+}  # fmt: skip
+for _name, _function in _BINARY.items():
+    op(_name, reads="axis", idle="broadcast", takes=2)(_placed(_function))
+op("Sum", takes=None)(_binary(lambda a, b: a + b))
+op("Max", takes=None)(_binary(torch.maximum))
+op("Min", takes=None)(_binary(torch.minimum))
 
 
 @op("Identity")
-def identity(attrs: Attrs, x: Tensor, *unused: Any) -> Tensor:
+def identity(attrs: Attrs, x: Tensor) -> Tensor:
     return x
 
 
-@op("Dropout")
-def dropout(attrs: Attrs, x: Tensor, *unused: Any) -> list[Tensor]:
-    return [x, x]
+@op("Dropout", reads="is_test", idle="ratio seed", takes=3, static=(1, 2))
+def dropout(attrs: Attrs, x: Tensor, ratio: Any = None, training: Any = None) -> Tensor:
+    if attrs["is_test"] == 0 or (training is not None and bool(training)):
+        raise refuse("training mode")
+    return x
 
 
-@op("Cast")
+@op("Cast", reads="to", idle="saturate round_mode")
 def cast(attrs: Attrs, x: Tensor) -> Tensor:
-    if attrs["to"] != 1:
-        raise refuse("a cast to anything but float32")
+    if attrs["to"] not in (onnx.TensorProto.FLOAT, "FLOAT"):
+        kind = attrs["to"]
+        name = kind if isinstance(kind, str) else onnx.TensorProto.DataType.Name(kind)
+        raise refuse(f"a cast of data to {name}: only FLOAT is known")
     return x
 
 
-@op("LeakyRelu")
+@op("LeakyRelu", reads="alpha")
 def leaky_relu(attrs: Attrs, x: Tensor) -> Tensor:
-    return F.leaky_relu(x, attrs.get("alpha", 0.01))
+    return F.leaky_relu(x, attrs["alpha"])
 
 
-@op("Elu")
+@op("Elu", reads="alpha")
 def elu(attrs: Attrs, x: Tensor) -> Tensor:
-    return F.elu(x, attrs.get("alpha", 1.0))
+    return F.elu(x, attrs["alpha"])
 
 
-@op("PRelu")
+@op("PRelu", takes=2)
 def prelu(attrs: Attrs, x: Tensor, slope: Any) -> Tensor:
-    below: Tensor = tensor(slope) * (x - F.relu(x))
+    """Before opset 7 a vector of slopes lies along the channels."""
+    slope = tensor(slope)
+    if attrs.version < 7 and isinstance(slope, Tensor) and slope.dim() == 1:
+        slope = slope.reshape(-1, *[1] * (x.dim() - 2))
+    below: Tensor = slope * (x - F.relu(x))
     return F.relu(x) + below
 
 
-@op("HardSigmoid")
+@op("HardSigmoid", reads="alpha beta")
 def hard_sigmoid(attrs: Attrs, x: Tensor) -> Tensor:
-    line = x * float(attrs.get("alpha", 0.2)) + float(attrs.get("beta", 0.5))
-    return torch.clamp(line, 0.0, 1.0)
+    return torch.clamp(x * attrs["alpha"] + attrs["beta"], 0.0, 1.0)
 
 
-@op("Gelu")
+@op("Gelu", reads="approximate")
 def gelu(attrs: Attrs, x: Tensor) -> Tensor:
-    return F.gelu(x, approximate=attrs.get("approximate", b"none").decode())
+    return F.gelu(x, approximate=attrs["approximate"])
 
 
-@op("Clip")
+@op("Clip", reads="min max", takes=3, static=(1, 2))
 def clip(attrs: Attrs, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
     bounds = [
-        attrs.get(name) if value is None else value.item()
+        attrs[name] if value is None else value.item()
         for name, value in (("min", low), ("max", high))
     ]
+    bounds = [None if v is None or abs(v) >= FLOAT_LIMIT else v for v in bounds]
     return x if bounds == [None, None] else torch.clamp(x, *bounds)
 
 
-def axes_of(attrs: Attrs, given: Any) -> list[int] | None:
-    if given is not None:
-        return [int(v) for v in given]
-    return attrs.get("axes")
-
-
-@op("Softmax", "LogSoftmax")
+@op("Softmax", "LogSoftmax", reads="axis")
 def softmax(attrs: Attrs, x: Tensor) -> Tensor:
-    function = F.log_softmax if attrs["op_type"] == "LogSoftmax" else F.softmax
-    if attrs["opset"] >= 13:
-        return function(x, int(attrs.get("axis", -1)))
-    axis = int(attrs.get("axis", 1)) % x.dim()
+    """Before opset 13 over all axes from the given one on."""
+    function = F.log_softmax if attrs.op_type == "LogSoftmax" else F.softmax
+    if attrs.version >= 13:
+        return function(x, attrs["axis"])
+    axis = attrs["axis"] % x.dim()
     return function(x.flatten(axis), axis).reshape(x.shape)
-
-
-# -- convolutions and poolings --------------------------------------------------------------------
-
-
-def _pads(attrs: Attrs, x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> list[int]:
-    """Padding as low ends then high ends, ``auto_pad`` worked out."""
-    rank, mode = x.dim() - 2, attrs.get("auto_pad", b"NOTSET").decode()
-    if mode in ("NOTSET", ""):
-        return list(attrs.get("pads", [0] * 2 * rank))
-    if mode == "VALID":
-        return [0] * 2 * rank
-    dilation = attrs.get("dilations", [1] * rank)
-    low, high = [], []
-    for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True):
-        total = max(0, (math.ceil(n / s) - 1) * s + d * (k - 1) + 1 - n)
-        less, more = total // 2, total - total // 2
-        low.append(less if mode == "SAME_UPPER" else more)
-        high.append(more if mode == "SAME_UPPER" else less)
-    return low + high
-
-
-def _outside(x: Tensor, pads: list[int], fill: float) -> tuple[Tensor, list[int]]:
-    """Equal padding is left to the op; unequal padding is applied to ``x``."""
-    rank = len(pads) // 2
-    low, high = pads[:rank], pads[rank:]
-    if low == high:
-        return x, low
-    sides = [v for pair in reversed(list(zip(low, high, strict=True))) for v in pair]
-    return F.pad(x, sides, value=fill), [0] * rank
-
-
-@op("Conv")
-def conv(attrs: Attrs, x: Tensor, weight: Any, bias: Any = None) -> Tensor:
-    rank = x.dim() - 2
-    stride = attrs.get("strides", [1] * rank)
-    x, padding = _outside(x, _pads(attrs, x, weight.shape[2:], stride), 0.0)
-    function: Any = {1: F.conv1d, 2: F.conv2d}.get(rank)
-    if function is None:
-        raise refuse(f"a convolution of {rank} dimensions")
-    dilation = attrs.get("dilations", [1] * rank)
-    result: Tensor = function(x, weight, bias, stride, padding, dilation, attrs.get("group", 1))
-    return result
-
-
-@op("ConvTranspose")
-def conv_transpose(attrs: Attrs, x: Tensor, weight: Any, bias: Any = None) -> Tensor:
-    rank = x.dim() - 2
-    function: Any = {1: F.conv_transpose1d, 2: F.conv_transpose2d}.get(rank)
-    if function is None or "output_shape" in attrs or attrs.get("auto_pad", b"NOTSET") != b"NOTSET":
-        raise refuse("output_shape, auto_pad or three dimensions")
-    pads = attrs.get("pads", [0] * 2 * rank)
-    low, high = pads[:rank], pads[rank:]
-    even = low == high
-    extra = attrs.get("output_padding", [0] * rank)
-    result: Tensor = function(
-        x, weight, bias, attrs.get("strides", [1] * rank), low if even else 0, extra,
-        attrs.get("group", 1), attrs.get("dilations", [1] * rank),
-    )  # fmt: skip
-    if even:
-        return result
-    sides = [-v for pair in reversed(list(zip(low, high, strict=True))) for v in pair]
-    return F.pad(result, sides)
-
-
-@op("MaxPool")
-def max_pool(attrs: Attrs, x: Tensor) -> Tensor:
-    kernel = attrs["kernel_shape"]
-    rank = len(kernel)
-    stride = attrs.get("strides", [1] * rank)
-    x, padding = _outside(x, _pads(attrs, x, kernel, stride), -math.inf)
-    function: Any = F.max_pool2d if rank == 2 else F.max_pool1d
-    dilation = attrs.get("dilations", [1] * rank)
-    result: Tensor = function(x, kernel, stride, padding, dilation, bool(attrs.get("ceil_mode", 0)))
-    return result
-
-
-@op("AveragePool")
-def average_pool(attrs: Attrs, x: Tensor) -> Tensor:
-    kernel = attrs["kernel_shape"]
-    rank = len(kernel)
-    if any(d != 1 for d in attrs.get("dilations", [1])):
-        raise refuse("a dilated average pooling")
-    stride, ceil = attrs.get("strides", [1] * rank), bool(attrs.get("ceil_mode", 0))
-    counted = bool(attrs.get("count_include_pad", 0))
-    pads = _pads(attrs, x, kernel, stride)
-    padded, padding = _outside(x, pads, 0.0)
-    function: Any = F.avg_pool2d if rank == 2 else F.avg_pool1d
-    result: Tensor = function(padded, kernel, stride, padding, ceil, counted)
-    if padded is x or counted:
-        return result
-    ones, _ = _outside(torch.ones((1, 1, *x.shape[2:])), pads, 0.0)
-    shares: Tensor = function(ones, kernel, stride, padding, ceil, counted)
-    return result / shares
-
-
-@op("GlobalAveragePool")
-def global_average_pool(attrs: Attrs, x: Tensor) -> Tensor:
-    return x.mean(tuple(range(2, x.dim())), keepdim=True)
-
-
-@op("GlobalMaxPool")
-def global_max_pool(attrs: Attrs, x: Tensor) -> Tensor:
-    return x.amax(tuple(range(2, x.dim())), keepdim=True)
 
 
 # -- norms and products ---------------------------------------------------------------------------
 
 
-@op("BatchNormalization")
+@op("BatchNormalization", reads="epsilon training_mode is_test spatial", idle="momentum", takes=5)
 def batch_norm(attrs: Attrs, x: Tensor, scale: Any, bias: Any, mean: Any, var: Any) -> Tensor:
-    if attrs.get("training_mode", 0):
+    if attrs["training_mode"] or attrs["is_test"] == 0:
         raise refuse("training mode")
-    return F.batch_norm(x, mean, var, scale, bias, False, 0.0, attrs.get("epsilon", 1e-5))
+    if attrs["spatial"] == 0:
+        raise refuse("spatial=0: statistics for every element")
+    return F.batch_norm(x, mean, var, scale, bias, False, 0.0, attrs["epsilon"])
 
 
-@op("InstanceNormalization")
+@op("InstanceNormalization", reads="epsilon", takes=3)
 def instance_norm(attrs: Attrs, x: Tensor, scale: Any, bias: Any) -> Tensor:
-    return F.group_norm(x, x.shape[1], scale, bias, attrs.get("epsilon", 1e-5))
+    return F.group_norm(x, x.shape[1], scale, bias, attrs["epsilon"])
 
 
-@op("LayerNormalization")
+@op("GroupNormalization", reads="epsilon num_groups", takes=3)
+def group_norm(attrs: Attrs, x: Tensor, scale: Any, bias: Any) -> Tensor:
+    return F.group_norm(x, attrs["num_groups"], scale, bias, attrs["epsilon"])
+
+
+@op("LayerNormalization", reads="axis epsilon", takes=3)
 def layer_norm(attrs: Attrs, x: Tensor, scale: Any, bias: Any = None) -> Tensor:
-    axis = attrs.get("axis", -1) % x.dim()
-    return F.layer_norm(x, x.shape[axis:], scale, bias, attrs.get("epsilon", 1e-5))
+    shape = x.shape[attrs["axis"] % x.dim() :]
+    scale = scale if scale.shape == shape else scale.expand(shape)
+    bias = bias if bias is None or bias.shape == shape else bias.expand(shape)
+    return F.layer_norm(x, shape, scale, bias, attrs["epsilon"])
 
 
-@op("LRN")
+@op("LRN", reads="size alpha beta bias")
 def local_response_norm(attrs: Attrs, x: Tensor) -> Tensor:
+    if x.dim() != 4:
+        raise refuse(f"{x.dim()} dimensions: only 4 are known")
     size, channels = attrs["size"], (x * x).unsqueeze(1)
     before = (size - 1) // 2
     channels = F.pad(channels, (0, 0, 0, 0, before, size - 1 - before))
     means = F.avg_pool3d(channels, (size, 1, 1), 1).squeeze(1)
-    scale = means * float(attrs.get("alpha", 1e-4)) + float(attrs.get("bias", 1.0))
-    return x / scale ** float(attrs.get("beta", 0.75))
+    scale: Tensor = means * attrs["alpha"] + attrs["bias"]
+    return x / scale ** float(attrs["beta"])
 
 
-@op("Gemm")
+@op("Gemm", reads="alpha beta transA transB", idle="broadcast", takes=3)
 def gemm(attrs: Attrs, a: Tensor, b: Any, c: Any = None) -> Tensor:
-    if attrs.get("transA", 0):
-        raise refuse("transA")
-    weight = b if attrs.get("transB", 0) else b.t()
-    alpha, beta = attrs.get("alpha", 1.0), attrs.get("beta", 1.0)
-    bias = None if c is None else c * beta if beta != 1.0 else c
-    return F.linear(a, weight * alpha if alpha != 1.0 else weight, bias)
+    if attrs["transA"]:
+        raise refuse("transA=1")
+    weight = b if attrs["transB"] else b.t()
+    weight = weight * attrs["alpha"] if attrs["alpha"] != 1.0 else weight
+    bias = c if c is None or attrs["beta"] == 1.0 else c * attrs["beta"]
+    if bias is None or bias.shape == weight.shape[:1]:
+        return F.linear(a, weight, bias)
+    result: Tensor = F.linear(a, weight) + bias
+    return result
 
 
-@op("MatMul")
+@op("MatMul", takes=2)
 def matmul(attrs: Attrs, a: Tensor, b: Any) -> Tensor:
     if isinstance(b, torch.nn.Parameter) and b.dim() == 2:
         return F.linear(a, b.t())
     return torch.matmul(a, b)
 
 
-def _reduce(attrs: Attrs, x: Tensor, axes: Any) -> tuple[list[int], bool]:
-    found = axes_of(attrs, axes)
-    return list(range(x.dim())) if found is None else found, bool(attrs.get("keepdims", 1))
+# -- reductions -----------------------------------------------------------------------------------
 
 
-@op("ReduceMean")
-def reduce_mean(attrs: Attrs, x: Tensor, axes: Any = None) -> Tensor:
-    return x.mean(*_reduce(attrs, x, axes))
+def _reduction(function: OnnxOp) -> OnnxOp:
+    def run(attrs: Attrs, x: Tensor, axes: Any = None) -> Any:
+        found = axes_of(attrs, axes)
+        if not found and attrs["noop_with_empty_axes"]:
+            return x
+        return function(x, found or list(range(x.dim())), bool(attrs["keepdims"]))
+
+    return run
 
 
-@op("ReduceSum")
-def reduce_sum(attrs: Attrs, x: Tensor, axes: Any = None) -> Tensor:
-    return x.sum(*_reduce(attrs, x, axes))
-
-
-@op("ReduceMax")
-def reduce_max(attrs: Attrs, x: Tensor, axes: Any = None) -> Tensor:
-    return x.amax(*_reduce(attrs, x, axes))
+_REDUCTIONS: dict[str, OnnxOp] = {
+    "ReduceMean": torch.mean, "ReduceSum": torch.sum, "ReduceMax": torch.amax,
+}  # fmt: skip
+for _name, _function in _REDUCTIONS.items():
+    op(_name, reads="axes keepdims noop_with_empty_axes", takes=2, static=(1,))(
+        _reduction(_function)
+    )

@@ -1,9 +1,8 @@
-"""ONNX operators that move data: reshapes, slices, joins, padding, resizing, pixel shuffles."""
+"""ONNX operators that move data: reshapes, slices, joins, padding, pixel shuffles."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,30 +10,42 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from nptp_opt.network.onnx_ops import Attrs, axes_of, op, refuse
+from nptp_opt.network.onnx_ops import axes_of
+from nptp_opt.network.onnx_rules import Attrs, op, refuse
 
 
-@op("Reshape")
+@op("Shape", reads="start end")
+def shape_of(attrs: Attrs, x: Tensor) -> np.ndarray[Any, Any]:
+    return np.array(x.shape, dtype=np.int64)[attrs["start"] : attrs["end"]]
+
+
+@op("Size")
+def size_of(attrs: Attrs, x: Tensor) -> np.ndarray[Any, Any]:
+    return np.array(math.prod(x.shape), dtype=np.int64)
+
+
+@op("Reshape", reads="allowzero shape", takes=2, static=(1,))
 def reshape(attrs: Attrs, x: Tensor, shape: Any = None) -> Tensor:
     wanted = [int(v) for v in (attrs["shape"] if shape is None else shape)]
-    if not attrs.get("allowzero", 0):
+    if not attrs["allowzero"]:
         wanted = [x.shape[i] if v == 0 else v for i, v in enumerate(wanted)]
     return x.reshape(wanted)
 
 
-@op("Flatten")
+@op("Flatten", reads="axis")
 def flatten(attrs: Attrs, x: Tensor) -> Tensor:
-    axis = attrs.get("axis", 1) % (x.dim() + 1)
+    """The axis may be the rank itself; a negative one counts back from the rank."""
+    axis = attrs["axis"] if attrs["axis"] >= 0 else attrs["axis"] + x.dim()
     return x.reshape(math.prod(x.shape[:axis]), -1)
 
 
-@op("Squeeze")
+@op("Squeeze", reads="axes", takes=2, static=(1,))
 def squeeze(attrs: Attrs, x: Tensor, axes: Any = None) -> Tensor:
     found = axes_of(attrs, axes)
     return x.squeeze() if found is None else x.squeeze(tuple(found))
 
 
-@op("Unsqueeze")
+@op("Unsqueeze", reads="axes", takes=2, static=(1,))
 def unsqueeze(attrs: Attrs, x: Any, axes: Any = None) -> Tensor:
     found = axes_of(attrs, axes) or []
     grown: Tensor = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
@@ -43,31 +54,35 @@ def unsqueeze(attrs: Attrs, x: Any, axes: Any = None) -> Tensor:
     return grown
 
 
-@op("Transpose")
+@op("Transpose", reads="perm")
 def transpose(attrs: Attrs, x: Tensor) -> Tensor:
-    return x.permute(attrs.get("perm", list(range(x.dim()))[::-1]))
+    return x.permute(attrs["perm"] or list(range(x.dim()))[::-1])
 
 
-@op("Expand")
+@op("Expand", takes=2, static=(1,))
 def expand(attrs: Attrs, x: Tensor, shape: Any) -> Tensor:
     return x.expand(np.broadcast_shapes(tuple(x.shape), tuple(int(v) for v in shape)))
 
 
-@op("Concat")
+@op("Concat", reads="axis", takes=None)
 def concat(attrs: Attrs, *parts: Any) -> Tensor:
-    return torch.cat(list(parts), attrs["axis"])
+    """Before opset 4 along the channels, where nothing is stated."""
+    return torch.cat(list(parts), 1 if attrs["axis"] is None else attrs["axis"])
 
 
-@op("Split")
+@op("Split", reads="axis num_outputs split", takes=2, makes=None, static=(1,))
 def split(attrs: Attrs, x: Tensor, sizes: Any = None) -> list[Tensor]:
-    axis = attrs.get("axis", 0)
-    given = attrs.get("split") if sizes is None else [int(v) for v in sizes]
-    if given is None:
-        given = math.ceil(x.shape[axis] / attrs["n_outputs"])
-    return list(torch.split(x, given, axis))
+    axis = attrs["axis"] or 0
+    given = attrs["split"] if sizes is None else [int(v) for v in sizes]
+    if attrs["num_outputs"] not in (None, attrs.outputs):
+        raise refuse(f"num_outputs={attrs['num_outputs']} and {attrs.outputs} outputs")
+    parts = list(torch.split(x, given or math.ceil(x.shape[axis] / attrs.outputs), axis))
+    if len(parts) != attrs.outputs:
+        raise refuse(f"{attrs.outputs} outputs of {x.shape[axis]} elements")
+    return parts
 
 
-@op("Slice")
+@op("Slice", reads="axes starts ends", takes=5, static=(1, 2, 3, 4))
 def slice_(
     attrs: Attrs, x: Tensor, starts: Any = None, ends: Any = None, axes: Any = None,
     steps: Any = None,
@@ -78,90 +93,48 @@ def slice_(
     strides = [1] * len(low) if steps is None else [int(v) for v in steps]
     for dim, a, b, step in zip(dims, low, high, strides, strict=True):
         if step < 1:
-            raise refuse("a slice that runs backwards")
+            raise refuse(f"steps={step}: a slice that runs backwards")
         x = torch.ops.aten.slice(x, dim, a, b, step)
     return x
 
 
-@op("Pad")
+_PAD_MODES = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+
+
+@op("Pad", reads="mode pads paddings value", takes=4, static=(1, 2, 3))
 def pad(attrs: Attrs, x: Tensor, pads: Any = None, value: Any = None, axes: Any = None) -> Tensor:
-    given = [int(v) for v in (attrs["pads"] if pads is None else pads)]
-    dims = [int(v) % x.dim() for v in axes] if axes is not None else list(range(x.dim()))
+    given = attrs["pads"] or attrs["paddings"] if pads is None else [int(v) for v in pads]
+    dims = list(range(x.dim())) if axes is None else [int(v) % x.dim() for v in axes]
     sides = {dim: (given[i], given[i + len(dims)]) for i, dim in enumerate(dims)}
-    mode = {"edge": "replicate", "wrap": "circular"}
-    name = attrs.get("mode", b"constant").decode()
     ordered = [v for dim in reversed(range(x.dim())) for v in sides.get(dim, (0, 0))]
     while ordered[-2:] == [0, 0]:
         ordered = ordered[:-2]
     if not ordered:
         return x
-    if name == "constant":
-        return F.pad(x, ordered, value=attrs.get("value", 0.0) if value is None else value.item())
-    return F.pad(x, ordered + [0] * (4 - len(ordered)), mode=mode.get(name, name))
+    if attrs["mode"] == "constant":
+        fill = attrs["value"] or 0.0 if value is None else value.item()
+        return F.pad(x, ordered, value=fill)
+    if len(ordered) > 2 * (x.dim() - 2) or min(ordered) < 0:
+        raise refuse(f"mode {attrs['mode']} on channels or samples, or below 0")
+    ordered += [0] * (2 * (x.dim() - 2) - len(ordered))
+    return F.pad(x, ordered, mode=_PAD_MODES[attrs["mode"]])
 
 
-@op("DepthToSpace")
+@op("DepthToSpace", reads="blocksize mode")
 def depth_to_space(attrs: Attrs, x: Tensor) -> Tensor:
     block = attrs["blocksize"]
-    if attrs.get("mode", b"DCR") == b"DCR":
+    if attrs["mode"] != "CRD":
         x = _swapped(x, block * block, x.shape[1] // block**2)
     return F.pixel_shuffle(x, block)
 
 
-@op("SpaceToDepth")
+@op("SpaceToDepth", reads="blocksize mode")
 def space_to_depth(attrs: Attrs, x: Tensor) -> Tensor:
     block, channels = attrs["blocksize"], x.shape[1]
-    return _swapped(F.pixel_unshuffle(x, block), channels, block * block)
+    deep = F.pixel_unshuffle(x, block)
+    return deep if attrs["mode"] == "CRD" else _swapped(deep, channels, block * block)
 
 
 def _swapped(x: Tensor, outer: int, inner: int) -> Tensor:
     n, c, h, w = x.shape
     return x.view(n, outer, inner, h, w).transpose(1, 2).reshape(n, c, h, w)
-
-
-@op("Resize", "Upsample")
-def resize(attrs: Attrs, x: Tensor, *given: Any) -> Tensor:
-    """The combinations of mode and coordinates that torch has too; the others are refused."""
-    scales, sizes = _resize_targets(attrs, x, given)
-    mode = attrs.get("mode", b"nearest").decode()
-    where = attrs.get("coordinate_transformation_mode", b"half_pixel").decode()
-    if attrs["op_type"] == "Upsample" or attrs["opset"] < 11:
-        where = "asymmetric"
-    whole = all(out % n == 0 for out, n in zip(sizes, x.shape[2:], strict=True))
-    options: dict[str, Any] = {"scale_factor": scales} if scales else {"size": sizes}
-    if mode == "nearest":
-        rounding = attrs.get("nearest_mode", b"round_prefer_floor").decode()
-        legacy = attrs["op_type"] == "Upsample" or attrs["opset"] < 11
-        same = where == "asymmetric" and (rounding == "floor" or legacy)
-        if not same and not (whole and where in ("half_pixel", "pytorch_half_pixel")):
-            raise refuse(f"nearest resize with {where} and {rounding}")
-        return F.interpolate(x, mode="nearest", **options)
-    if where == "pytorch_half_pixel" and min(sizes) > 1:
-        where = "half_pixel"
-    if where not in ("half_pixel", "align_corners") or attrs.get("antialias", 0):
-        raise refuse(f"{mode} resize with {where} coordinates")
-    if mode == "cubic" and attrs.get("cubic_coeff_a", -0.75) != -0.75:
-        raise refuse("cubic_coeff_a other than -0.75")
-    name = {"linear": {1: "linear", 2: "bilinear"}, "cubic": {2: "bicubic"}}[mode][len(sizes)]
-    return F.interpolate(x, mode=name, align_corners=where == "align_corners", **options)
-
-
-def _resize_targets(
-    attrs: Attrs, x: Tensor, given: Sequence[Any]
-) -> tuple[list[float] | None, list[int]]:
-    """Scale factors (None where sizes are given) and output sizes of the spatial dimensions."""
-    two_inputs = attrs["op_type"] == "Upsample" or attrs["opset"] < 11
-    scales = given[0] if two_inputs and given else given[1] if len(given) > 1 else None
-    scales = attrs.get("scales") if scales is None else scales
-    sizes = given[2] if len(given) > 2 else None
-    if "axes" in attrs or attrs.get("keep_aspect_ratio_policy", b"stretch") != b"stretch":
-        raise refuse("axes or an aspect ratio policy")
-    if sizes is not None and len(sizes):
-        wanted = [int(v) for v in sizes]
-        if wanted[:2] != list(x.shape[:2]):
-            raise refuse("a resize of channels or samples")
-        return None, wanted[2:]
-    factors = [float(v) for v in ([] if scales is None else scales)]
-    if factors[:2] != [1.0, 1.0]:
-        raise refuse("a resize of channels or samples")
-    return factors[2:], [int(n * f) for n, f in zip(x.shape[2:], factors[2:], strict=True)]

@@ -1,0 +1,230 @@
+"""Reading an ONNX file: bytes, weights and inputs, made safe and complete.
+
+Nothing in a file is executed or unpickled, and nothing outside its folder is read. Weights that are
+missing are random.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from nptp_opt.errors import InputError, UnsupportedError
+
+log = logging.getLogger(__name__)
+
+MAX_CONSTANT_ELEMENTS = 2**30
+
+Known = dict[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A file that one input completes: ``data`` is its name, ``known`` is everything else."""
+
+    path: Path
+    model: onnx.ModelProto
+    opset: int
+    known: Known
+    data: str
+    shape: tuple[int, ...]
+
+    @property
+    def graph(self) -> onnx.GraphProto:
+        return self.model.graph
+
+
+def read_file(path: Path, input_shape: tuple[int, ...], seed: int) -> OnnxFile:
+    """The file for one input of this shape; ``seed`` makes the weights that it lacks.
+
+    Raises InputError for a file that is broken or reaches outside its folder.
+    """
+    model = _read(path, seed)
+    known = _initialisers(model.graph, path)
+    data, missing = _inputs(model.graph, known, input_shape, path)
+    known.update(_random(missing, seed))
+    return OnnxFile(path, model, _opset(model, path), known, data, input_shape)
+
+
+def declared_input(path: Path) -> tuple[int, ...] | None:
+    """The shape that the file's data input was made with; None where it leaves sizes open.
+
+    An open batch is 1. Raises InputError for a file that cannot be read.
+    """
+    graph = _read(path, 0).graph
+    weights = {each.name for each in graph.initializer}
+    free = [_dims(each) for each in graph.input if each.name not in weights]
+    batch, *sizes = free[0] if free and free[0] else [None]
+    known = [size for size in sizes if size]
+    return (batch or 1, *known) if len(known) == len(sizes) >= 2 else None
+
+
+def check_size(shape: Sequence[int], where: str) -> None:
+    """Raise InputError for a shape that no tensor of a file may have."""
+    if any(size < 0 for size in shape) or math.prod(shape) > MAX_CONSTANT_ELEMENTS:
+        raise InputError(f"{where}: shape {tuple(shape)} is not possible")
+
+
+def _read(path: Path, seed: int) -> onnx.ModelProto:
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except FileNotFoundError:
+        here = "" if path.is_absolute() else f" (looked in {Path.cwd()})"
+        raise InputError(f"{path}: there is no such file{here}") from None
+    except Exception as error:  # noqa: BLE001 - protobuf raises its own kinds
+        raise _unusable(path, error) from None
+    _take_external(model.graph, path, seed)
+    try:
+        if model.functions:
+            model = onnx.inliner.inline_local_functions(model)
+        onnx.checker.check_model(model)
+    except Exception as error:  # noqa: BLE001 - the checker raises its own kinds
+        raise _unusable(path, error) from None
+    return model
+
+
+def _unusable(path: Path, error: Exception) -> InputError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return InputError(f"{path}: not a usable ONNX file: {lines[0]}")
+
+
+def _opset(model: onnx.ModelProto, path: Path) -> int:
+    """The version of ONNX's own operators; raises UnsupportedError for one from the future."""
+    opsets = {each.domain: each.version for each in model.opset_import}
+    found, last = int(opsets.get("", opsets.get("ai.onnx", 1))), onnx.defs.onnx_opset_version()
+    if found > last:
+        raise UnsupportedError(
+            f"{path}: opset {found} is not known to the onnx package {onnx.__version__}, which "
+            f"ends with {last}; install a newer one"
+        )
+    return found
+
+
+def _take_external(graph: onnx.GraphProto, path: Path, seed: int) -> None:
+    """Put external data into the graph; where its file is missing, random weights."""
+    absent = {}
+    for proto in graph.initializer:
+        where = f"{path}: initialiser {proto.name!r}"
+        check_size(tuple(proto.dims), where)
+        if proto.data_location == onnx.TensorProto.EXTERNAL and not _fetch(proto, path):
+            _check_float(proto.data_type, f"{where}: its data is missing")
+            absent[proto.name] = tuple(proto.dims)
+    made = _random(absent, seed)
+    for proto in graph.initializer:
+        if proto.name in made:
+            proto.CopyFrom(onnx.numpy_helper.from_array(made[proto.name], proto.name))
+    if absent:
+        log.warning("%s: weights of %d tensors are missing: random ones", path, len(absent))
+
+
+def _check_float(kind: int, where: str) -> None:
+    """Raise InputError unless a tensor is one of float32, the only kind that is made up."""
+    if kind != onnx.TensorProto.FLOAT:
+        name = onnx.TensorProto.DataType.Name(kind)
+        raise InputError(f"{where}, and only FLOAT can be made up, not {name}")
+
+
+def _initialisers(graph: onnx.GraphProto, path: Path) -> Known:
+    """Every initialiser as an array."""
+    known: Known = {}
+    if graph.sparse_initializer:
+        name = graph.sparse_initializer[0].values.name
+        raise UnsupportedError(f"{path}: initialiser {name!r} is sparse, which is not supported")
+    for proto in graph.initializer:
+        try:
+            known[proto.name] = onnx.numpy_helper.to_array(proto)
+        except Exception as error:  # noqa: BLE001 - numpy and onnx raise their own kinds
+            raise InputError(f"{path}: initialiser {proto.name!r}: {error}") from None
+    return known
+
+
+def _fetch(proto: onnx.TensorProto, path: Path) -> bool:
+    """Load external data in place; False when its file does not exist."""
+    folder = path.resolve().parent
+    location = next((each.value for each in proto.external_data if each.key == "location"), "")
+    file = (folder / location).resolve()
+    if not location or Path(location).is_absolute() or not file.is_relative_to(folder):
+        raise InputError(
+            f"{path}: initialiser {proto.name!r}: external data {location!r} lies outside the "
+            "file's folder"
+        )
+    if not file.is_file():
+        return False
+    try:
+        onnx.external_data_helper.load_external_data_for_tensor(proto, str(folder))
+    except Exception as error:  # noqa: BLE001 - onnx raises its own kinds
+        raise InputError(f"{path}: initialiser {proto.name!r}: {error}") from None
+    return True
+
+
+def _inputs(
+    graph: onnx.GraphProto, known: Mapping[str, Any], shape: tuple[int, ...], path: Path
+) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """Name of the data input, and the shapes of the inputs that are missing weights.
+
+    Files may list their weights as inputs. The data is the input whose shape fits and that some
+    node takes in first place.
+    """
+    free = [each for each in graph.input if each.name not in known]
+    first = {node.input[0] for node in graph.node if node.input}
+    fitting = [each for each in free if _fits(_dims(each), shape)]
+    chosen = [each for each in fitting if each.name in first] or fitting
+    if not chosen:
+        found = ", ".join(f"{each.name} {_dims(each)}" for each in free) or "none"
+        raise InputError(f"{path}: no input takes {'x'.join(map(str, shape))}; inputs: {found}")
+    _check_data(chosen[0], path)
+    missing = dict(_missing(each, path) for each in free if each.name != chosen[0].name)
+    if missing:
+        log.warning("%s: %d inputs have no value: random ones", path, len(missing))
+    return str(chosen[0].name), missing
+
+
+def _check_data(value: onnx.ValueInfoProto, path: Path) -> None:
+    kind = value.type.tensor_type.elem_type
+    if kind != onnx.TensorProto.FLOAT:
+        name = onnx.TensorProto.DataType.Name(kind)
+        raise UnsupportedError(
+            f"{path}: input {value.name!r} takes {name}: only FLOAT (float32) is supported"
+        )
+
+
+def _missing(value: onnx.ValueInfoProto, path: Path) -> tuple[str, tuple[int, ...]]:
+    """Name and shape of an input that gets random values."""
+    where, dims = f"{path}: input {value.name!r}", _dims(value)
+    if None in dims:
+        raise InputError(f"{where} has no fixed shape and no value")
+    _check_float(value.type.tensor_type.elem_type, f"{where} has no value")
+    shape = tuple(int(d or 0) for d in dims)
+    check_size(shape, where)
+    return str(value.name), shape
+
+
+def _dims(value: onnx.ValueInfoProto) -> list[int | None]:
+    dims = value.type.tensor_type.shape.dim
+    return [int(d.dim_value) if d.HasField("dim_value") else None for d in dims]
+
+
+def _fits(dims: Sequence[int | None], shape: Sequence[int]) -> bool:
+    """Rank and channels must agree; other declared sizes are only what the file was made with."""
+    agree = len(dims) == len(shape)
+    return agree and (len(dims) < 2 or dims[1] in (None, 0, shape[1]))
+
+
+def _random(shapes: Mapping[str, tuple[int, ...]], seed: int) -> Known:
+    """Weights of a size that keeps activations of order one; vectors are positive."""
+    rng = np.random.default_rng(seed)
+    made: Known = {}
+    for name, shape in shapes.items():
+        if len(shape) < 2:
+            made[name] = rng.uniform(0.5, 1.5, shape).astype(np.float32)
+        else:
+            scale = math.sqrt(2.0 / math.prod(shape[1:]))
+            made[name] = (rng.standard_normal(shape) * scale).astype(np.float32)
+    return made

@@ -1,0 +1,149 @@
+"""What the importer knows of each ONNX operator, and the one place that refuses the rest.
+
+A rule states what it reads. A node that says more than its rule reads is refused by name: an
+attribute that has not its default value, an input or output beyond those of the rule, a definition
+that is newer than the rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+
+from nptp_opt.errors import UnsupportedError
+
+REVIEWED = 28
+"""The newest opset of the onnx package with whose definitions the rules were compared."""
+
+LEGACY_IDLE = frozenset({"consumed_inputs"})
+"""Attributes that tell old engines about memory, whatever the operator."""
+
+OnnxOp = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One operator in torch functions, and what of a node it takes into account.
+
+    ``run`` gets the node's ``Attrs`` and its inputs: those at ``static`` positions, which must be
+    known when the file is read, as numpy arrays, everything else as tensors, absent ones as None.
+    ``idle`` attributes change no output that the rule makes. Of ``takes`` and ``makes`` None is
+    any number.
+    """
+
+    run: OnnxOp
+    reads: frozenset[str]
+    idle: frozenset[str]
+    takes: int | None
+    makes: int | None
+    static: frozenset[int]
+    newest: int
+
+
+RULES: dict[str, Rule] = {}
+
+
+def op(
+    *names: str,
+    reads: str = "",
+    idle: str = "",
+    takes: int | None = 1,
+    makes: int | None = 1,
+    static: Collection[int] = (),
+    newest: int = REVIEWED,
+) -> Callable[[OnnxOp], OnnxOp]:
+    """Register a rule for these operators; raises KeyError on a duplicate."""
+
+    def register(function: OnnxOp) -> OnnxOp:
+        for name in names:
+            if name in RULES:
+                raise KeyError(f"two rules for {name}")
+            words = frozenset(reads.split()), frozenset(idle.split())
+            RULES[name] = Rule(function, *words, takes, makes, frozenset(static), newest)
+        return function
+
+    return register
+
+
+def refuse(why: str) -> UnsupportedError:
+    """The error of a rule; the caller adds node and operator before ``why``."""
+    return UnsupportedError(why)
+
+
+class Attrs:
+    """The attributes of a node that its rule reads, by name.
+
+    An absent one has its schema's default, or None. Text is str. Raises KeyError for what the rule
+    did not declare.
+    """
+
+    def __init__(self, node: onnx.NodeProto, opset: int) -> None:
+        schema = onnx.defs.get_schema(node.op_type, opset)
+        self.op_type, self.outputs = str(node.op_type), len(node.output)
+        self.version = int(schema.since_version)
+        given = {each.name: _value(each) for each in node.attribute}
+        reads = RULES[node.op_type].reads
+        self._values = {name: given.get(name, _default(schema, name)) for name in reads}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+
+def _value(attribute: onnx.AttributeProto) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _default(schema: Any, name: str) -> Any:
+    found = schema.attributes.get(name)
+    return None if found is None or not found.default_value.name else _value(found.default_value)
+
+
+def check_node(node: onnx.NodeProto, opset: int, used: Collection[str]) -> None:
+    """Raise UnsupportedError for anything that the node states and its rule does not read.
+
+    ``used`` are the names that some node reads or the graph returns.
+    """
+    for why in _unread(node, RULES[node.op_type], opset, used):
+        raise UnsupportedError(
+            f"node {name_of(node)!r}: op {node.op_type} is not supported with {why}"
+        )
+
+
+def _unread(node: onnx.NodeProto, rule: Rule, opset: int, used: Collection[str]) -> Iterator[str]:
+    schema = onnx.defs.get_schema(node.op_type, opset)
+    if schema.since_version > rule.newest:
+        yield (
+            f"its definition of opset {schema.since_version}: that of opset {rule.newest} is the "
+            "last known"
+        )
+    for each in node.attribute:
+        silent = each.name in rule.reads | rule.idle | LEGACY_IDLE
+        if not silent and _value(each) != _default(schema, each.name):
+            yield f"{each.name}={_shown(each)}, which is not read"
+    yield from _beyond("input", node.input, schema.inputs, rule.takes, node.input)
+    yield from _beyond("output", node.output, schema.outputs, rule.makes, used)
+
+
+def _beyond(
+    what: str, names: Any, formal: Any, known: int | None, used: Collection[str]
+) -> Iterator[str]:
+    """The inputs or outputs after those that a rule knows, where there are any in use."""
+    for i, name in enumerate(names):
+        if known is not None and i >= known and name and name in used:
+            role = formal[min(i, len(formal) - 1)].name
+            yield f"{what} {i + 1} ({role}, here {name!r})"
+
+
+def _shown(attribute: onnx.AttributeProto) -> str:
+    value = _value(attribute)
+    simple = isinstance(value, (int, float, str, list)) and len(str(value)) < 60
+    return repr(value) if simple else f"a {type(value).__name__}"
+
+
+def name_of(node: onnx.NodeProto) -> str:
+    """What a node is called: its own name, or that of its first output."""
+    return str(node.name or node.output[0])

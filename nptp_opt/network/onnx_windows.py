@@ -1,0 +1,198 @@
+"""ONNX operators with windows: convolutions and poolings in plain torch functions.
+
+torch pads both ends alike, and pools by at most half a window. What ONNX does beyond that becomes a
+padding of its own before the operator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from torch import Tensor
+
+from nptp_opt.network.onnx_rules import Attrs, op, refuse
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Windows along the spatial dimensions; ``out`` is how many there are."""
+
+    sizes: list[int]
+    kernel: list[int]
+    stride: list[int]
+    dilation: list[int]
+    low: list[int]
+    high: list[int]
+    ceil: bool = False
+
+    @property
+    def reach(self) -> list[int]:
+        """Elements from a window's first to its last."""
+        return [d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True)]
+
+    @property
+    def ends(self) -> list[int]:
+        """High padding with which windows that fit are as many as those that ``ceil`` asks for."""
+        axes = zip(self.sizes, self.reach, self.stride, self.low, self.high, strict=True)
+        return [self._end(*axis) for axis in axes] if self.ceil else self.high
+
+    def _end(self, n: int, reach: int, stride: int, low: int, high: int) -> int:
+        """No window starts behind the input and its low padding."""
+        steps = (n + low + high - reach) / stride
+        last = math.ceil(steps)
+        last -= last * stride >= n + low
+        return high if last == math.floor(steps) else last * stride + reach - n - low
+
+    @property
+    def is_poolable(self) -> bool:
+        """Whether torch's pooling has this padding."""
+        halves = zip(self.low, self.reach, strict=True)
+        return self.low == self.high and all(low <= reach // 2 for low, reach in halves)
+
+
+def _windows(attrs: Attrs, x: Tensor, kernel: Sequence[int], *, ceil: bool = False) -> _Windows:
+    """The node's windows over ``x``, ``auto_pad`` worked out; it leaves nothing to ``ceil``."""
+    rank, sizes = x.dim() - 2, list(x.shape[2:])
+    stride, dilation = attrs["strides"] or [1] * rank, attrs["dilations"] or [1] * rank
+    pads, mode = attrs["pads"] or [0] * 2 * rank, attrs["auto_pad"]
+    if mode in ("NOTSET", ""):
+        return _Windows(sizes, list(kernel), stride, dilation, pads[:rank], pads[rank:], ceil)
+    none = [0] * rank
+    plain = _Windows(sizes, list(kernel), stride, dilation, none, none)
+    if mode == "VALID":
+        return plain
+    totals = [
+        max(0, (math.ceil(n / s) - 1) * s + reach - n)
+        for n, s, reach in zip(sizes, stride, plain.reach, strict=True)
+    ]
+    less, more = [t // 2 for t in totals], [t - t // 2 for t in totals]
+    low, high = (less, more) if mode == "SAME_UPPER" else (more, less)
+    return _Windows(sizes, list(kernel), stride, dilation, low, high)
+
+
+def _padded(x: Tensor, low: Sequence[int], high: Sequence[int], fill: float) -> Tensor:
+    sides = [v for pair in reversed(list(zip(low, high, strict=True))) for v in pair]
+    return F.pad(x, sides, value=fill) if any(sides) else x
+
+
+def _check_kernel(attrs: Attrs, weight: Any) -> None:
+    shape = list(weight.shape[2:])
+    if attrs["kernel_shape"] not in (None, [], shape):
+        raise refuse(f"kernel_shape {attrs['kernel_shape']} and weights of {shape}")
+
+
+def _of_rank(attrs: Attrs, x: Tensor, one: Any, two: Any) -> Any:
+    function = {3: one, 4: two}.get(x.dim())
+    if function is None:
+        raise refuse(f"{x.dim() - 2} spatial dimensions: 1 and 2 are known")
+    return function
+
+
+_WINDOW = "auto_pad dilations kernel_shape pads strides"
+
+
+@op("Conv", reads=f"{_WINDOW} group", takes=3)
+def conv(attrs: Attrs, x: Tensor, weight: Any, bias: Any = None) -> Tensor:
+    function = _of_rank(attrs, x, F.conv1d, F.conv2d)
+    _check_kernel(attrs, weight)
+    w = _windows(attrs, x, weight.shape[2:])
+    padding = w.low if w.low == w.high else [0] * len(w.low)
+    x = x if w.low == w.high else _padded(x, w.low, w.high, 0.0)
+    result: Tensor = function(x, weight, bias, w.stride, padding, w.dilation, attrs["group"])
+    return result
+
+
+@op("ConvTranspose", reads=f"{_WINDOW} group output_padding output_shape", takes=3)
+def conv_transpose(attrs: Attrs, x: Tensor, weight: Any, bias: Any = None) -> Tensor:
+    """Where torch's equal padding does not do, the whole result is made and cut."""
+    function = _of_rank(attrs, x, F.conv_transpose1d, F.conv_transpose2d)
+    _check_kernel(attrs, weight)
+    w = _windows_back(attrs, x, weight.shape[2:])
+    adj = attrs["output_padding"] or [0] * len(w.low)
+    even = w.low == w.high
+    result: Tensor = function(
+        x, weight, bias, w.stride, w.low if even else 0, adj, attrs["group"], w.dilation
+    )
+    return result if even else _padded(result, [-v for v in w.low], [-v for v in w.high], 0.0)
+
+
+def _windows_back(attrs: Attrs, x: Tensor, kernel: Sequence[int]) -> _Windows:
+    """Windows of a transposed convolution: its padding is cut from what they write."""
+    rank, sizes = x.dim() - 2, list(x.shape[2:])
+    stride, dilation = attrs["strides"] or [1] * rank, attrs["dilations"] or [1] * rank
+    pads = attrs["pads"] or [0] * 2 * rank
+    w = _Windows(sizes, list(kernel), stride, dilation, pads[:rank], pads[rank:])
+    wanted = _wanted_back(attrs, w)
+    if wanted is None:
+        return w
+    adj = attrs["output_padding"] or [0] * rank
+    totals = [
+        (n - 1) * s + a + reach - out
+        for n, s, a, reach, out in zip(sizes, stride, adj, w.reach, wanted, strict=True)
+    ]
+    if min(totals) < 0:
+        raise refuse(f"an output of {wanted}, larger than its windows reach")
+    less, more = [t // 2 for t in totals], [t - t // 2 for t in totals]
+    low, high = (less, more) if attrs["auto_pad"] == "SAME_UPPER" else (more, less)
+    return _Windows(sizes, list(kernel), stride, dilation, low, high)
+
+
+def _wanted_back(attrs: Attrs, w: _Windows) -> list[int] | None:
+    """The size of the output where it is stated; None where it follows from the padding."""
+    if attrs["output_shape"]:
+        return list(attrs["output_shape"])[-len(w.sizes) :]
+    if attrs["auto_pad"] in ("SAME_UPPER", "SAME_LOWER"):
+        return [n * s for n, s in zip(w.sizes, w.stride, strict=True)]
+    return None
+
+
+@op("MaxPool", reads=f"{_WINDOW} ceil_mode", idle="storage_order")
+def max_pool(attrs: Attrs, x: Tensor) -> Tensor:
+    function = _of_rank(attrs, x, F.max_pool1d, F.max_pool2d)
+    w = _windows(attrs, x, attrs["kernel_shape"], ceil=bool(attrs["ceil_mode"]))
+    ready = x if w.is_poolable else _padded(x, w.low, w.ends, -math.inf)
+    padding, ceil = (w.low, w.ceil) if w.is_poolable else (0, False)
+    result: Tensor = function(ready, w.kernel, w.stride, padding, w.dilation, ceil)
+    return result
+
+
+@op("AveragePool", reads=f"{_WINDOW} ceil_mode count_include_pad")
+def average_pool(attrs: Attrs, x: Tensor) -> Tensor:
+    function = _of_rank(attrs, x, F.avg_pool1d, F.avg_pool2d)
+    w = _windows(attrs, x, attrs["kernel_shape"], ceil=bool(attrs["ceil_mode"]))
+    counted = bool(attrs["count_include_pad"])
+    if any(d != 1 for d in w.dilation):
+        raise refuse(f"dilations {w.dilation}: torch has no dilated average")
+    if w.is_poolable:
+        result: Tensor = function(x, w.kernel, w.stride, w.low, w.ceil, counted)
+        return result
+    sums: Tensor = function(_padded(x, w.low, w.ends, 0.0), w.kernel, w.stride)
+    return sums if counted and not w.ceil else sums / _shares(x, w, function, counted)
+
+
+def _shares(x: Tensor, w: _Windows, function: Any, counted: bool) -> Tensor:
+    """The part of every window that is counted: the input, and its declared padding if asked."""
+    ones = torch.ones((1, 1, *w.sizes))
+    if counted:
+        ones = _padded(ones, w.low, w.high, 1.0)
+        rest = [n - h for n, h in zip(w.ends, w.high, strict=True)]
+        ones = _padded(ones, [0] * len(rest), rest, 0.0)
+    else:
+        ones = _padded(ones, w.low, w.ends, 0.0)
+    shares: Tensor = function(ones, w.kernel, w.stride)
+    return shares
+
+
+@op("GlobalAveragePool")
+def global_average_pool(attrs: Attrs, x: Tensor) -> Tensor:
+    return x.mean(tuple(range(2, x.dim())), keepdim=True)
+
+
+@op("GlobalMaxPool")
+def global_max_pool(attrs: Attrs, x: Tensor) -> Tensor:
+    return x.amax(tuple(range(2, x.dim())), keepdim=True)

@@ -1,0 +1,144 @@
+"""Another engine for an ONNX file: what the import is held against.
+
+It shares no code with the rules: the file goes to ONNX Runtime as it is, with the weights that the
+import made up for it. Where that is not installed or refuses the file, the onnx package's own
+evaluator takes it; ``name`` says which.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx.reference import ReferenceEvaluator
+
+from nptp_opt.errors import InputError
+from nptp_opt.network.onnx_file import OnnxFile
+
+MESSAGE_LIMIT = 2**31 - 2**24
+"""Bytes of weights from which a model is handed on as a file: no message may have 2 GiB."""
+
+TOGETHER = 16
+"""Inner values that are held at the same time."""
+
+OLDEST_IR = 4
+"""The first version of the format in which weights need not be inputs."""
+
+Array = np.ndarray[Any, Any]
+Run = Callable[[Sequence[str], dict[str, Array]], Sequence[Any]]
+"""Values of these names, for named inputs."""
+
+
+class OnnxWitness:
+    """``read`` gives the file; ``inner`` are its nodes' names with their first outputs, in order.
+
+    The engine is made when it is first needed.
+    """
+
+    def __init__(self, read: Callable[[], OnnxFile], inner: Sequence[tuple[str, str]]) -> None:
+        self._read, self._inner = read, list(inner)
+
+    @property
+    def name(self) -> str:
+        """The engine and its version."""
+        return self._engine.name
+
+    def outputs(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The file's outputs in order, for ``x`` in float32."""
+        return self._engine.values(self._engine.outputs, x)
+
+    def inner(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        """Name and first output of every node that the import keeps, in order; may be slow."""
+        engine = _Engine(self._read(), [value for _, value in self._inner])
+        for start in range(0, len(self._inner), TOGETHER):
+            nodes = self._inner[start : start + TOGETHER]
+            values = engine.values([value for _, value in nodes], x)
+            yield from zip([name for name, _ in nodes], values, strict=True)
+
+    @cached_property
+    def _engine(self) -> _Engine:
+        return _Engine(self._read())
+
+
+class _Engine:
+    """A model in ONNX Runtime or the onnx package's evaluator, which gives ``inner`` values too."""
+
+    def __init__(self, file: OnnxFile, inner: Sequence[str] = ()) -> None:
+        self.path, self.data, self.shape = file.path, file.data, file.shape
+        self.outputs = [str(each.name) for each in file.graph.output]
+        model = _completed(file, inner)
+        found = _runtime(model, exact=bool(inner))
+        self.name, self._run = found or _evaluator(model)
+
+    def values(self, names: Sequence[str], x: torch.Tensor) -> list[torch.Tensor]:
+        array = x.detach().to("cpu", torch.float32).reshape(self.shape).numpy()
+        try:
+            found = self._run(names, {self.data: array})
+        except Exception as error:  # noqa: BLE001 - engines raise their own kinds
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise InputError(f"{self.path}: {self.name} fails: {lines[0]}") from None
+        return [torch.from_numpy(np.array(value)) for value in found]
+
+
+def _completed(file: OnnxFile, inner: Sequence[str]) -> onnx.ModelProto:
+    """The file's model with all weights and one input, of the shape that was asked for.
+
+    What it declares of other shapes holds for another input, and goes.
+    """
+    model, graph = file.model, file.graph
+    stored = {each.name for each in graph.initializer}
+    for name in {each.name for each in graph.input} - stored - {file.data}:
+        graph.initializer.append(onnx.numpy_helper.from_array(file.known[name], name))
+    del graph.input[:], graph.value_info[:]
+    graph.input.append(
+        onnx.helper.make_tensor_value_info(file.data, onnx.TensorProto.FLOAT, file.shape)
+    )
+    for each in graph.output:
+        each.type.tensor_type.ClearField("shape")
+    returned = {each.name for each in graph.output}
+    more = [name for name in dict.fromkeys(inner) if name not in returned]
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in more)
+    model.ir_version = max(model.ir_version, OLDEST_IR)
+    return model
+
+
+def _runtime(model: onnx.ModelProto, *, exact: bool) -> tuple[str, Run] | None:
+    """ONNX Runtime on one CPU; None where it is not installed or refuses the model.
+
+    ``exact``: node by node, nothing fused.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if exact:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = _session(model, options)
+    except Exception:  # noqa: BLE001 - an operator or opset that it does not have: its own kinds
+        return None
+    return f"ONNX Runtime {onnxruntime.__version__}", session.run
+
+
+def _session(model: onnx.ModelProto, options: Any) -> Any:
+    from onnxruntime import InferenceSession
+
+    providers = ["CPUExecutionProvider"]
+    if sum(each.ByteSize() for each in model.graph.initializer) < MESSAGE_LIMIT:
+        return InferenceSession(model.SerializeToString(), options, providers=providers)
+    with tempfile.TemporaryDirectory(prefix="nptp-opt-") as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save_model(model, path, save_as_external_data=True, location="weights")
+        return InferenceSession(str(path), options, providers=providers)
+
+
+def _evaluator(model: onnx.ModelProto) -> tuple[str, Run]:
+    return f"onnx reference evaluator {onnx.__version__}", ReferenceEvaluator(model).run

@@ -126,11 +126,14 @@ def _limits_from(**options: Any) -> Any:
 @click.option("--points", type=click.IntRange(min=2), help="Most plans of --pareto.",
               show_default=str(POINTS))  # fmt: skip
 @click.option("--overlap", is_flag=True, help="Let segments compute while their halos travel.")
+@click.option("--trust-import", is_flag=True,
+              help="Do not hold the imported network against the model first.")  # fmt: skip
 @_limits("Seconds of search; a plan's bound is extra.")
 @_json
 def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     """Plan MODEL (a torchvision name, an .onnx file or module:callable) on a cluster."""
     from nptp_opt.cluster import load_cluster
+    from nptp_opt.import_check import check_import
     from nptp_opt.plan import numbered, write_plan
     from nptp_opt.planner import check_planner, plan_network
     from nptp_opt.planner.objective import check_objective
@@ -152,6 +155,9 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     shape = input_shape(options["shape"], model)
     _say(f"importing {model} at {'x'.join(map(str, shape))}")
     loaded = _load(model, shape, options["seed"])
+    if not options["trust_import"]:
+        _say(f"comparing with {loaded.witness.name}")
+        check_import(loaded, options["seed"])
     _say(f"planning {len(loaded.network.layers)} layers on {len(devices.devices)} devices")
     reference = ModelRef(model, shape, options["seed"])
     with moving("planning") as line:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test lint docs clean
+.PHONY: install demo test conformance lint docs clean
 
 install: $(STAMP)
 
@@ -31,6 +31,10 @@ docs: install
 
 test: lint docs
 	$(BIN)/pytest --numprocesses 2 --dist worksteal
+
+# All cases of the onnx package's and torch's own suites; `make test` runs a sample of them.
+conformance: install
+	$(BIN)/pytest tests/conformance -m conformance --capture=no
 
 clean:
 	rm -rf .venv demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

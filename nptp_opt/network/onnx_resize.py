@@ -104,6 +104,8 @@ class _Call:
         if self.corners:
             return x * np.float32((axis.n - 1) / (axis.out - 1) if axis.out > 1 else 0.0)
         step = np.float32(1.0 / axis.scale if self.by_scale else axis.n / axis.out)
+        if self.mode == "nearest" and axis.out == 2 * axis.n:
+            return np.floor(x / 2)  # whatever the factor
         middle = 0.0 if self.mode == "nearest" else 0.5
         found: Numbers = (x + np.float32(middle)) * step
         if self.corners is None:
@@ -112,7 +114,9 @@ class _Call:
         return found if self.mode == "bicubic" else np.clip(found, 0, axis.n - 1)
 
     def fits(self, sampling: _Sampling, axis: _Axis) -> bool:
-        if self.by_scale and int(axis.n * axis.scale) != axis.out:
+        """Whether this call makes the size and samples there; factors at one size torch ignores."""
+        idle = axis.out == axis.n and axis.scale != 1.0
+        if self.by_scale and (idle or int(axis.n * axis.scale) != axis.out):
             return False
         far = np.abs(self.places(axis) - sampling.places(axis)).max(initial=0.0)
         return bool(far <= 1e-6 * (axis.n + 1))
@@ -161,6 +165,10 @@ def resize(attrs: Attrs, x: Tensor, *given: Any) -> Tensor:
         raise refuse("a resize of channels or samples")
     if all(axis.is_kept for axis in axes):
         return x
+    if all(axis.n == axis.out for axis in axes):
+        raise refuse("factors that change no size: engines disagree on what they do")
+    if min(axis.out for axis in axes) < 1:
+        raise refuse("a result without elements")
     for call in _calls(sampling.mode, x.dim() - 2):
         if all(call.fits(sampling, axis) for axis in axes[2:]):
             return call.run(x, axes[2:])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -56,23 +56,28 @@ class _Windows:
 
 
 def _windows(attrs: Attrs, x: Tensor, kernel: Sequence[int], *, ceil: bool = False) -> _Windows:
-    """The node's windows over ``x``, ``auto_pad`` worked out; it leaves nothing to ``ceil``."""
+    """The node's windows over ``x``, ``auto_pad`` worked out."""
     rank, sizes = x.dim() - 2, list(x.shape[2:])
     stride, dilation = attrs["strides"] or [1] * rank, attrs["dilations"] or [1] * rank
-    pads, mode = attrs["pads"] or [0] * 2 * rank, attrs["auto_pad"]
-    if mode in ("NOTSET", ""):
-        return _Windows(sizes, list(kernel), stride, dilation, pads[:rank], pads[rank:], ceil)
-    none = [0] * rank
-    plain = _Windows(sizes, list(kernel), stride, dilation, none, none)
-    if mode == "VALID":
-        return plain
+    pads = (attrs["pads"] if attrs["auto_pad"] in ("NOTSET", "") else None) or [0] * 2 * rank
+    w = _Windows(sizes, list(kernel), stride, dilation, pads[:rank], pads[rank:], ceil)
+    return _same(attrs, w) if attrs["auto_pad"].startswith("SAME") else w
+
+
+def _same(attrs: Attrs, w: _Windows) -> _Windows:
+    """Padding with which a stride s leaves every s-th place."""
     totals = [
-        max(0, (math.ceil(n / s) - 1) * s + reach - n)
-        for n, s, reach in zip(sizes, stride, plain.reach, strict=True)
+        (math.ceil(n / s) - 1) * s + reach - n
+        for n, s, reach in zip(w.sizes, w.stride, w.reach, strict=True)
     ]
-    less, more = [t // 2 for t in totals], [t - t // 2 for t in totals]
-    low, high = (less, more) if mode == "SAME_UPPER" else (more, less)
-    return _Windows(sizes, list(kernel), stride, dilation, low, high)
+    if min(totals) < (0 if attrs.op_type.endswith("Pool") else -1):
+        raise refuse(
+            f"auto_pad={attrs['auto_pad']} and strides {w.stride} for windows of {w.reach}: "
+            "engines disagree on where strides begin that are wider than windows"
+        )
+    less, more = [max(0, t) // 2 for t in totals], [(max(0, t) + 1) // 2 for t in totals]
+    low, high = (less, more) if attrs["auto_pad"] == "SAME_UPPER" else (more, less)
+    return replace(w, low=low, high=high, ceil=False)
 
 
 def _padded(x: Tensor, low: Sequence[int], high: Sequence[int], fill: float) -> Tensor:
@@ -93,6 +98,16 @@ def _of_rank(attrs: Attrs, x: Tensor, one: Any, two: Any) -> Any:
     return function
 
 
+def _pool_windows(attrs: Attrs, x: Tensor) -> _Windows:
+    w = _windows(attrs, x, attrs["kernel_shape"], ceil=bool(attrs["ceil_mode"]))
+    if attrs["auto_pad"].startswith("SAME") and any(d != 1 for d in w.dilation):
+        raise refuse(
+            f"auto_pad={attrs['auto_pad']} and dilations {w.dilation}: ONNX Runtime does not do "
+            "there what ONNX defines"
+        )
+    return w
+
+
 _WINDOW = "auto_pad dilations kernel_shape pads strides"
 
 
@@ -101,8 +116,9 @@ def conv(attrs: Attrs, x: Tensor, weight: Any, bias: Any = None) -> Tensor:
     function = _of_rank(attrs, x, F.conv1d, F.conv2d)
     _check_kernel(attrs, weight)
     w = _windows(attrs, x, weight.shape[2:])
-    padding = w.low if w.low == w.high else [0] * len(w.low)
-    x = x if w.low == w.high else _padded(x, w.low, w.high, 0.0)
+    even = w.low == w.high
+    padding = w.low if even else [0] * len(w.low)
+    x = x if even else _padded(x, w.low, w.high, 0.0)
     result: Tensor = function(x, weight, bias, w.stride, padding, w.dilation, attrs["group"])
     return result
 
@@ -139,7 +155,7 @@ def _windows_back(attrs: Attrs, x: Tensor, kernel: Sequence[int]) -> _Windows:
         raise refuse(f"an output of {wanted}, larger than its windows reach")
     less, more = [t // 2 for t in totals], [t - t // 2 for t in totals]
     low, high = (less, more) if attrs["auto_pad"] == "SAME_UPPER" else (more, less)
-    return _Windows(sizes, list(kernel), stride, dilation, low, high)
+    return replace(w, low=low, high=high)
 
 
 def _wanted_back(attrs: Attrs, w: _Windows) -> list[int] | None:
@@ -154,7 +170,7 @@ def _wanted_back(attrs: Attrs, w: _Windows) -> list[int] | None:
 @op("MaxPool", reads=f"{_WINDOW} ceil_mode", idle="storage_order")
 def max_pool(attrs: Attrs, x: Tensor) -> Tensor:
     function = _of_rank(attrs, x, F.max_pool1d, F.max_pool2d)
-    w = _windows(attrs, x, attrs["kernel_shape"], ceil=bool(attrs["ceil_mode"]))
+    w = _pool_windows(attrs, x)
     ready = x if w.is_poolable else _padded(x, w.low, w.ends, -math.inf)
     padding, ceil = (w.low, w.ceil) if w.is_poolable else (0, False)
     result: Tensor = function(ready, w.kernel, w.stride, padding, w.dilation, ceil)
@@ -164,7 +180,7 @@ def max_pool(attrs: Attrs, x: Tensor) -> Tensor:
 @op("AveragePool", reads=f"{_WINDOW} ceil_mode count_include_pad")
 def average_pool(attrs: Attrs, x: Tensor) -> Tensor:
     function = _of_rank(attrs, x, F.avg_pool1d, F.avg_pool2d)
-    w = _windows(attrs, x, attrs["kernel_shape"], ceil=bool(attrs["ceil_mode"]))
+    w = _pool_windows(attrs, x)
     counted = bool(attrs["count_include_pad"])
     if any(d != 1 for d in w.dilation):
         raise refuse(f"dilations {w.dilation}: torch has no dilated average")

@@ -55,7 +55,7 @@ class OnnxWitness:
 
     def inner(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         """Name and first output of every node that the import keeps, in order; may be slow."""
-        engine = _Engine(self._read(), [value for _, value in self._inner])
+        engine = _Engine(self._read, [value for _, value in self._inner])
         for start in range(0, len(self._inner), TOGETHER):
             nodes = self._inner[start : start + TOGETHER]
             values = engine.values([value for _, value in nodes], x)
@@ -63,27 +63,35 @@ class OnnxWitness:
 
     @cached_property
     def _engine(self) -> _Engine:
-        return _Engine(self._read())
+        return _Engine(self._read)
 
 
 class _Engine:
-    """A model in ONNX Runtime or the onnx package's evaluator, which gives ``inner`` values too."""
+    """A file in ONNX Runtime or the onnx package's evaluator, which gives ``inner`` values too."""
 
-    def __init__(self, file: OnnxFile, inner: Sequence[str] = ()) -> None:
-        self.path, self.data, self.shape = file.path, file.data, file.shape
+    def __init__(self, read: Callable[[], OnnxFile], inner: Sequence[str] = ()) -> None:
+        self.read, self.inner, file = read, inner, read()
+        self.data, self.shape = file.data, file.shape
         self.outputs = [str(each.name) for each in file.graph.output]
         model = _completed(file, inner)
-        found = _runtime(model, exact=bool(inner))
-        self.name, self._run = found or _evaluator(model)
+        self.name, self._run = _runtime(model, exact=bool(inner)) or _evaluator(model)
 
     def values(self, names: Sequence[str], x: torch.Tensor) -> list[torch.Tensor]:
-        array = x.detach().to("cpu", torch.float32).reshape(self.shape).numpy()
+        """These values for an input; the evaluator's where ONNX Runtime gives up on the way."""
+        feeds = {self.data: x.detach().to("cpu", torch.float32).reshape(self.shape).numpy()}
         try:
-            found = self._run(names, {self.data: array})
+            found = self._run(names, feeds)
         except Exception as error:  # noqa: BLE001 - engines raise their own kinds
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise InputError(f"{self.path}: {self.name} fails: {lines[0]}") from None
+            if self.name == _evaluator_name():
+                raise _failed(error, self.name) from None
+            self.name, self._run = _evaluator(_completed(self.read(), self.inner))
+            return self.values(names, x)
         return [torch.from_numpy(np.array(value)) for value in found]
+
+
+def _failed(error: Exception, name: str) -> InputError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return InputError(f"{name} cannot run the file: {lines[0]}")
 
 
 def _completed(file: OnnxFile, inner: Sequence[str]) -> onnx.ModelProto:
@@ -141,4 +149,8 @@ def _session(model: onnx.ModelProto, options: Any) -> Any:
 
 
 def _evaluator(model: onnx.ModelProto) -> tuple[str, Run]:
-    return f"onnx reference evaluator {onnx.__version__}", ReferenceEvaluator(model).run
+    return _evaluator_name(), ReferenceEvaluator(model).run
+
+
+def _evaluator_name() -> str:
+    return f"onnx reference evaluator {onnx.__version__}"

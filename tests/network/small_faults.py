@@ -1,11 +1,13 @@
-"""Small networks on which a fault was seen: each is a kind, not a case. Inputs stand beside them."""
+"""Small networks on which a fault was seen: each is a kind, not a case. Inputs stand beside
+them."""
 
 import torch
 from torch import nn
 
 
 class _TwoOutputs(nn.Module):
-    """Input 2x3x1x3. Two outputs read the input: one through a pooled scale, one through padding."""
+    """Input 2x3x1x3. Two outputs read the input: one through a pooled scale, one through
+    padding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +93,8 @@ def norm_over_map() -> nn.Module:
 
 
 class _Detector(nn.Module):
-    """Input 1x3x64x64. Two scales flattened, concatenated, distances by a softmax, anchors of the input's type (YOLO)."""
+    """Input 1x3x64x64. Two scales flattened, concatenated, distances by a softmax, anchors of
+    the input's type (YOLO)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +117,8 @@ def detector() -> nn.Module:
 
 
 def channels_last() -> nn.Module:
-    """Input 1x16x16x3 (N, H, W, C): convolution between re-layouts, as TensorFlow's exports have it."""
+    """Input 1x16x16x3 (N, H, W, C): convolution between re-layouts, as TensorFlow's exports have
+    it."""
 
     class Last(nn.Module):
         def __init__(self) -> None:
@@ -142,7 +146,8 @@ def _conv(channels_in: int = 8, channels_out: int = 8, kernel: int = 3) -> nn.Co
 
 
 def written_constant() -> nn.Module:
-    """Input 1x8x16x16. A constant map is written through a slice: the write is lost, and `verify` says ok."""
+    """Input 1x8x16x16. A constant map is written through a slice: the write is lost, and
+    `verify` says ok."""
 
     def forward(layers: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
         mask = torch.zeros(1, 8, 16, 16)
@@ -153,7 +158,8 @@ def written_constant() -> nn.Module:
 
 
 def masked_convolution() -> nn.Module:
-    """Input 1x8x16x16. Part of a cloned weight is zeroed (PixelCNN): the write is lost, and `verify` says ok."""
+    """Input 1x8x16x16. Part of a cloned weight is zeroed (PixelCNN): the write is lost, and
+    `verify` says ok."""
 
     def forward(layers: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
         weight = layers[0].weight.clone()
@@ -164,12 +170,14 @@ def masked_convolution() -> nn.Module:
 
 
 def changed_input() -> nn.Module:
-    """Input 1x8x16x16. The caller's tensor is changed: to be refused by name and line (accepted today)."""
+    """Input 1x8x16x16. The caller's tensor is changed: to be refused by name and line (accepted
+    today)."""
     return _Fn(lambda layers, x: layers[0](x.sub_(0.5)), _conv()).eval()
 
 
 def noisy() -> nn.Module:
-    """Input 1x8x16x16. Random numbers are drawn: to be refused by name and line (accepted today)."""
+    """Input 1x8x16x16. Random numbers are drawn: to be refused by name and line (accepted
+    today)."""
     return _Fn(lambda layers, x: layers[0](x + torch.randn(1, 1, 16, 16)), _conv()).eval()
 
 
@@ -181,7 +189,8 @@ def slice_of_gathered() -> nn.Module:
 
 
 def windows() -> nn.Module:
-    """Input 1x8x16x16. Window partition with `contiguous` before a view (Swin): `verify` dies on the strides."""
+    """Input 1x8x16x16. Window partition with `contiguous` before a view (Swin): `verify` dies on
+    the strides."""
 
     def forward(layers: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
         y = layers[0](x).permute(0, 2, 3, 1).view(1, 2, 8, 2, 8, 8).permute(0, 1, 3, 2, 4, 5)
@@ -191,7 +200,8 @@ def windows() -> nn.Module:
 
 
 def transposed_map() -> nn.Module:
-    """Input 1x8x16x16. Height and width swapped before a convolution: the kernel is not (`verify` catches it)."""
+    """Input 1x8x16x16. Height and width swapped before a convolution: the kernel is not
+    (`verify` catches it)."""
     return _Fn(lambda layers, x: layers[0](x.transpose(2, 3)), _conv()).eval()
 
 
@@ -201,7 +211,8 @@ def explicit_float() -> nn.Module:
 
 
 def position_network() -> nn.Module:
-    """Input 1x8x16x16. A linear layer of a constant: float32 and float64 meet in the float64 run (ConViT)."""
+    """Input 1x8x16x16. A linear layer of a constant: float32 and float64 meet in the float64 run
+    (ConViT)."""
 
     def forward(layers: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
         positions = torch.linspace(-1, 1, 8).view(8, 1).expand(8, 4)
@@ -211,7 +222,8 @@ def position_network() -> nn.Module:
 
 
 def attention_in_the_middle() -> nn.Module:
-    """Input 1x8x16x16. What follows attention over the whole map stays on one device (VAE decoders, YOLO11, MAnet)."""
+    """Input 1x8x16x16. What follows attention over the whole map stays on one device (VAE
+    decoders, YOLO11, MAnet)."""
 
     def forward(layers: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
         tokens = layers[0](x).flatten(2).transpose(1, 2)
@@ -222,7 +234,8 @@ def attention_in_the_middle() -> nn.Module:
 
 
 def channels_last_memory() -> nn.Module:
-    """Input 1x8x16x16. A memory format, nothing else: a right plan is refused in the float64 run."""
+    """Input 1x8x16x16. A memory format, nothing else: a right plan is refused in the float64
+    run."""
     return _Fn(lambda layers, x: layers[0](x.to(memory_format=torch.channels_last)), _conv()).eval()
 
 
@@ -236,12 +249,14 @@ def rms_norm() -> nn.Module:
 
 
 def integer_cast() -> nn.Module:
-    """Input 1x8x16x16. `long()` is dropped from the plan (`verify` catches it, so the right model cannot be used)."""
+    """Input 1x8x16x16. `long()` is dropped from the plan (`verify` catches it, so the right
+    model cannot be used)."""
     return _Fn(lambda layers, x: layers[0](x.long().float()), _conv()).eval()
 
 
 def attention_with_dropout() -> nn.Module:
-    """Input 1x8x16x16. Attention that drops out at random: to be refused by name (accepted today, the dropout not read)."""
+    """Input 1x8x16x16. Attention that drops out at random: to be refused by name (accepted
+    today, the dropout not read)."""
 
     def forward(layers: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
         tokens = layers[0](x).flatten(2).transpose(1, 2)

@@ -66,7 +66,7 @@ class Mutant:
 
 
 def argument(op: str, role: str, value: Any) -> Callable[[Patch], None]:
-    """The rule of ``op`` reads ``value`` (or what a function makes of the true one) for ``role``."""
+    """The rule of ``op`` reads ``value``, or what it makes of the true one, for ``role``."""
 
     def apply(patch: Patch) -> None:
         rule = RULES[op]

@@ -20,9 +20,14 @@ from tests.network import small_faults
 from tests.runtime.ranks import execute
 
 CLUSTER = make_cluster((1.0, 2.0, 1.0, 1.5), rates=20.0)
-SHAPES = {"two_outputs": (2, 3, 1, 3), "channels_last": (1, 16, 16, 3), "split_attention": (1, 8, 16, 16),
-          "channel_attention": (1, 8, 16, 16), "norm_over_map": (1, 8, 16, 16),
-          "detector": (1, 3, 64, 64)}  # fmt: skip
+SHAPES = {
+    "two_outputs": (2, 3, 1, 3),
+    "channels_last": (1, 16, 16, 3),
+    "split_attention": (1, 8, 16, 16),
+    "channel_attention": (1, 8, 16, 16),
+    "norm_over_map": (1, 8, 16, 16),
+    "detector": (1, 3, 64, 64),
+}
 REFUSED = {
     "changed_input": r"changes its input 'x' in place \(.*small_faults.py, line \d+",
     "noisy": r"op randn draws random numbers.*small_faults.py, line \d+",

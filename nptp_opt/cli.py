@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,13 @@ from nptp_opt.cli_support import print_json as _print_json
 from nptp_opt.cli_support import say as _say
 from nptp_opt.cluster import TransferDtype
 from nptp_opt.cost.objectives import Objective
-from nptp_opt.errors import NoSolutionError, NptpError, VerificationError
+from nptp_opt.errors import (
+    INTERNAL,
+    NoSolutionError,
+    NptpError,
+    VerificationError,
+    internal_error,
+)
 
 if TYPE_CHECKING:
     from nptp_opt.steps import Plan
@@ -43,7 +50,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _Group(click.Group):
-    """Turns our errors into one line on stderr and their exit code."""
+    """Turns our errors into one line on stderr and their exit code, and any other exception into
+    a line and a code of its own: 1 says that a plan was found wrong. With -v its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -54,6 +62,13 @@ class _Group(click.Group):
         except KeyboardInterrupt:  # click's own status for it means a failed verification here
             click.echo("nptp-opt: interrupted", err=True)
             ctx.exit(INTERRUPTED)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise  # click's own
+        except Exception as error:  # noqa: BLE001 - nobody expected it
+            if ctx.params["verbose"]:
+                traceback.print_exception(error)
+            click.echo(f"nptp-opt: {internal_error(error)}", err=True)
+            ctx.exit(INTERNAL)
 
 
 def _finite(_: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -88,7 +103,7 @@ def _limits(time_help: str) -> Callable[[Command], Command]:
 
 @click.group(cls=_Group, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="nptp-opt")
-@click.option("-v", "--verbose", count=True, help="More progress on stderr.")
+@click.option("-v", "--verbose", count=True, help="More progress on stderr, and tracebacks.")
 def main(verbose: int) -> None:
     """Optimal partitions of CNN inference over several devices: plan, prove, execute."""
     level = logging.WARNING - 10 * min(verbose, 2)

@@ -53,6 +53,17 @@ class ExecutionError(NptpError):
     exit_code = 6
 
 
+INTERNAL = 7
+"""Exit status where an exception ends the command line that is none of the above: a bug."""
+
+
+def internal_error(error: BaseException) -> str:
+    """The one line that the command line says of such an exception."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    what = type(error).__name__ + (f": {first}" if first else "")
+    return f"internal error ({what}); please report it with the command and `nptp-opt versions`"
+
+
 MOST_NAMES = 20
 """Known names that one message lists; of more, the nearest."""
 

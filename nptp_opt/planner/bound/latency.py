@@ -136,6 +136,8 @@ def latency_bound(network: Network, cluster: Cluster, *, overlap: bool = False) 
 @lru_cache(maxsize=4)
 def _latency_bound(case: _Case) -> float:
     network, cluster = case.network, case.cluster
+    if not network.spatial:  # reductions and whole nodes alone: no path
+        return compute_bound(network, cluster)
     path = PathBound(network, cluster, read_pixels(network), overlap=case.overlap)
     return max(compute_bound(network, cluster), path.latency_s() * (1 - SAFETY))
 

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test conformance lint clean
+.PHONY: install demo test conformance lint docs clean
 
 install: $(STAMP)
 
@@ -25,7 +25,11 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+# Strict: a page or link that is missing ends it. (mkdocs counts no warnings where it is quiet.)
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+test: lint docs
 	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
 # All cases of the onnx package's and torch's own suites; `make test` runs a sample of them.

@@ -1,4 +1,4 @@
-"""The command line: thin click commands over the package (design §8).
+"""The command line: thin click commands over the package (docs/cli.md).
 
 Results go to stdout, progress and logs to stderr; ``--json`` prints exactly one JSON object.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,13 @@ from nptp_opt.cli_support import print_json as _print_json
 from nptp_opt.cli_support import say as _say
 from nptp_opt.cluster import TransferDtype
 from nptp_opt.cost.objectives import Objective
-from nptp_opt.errors import NoSolutionError, NptpError, VerificationError
+from nptp_opt.errors import (
+    INTERNAL,
+    NoSolutionError,
+    NptpError,
+    VerificationError,
+    internal_error,
+)
 
 if TYPE_CHECKING:
     from nptp_opt.steps import Plan
@@ -43,7 +50,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _Group(click.Group):
-    """Turns our errors into one line on stderr and their exit code."""
+    """Turns our errors into one line on stderr and their exit code, and any other exception into
+    a line and a code of its own: 1 says that a plan was found wrong. With -v its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -54,6 +62,13 @@ class _Group(click.Group):
         except KeyboardInterrupt:  # click's own status for it means a failed verification here
             click.echo("nptp-opt: interrupted", err=True)
             ctx.exit(INTERRUPTED)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise  # click's own
+        except Exception as error:  # noqa: BLE001 - nobody expected it
+            if ctx.params["verbose"]:
+                traceback.print_exception(error)
+            click.echo(f"nptp-opt: {internal_error(error)}", err=True)
+            ctx.exit(INTERNAL)
 
 
 def _finite(_: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -88,7 +103,7 @@ def _limits(time_help: str) -> Callable[[Command], Command]:
 
 @click.group(cls=_Group, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="nptp-opt")
-@click.option("-v", "--verbose", count=True, help="More progress on stderr.")
+@click.option("-v", "--verbose", count=True, help="More progress on stderr, and tracebacks.")
 def main(verbose: int) -> None:
     """Optimal partitions of CNN inference over several devices: plan, prove, execute."""
     level = logging.WARNING - 10 * min(verbose, 2)
@@ -126,11 +141,14 @@ def _limits_from(**options: Any) -> Any:
 @click.option("--points", type=click.IntRange(min=2), help="Most plans of --pareto.",
               show_default=str(POINTS))  # fmt: skip
 @click.option("--overlap", is_flag=True, help="Let segments compute while their halos travel.")
+@click.option("--trust-import", is_flag=True,
+              help="Do not hold the imported network against the model first.")  # fmt: skip
 @_limits("Seconds of search; a plan's bound is extra.")
 @_json
 def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     """Plan MODEL (a torchvision name, an .onnx file or module:callable) on a cluster."""
     from nptp_opt.cluster import load_cluster
+    from nptp_opt.import_check import check_import
     from nptp_opt.plan import numbered, write_plan
     from nptp_opt.planner import check_planner, plan_network
     from nptp_opt.planner.objective import check_objective
@@ -152,6 +170,9 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     shape = input_shape(options["shape"], model)
     _say(f"importing {model} at {'x'.join(map(str, shape))}")
     loaded = _load(model, shape, options["seed"])
+    if not options["trust_import"]:
+        _say(f"comparing with {loaded.witness.name}")
+        check_import(loaded, options["seed"])
     _say(f"planning {len(loaded.network.layers)} layers on {len(devices.devices)} devices")
     reference = ModelRef(model, shape, options["seed"])
     with moving("planning") as line:

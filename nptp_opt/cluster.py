@@ -1,4 +1,4 @@
-"""Devices, links and the cluster file (TOML, or the same content as JSON). Design §7."""
+"""Devices, links and the cluster file (TOML or JSON, docs/cluster.md)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Typed errors. Every message says what is wrong, where, and what to do next.
 
-``exit_code`` is the status with which the command line ends (design §8).
+``exit_code`` is the status with which the command line ends (docs/exit-codes.md).
 """
 
 from __future__ import annotations
@@ -51,6 +51,17 @@ class ExecutionError(NptpError):
     """A run on devices failed: a process died, or a peer did not answer."""
 
     exit_code = 6
+
+
+INTERNAL = 7
+"""Exit status where an exception ends the command line that is none of the above: a bug."""
+
+
+def internal_error(error: BaseException) -> str:
+    """The one line that the command line says of such an exception."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    what = type(error).__name__ + (f": {first}" if first else "")
+    return f"internal error ({what}); please report it with the command and `nptp-opt versions`"
 
 
 MOST_NAMES = 20

@@ -56,8 +56,8 @@ class MethodSpec:
     """What a method is, as ``nptp-opt formulations`` lists it.
 
     ``pricing`` is "exact" where every tile has its exact price inside the method, "form" where the
-    bilinear prices of design §4 are: upper ones to find, lower ones to prove. ``solvers`` is empty
-    for methods without one; the first is the default.
+    bilinear prices are (docs/cost.md): upper ones to find, lower ones to prove. ``solvers`` is
+    empty for methods without one; the first is the default.
     """
 
     name: str

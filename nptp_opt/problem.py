@@ -1,6 +1,6 @@
 """One layer's partition problem: the solver-free object that every method takes.
 
-Objective: the aligned makespan of design §4 over all partitions of the layer's output map whose
+Objective: the aligned makespan (docs/cost.md) over all partitions of the layer's output map whose
 cuts lie at multiples of ``cut_step``. Devices may own no tile.
 """
 

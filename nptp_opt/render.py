@@ -56,7 +56,9 @@ def print_pairs(content: Mapping[str, Any]) -> None:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table with the keys of the first row as its header."""
+    """A table with the keys of the first row as its header; nothing without rows."""
+    if not rows:
+        return
     table = Table(box=None, pad_edge=False)
     for key in rows[0]:
         table.add_column(key, overflow="fold")

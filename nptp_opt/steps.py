@@ -25,7 +25,7 @@ class Step:
     ``tiles`` are on output indices of the last layer; in a global step they name the devices that
     hold the result. ``device`` is set for a gather only. Transfers of a global step carry partials,
     under the layer's name.
-    ``makespan_s`` is the price of the step with given ownership (design §4).
+    ``makespan_s`` is the price of the step with given ownership (docs/cost.md).
     """
 
     kind: Literal["spatial", "global", "gather"]

@@ -19,7 +19,7 @@ from nptp_opt.cluster import Cluster, cluster_from_json
 from nptp_opt.errors import InfeasibleError, InputError, NoSolutionError, unknown_name
 from nptp_opt.methods import Limits
 from nptp_opt.network.ir import Network
-from nptp_opt.planner import PLANNERS, PlanOptions, check_planner, check_size
+from nptp_opt.planner import PLANNERS, PlanOptions, check_planner
 from nptp_opt.planner.assemble import assemble
 from nptp_opt.planner.memory import require_fit
 
@@ -173,8 +173,6 @@ def sweep_rows(
     """One row per point: latencies by planner (None without a plan), the winner and the ratio."""
     for name in planners:
         check_planner(PlanOptions(name))
-    for _, cluster in over:
-        check_size(network, cluster)
     for number, (point, cluster) in enumerate(over, 1):
         found = {
             name: planned_s(network, cluster, PlanOptions(name, limits=limits, tell=say), say)
@@ -207,18 +205,18 @@ def best_baseline(found: dict[str, float | None]) -> str | None:
 
 def winner(found: dict[str, float | None]) -> str | None:
     """The fastest planner; ``nptp`` only where it is faster by more than ``TIE``."""
-    value, rival = found.get("nptp"), ratio(found)
-    best = best_baseline(found)
-    if value is not None and (rival is None or rival < 1 - TIE):
+    value, best = found.get("nptp"), best_baseline(found)
+    rival = None if best is None else found[best]
+    if value is not None and (rival is None or value < rival * (1 - TIE)):
         return "nptp"
     return best
 
 
 def ratio(found: dict[str, float | None]) -> float | None:
-    """Latency of ``nptp`` over the best baseline's."""
+    """Latency of ``nptp`` over the best baseline's; None without both, or where the latter is 0."""
     best, value = best_baseline(found), found.get("nptp")
     rival = None if best is None else found[best]
-    return None if value is None or rival is None else value / rival
+    return None if value is None or not rival else value / rival
 
 
 def flat(row: Row) -> Row:

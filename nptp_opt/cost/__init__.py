@@ -1,4 +1,4 @@
-"""Every price of design §4, in SI units. Nothing else in the package computes one.
+"""Every price of the model of cost (docs/cost.md), in SI units. Nobody else computes one.
 
 Two modes of ownership: ``LayerCost`` prices a layer on its own (aligned), ``segment_loads`` a
 segment inside a network from what the devices hold (given). Both end in ``makespan_s``.

@@ -1,4 +1,4 @@
-"""Aligned prices: a layer on its own, tile by tile and as bilinear forms (design §4)."""
+"""Aligned prices: a layer on its own, tile by tile and as bilinear forms (docs/cost.md)."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _axis_forms(window: Window, tables: AxisTables, cuts: Sequence[int]) -> tupl
 
 
 class LayerCost:
-    """Aligned prices of the tiles of one layer problem (design §4).
+    """Aligned prices of the tiles of one layer problem (docs/cost.md).
 
     Exact prices take a ``Tile``. The bilinear ``*_form`` prices hold for all tiles with given
     border contacts: they never under-price (``lower=False``) or never over-price

@@ -1,4 +1,4 @@
-"""Loads of the devices in one step, and the makespan that follows from them (design §4)."""
+"""Loads of the devices in one step, and the makespan that follows from them (docs/cost.md)."""
 
 from __future__ import annotations
 

@@ -66,6 +66,7 @@ class StepPrices:
         q, n = self.compute_s.shape
         count = max([1, *(len(owners) for owners in before.values())])
         kept = np.ones((count, q), dtype=np.bool_) if worth is None else worth
+        count = len(kept)  # more than there are owners where nothing is read that the P differ in
         found = np.empty((count, q))
         step = max(1, MOST_AT_ONCE // (q * n))
         for at in (slice(start, start + step) for start in range(0, count, step)):

@@ -1,4 +1,4 @@
-"""Overlap: computing what needs nothing from others while the halo is on its way (design §4).
+"""Overlap: computing what needs nothing of others while halos are on their way (docs/cost.md).
 
 The *interior* of a device's tile is the largest rectangle whose needs lie within what the device
 owns of every feature map that the segment reads; the *rim* is the rest, computed once the halo is

@@ -1,4 +1,4 @@
-"""Given prices: a segment inside a network, from what the devices hold before it (design §4)."""
+"""Given prices: a segment inside a network, from what devices hold before it (docs/cost.md)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ The corner rows are the second differences of "every cell is covered once": the 
 but four entries per tile instead of one per cell. As every price is a constant, any cost model
 fits. T_i is pruned by the configuration LP: its multipliers y give a tile the price of not being
 the device's best one, these prices sum to at most slack(M) in a partition within M, and a tile
-that alone exceeds the slack is dropped (design 5's area rule is the case y = area only).
+that alone exceeds the slack is dropped. (With y = area only that says: a tile of device i has at
+least maxarea_i(M) - (sum_j maxarea_j(M) - H W) pixels.)
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ Rows      sum_w l = c; sum_k l = g; least l <= e <= most l, where "most" obeys t
           <= x[j] + W (1 - d[i,j,x]); equal devices by falling area.
 
 With c and g binary, l is their product in every solution (both sums are unit vectors), so only
-c, g, n and d are integer. The rows without d are the configuration bound of design 5, which is
+c, g, n and d are integer. The rows without d are the configuration bound (docs/bounds.md), which is
 within a few percent of the optimum; the disjunctions only have to realise it.
 """
 

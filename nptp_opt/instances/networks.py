@@ -1,4 +1,4 @@
-"""Network instances: a model, its input shape and a cluster (design §7)."""
+"""Network instances: a model, its input shape and a cluster (docs/instances.md)."""
 
 from __future__ import annotations
 

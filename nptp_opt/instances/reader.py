@@ -1,4 +1,4 @@
-"""Layer instances: JSON files of design §7 to ``LayerProblem`` and back."""
+"""Layer instances: JSON files (docs/instances.md) to ``LayerProblem`` and back."""
 
 from __future__ import annotations
 

@@ -1,5 +1,21 @@
 """Running one tile of a layer, a segment, a reduction or a whole-map layer in torch."""
 
-from nptp_opt.kernels.run import Crop, combine, partial, run_gather, run_layer, run_segment
+from nptp_opt.kernels.run import (
+    Crop,
+    combine,
+    partial,
+    run_gather,
+    run_layer,
+    run_network,
+    run_segment,
+)
 
-__all__ = ["Crop", "combine", "partial", "run_gather", "run_layer", "run_segment"]
+__all__ = [
+    "Crop",
+    "combine",
+    "partial",
+    "run_gather",
+    "run_layer",
+    "run_network",
+    "run_segment",
+]

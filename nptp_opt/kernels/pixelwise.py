@@ -17,6 +17,11 @@ from nptp_opt.network.ops import ELEMENTWISE, WHOLE
 
 Params = Mapping[str, Tensor]
 
+CAST_TYPES = {
+    name: getattr(torch, name)
+    for name in ("float16", "bfloat16", "int8", "uint8", "int16", "int32", "int64")
+}
+
 
 def call_aten(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
     """Call torch's op of the node's name with the arguments that the node holds.
@@ -73,8 +78,21 @@ def batch_norm(node: Node, params: Params, values: Sequence[Tensor], tile: Tile)
     )
 
 
+def cast(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    """Round to a shorter type, or to whole numbers, and back to the type that carries the values.
+
+    In float64 the shorter floating-point types are float64, too.
+    """
+    dtype = CAST_TYPES.get(node.attrs["dtype"])
+    if dtype is None:
+        raise InputError(f"node {node.name!r}: cast to {node.attrs['dtype']!r} is not known")
+    if dtype.is_floating_point and values[0].dtype == torch.float64:
+        return values[0]
+    return values[0].to(dtype).to(values[0].dtype)
+
+
 def prelu(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
-    return F.prelu(values[0], params["weight"])
+    return F.prelu(values[0], params["weight"].reshape(-1))
 
 
 def channel_norm(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
@@ -109,6 +127,14 @@ def channel_avg_pool(node: Node, params: Params, values: Sequence[Tensor], tile:
     return F.avg_pool3d(values[0].unsqueeze(1), (size, 1, 1), (1, 1, 1)).squeeze(1)
 
 
+def channel_conv(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    n, c, h, w = values[0].shape
+    lines = values[0].permute(0, 2, 3, 1).reshape(n * h * w, 1, c)
+    padding, stride, dilation = (node.attrs[role] for role in ("padding", "stride", "dilation"))
+    made = F.conv1d(lines, params["weight"], params.get("bias"), stride, padding, dilation)
+    return made.reshape(n, h, w, -1).permute(0, 3, 1, 2)
+
+
 def channel_softmax(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
     return torch.softmax(values[0], 1)
 
@@ -130,7 +156,7 @@ def channel_amax(node: Node, params: Params, values: Sequence[Tensor], tile: Til
 
 
 def broadcast(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
-    return values[0].expand(-1, -1, tile.height, tile.width)
+    return values[0].expand(-1, node.shape[1], tile.height, tile.width)
 
 
 def group_normalise(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:

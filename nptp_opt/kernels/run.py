@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from torch import Tensor
 
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import EMPTY, Tile, need_tile
 from nptp_opt.kernels import pixelwise, windowed
-from nptp_opt.network.ir import Layer, Node, regions
+from nptp_opt.network.ir import Layer, Network, Node, regions
 from nptp_opt.network.ops import CHANNEL_OPS, REDUCTIONS, WINDOWED
 
 Crop = tuple[Tile, Tensor]
@@ -51,6 +51,37 @@ def run_segment(
     return held[layers[-1].name][1]
 
 
+def run_network(
+    network: Network,
+    weights: Mapping[str, Tensor],
+    x: Tensor,
+    keep: Collection[str] | None = None,
+) -> Iterator[tuple[str, Tensor]]:
+    """The network on one device, unpartitioned: each layer's name and output, or those to keep.
+
+    Only what a later layer reads is held.
+    """
+    held = {network.inputs[0]: x}
+    left = {tensor: len(readers) for tensor, readers in network.consumers.items()}
+    for layer in network.layers:
+        held[layer.name] = _run_whole(layer, weights, held)
+        if keep is None or layer.name in keep:
+            yield layer.name, held[layer.name]
+        for tensor in layer.inputs:
+            left[tensor] -= 1
+            if not left[tensor]:
+                del held[tensor]
+    if keep is not None and network.inputs[0] in keep:
+        yield network.inputs[0], x
+
+
+def _run_whole(layer: Layer, weights: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> Tensor:
+    if layer.kind != "spatial":
+        return run_gather(layer, weights, held)
+    crops = {tensor: (_all_of(held[tensor]), held[tensor]) for tensor in layer.inputs}
+    return run_layer(layer, weights, crops, layer.full)
+
+
 def run_gather(layer: Layer, weights: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
     """The output of a gather layer, or of any global layer, from whole inputs."""
     held = dict(inputs)
@@ -88,8 +119,18 @@ def combine(
 def _whole(node: Node, weights: Mapping[str, Tensor], values: list[Tensor]) -> Tensor:
     if node.op in REDUCTIONS:
         return pixelwise.combine(node, [pixelwise.partial(node, values[0])])
-    full = Tile(0, node.shape[2], 0, node.shape[3]) if node.maps else EMPTY
-    return _run_node(node, weights, values, full)
+    if not node.maps:
+        return _run_node(node, weights, values, EMPTY)
+    full = Tile(0, node.shape[2], 0, node.shape[3])
+    crops = [
+        _cropped(node, tensor, (_all_of(whole), whole), need_tile(full, *maps))
+        for tensor, whole, maps in zip(node.inputs, values, node.maps, strict=True)
+    ]
+    return _run_node(node, weights, crops, full)
+
+
+def _all_of(whole: Tensor) -> Tile:
+    return Tile(0, whole.shape[2], 0, whole.shape[3])
 
 
 def _run_nodes(

@@ -51,13 +51,19 @@ def conv2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tenso
     even = _even_padding(node, crops[0], tile)
     return F.conv2d(
         crops[0] if even else padded(node, crops[0], tile, 0.0),
-        params["weight"].reshape(node.attrs["weight_shape"]),
+        _kernel(node, params),
         params.get("bias"),
         padding=even or (0, 0),
         stride=node.attrs["stride"],
         dilation=node.attrs["dilation"],
         groups=node.attrs["groups"],
     )
+
+
+def _kernel(node: Node, params: Params) -> Tensor:
+    """The weight as (out, in, rows, columns), for a map whose rows and columns may be swapped."""
+    weight = params["weight"].reshape(node.attrs["weight_shape"])
+    return weight.transpose(2, 3) if node.attrs.get("swapped") else weight
 
 
 def _even_padding(node: Node, crop: Tensor, tile: Tile) -> tuple[int, int] | None:
@@ -82,7 +88,7 @@ def linear(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tenso
 
 def conv_transpose2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
     """The transposed convolution of the crop, cut or grown to the tile; then the bias."""
-    weight = params["weight"].reshape(node.attrs["weight_shape"])
+    weight = _kernel(node, params)
     crop, groups = crops[0], node.attrs["groups"]
     out = crop.new_zeros((crop.shape[0], weight.shape[1] * groups, tile.height, tile.width))
     if crop.numel():

@@ -25,18 +25,18 @@ class _Product:
     transposed: bool
 
 
-@handles("linear")
+@handles("linear", reads="input weight bias")
 def linear(call: Call) -> Value:
     """A linear layer: of the whole sample, or else of the channels of every pixel."""
     value, weight = call.args["input"], call.weight("weight")
     if not isinstance(value, Value) or weight is None:
-        raise NotLocalError
+        raise NotLocalError("its input is no tensor of the network")
     product = _Product(value, weight, call.weight("bias"), transposed=False)
     source = _source(call, product)
     return _pointwise(call) if source is None else _features(call, product, source)
 
 
-@handles("matmul", "mm", "addmm")
+@handles("matmul", "mm", "addmm", reads="self other input mat1 mat2 alpha beta")
 def matmul(call: Call) -> Value:
     """A product with a weight, as a linear layer of the whole sample."""
     plain = call.args.get("alpha", 1) == call.args.get("beta", 1) == 1
@@ -44,12 +44,12 @@ def matmul(call: Call) -> Value:
     bias = first[0] if first else None
     fits = (isinstance(bias, Const) and len(bias.shape) == 1) or bias is None
     if not (isinstance(value, Value) and isinstance(weight, Const) and fits and plain):
-        raise NotLocalError
+        raise NotLocalError("it is no product of samples with a weight")
     assert bias is None or isinstance(bias, Const)
     product = _Product(value, weight, bias, transposed=True)
     source = _source(call, product)
     if source is None:
-        raise NotLocalError
+        raise NotLocalError("its rows are no samples of a map")
     return _features(call, product, source)
 
 
@@ -92,7 +92,7 @@ def _pointwise(call: Call) -> Value:
     layout = layout_of(value)
     weight = call.weight("weight")
     if weight is None or axis_of(value, -1) != 0 or len(layout.factors) != 1:
-        raise NotLocalError
+        raise NotLocalError("what it sums over are not all channels of a pixel")
     out = Layout(layout.axes, (weight.shape[0],))
     attrs = {
         "weight_shape": [*weight.shape, 1, 1],

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from nptp_opt.network.aten_windows import reduction
-from nptp_opt.network.calls import Call, NotLocalError, dim_of, handles, layout_of
+from nptp_opt.network.calls import ALL, IGNORED, Call, NotLocalError, dim_of, handles, layout_of
 from nptp_opt.network.graph import Const, Value
 from nptp_opt.network.layout import FEATURES, Axis, Layout
 from nptp_opt.network.ops import ELEMENTWISE
 
 
-@handles(*ELEMENTWISE)
+@handles(*ELEMENTWISE, reads=ALL)
 def elementwise(call: Call) -> Value:
     """Any elementwise op of its operands, broadcast as torch does."""
     lead = _leading(call)
@@ -40,10 +41,9 @@ def elementwise(call: Call) -> Value:
 
 def encoded(call: Call, operand: Any) -> tuple[list[Any], dict[str, Any]]:
     """A call's arguments with every tensor replaced by what ``operand`` makes of it."""
-    dropped = {"memory_format", "device", "layout", "pin_memory", "dtype", "generator"}
     args = [operand(v) for k, v in call.args.items() if k not in call.keyword_only]
     kwargs = {
-        k: operand(v) for k, v in call.args.items() if k in call.keyword_only and k not in dropped
+        k: operand(v) for k, v in call.args.items() if k in call.keyword_only and k not in IGNORED
     }
     return args, kwargs
 
@@ -52,10 +52,10 @@ def _leading(call: Call) -> Value:
     """The operand that gives the result its layout: the one with most elements."""
     values = [value for value in call.args.values() if isinstance(value, Value)]
     if any(value.layout is None and len(value.shape) != 4 for value in values):
-        raise NotLocalError
+        raise NotLocalError("it reads a gathered tensor, not only feature maps")
     roles = [role for role, value in call.args.items() if isinstance(value, Value)]
     if not roles:
-        raise NotLocalError
+        raise NotLocalError("it reads no tensor of the network on its own")
     features = [call.feature(role) for role in roles]
     return max(features, key=lambda value: (len(value.shape), math.prod(value.shape)))
 
@@ -63,11 +63,11 @@ def _leading(call: Call) -> Value:
 def _aligned(layout: Layout, shape: Sequence[int], result: Sequence[int]) -> Layout:
     """The layout of an operand carried over to the shape that broadcasting gives."""
     if len(shape) != len(result):
-        raise NotLocalError
+        raise NotLocalError("its result has more dimensions than its maps")
     factors = list(layout.factors)
     for axis, size, wanted in zip(layout.axes, shape, result, strict=True):
         if size != wanted and axis == "1":
-            raise NotLocalError
+            raise NotLocalError("it is broadcast over a dimension that is none of the map's")
         if isinstance(axis, int):
             factors[axis] = wanted
     return Layout(layout.axes, tuple(factors))
@@ -80,9 +80,9 @@ def _check_operand(value: Value, layout: Layout, result: Sequence[int]) -> None:
     names = layout.axes[len(result) - len(axes) :]
     for axis, name, size in zip(axes, names, value.shape, strict=True):
         if size != 1 and axis != name:
-            raise NotLocalError
+            raise NotLocalError("its operands' dimensions lie differently")
     if math.prod(factors) != 1 and factors != layout.factors:
-        raise NotLocalError
+        raise NotLocalError("its operands' channels are split differently")
 
 
 def const_view(shape: Sequence[int], layout: Layout, result: Sequence[int]) -> dict[str, list[int]]:
@@ -108,16 +108,25 @@ def _channels_of(call: Call, dims: Sequence[int]) -> Value:
     value = call.feature()
     layout = layout_of(value)
     if sorted(dim_of(value, d) for d in dims) != sorted(layout.channels) or not layout.channels:
-        raise NotLocalError
+        raise NotLocalError("it works along other dimensions than all channels of a pixel")
     return value
 
 
-@handles("batch_norm")
+@handles("batch_norm", reads="input weight bias running_mean running_var training eps")
 def batch_norm(call: Call) -> Value:
     """Batch norm with its running statistics."""
     if call.args["training"] or call.args["running_mean"] is None:
         raise call.unsupported("it takes its statistics from the batch")
     return _with_running_statistics(call)
+
+
+@handles(
+    "_native_batch_norm_legit_no_training",
+    reads="input weight bias running_mean running_var eps",
+)
+def batch_norm_of_inference(call: Call) -> list[Value]:
+    """Batch norm after decomposition; what else it returns has no use at inference."""
+    return [_with_running_statistics(call)]
 
 
 def _with_running_statistics(call: Call) -> Value:
@@ -131,7 +140,7 @@ def _with_running_statistics(call: Call) -> Value:
     return call.emit("batch_norm", [value.tensor], layout_of(value), attrs=attrs, params=params)
 
 
-@handles("prelu")
+@handles("prelu", "_prelu_kernel", reads="self weight")
 def prelu(call: Call) -> Value:
     """Leaky rectifier with a weight for each channel, or one for all."""
     value = _channels_of(call, [1])
@@ -139,19 +148,23 @@ def prelu(call: Call) -> Value:
     return call.emit("prelu", [value.tensor], layout_of(value), params=params)
 
 
-@handles("layer_norm")
+@handles("layer_norm", reads="input normalized_shape weight bias eps")
 def layer_norm(call: Call) -> Value:
     """Layer norm over the channels; over anything else it needs the whole tensor."""
     rank = len(call.args["normalized_shape"])
     value = _channels_of(call, range(-rank, 0))
     if rank != 1:
-        raise NotLocalError
+        raise NotLocalError("it normalises over more than one dimension")
     params = {role: call.weight(role) for role in ("weight", "bias")}
     attrs = {"eps": float(call.args["eps"])}
     return call.emit("channel_norm", [value.tensor], layout_of(value), attrs=attrs, params=params)
 
 
-@handles("group_norm", "instance_norm")
+@handles(
+    "group_norm",
+    "instance_norm",
+    reads="input num_groups weight bias running_mean running_var use_input_stats eps",
+)
 def group_norm(call: Call) -> Value:
     """Statistics of whole maps, which every device needs, and a pixelwise op that applies them."""
     if call.args.get("running_mean") is not None and not call.args["use_input_stats"]:
@@ -183,20 +196,41 @@ def group_norm(call: Call) -> Value:
     )
 
 
-@handles("softmax", "log_softmax")
+@handles("softmax", "log_softmax", reads="self dim")
 def softmax(call: Call) -> Value:
     """Softmax over the channels."""
     value = _channels_of(call, [call.args["dim"]])
     return call.emit(f"channel_{call.op}", [value.tensor], layout_of(value))
 
 
-@handles("mean", "sum", "amax")
+@handles("mean", "sum", "amax", reads="self dim keepdim")
 def reduce(call: Call) -> Value:
-    """Mean, sum or maximum over the channels, or mean and maximum over rows and columns."""
+    """Mean, sum or maximum over the channels, or over rows and columns."""
+    return _reduced(call, call.feature(), call.op)
+
+
+@handles("linalg_vector_norm", reads="self ord dim keepdim")
+def vector_norm(call: Call) -> Value:
+    """Euclidean norm over the channels, or over rows and columns: the root of a sum of squares."""
+    if float(call.args["ord"]) != 2.0:
+        raise NotLocalError(f"ord = {call.args['ord']}: only the Euclidean norm is known of maps")
     value = call.feature()
+    squares = _computed(call, value, "mul", "Tensor", {"in": 0}, {"in": 0})
+    return _computed(call, _reduced(call, squares, "sum"), "sqrt", "default", {"in": 0})
+
+
+def _computed(call: Call, value: Value, op: str, overload: str, *args: Any) -> Value:
+    """An elementwise op of one map, in the middle of a call."""
+    attrs = {"overload": overload, "args": list(args), "kwargs": {}, "views": {}}
+    made = replace(call, name=f"{call.name}.{op}", shape=value.shape)
+    return made.emit(op, [value.tensor], layout_of(value), attrs=attrs)
+
+
+def _reduced(call: Call, value: Value, how: str) -> Value:
+    """``mean``, ``sum`` or ``amax`` of a map over the dimensions that the call names."""
     dims = call.args.get("dim")
     if not dims:
-        raise NotLocalError
+        raise NotLocalError("it reduces every dimension")
     gone = {dim_of(value, d) for d in dims}
     layout = layout_of(value)
     names = {layout.axes[d] for d in gone}
@@ -206,9 +240,12 @@ def reduce(call: Call) -> Value:
     if gone == set(layout.channels):
         axes: tuple[Axis, ...] = tuple(0 if isinstance(axis, int) else axis for axis in kept)
         if axes.count(0) > 1:
-            raise NotLocalError
-        return call.emit(f"channel_{call.op}", [value.tensor], Layout(axes, (1,)))
-    if names == {axis for axis in layout.axes if axis in ("h", "w")} and call.op != "sum":
-        op = "global_avg_pool" if call.op == "mean" else "global_max_pool"
-        return reduction(call, value, op, kept)
-    raise NotLocalError
+            raise NotLocalError("it keeps the dimensions of split channels")
+        return call.emit(f"channel_{how}", [value.tensor], Layout(axes, (1,)))
+    if names != {axis for axis in layout.axes if axis in ("h", "w")}:
+        raise NotLocalError(
+            "it reduces other dimensions than all channels, or all rows and columns"
+        )
+    found = reduction(call, value, "global_max_pool" if how == "amax" else "global_avg_pool", kept)
+    pixels = math.prod(value.shape[d] for d in gone)
+    return found if how != "sum" else _computed(call, found, "mul", "Scalar", {"in": 0}, pixels)

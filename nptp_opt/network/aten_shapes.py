@@ -34,23 +34,18 @@ ALIASES = [
     "identity",
     "lift_fresh",
     "lift_fresh_copy",
-    "to",
-    "_to_copy",
-    "type_as",
-    "float",
+    "native_dropout",
     "positive",
     "feature_alpha_dropout",
 ]
 
 
-@handles(*ALIASES)
+@handles(*ALIASES, reads="self input p train")
 def same(call: Call) -> Value:
-    """Ops that change nothing at inference."""
-    if call.args.get("train"):
-        raise call.unsupported("dropout is switched on; put the model in eval mode")
-    value = call.args["input"] if "input" in call.args else call.args["self"]
+    """Ops that change nothing at inference; dropout that is on is refused before."""
+    value = call.given()
     if not isinstance(value, Value):
-        raise NotLocalError
+        raise NotLocalError("its input is no tensor of the network")
     return value
 
 
@@ -64,6 +59,7 @@ def same(call: Call) -> Value:
     "unsqueeze",
     "view_as",
     "reshape_as",
+    reads="self input size shape dim sizes start_dim end_dim other",
 )
 def reshape(call: Call) -> Value:
     """A reshape that keeps pixels apart is a change of layout; channels may have to move first."""
@@ -74,8 +70,8 @@ def reshape(call: Call) -> Value:
         value = in_channel_order(call, value)
         found = reshaped(layout_of(value), value.shape, call.shape)
     if found is None:
-        raise NotLocalError
-    return Value(value.tensor, call.shape, found)
+        raise NotLocalError("the reshape mixes pixels, samples and channels")
+    return replace(value, shape=call.shape, layout=found)
 
 
 def in_channel_order(call: Call, value: Value) -> Value:
@@ -91,7 +87,14 @@ def in_channel_order(call: Call, value: Value) -> Value:
     return moved.emit("channel_permute", [value.tensor], Layout(axes, factors), attrs=attrs)
 
 
-@handles("permute", "transpose", "t", "movedim", "swapaxes")
+@handles(
+    "permute",
+    "transpose",
+    "t",
+    "movedim",
+    "swapaxes",
+    reads="self dims dim0 dim1 axis0 axis1 source destination",
+)
 def permute(call: Call) -> Value:
     """A permutation of dimensions moves no data between pixels."""
     value = call.feature()
@@ -103,12 +106,23 @@ def permute(call: Call) -> Value:
         a, b = (dim_of(value, call.args.get(role, i)) for i, role in enumerate(roles))
         dims = list(range(rank))
         dims[a], dims[b] = b, a
+    elif call.op == "movedim":
+        dims = _moved(value, call.args["source"], call.args["destination"])
     else:
-        raise NotLocalError
-    return Value(value.tensor, call.shape, layout_of(value).permuted(dims))
+        raise NotLocalError(f"{call.op} of {rank} dimensions is not read as a permutation")
+    return replace(value, shape=call.shape, layout=layout_of(value).permuted(dims))
 
 
-@handles("expand", "expand_as")
+def _moved(value: Value, source: Any, destination: Any) -> list[int]:
+    """The permutation that brings dimensions ``source`` to the places ``destination``."""
+    sources, places = ([v] if isinstance(v, int) else v for v in (source, destination))
+    pairs = zip(sources, places, strict=True)
+    placed = {dim_of(value, to): dim_of(value, at) for at, to in pairs}
+    left = iter(d for d in range(len(value.shape)) if d not in placed.values())
+    return [placed[i] if i in placed else next(left) for i in range(len(value.shape))]
+
+
+@handles("expand", "expand_as", reads="self size other")
 def expand(call: Call) -> Value:
     """Repetition along axes of size 1."""
     value = call.feature()
@@ -116,11 +130,12 @@ def expand(call: Call) -> Value:
         return value
     layout = layout_of(value)
     if len(call.shape) != len(value.shape) or len(layout.factors) != 1:
-        raise NotLocalError
+        raise NotLocalError("it adds dimensions, or the channels are split into groups")
     grown = {a for a, s, t in zip(layout.axes, value.shape, call.shape, strict=True) if s != t}
-    if not grown <= {"h", "w"}:
-        raise NotLocalError
-    return call.emit("broadcast", [value.tensor], layout)
+    if not grown <= {0, "h", "w"}:
+        raise NotLocalError("it repeats samples")
+    factors = (call.shape[layout.axes.index(0)],) if 0 in layout.axes else layout.factors
+    return call.emit("broadcast", [value.tensor], Layout(layout.axes, factors))
 
 
 def _pieces(call: Call) -> list[Value]:
@@ -133,13 +148,19 @@ def _pieces(call: Call) -> list[Value]:
     return pieces
 
 
-@handles("chunk", "split", "split_with_sizes", "tensor_split")
+@handles(
+    "chunk",
+    "split",
+    "split_with_sizes",
+    "tensor_split",
+    reads="self chunks split_size split_sizes sections indices dim",
+)
 def split(call: Call) -> list[Value]:
     """Consecutive slices."""
     return _pieces(call)
 
 
-@handles("slice", "narrow")
+@handles("slice", "narrow", reads="self dim start end length step")
 def slice_(call: Call) -> Value:
     """Every ``step``-th index of one dimension."""
     value, dim = call.feature(), int(call.args["dim"])
@@ -158,12 +179,12 @@ def _slice(call: Call, dim: int, start: int, stop: int, step: int) -> Value:
         return value
     if isinstance(axis, int):
         if len(layout.factors) != 1:
-            raise NotLocalError
+            raise NotLocalError("the channels that it cuts are split into groups")
         attrs = {"start": start, "stop": stop, "step": step}
         out = Layout(layout.axes, (call.shape[dim],))
         return call.emit("channel_slice", [value.tensor], out, attrs=attrs)
     if axis not in ("h", "w"):
-        raise NotLocalError
+        raise NotLocalError("it cuts samples")
     cut = Window(value.shape[dim], call.shape[dim], stride=step, pad_lo=-start)
     maps = _along(layout, value.shape, call.shape, {axis: cut})
     return call.emit("slice", [value.tensor], layout, maps=[maps])
@@ -179,23 +200,50 @@ def _along(
     return y, x
 
 
-@handles("cat", "concat", "concatenate")
+@handles("slice_scatter", reads="self src dim start end step")
+def slice_scatter(call: Call) -> Value:
+    """A map with some of its channels, rows or columns replaced: what a write through a view is."""
+    value, part = call.feature("self"), call.feature("src")
+    dim = dim_of(value, int(call.args["dim"]))
+    size, count = value.shape[dim], part.shape[dim]
+    start = int(call.args["start"] or 0)
+    start = min(max(start + size if start < 0 else start, 0), size)
+    if int(call.args["step"]) != 1:
+        raise NotLocalError("it replaces every so many indices")
+    kept = [(0, start), (start + count, size)]
+    before, after = (_cut(call, value, dim, *ends) for ends in kept)
+    tensors = [*before, part, *after]
+    return tensors[0] if len(tensors) == 1 else _concat(call, tensors, dim)
+
+
+def _cut(call: Call, value: Value, dim: int, start: int, stop: int) -> list[Value]:
+    """Indices ``[start, stop)`` of one dimension; nothing where there are none."""
+    if start >= stop:
+        return []
+    shape = (*value.shape[:dim], stop - start, *value.shape[dim + 1 :])
+    made = replace(call, args={"self": value}, shape=shape, name=f"{call.name}.kept")
+    return [_slice(made, dim, start, stop, 1)]
+
+
+@handles("cat", "concat", "concatenate", reads="tensors dim")
 def concat(call: Call) -> Value:
     """Joins maps over channels, rows or columns."""
-    given = call.args["tensors"]
+    return _concat(call, call.args["tensors"], int(call.args["dim"]))
+
+
+def _concat(call: Call, given: Sequence[Any], along: int) -> Value:
     if not all(isinstance(each, Value) for each in given):
-        raise NotLocalError
+        raise NotLocalError("it joins a map with a constant")
     values = [replace(call, args={"input": each}).feature() for each in given]
     first = layout_of(values[0])
-    axis = axis_of(values[0], int(call.args["dim"]))
-    dim = dim_of(values[0], int(call.args["dim"]))
+    axis, dim = axis_of(values[0], along), dim_of(values[0], along)
     if any(layout_of(v).axes != first.axes for v in values) or len(first.factors) != 1:
-        raise NotLocalError
+        raise NotLocalError("the maps that it joins lie differently, or their channels are split")
     tensors = [value.tensor for value in values]
     if isinstance(axis, int):
         return call.emit("channel_concat", tensors, Layout(first.axes, (call.shape[dim],)))
     if axis not in ("h", "w"):
-        raise NotLocalError
+        raise NotLocalError("it joins samples")
     maps, at = [], 0
     for value in values:
         size = value.shape[dim]
@@ -212,6 +260,7 @@ def concat(call: Call) -> Value:
     "reflection_pad2d",
     "replication_pad1d",
     "replication_pad2d",
+    reads="self pad padding mode value",
 )
 def pad(call: Call) -> Value:
     """Padding with a constant, or by reflection, repetition or wrapping round; crops too."""
@@ -228,7 +277,7 @@ def pad(call: Call) -> Value:
         attrs: dict[str, Any] = {"pad": list(changed[0]), "value": fill}
         return call.emit("channel_pad", [value.tensor], out, attrs=attrs)
     if not set(changed) <= {"h", "w"}:
-        raise NotLocalError
+        raise NotLocalError("it pads samples, or channels with anything but a constant")
     size = dict(zip(layout.axes, value.shape, strict=True))
     out_size = dict(zip(layout.axes, call.shape, strict=True))
     if mode in (None, "constant"):
@@ -245,7 +294,10 @@ def pad(call: Call) -> Value:
     return call.emit("resample", [value.tensor], layout, maps=[maps], flop=0.0)
 
 
-@handles("avg_pool3d")
+@handles(
+    "avg_pool3d",
+    reads="self kernel_size stride padding ceil_mode count_include_pad",
+)
 def channel_window(call: Call) -> Value:
     """The mean over neighbouring channels inside a local response norm."""
     value = call.feature()
@@ -253,7 +305,7 @@ def channel_window(call: Call) -> Value:
     plain = list(call.args["padding"]) == [0] * 3 and not call.args["ceil_mode"]
     stride = call.args["stride"] or kernel
     if layout.axes[2] != 0 or list(kernel[1:]) != [1, 1] or not plain or list(stride) != [1] * 3:
-        raise NotLocalError
+        raise NotLocalError("only means over neighbouring channels are known of it")
     out = Layout(layout.axes, (call.shape[2],))
     attrs = {"size": kernel[0]}
     flop = float(kernel[0] * math.prod(call.shape))
@@ -267,6 +319,7 @@ def channel_window(call: Call) -> Value:
     "upsample_linear1d",
     "upsample_bilinear2d",
     "upsample_bicubic2d",
+    reads="self input output_size align_corners scales scales_h scales_w scale_factors",
 )
 def resize(call: Call) -> Value:
     """Resizing by nearest neighbour, linear or cubic interpolation."""
@@ -298,10 +351,12 @@ def _resampling(call: Call, n_in: int, n_out: int, factor: float | None) -> Axis
     return kind(n_in, n_out, scale, align)
 
 
-@handles("pixel_shuffle", "pixel_unshuffle")
+@handles("pixel_shuffle", "pixel_unshuffle", reads="self upscale_factor downscale_factor")
 def pixel_shuffle(call: Call) -> Value:
     """Channels to pixels, or back."""
     value = call.maps_channels_first()
+    if layout_of(value).axes[2:] != ("h", "w"):
+        raise NotLocalError("rows and columns are swapped before it")
     out = Layout(layout_of(value).axes, (call.shape[1],))
     down = call.op == "pixel_unshuffle"
     factor = int(call.args["downscale_factor" if down else "upscale_factor"])
@@ -310,7 +365,7 @@ def pixel_shuffle(call: Call) -> Value:
     return call.emit(call.op, [value.tensor], out, attrs={"factor": factor}, maps=[(y, x)])
 
 
-@handles("channel_shuffle", "native_channel_shuffle")
+@handles("channel_shuffle", "native_channel_shuffle", reads="self input groups")
 def channel_shuffle(call: Call) -> Value:
     """Channels of groups, interleaved."""
     value = call.maps_channels_first()

@@ -8,14 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 from nptp_opt.network.aten_pixelwise import encoded
-from nptp_opt.network.calls import HANDLERS, Call, NotLocalError, Result
+from nptp_opt.network.calls import RULES, Call, NotLocalError, Result
+from nptp_opt.network.casts import check_operands
 from nptp_opt.network.graph import Const, Graph, Value
 from nptp_opt.network.ops import ELEMENTWISE, WHOLE, flop_per_element
 
 MANY = {"chunk", "split", "split_with_sizes", "tensor_split", "unbind"}
 PRODUCTS = {"linear", "matmul", "mm", "bmm", "addmm", "scaled_dot_product_attention"}
 RESHAPES = {"flatten", "unflatten", "reshape", "squeeze", "unsqueeze", "view"}
-SAME_AS = {"_unsafe_view": "view", "concat": "cat", "concatenate": "cat", "movedim": "permute"}
+SAME_AS = {"_unsafe_view": "reshape", "view": "reshape", "concat": "cat", "concatenate": "cat"}
+"""A view is a reshape here: how a tensor lies in memory is no part of a plan."""
 
 
 def handle(call: Call) -> Result:
@@ -23,17 +25,17 @@ def handle(call: Call) -> Result:
 
     Raises UnsupportedError with the node's and the op's name when it can be neither.
     """
-    handler = HANDLERS.get(call.op)
-    if handler is not None:
+    check_operands(call)
+    why = "it is not known"
+    if call.op in RULES:
         try:
-            return handler(call)
-        except NotLocalError:
-            pass
+            return RULES[call.op].apply(call)
+        except NotLocalError as error:
+            why = str(error)
     if call.op in MANY:
         return _pieces(call)
     op = SAME_AS.get(call.op, call.op)
     if op not in WHOLE | ELEMENTWISE or call.shapes:
-        why = "it is not known" if handler is None else "not in this place or with these arguments"
         raise call.unsupported(why)
     made = _whole(replace(call, op=op))
     if op in RESHAPES:
@@ -43,7 +45,7 @@ def handle(call: Call) -> Result:
 
 def _note_flattened(call: Call, made: Value) -> None:
     """Remember which map's elements a reshaped tensor has: a linear layer reads that map itself."""
-    given = call.args["input"] if "input" in call.args else call.args["self"]
+    given = call.given()
     if isinstance(given, Value):
         source = call.graph.flattened.get(given.tensor, given)
         if source.layout is not None:
@@ -82,7 +84,7 @@ def _flop(op: str, shapes: Sequence[Sequence[int]], out: Sequence[int]) -> float
         return flop_per_element(op) * math.prod(out)
     if op == "scaled_dot_product_attention":
         return 4.0 * math.prod(shapes[0]) * shapes[1][-2]
-    inner = shapes[1][-1] if op == "linear" else shapes[-1][-2]
+    inner = shapes[0][-1] if op in ("linear", "matmul", "mm", "bmm") else shapes[-1][-2]
     return 2.0 * math.prod(out) * inner
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nptp_opt.axis_maps import Adaptive, Transposed
 from nptp_opt.geometry import Window
@@ -33,8 +34,17 @@ class _Grid:
         layout = layout_of(self.value)
         return self.value.shape[layout.axes.index(letter)] if letter in self.letters else 1
 
-    def weight_shape(self, weight: Const) -> list[int]:
-        return [*weight.shape[:2], *self.spread(weight.shape[2:], 1)]
+    @property
+    def swapped(self) -> bool:
+        """True where the model has columns before rows: so has the kernel."""
+        return self.letters == ("w", "h")
+
+    def kernel(self, weight: Const) -> tuple[list[int], dict[str, Any]]:
+        """The weight's shape as (out, in, rows, columns), and how a node is told to take it."""
+        shape = [*weight.shape[:2], *self.spread(weight.shape[2:], 1)]
+        if not self.swapped:
+            return shape, {"weight_shape": shape}
+        return shape, {"weight_shape": [*shape[:2], *shape[:1:-1]], "swapped": True}
 
     def out(self, channels: int) -> Layout:
         return Layout(layout_of(self.value).axes, (channels,))
@@ -44,7 +54,7 @@ def _grid(call: Call, rank: int) -> _Grid:
     value = call.maps_channels_first()
     letters = tuple(str(axis) for axis in layout_of(value).axes[2:])
     if len(letters) != rank:
-        raise NotLocalError
+        raise NotLocalError(f"its input has {len(letters)} spatial dimensions, not {rank}")
     return _Grid(value, letters)
 
 
@@ -91,13 +101,15 @@ def _same_padding(kernel: Sequence[int], dilation: Sequence[int]) -> Padding:
     return [t // 2 for t in total], [t - t // 2 for t in total]
 
 
-@handles("conv1d", "conv2d")
+@handles("conv1d", "conv2d", reads="input weight bias stride padding dilation groups")
 def convolution(call: Call) -> Value:
     """Convolution of any stride, dilation, grouping and padding."""
+    if call.op == "conv1d" and _runs_over_channels(call):
+        return _over_channels(call)
     grid = _grid(call, 1 if call.op == "conv1d" else 2)
     weight = call.weight("weight")
     assert weight is not None
-    rank, shape = len(grid.letters), grid.weight_shape(weight)
+    rank, (shape, form) = len(grid.letters), grid.kernel(weight)
     stride = grid.spread(pair(call.args["stride"], [1] * rank, rank), 1)
     dilation = grid.spread(pair(call.args["dilation"], [1] * rank, rank), 1)
     padding = call.args["padding"]
@@ -112,7 +124,7 @@ def convolution(call: Call) -> Value:
         "conv2d",
         [grid.value.tensor],
         grid.out(shape[0]),
-        attrs={"weight_shape": shape, "stride": stride, "dilation": dilation, "groups": groups},
+        attrs={**form, "stride": stride, "dilation": dilation, "groups": groups},
         params={"weight": weight, "bias": call.weight("bias")},
         maps=[
             _windows(
@@ -123,13 +135,46 @@ def convolution(call: Call) -> Value:
     )
 
 
-@handles("conv_transpose1d", "conv_transpose2d")
+def _runs_over_channels(call: Call) -> bool:
+    value = call.given()
+    axes = value.layout.axes if isinstance(value, Value) and value.layout is not None else ()
+    return axes[1:] == ("1", 0) and len(layout_of(value).factors) == 1
+
+
+def _over_channels(call: Call) -> Value:
+    """A 1-D convolution with one filter along the channels of every pixel (ECA)."""
+    value, weight = call.feature(), call.weight("weight")
+    assert weight is not None
+    padding = call.args["padding"]
+    sides = padding if isinstance(padding, str) else pair(padding, [0], 1)
+    if weight.shape[:2] != (1, 1):
+        raise NotLocalError("it makes several values of each channel")
+    attrs = {
+        "padding": sides,
+        "stride": pair(call.args["stride"], [1], 1),
+        "dilation": pair(call.args["dilation"], [1], 1),
+    }
+    return call.emit(
+        "channel_conv",
+        [value.tensor],
+        Layout(layout_of(value).axes, (call.shape[2],)),
+        attrs=attrs,
+        params={"weight": weight, "bias": call.weight("bias")},
+        flop=2.0 * math.prod(call.shape) * weight.shape[2],
+    )
+
+
+@handles(
+    "conv_transpose1d",
+    "conv_transpose2d",
+    reads="input weight bias stride padding output_padding groups dilation",
+)
 def transposed_convolution(call: Call) -> Value:
     """Transposed convolution; output padding only adds rows and columns that hold the bias."""
     grid = _grid(call, 1 if call.op == "conv_transpose1d" else 2)
     weight = call.weight("weight")
     assert weight is not None
-    rank, shape = len(grid.letters), grid.weight_shape(weight)
+    rank, (shape, form) = len(grid.letters), grid.kernel(weight)
     stride = grid.spread(pair(call.args["stride"], [1] * rank, rank), 1)
     dilation = grid.spread(pair(call.args["dilation"], [1] * rank, rank), 1)
     padding = grid.spread(pair(call.args["padding"], [0] * rank, rank), 0)
@@ -144,14 +189,20 @@ def transposed_convolution(call: Call) -> Value:
         "conv_transpose2d",
         [grid.value.tensor],
         layout,
-        attrs={"weight_shape": shape, "stride": stride, "dilation": dilation, "groups": groups},
+        attrs={**form, "stride": stride, "dilation": dilation, "groups": groups},
         params={"weight": weight, "bias": call.weight("bias")},
         maps=[(y, x)],
         flop=2.0 * math.prod(grid.value.shape) * math.prod(shape[1:]),
     )
 
 
-@handles("max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d")
+@handles(
+    "max_pool1d",
+    "max_pool2d",
+    "avg_pool1d",
+    "avg_pool2d",
+    reads="self kernel_size stride padding dilation ceil_mode count_include_pad divisor_override",
+)
 def pooling(call: Call) -> Value:
     """Max and average pooling, ceil mode and both ways of counting padding included."""
     rank = 1 if call.op.endswith("1d") else 2
@@ -193,7 +244,12 @@ def pooling(call: Call) -> Value:
     )
 
 
-@handles("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool2d")
+@handles(
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    reads="self output_size",
+)
 def adaptive_pooling(call: Call) -> Value:
     """Adaptive pooling to any size; to 1x1 it is a reduction, to the same size nothing."""
     grid = _grid(call, 1 if call.op.endswith("1d") else 2)

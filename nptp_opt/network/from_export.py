@@ -1,13 +1,10 @@
-"""Front end for torch: an exported ATen graph becomes nodes.
-
-In-place ops are read as if they were not: later readers of the tensor get the result.
-"""
+"""Front end for torch: an exported ATen graph, made functional, becomes nodes."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,11 +14,14 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from nptp_opt.errors import InputError, UnsupportedError
 from nptp_opt.network import aten_linear, aten_pixelwise, aten_shapes, aten_windows
 from nptp_opt.network.aten_whole import actual, handle
-from nptp_opt.network.calls import HANDLERS, Call
+from nptp_opt.network.calls import Call
+from nptp_opt.network.casts import CASTS, cast_as_recorded
+from nptp_opt.network.functional import functional
 from nptp_opt.network.graph import Const, Graph, Value
 from nptp_opt.network.ir import Network
 from nptp_opt.network.layers import anchor_names, folded, renamed
 from nptp_opt.network.layout import Layout, layout_of_input
+from nptp_opt.network.ops import ELEMENTWISE
 from nptp_opt.network.quiet import quiet_export
 
 __all__ = [
@@ -29,20 +29,13 @@ __all__ = [
     "Origin",
     "aten_linear",
     "aten_pixelwise",
+    "aten_shapes",
     "aten_windows",
     "export",
     "import_program",
 ]
 
 _CHECKS = ("_assert_tensor_metadata", "_assert_async", "_assert_scalar", "sym_constrain_range")
-_SHARE = (
-    aten_shapes.reshape,
-    aten_shapes.same,
-    aten_shapes.permute,
-    aten_shapes.expand,
-    aten_shapes.slice_,
-    aten_shapes.split,
-)
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,9 @@ class Imported:
     """A network with what is needed to run the model unpartitioned.
 
     ``derived`` are the graph's nodes that compute weights from weights; their state keys are
-    ``derived:`` and the node's name.
+    ``derived:`` and the node's name. ``results`` are the model's outputs in its own order: the
+    network's tensors, of which one may stand there twice. ``modules`` names the last node of
+    every module that computes something, by the module's path.
     """
 
     network: Network
@@ -66,12 +61,18 @@ class Imported:
     origins: Mapping[str, Origin]
     state_keys: Mapping[str, str]
     derived: tuple[str, ...]
+    results: tuple[str, ...]
+    modules: Mapping[str, str]
 
 
 def export(
     model: torch.nn.Module, shape: tuple[int, ...], name: str, device: str
 ) -> torch.export.ExportedProgram:
-    """The ATen graph of ``model`` at this input shape; raises InputError naming the module."""
+    """The functional ATen graph of ``model`` at this input shape.
+
+    Raises InputError naming the module that refuses the input, and UnsupportedError for a model
+    that changes its input or state, or draws random numbers.
+    """
     names = {id(module): path for path, module in model.named_modules()}
     entered = [""]
 
@@ -82,7 +83,7 @@ def export(
     try:
         with torch.no_grad(), quiet_export():
             sample = torch.zeros(shape, device=device)
-            return torch.export.export(model.eval(), (sample,), strict=False)
+            return functional(torch.export.export(model.eval(), (sample,), strict=False))
     except UnsupportedError as error:
         raise UnsupportedError(f"{name}: {error}") from None
     except GuardOnDataDependentSymNode:
@@ -114,13 +115,11 @@ class _Importer:
     origins: dict[str, Origin] = field(default_factory=dict)
     state_keys: dict[str, str] = field(default_factory=dict)
     derived: list[str] = field(default_factory=list)
-    roots: dict[fx.Node, fx.Node] = field(default_factory=dict)
     made: dict[Value, str] = field(default_factory=dict)
 
     def run(self) -> Imported:
         self._refuse_control_flow()
         self._placeholders()
-        self.places = {node: i for i, node in enumerate(self.program.graph.nodes)}
         self.become_maps = _that_become_maps(self.program.graph)
         for node in self.program.graph.nodes:
             if node.op == "call_function":
@@ -129,12 +128,14 @@ class _Importer:
         for tensor, value in self.graph.relaid.items():
             if value in self.made:
                 self.origins.setdefault(tensor, Origin(self.made[value], None))
-        network = folded(self.graph, self.name, self.inputs, outputs)
+        network = folded(self.graph, self.name, self.inputs, list(dict.fromkeys(outputs)))
         keys = {node: key for node, key in self.state_keys.items() if key in network.params}
         names = anchor_names(network)
         origins = {names.get(tensor, tensor): made for tensor, made in self.origins.items()}
         network = renamed(network, names)
-        return Imported(network, self.program, origins, keys, tuple(self.derived))
+        results = tuple(names.get(tensor, tensor) for tensor in outputs)
+        modules = {_path_of(node): node.name for node in self.program.graph.nodes}
+        return Imported(network, self.program, origins, keys, tuple(self.derived), results, modules)
 
     def _refuse_control_flow(self) -> None:
         for node in self.program.graph.nodes:
@@ -157,7 +158,6 @@ class _Importer:
             if node.op != "placeholder":
                 continue
             spec, value = targets[node.name], node.meta["val"]
-            self.roots[node] = node
             if spec.kind is torch.export.graph_signature.InputKind.USER_INPUT:
                 self._input(node, tuple(value.shape))
             else:
@@ -165,14 +165,13 @@ class _Importer:
                 self.state_keys[node.name] = str(spec.target)
 
     def _input(self, node: fx.Node, shape: tuple[int, ...]) -> None:
-        layout = layout_of_input(shape)
+        layout = layout_of_input(shape, channels_last=_is_channels_last(node))
         if layout is None:
             raise UnsupportedError(
                 f"input {node.name!r}: {len(shape)} dimensions; 2 to 4 are known"
             )
-        self.dtype = node.meta["val"].dtype
         self.graph.shapes[node.name] = layout.canonical(shape)
-        self.env[node] = Value(node.name, shape, layout)
+        self.env[node] = Value(node.name, shape, layout, node.meta["val"].dtype)
         self.origins[node.name] = Origin(node.name, layout)
         self.inputs.append(node.name)
 
@@ -188,11 +187,13 @@ class _Importer:
         if self._is_constant(node):
             self._derive(node)
             return
-        self._check_dtype(node, call)
-        result = handle(call)
         many = isinstance(node.meta["val"], (list, tuple))
-        self.env[node] = [result] if many and isinstance(result, Value) else result
-        self._share(node, call)
+        result = handle(call)
+        if isinstance(result, Value):
+            found = cast_as_recorded(call, result)
+            self.env[node] = [found] if many else found
+        else:
+            self.env[node] = [replace(each, dtype=call.dtype) for each in result]
         self._note(node, self.env[node])
 
     def _getitem(self, node: fx.Node) -> None:
@@ -206,7 +207,6 @@ class _Importer:
                 f"node {node.name!r}: output {index} of {source.name!r} is not supported"
             )
         self.env[node] = found[index]
-        self.roots[node] = self.roots[source]
         self._note(node, self.env[node])
 
     def _described(self, node: fx.Node, packet: str, overload: str) -> Call:
@@ -214,7 +214,7 @@ class _Importer:
         given = dict(zip((a.name for a in arguments), node.args, strict=False)) | dict(node.kwargs)
         values = {a.name: given.get(a.name, a.default_value) for a in arguments}
         op = packet if packet.startswith("__") else packet.rstrip("_")
-        shapes = _shapes(node.meta["val"])
+        shapes, dtypes = _shapes(node.meta["val"]), _dtypes(node.meta["val"])
         return Call(
             self.graph,
             self._readable(node, op),
@@ -225,6 +225,8 @@ class _Importer:
             shapes[0] if shapes else (),
             shapes if isinstance(node.meta["val"], (list, tuple)) else (),
             node in self.become_maps,
+            {a.name: a.default_value for a in arguments if a.has_default_value()},
+            dtypes[0] if dtypes else None,
         )
 
     def _resolve(self, value: Any) -> Any:
@@ -256,28 +258,6 @@ class _Importer:
         self.state_keys[node.name] = key
         self.derived.append(node.name)
 
-    def _check_dtype(self, node: fx.Node, call: Call) -> None:
-        value = node.meta["val"]
-        if isinstance(value, torch.Tensor) and value.dtype not in (self.dtype, torch.int64):
-            raise call.unsupported(f"it makes {value.dtype} from {self.dtype}")
-
-    def _share(self, node: fx.Node, call: Call) -> None:
-        """Follow which nodes share memory; redirect the readers of what is changed in place."""
-        source = node.all_input_nodes[0] if node.all_input_nodes else node
-        shares = HANDLERS.get(call.op) in _SHARE
-        mutates = node.target._schema.is_mutable and not shares  # type: ignore[union-attr]
-        self.roots[node] = self.roots.get(source, source) if shares or mutates else node
-        if not mutates:
-            return
-        before = self.env[source]
-        for other, root in self.roots.items():
-            if root is not self.roots[node] or other is node:
-                continue
-            if self.env.get(other) == before:
-                self.env[other] = self.env[node]
-            elif any(self.places[user] > self.places[node] for user in other.users):
-                raise call.unsupported(f"it changes {other.name!r} in place through a view")
-
     def _note(self, node: fx.Node, value: Any) -> None:
         if isinstance(value, Value):
             self.origins.setdefault(value.tensor, Origin(node.name, value.layout))
@@ -297,7 +277,33 @@ class _Importer:
             tensor = actual(self.graph, value)
             self.origins.setdefault(tensor, Origin(node.name, None))
             names.append(tensor)
-        return list(dict.fromkeys(names))
+        return names
+
+
+def _path_of(node: fx.Node) -> str:
+    """The path of the innermost module that a node belongs to."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return str(stack[-1][0]).removeprefix("nodes.") if stack else ""
+
+
+def _is_channels_last(node: fx.Node) -> bool:
+    """True for an input that the model brings from (N, H, W, C) to (N, C, H, W) itself."""
+    frontier = [node]
+    while frontier:
+        reader = frontier.pop()
+        for user in reader.users:
+            if user.target is torch.ops.aten.permute.default:
+                return list(user.args[1]) == [0, 3, 1, 2]  # type: ignore[arg-type]
+            shape = getattr(user.meta.get("val"), "shape", None)
+            if shape == node.meta["val"].shape and _packet_of(user) in ELEMENTWISE | CASTS:
+                frontier.append(user)
+    return False
+
+
+def _packet_of(node: fx.Node) -> str:
+    target: Any = node.target
+    known = isinstance(target, torch._ops.OpOverload)
+    return str(target._schema.name.split("::")[1]) if known else ""
 
 
 def _that_become_maps(graph: fx.Graph) -> set[fx.Node]:
@@ -312,5 +318,13 @@ def _that_become_maps(graph: fx.Graph) -> set[fx.Node]:
 
 
 def _shapes(value: Any) -> tuple[tuple[int, ...], ...]:
-    tensors = value if isinstance(value, (list, tuple)) else [value]
-    return tuple(tuple(t.shape) for t in tensors if isinstance(t, torch.Tensor))
+    return tuple(tuple(tensor.shape) for tensor in _tensors(value))
+
+
+def _dtypes(value: Any) -> tuple[torch.dtype, ...]:
+    return tuple(tensor.dtype for tensor in _tensors(value))
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    given = value if isinstance(value, (list, tuple)) else [value]
+    return [each for each in given if isinstance(each, torch.Tensor)]

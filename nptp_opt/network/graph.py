@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from nptp_opt.axis_maps import Broadcast
 from nptp_opt.geometry import AxisMap, Window
 from nptp_opt.network.ir import AxisMaps, Node
@@ -22,12 +24,14 @@ class Value:
     """A tensor of the model while it is imported.
 
     ``tensor`` is its name in the network and ``shape`` its shape in the model. ``layout`` says how
-    the two relate; None for a tensor that only whole ops may read.
+    the two relate; None for a tensor that only whole ops may read. ``dtype`` is what the model
+    computes it in; the network carries every tensor in one floating-point type.
     """
 
     tensor: str
     shape: Shape
     layout: Layout | None
+    dtype: torch.dtype | None = field(default=None, compare=False)
 
     def ordering(self) -> dict[str, list[int]]:
         """How the canonical tensor gets the model's dimensions: a reshape, then a permutation."""

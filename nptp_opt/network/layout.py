@@ -61,8 +61,10 @@ def standard(channels: int) -> Layout:
     return Layout(("n", 0, "h", "w"), (channels,))
 
 
-def layout_of_input(shape: Sequence[int]) -> Layout | None:
+def layout_of_input(shape: Sequence[int], *, channels_last: bool = False) -> Layout | None:
     """Layout of a model input of rank 2 to 4; None for any other rank."""
+    if channels_last and len(shape) == 4:
+        return Layout(("n", "h", "w", 0), (shape[3],))
     axes: dict[int, tuple[Axis, ...]] = {2: ("n", 0), 3: ("n", 0, "w"), 4: ("n", 0, "h", "w")}
     return Layout(axes[len(shape)], (shape[1],)) if len(shape) in axes else None
 

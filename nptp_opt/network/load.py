@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nptp_opt.errors import InputError
+from nptp_opt.errors import InputError, VerificationError
 from nptp_opt.network.ir import Network
 
 if TYPE_CHECKING:
     import torch
 
     from nptp_opt.network.from_export import Imported
+    from nptp_opt.network.witness import Witness
 
 _MAX_INPUT_ELEMENTS = 2**31
 _WEIGHTS = {".pt", ".pth", ".pt2", ".safetensors", ".ckpt"}
@@ -24,36 +26,48 @@ _WEIGHTS = {".pt", ".pth", ".pt2", ".safetensors", ".ckpt"}
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network, and the model that it was made from.
+    """A network, the model that it was made from, and a witness of what that model computes.
 
-    ``build`` gives the model's state by key, the same tensors at every call.
+    ``build`` gives the model's state by key, the same tensors at every call; ``input_shape`` is
+    the model's own. ``dtype`` is what torch computes in: float32, or float64 after ``cast``.
     """
 
     imported: Imported
     build: Callable[[], Mapping[str, torch.Tensor]]
+    input_shape: tuple[int, ...]
+    witness: Witness
+    double: bool = False
 
     @property
     def network(self) -> Network:
         return self.imported.network
 
+    @property
+    def dtype(self) -> torch.dtype:
+        import torch
+
+        return torch.float64 if self.double else torch.float32
+
     @cached_property
-    def _state(self) -> Mapping[str, torch.Tensor]:
-        return self.build()
+    def state(self) -> Mapping[str, torch.Tensor]:
+        """The model's parameters, buffers and constants by key."""
+        state = self.build()
+        return {key: _doubled(value) for key, value in state.items()} if self.double else state
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Every weight that the network's nodes name, by state key."""
+        """Every weight that the network's nodes name, by state key, in ``dtype``."""
         from nptp_opt.network.reference import derived_weights
 
-        found = {**self._state, **derived_weights(self.imported, self._state)}
-        return {key: found[key].detach() for key in self.network.params}
+        derived = derived_weights(self.imported, self.state, self.dtype)
+        found = {**self.state, **derived}
+        return {key: self._carried(found[key]) for key in self.network.params}
 
-    def cast(self, dtype: torch.dtype) -> LoadedModel:
-        """The same model with its floating-point weights in ``dtype``, converted once."""
-        state = {
-            key: value.to(dtype) if value.is_floating_point() else value
-            for key, value in self._state.items()
-        }
-        return replace(self, build=lambda: state)
+    def _carried(self, value: torch.Tensor) -> torch.Tensor:
+        return value.detach().to(self.dtype) if value.is_floating_point() else value.detach()
+
+    def in_double(self) -> LoadedModel:
+        """The same model in float64, its weights converted once."""
+        return replace(self, double=True)
 
     @property
     def comparable(self) -> frozenset[str]:
@@ -66,24 +80,40 @@ class LoadedModel:
         ``x`` may have the network's shape or the model's own. Raises KeyError for a name that is
         not ``comparable``.
         """
-        found: dict[str, torch.Tensor] = {}
+        return dict(self.tensors(x, {*keep, *self.network.outputs}))
 
-        def see(name: str, value: torch.Tensor) -> None:
-            found[name] = value.clone()
+    def tensors(self, x: torch.Tensor, keep: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:
+        """As ``reference``, tensor by tensor as the model makes them; nothing is held."""
+        from nptp_opt.network.reference import run_program
 
-        self.visit(x, {*keep, *self.network.outputs}, see)
-        return found
+        return run_program(self.imported, self.state, x, keep)
 
-    def visit(
-        self, x: torch.Tensor, keep: Collection[str], see: Callable[[str, torch.Tensor], None]
-    ) -> None:
-        """As ``reference``, handing over each tensor before the model goes on, which may change it.
+    def own_input(self, x: torch.Tensor) -> torch.Tensor:
+        """``x``, of the network's shape or the model's, as the model takes it."""
+        import torch
 
-        Nothing is held: what ``see`` keeps it must copy.
+        from nptp_opt.network.reference import own
+
+        (name,) = self.network.inputs
+        return own(x, self.imported.origins[name], torch.Size(self.input_shape))
+
+    def witnessed(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The network's outputs by name as the witness computes them, for a float32 ``x``.
+
+        Raises VerificationError where the witness has another number of outputs.
         """
-        from nptp_opt.network.reference import visit_tensors
+        outputs = self.witness.outputs(self.own_input(x))
+        names = self.imported.results
+        if len(outputs) != len(names):
+            raise VerificationError(
+                f"{self.witness.name} gives {len(outputs)} outputs, the imported network "
+                f"{len(names)}"
+            )
+        return dict(zip(names, outputs, strict=True))
 
-        visit_tensors(self.imported, self._state, x, keep, see)
+
+def _doubled(value: torch.Tensor) -> torch.Tensor:
+    return value.double() if value.is_floating_point() else value
 
 
 def load_model(ref: str, input_shape: tuple[int, ...], seed: int = 0) -> LoadedModel:
@@ -95,9 +125,7 @@ def load_model(ref: str, input_shape: tuple[int, ...], seed: int = 0) -> LoadedM
     """
     _check_shape(input_shape)
     if ref.endswith(".onnx"):
-        from nptp_opt.network.from_onnx import read_onnx
-
-        return load_module(read_onnx(Path(ref), input_shape, seed), ref, input_shape)
+        return _from_file(ref, input_shape, seed)
     _check_named_as_model(ref)
     if ":" in ref:
         return load_module(_called(ref, seed), ref, input_shape)
@@ -130,8 +158,19 @@ def _check_shape(shape: tuple[int, ...]) -> None:
 
 
 def load_module(model: torch.nn.Module, name: str, input_shape: tuple[int, ...]) -> LoadedModel:
-    """A torch module at one input shape; ``name`` is for messages."""
-    return _loaded(model, name, input_shape, "cpu", lambda: _state_of(model))
+    """A torch module at one input shape; ``name`` is for messages.
+
+    Its witness is a copy of the module, made before the export touches it.
+    """
+    from nptp_opt.network.witness import ModuleWitness
+
+    try:
+        own = copy.deepcopy(model)
+    except Exception as error:  # noqa: BLE001 - a user's module may raise anything
+        raise InputError(f"{name}: the module cannot be copied: {error}") from None
+    return _loaded(
+        model, name, input_shape, "cpu", lambda: _state_of(model), ModuleWitness(lambda: own)
+    )
 
 
 def _loaded(
@@ -140,12 +179,21 @@ def _loaded(
     shape: tuple[int, ...],
     device: str,
     build: Callable[[], Mapping[str, torch.Tensor]],
+    witness: Witness,
 ) -> LoadedModel:
     from nptp_opt.network.from_export import export, import_program
 
     program = export(model, shape, ref, device)
     constants = {key: value for key, value in program.constants.items() if hasattr(value, "dtype")}
-    return LoadedModel(import_program(program, ref), lambda: {**constants, **build()})
+    imported = import_program(program, ref)
+    return LoadedModel(imported, lambda: {**constants, **build()}, shape, witness)
+
+
+def _from_file(ref: str, shape: tuple[int, ...], seed: int) -> LoadedModel:
+    from nptp_opt.network.from_onnx import read_onnx
+
+    model = read_onnx(Path(ref), shape, seed)
+    return _loaded(model, ref, shape, "cpu", lambda: _state_of(model), model.witness())
 
 
 def _from_zoo(ref: str, shape: tuple[int, ...], seed: int) -> LoadedModel:
@@ -153,11 +201,13 @@ def _from_zoo(ref: str, shape: tuple[int, ...], seed: int) -> LoadedModel:
     import torch
 
     from nptp_opt.network import zoo
+    from nptp_opt.network.witness import ModuleWitness
 
-    def build() -> Mapping[str, torch.Tensor]:
+    @cache
+    def make() -> torch.nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return _state_of(zoo.build(ref))
+            return zoo.build(ref)
 
     try:
         with torch.device("meta"):
@@ -165,7 +215,7 @@ def _from_zoo(ref: str, shape: tuple[int, ...], seed: int) -> LoadedModel:
         device = "meta"
     except NotImplementedError:  # a constructor that computes with tensors (RegNet)
         model, device = zoo.build(ref), "cpu"
-    return _loaded(model, ref, shape, device, build)
+    return _loaded(model, ref, shape, device, lambda: _state_of(make()), ModuleWitness(make))
 
 
 def _called(ref: str, seed: int) -> torch.nn.Module:

@@ -25,9 +25,9 @@ REDUCTIONS = frozenset({"global_avg_pool", "global_max_pool", "group_stats"})
 
 CHANNEL_OPS = words(
     """
-    batch_norm broadcast channel_amax channel_avg_pool channel_concat channel_log_softmax
-    channel_mean channel_norm channel_pad channel_permute channel_slice channel_softmax
-    channel_sum group_normalise prelu
+    batch_norm broadcast cast channel_amax channel_avg_pool channel_concat channel_conv
+    channel_log_softmax channel_mean channel_norm channel_pad channel_permute channel_slice
+    channel_softmax channel_sum group_normalise prelu
     """
 )
 """Pixelwise ops that mix the channels of one pixel, with a kernel of their own."""

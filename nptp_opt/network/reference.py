@@ -1,8 +1,12 @@
-"""The unpartitioned model, run by torch alone: what every plan is compared with."""
+"""The exported program, run by torch alone: what every layer of a plan is compared with.
+
+In float32 it does what the model recorded, its own casts included; in float64 every
+floating-point type becomes float64, so that the same program shows how much float32 rounds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,52 +14,56 @@ from torch import fx
 
 from nptp_opt.network.from_export import Imported, Origin
 
-Visit = Callable[[str, torch.Tensor], None]
+State = Mapping[str, torch.Tensor]
 
 
-def visit_tensors(
-    imported: Imported,
-    state: Mapping[str, torch.Tensor],
-    x: torch.Tensor,
-    keep: Collection[str],
-    visit: Visit,
-) -> None:
-    """Run the exported graph on ``x`` in its dtype; ``visit`` gets every tensor of ``keep``.
+def run_program(
+    imported: Imported, state: State, x: torch.Tensor, keep: Collection[str]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor of ``keep`` as the network shapes it, in the order in which they are made.
 
-    Tensors come in the order in which they are made, as the network shapes them, once what only
-    they read is forgotten. They are the model's own: it may change them afterwards.
+    ``x`` decides the floating-point type, float32 or float64. Only live tensors are held.
     """
     wanted: dict[str, list[tuple[str, Origin]]] = {}
     for name in keep:
         origin = imported.origins[name]
         wanted.setdefault(origin.node, []).append((name, origin))
-    derived = derived_weights(imported, state)
-    runner = _Runner(imported, x.dtype, wanted, visit, derived)
+    runner = _Runner(imported, x.dtype)
+    runner.given = _arguments(imported, state, x)
     with torch.no_grad():
-        runner.run(*_arguments(imported, state, x))
-        runner.show()
+        for node in imported.program.graph.nodes:
+            value = runner.step(node)
+            for name, origin in wanted.get(node.name, ()):
+                yield name, canonical(value, origin).to(x.dtype)
+
+
+def module_outputs(
+    imported: Imported, state: State, x: torch.Tensor
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """What the program computes for each module of the model, by path, in order."""
+    paths = {node: path for path, node in imported.modules.items()}
+    runner = _Runner(imported, x.dtype)
+    runner.given = _arguments(imported, state, x)
+    with torch.no_grad():
+        for node in imported.program.graph.nodes:
+            value = runner.step(node)
+            if node.name in paths and isinstance(value, torch.Tensor):
+                yield paths[node.name], value
 
 
 def derived_weights(
-    imported: Imported, state: Mapping[str, torch.Tensor]
+    imported: Imported, state: State, dtype: torch.dtype
 ) -> dict[str, torch.Tensor]:
     """Weights that the graph computes from other weights, by state key."""
-    graph, values = imported.program.graph, dict[fx.Node, Any]()
-    names = set(imported.derived)
-    targets = _targets(imported)
-
-    def value(node: fx.Node) -> Any:
-        return values[node] if node in values else state[targets[node.name]]
-
+    names, targets = set(imported.derived), _targets(imported)
+    runner, found = _Runner(imported, dtype), dict[str, torch.Tensor]()
     with torch.no_grad():
-        for node in graph.nodes:
+        for node in imported.program.graph.nodes:
+            if node.op == "placeholder" and targets[node.name] in state:
+                runner.env[node] = runner.cast(state[targets[node.name]])
             if node.name in names:
-                args = fx.map_arg(node.args, value)
-                kwargs = dict(fx.map_arg(node.kwargs, value))
-                if "device" in kwargs:
-                    kwargs["device"] = "cpu"
-                values[node] = node.target(*args, **kwargs).clone()
-    return {f"derived:{node.name}": tensor for node, tensor in values.items()}
+                runner.env[node] = found[f"derived:{node.name}"] = runner.run_node(node)
+    return found
 
 
 def _targets(imported: Imported) -> dict[str, str]:
@@ -63,66 +71,67 @@ def _targets(imported: Imported) -> dict[str, str]:
     return {spec.arg.name: str(spec.target) for spec in signature.input_specs}
 
 
-def _arguments(
-    imported: Imported, state: Mapping[str, torch.Tensor], x: torch.Tensor
-) -> list[torch.Tensor | None]:
-    """Values of the graph's placeholders in order; weights that no node reads are left out."""
+def _arguments(imported: Imported, state: State, x: torch.Tensor) -> dict[str, Any]:
+    """Values of the graph's placeholders; None for weights that no node reads."""
     targets = _targets(imported)
     inputs = set(imported.network.inputs)
-    found: list[torch.Tensor | None] = []
+    found: dict[str, Any] = {}
     for node in imported.program.graph.nodes:
-        if node.op != "placeholder":
-            continue
-        if node.name in inputs:
-            found.append(x.reshape(node.meta["val"].shape))
-        else:
-            found.append(_cast(state[targets[node.name]], x.dtype) if node.users else None)
+        if node.op == "placeholder" and node.name in inputs:
+            found[node.name] = own(x, imported.origins[node.name], node.meta["val"].shape)
+        elif node.op == "placeholder":
+            found[node.name] = state[targets[node.name]] if node.users else None
     return found
 
 
-def _cast(value: Any, dtype: torch.dtype) -> Any:
-    if isinstance(value, torch.Tensor) and value.is_floating_point():
-        return value.to(dtype)
-    return value
-
-
 class _Runner(fx.Interpreter):
-    """Runs the graph in one floating dtype and shows the wanted values."""
+    """Runs the graph node by node, forgetting what no later node reads."""
 
-    def __init__(
-        self,
-        imported: Imported,
-        dtype: torch.dtype,
-        wanted: Mapping[str, list[tuple[str, Origin]]],
-        visit: Visit,
-        derived: Mapping[str, torch.Tensor],
-    ) -> None:
+    def __init__(self, imported: Imported, dtype: torch.dtype) -> None:
         super().__init__(imported.program.graph_module)
-        self.dtype, self.wanted, self.visit, self.derived = dtype, wanted, visit, derived
-        self.unseen: list[tuple[str, torch.Tensor]] = []
+        self.dtype, self.given = dtype, dict[str, Any]()
 
-    def show(self) -> None:
-        """Hand over what the last node made."""
-        while self.unseen:
-            self.visit(*self.unseen.pop(0))
-
-    def run_node(self, n: fx.Node) -> Any:
-        self.show()
-        if "_assert" in str(n.target):
-            return None
-        if f"derived:{n.name}" in self.derived:
-            return _cast(self.derived[f"derived:{n.name}"], self.dtype)
-        if "device" in n.kwargs:
-            n = _on_cpu(n)
-        value = _cast(super().run_node(n), self.dtype)
-        for name, origin in self.wanted.get(n.name, ()):
-            self.unseen.append((name, canonical(value, origin)))
+    def cast(self, value: Any) -> Any:
+        """Floating-point tensors in float64 where that is the type; else as they are."""
+        double = self.dtype == torch.float64
+        if double and isinstance(value, torch.Tensor) and value.is_floating_point():
+            return value.to(torch.float64)
         return value
 
+    def step(self, node: fx.Node) -> Any:
+        """The node's value, which its readers will find."""
+        if node.op == "placeholder":
+            self.env[node] = self.cast(self.given.pop(node.name))
+        elif node.op != "output":
+            self.env[node] = self.run_node(node)
+        value = self.env.get(node)
+        for done in self.user_to_last_uses.get(node, ()):
+            self.env.pop(done, None)
+        return value
 
-def _on_cpu(node: fx.Node) -> fx.Node:
-    node.kwargs = {**node.kwargs, "device": torch.device("cpu")}
-    return node
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if "_assert" in str(target):
+            return None
+        if kwargs.get("device") is not None:
+            kwargs = {**kwargs, "device": torch.device("cpu")}
+        if self.dtype == torch.float64:
+            args, kwargs = fx.node.map_aggregate((args, kwargs), _double)
+        return self.cast(super().call_function(target, args, kwargs))
+
+
+def _double(value: Any) -> Any:
+    short = isinstance(value, torch.dtype) and value.is_floating_point
+    return torch.float64 if short else value
+
+
+def own(x: torch.Tensor, origin: Origin, shape: torch.Size) -> torch.Tensor:
+    """The model's own tensor of an input that has the network's shape, or the model's already."""
+    layout = origin.layout
+    if layout is None or x.shape != layout.canonical(shape):
+        return x.reshape(shape)
+    order = layout.order()
+    ordered = x.reshape([shape[d] for d in order])
+    return ordered.permute([order.index(d) for d in range(len(order))])
 
 
 def canonical(value: torch.Tensor, origin: Origin) -> torch.Tensor:

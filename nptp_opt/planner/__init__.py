@@ -5,7 +5,6 @@ from nptp_opt.planner.planners import (
     PLANNERS,
     PlannerSpec,
     check_planner,
-    check_size,
     plan_network,
     plan_of,
 )
@@ -15,7 +14,6 @@ __all__ = [
     "PlanOptions",
     "PlannerSpec",
     "check_planner",
-    "check_size",
     "plan_network",
     "plan_of",
 ]

@@ -150,10 +150,10 @@ def small_templates(network: Network, cluster: Cluster) -> list[Template]:
 
     Empty for all others. With at most three devices every partition is guillotine.
     """
-    maps = [(layer.height, layer.width) for layer in network.spatial]
-    height, width = max(h for h, _ in maps), max(w for _, w in maps)
+    height = max((layer.height for layer in network.spatial), default=0)
+    width = max((layer.width for layer in network.spatial), default=0)
     n = len(cluster.devices)
-    if n > 3 or height * width > SMALL_MAP:
+    if n > 3 or not 0 < height * width <= SMALL_MAP:
         return []
     whole = Tile(0, height, 0, width)
     return [

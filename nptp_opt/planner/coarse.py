@@ -56,6 +56,8 @@ def coarse_templates(network: Network, cluster: Cluster) -> list[Template]:
 
 def _on_grid(network: Network, cluster: Cluster, counts: Sequence[int]) -> Iterator[Template]:
     maps = [(layer.height, layer.width) for layer in network.spatial]
+    if not maps:
+        return
     height, width = (cells([size[axis] for size in maps]) for axis in (0, 1))
     if height < 2 or width < 2:
         return

@@ -151,7 +151,7 @@ class LabelPath:
         """Values (P, Q, V) of the ways through the units ``start`` to ``end``."""
         layers = tuple(layer for unit in self.units[start:end] for layer in unit)
         before = self.prices.before(self.units[:start])
-        shape = (max(len(owners) for owners in before.values()), len(self.templates))
+        shape = (max(map(len, before.values()), default=1), len(self.templates))
 
         def price(part: Sequence[Layer]) -> FloatArray | None:
             return self.prices.step_values(part, layers, before, self.aim.every)

@@ -19,7 +19,7 @@ from dataclasses import replace
 from nptp_opt.cluster import Cluster
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.assemble import Assembler, Choice
-from nptp_opt.planner.baselines import QUICK
+from nptp_opt.planner.baselines import QUICK, single_on
 from nptp_opt.planner.candidate_pool import (
     Solved,
     near_plan,
@@ -68,6 +68,8 @@ def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choic
 
     While the best one does not, the first overfull device is given up.
     """
+    if not network.spatial:  # nothing to choose: there is one plan
+        return single_on(network, cluster.source)
     if options.objective == "predicted":
         return _settled(network, cluster, options)
     if options.objective != "latency":
@@ -298,6 +300,8 @@ class Search:
     ) -> list[Choice] | None:
         spans = None if within is None else spans_of(self.network, within)
         allowed = [t for t in templates if t.boxes.keys() <= self.devices]
+        if not allowed:  # a plan of reductions alone uses no partition
+            return None
         path = ShortestPath(self.network, self.cluster, allowed, fuse=True, spans=spans)
         return path.choices_by(self.deadline)
 

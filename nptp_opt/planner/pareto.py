@@ -25,7 +25,7 @@ from nptp_opt.planner.assemble import Choice
 from nptp_opt.planner.nptp import objective_search
 from nptp_opt.planner.objective import ObjectiveSearch, Pair, Seen, check_objective, require_latency
 from nptp_opt.planner.options import PlanOptions
-from nptp_opt.planner.planners import check_planner, check_size, plan_of, provenance
+from nptp_opt.planner.planners import check_planner, plan_of, provenance
 from nptp_opt.planner.templates import Template
 from nptp_opt.steps import ModelRef, Plan
 
@@ -77,7 +77,6 @@ def pareto_front(
     Raises InfeasibleError where no plan fits into memory or within the latency limit.
     """
     check_pareto(cluster, options, pair)
-    check_size(network, cluster)
     began = time.monotonic()
     notes: list[str] = []
 
@@ -102,6 +101,8 @@ def pareto_front(
 
 def _sweep(search: ObjectiveSearch, templates: Sequence[Template], pair: Pair, count: int) -> None:
     """Search for each objective alone, then ``count`` - 2 times into the widest gap."""
+    if not search.network.spatial:  # nothing to choose: the one plan has been seen
+        return
     rows = [rows_of(search.cluster, objective) for objective in pair]
     for own in rows:
         search.run(templates, Aim.of(own, [search.late]))

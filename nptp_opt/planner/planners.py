@@ -15,7 +15,6 @@ from nptp_opt.planner.assemble import Choice
 from nptp_opt.planner.baselines import QUICK
 from nptp_opt.planner.bound import latency_bound
 from nptp_opt.planner.bound.objective import objective_bound
-from nptp_opt.planner.linears import in_head
 from nptp_opt.planner.memory import fitting_steps, require_fit
 from nptp_opt.planner.nptp import nptp
 from nptp_opt.planner.objective import check_objective, require_latency
@@ -95,7 +94,6 @@ def plan_network(
     options = options or PlanOptions()
     check_planner(options)
     check_objective(cluster, options.objective)
-    check_size(network, cluster)
     began = time.monotonic()
     notes: list[str] = []
 
@@ -166,19 +164,6 @@ def check_planner(options: PlanOptions) -> None:
     if options.planner not in PLANNERS:
         raise unknown_name("planner", options.planner, PLANNERS)
     pick_solver(methods.find(options.formulation)[0], options.solver)
-
-
-def check_size(network: Network, cluster: Cluster) -> None:
-    """Raise InputError for a network without maps, or with smaller ones than the cluster needs."""
-    if not network.spatial:
-        raise InputError(f"model {network.name!r} has no layer that can be partitioned")
-    maps = in_head(network).spatial or network.spatial
-    pixels = max(layer.height * layer.width for layer in maps)
-    if len(cluster.devices) > pixels:
-        raise InputError(
-            f"{len(cluster.devices)} devices for maps of at most {pixels} pixels: "
-            "use fewer devices or a larger --input"
-        )
 
 
 def provenance(options: PlanOptions, solve_s: float) -> dict[str, object]:

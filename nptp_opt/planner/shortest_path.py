@@ -126,7 +126,7 @@ class ShortestPath:
             prices = self.prices.segment(layers)
             worth = known[:, None] + least_prices(prices.compute_s, self.prices.weights) < best
             if worth.any():
-                whole = prices.makespans(before, worth=worth, weights=self.prices.weights)
+                whole = self.prices.whole_s(prices, before, worth)
                 walks.append(_Walk(whole, {len(layers): np.zeros(whole.shape, dtype=np.int64)}))
         return walks
 

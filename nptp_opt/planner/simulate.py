@@ -1,4 +1,4 @@
-"""Predicted latency: an event-driven simulation of a plan without barriers (design §6).
+"""Predicted latency: an event-driven simulation of a plan without barriers (docs/network.md).
 
 Each device works through its steps in order and starts one when its own halo is there; in a step
 that overlaps, the interior before that and only the rim then. A message

@@ -34,6 +34,8 @@ from nptp_opt.planner.units import is_segment
 Owners = dict[str, IntArray]
 """Owners (P, n, 4) of the tensors that are alive before a step."""
 
+BoolArray = npt.NDArray[np.bool_]
+
 
 class StatePrices:
     """``templates`` as partitions of every map of ``network``, and what steps between them cost."""
@@ -63,6 +65,10 @@ class StatePrices:
         prices, outer, inner = self._reads(part, made, before)
         return prices.makespans(outer, inner, weights=self.weights)
 
+    def whole_s(self, prices: StepPrices, before: Owners, worth: BoolArray) -> FloatArray:
+        """Makespans (P, Q) of a segment that reads nothing but what is there ``before`` it."""
+        return prices.makespans(_read(prices, before), worth=worth, weights=self.weights)
+
     def step_values(
         self,
         part: Sequence[Layer],
@@ -84,7 +90,7 @@ class StatePrices:
     ) -> tuple[StepPrices, Owners, Owners]:
         """Prices of a segment, and the owners of what it reads: from before, and made inside."""
         prices = self.segment(part)
-        outer = {tensor: owners for tensor, owners in before.items() if tensor in prices.needs}
+        outer = _read(prices, before)
         inner = {tensor: self.tiles(made[tensor]) for tensor in prices.needs if tensor in made}
         return prices, outer, inner
 
@@ -101,7 +107,7 @@ class StatePrices:
         users = np.broadcast_to(self._users(layer), (count, n))
         return reduction_load_arrays(self.cluster, self.network, layer, owners, users)
 
-    def _users(self, layer: Layer) -> npt.NDArray[np.bool_]:
+    def _users(self, layer: Layer) -> BoolArray:
         """Which devices use a global layer's result, by candidate: (Q, n)."""
         found = np.zeros((len(self.templates), len(self.cluster.devices)), dtype=bool)
         for reader in (self.network.by_name[name] for name in self.network.consumers[layer.name]):
@@ -138,11 +144,12 @@ class StatePrices:
         return {name: candidate_array([tiles], n) for name, tiles in held.items()}
 
     def before(self, passed: Sequence[Sequence[Layer]]) -> Owners:
-        """Owners of what is alive behind units: (P, n, 4) of the last one's output."""
+        """Owners of what is alive behind units: (P, n, 4) of the last one's output, and (1, n, 4)
+        of the network's inputs, which any layer may read again."""
         if not passed:
             return self.inputs()
         last = passed[-1][-1]
-        return {last.name: self.tiles(last)}
+        return self.inputs() | {last.name: self.tiles(last)}
 
     def followed_s(self) -> FloatArray:
         """Latencies (Q,) of one template on all layers, each a segment of its own."""
@@ -223,3 +230,8 @@ class StatePrices:
         if last.kind == "global":
             return Choice(layers)
         return Choice(layers, template.at(last.height, last.width, self._snaps[last.name]))
+
+
+def _read(prices: StepPrices, before: Mapping[str, IntArray]) -> Owners:
+    """Of what is there before a step, that which it reads."""
+    return {tensor: owners for tensor, owners in before.items() if tensor in prices.needs}

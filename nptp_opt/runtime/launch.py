@@ -88,7 +88,7 @@ def run_plan(
             )
         stream = Stream(pool, plan, model, options, replan, progress)
         runs = stream.run(references)
-    return make_report(options, references, runs, stream.lost)
+    return make_report(options, references, runs, stream.lost, model.witness.name)
 
 
 def _workers_of(plan: Plan, *, everyone: bool) -> list[str]:

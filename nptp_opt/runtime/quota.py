@@ -144,7 +144,7 @@ def shares_of(device_s: Mapping[str, float], cpu_s: float, threads: int = 1) -> 
     Raises InputError for a device that is faster than ``threads`` cores.
     """
     for device, seconds in device_s.items():
-        if seconds * threads < cpu_s:
+        if seconds * threads < cpu_s or not seconds:
             raise InputError(
                 f"device {device!r} needs {seconds:.3f} s for the whole model, this machine "
                 f"{cpu_s / threads:.3f} s: a quota cannot make it faster; use --throttle none"

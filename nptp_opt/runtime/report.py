@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -17,12 +16,10 @@ from nptp_opt.network.load import LoadedModel
 from nptp_opt.runtime.trace import Span
 from nptp_opt.runtime.transports import check_transport
 from nptp_opt.steps import Plan
+from nptp_opt.tolerance import OTHER_ENGINE, difference, largest, rounding
 
 DISTINCT_INPUTS = 16
 """A long stream takes this many inputs in turn; each differs from its neighbours."""
-TOLERANCE = 1e-4
-"""Largest error that is still the same result, relative to the largest element (float32)."""
-
 
 Throttle = Literal["none", "pad", "cgroup"]
 
@@ -73,6 +70,8 @@ class RunReport:
     throttle: Throttle = "none"
     lost: tuple[str, ...] = ()
     """Devices that were lost on the way and planned around."""
+    witness: str = ""
+    """What the outputs were held against."""
 
     @property
     def median_s(self) -> float:
@@ -93,6 +92,7 @@ class RunReport:
             "single_device_s": self.single_device_s,
             "bytes": self.bytes,
             "max_abs_error": self.max_abs_error,
+            "witness": self.witness,
             "devices": list(self.spans),
             "lost": list(self.lost),
         }
@@ -100,26 +100,28 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Reference:
-    """An input and what the unpartitioned model makes of it."""
+    """An input and what the model's witness makes of it.
+
+    ``allowed`` is the largest absolute error by output that rounding explains.
+    """
 
     x: Tensor
     outputs: Mapping[str, Tensor]
-    seconds: float
-    cpu_s: float
-    """CPU time of all threads."""
+    allowed: Mapping[str, float]
+    seconds: float = 0.0
+    """Of the unpartitioned model in torch, and its CPU time over all threads."""
+    cpu_s: float = 0.0
 
-    def error(
-        self, outputs: Mapping[str, Tensor], tolerance: float = TOLERANCE
-    ) -> tuple[float, bool]:
-        """Largest absolute error (infinite for NaN), and whether it is within the tolerance.
+    def error(self, outputs: Mapping[str, Tensor], lossy: float = 0.0) -> tuple[float, bool]:
+        """Largest absolute error (infinite for NaN), and whether it is within what is allowed.
 
-        ``tolerance`` is relative to the largest magnitude of an output.
+        ``lossy`` is what transfers add, relative to the largest magnitude of an output.
         """
         worst, ok = 0.0, True
         for name, expected in self.outputs.items():
-            error = float((outputs[name].reshape(expected.shape) - expected).abs().max())
-            worst = math.inf if math.isnan(error) else max(worst, error)
-            ok = ok and error <= tolerance * float(expected.abs().max())
+            error = difference(outputs[name].reshape(expected.shape), expected)
+            worst = max(worst, error)
+            ok = ok and error <= self.allowed[name] + lossy * largest(expected)
         return worst, ok
 
 
@@ -140,6 +142,7 @@ def make_report(
     references: Sequence[Reference],
     runs: Sequence[Run],
     lost: Sequence[str] = (),
+    witness: str = "",
 ) -> RunReport:
     timed = runs[options.warmup :]
     latencies = tuple(run.latency_s for run in timed)
@@ -158,6 +161,7 @@ def make_report(
         plan=plan,
         throttle=options.throttle,
         lost=tuple(lost),
+        witness=witness,
     )
 
 
@@ -168,17 +172,30 @@ def make_references(plan: Plan, model: LoadedModel, options: RunOptions) -> list
     torch.set_num_threads(options.threads)
     try:
         count = options.warmup + options.repeats
-        made = [
-            _reference(model, plan.network.shapes[name], options.seed + k)
-            for k in range(min(count, DISTINCT_INPUTS))
-        ]
+        made: list[Reference] = []
+        for k in range(min(count, DISTINCT_INPUTS)):
+            random = torch.Generator().manual_seed(options.seed + k)
+            x = torch.randn(plan.network.shapes[name], generator=random)
+            made.append(make_reference(model, x, made[0] if made else None))
         return [made[k % len(made)] for k in range(count)]
     finally:
         torch.set_num_threads(threads)
 
 
-def _reference(model: LoadedModel, shape: tuple[int, ...], seed: int) -> Reference:
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+def make_reference(model: LoadedModel, x: Tensor, like: Reference | None = None) -> Reference:
+    """What the witness makes of ``x``, and how long torch takes for the whole model.
+
+    What rounding explains is measured, or taken over from a reference of another input.
+    """
     start, cpu = time.perf_counter(), time.process_time()
-    outputs = model.reference(x, ())
-    return Reference(x, outputs, time.perf_counter() - start, time.process_time() - cpu)
+    single = model.reference(x, ())
+    spent = time.perf_counter() - start, time.process_time() - cpu
+    outputs = {name: values.float() for name, values in model.witnessed(x).items()}
+    if like is not None:
+        return Reference(x, outputs, like.allowed, *spent)
+    double = model.in_double().reference(x.double(), ())
+    allowed = {
+        name: 2 * OTHER_ENGINE * rounding(single[name], double[name]).allowed(torch.float32)
+        for name in outputs
+    }
+    return Reference(x, outputs, allowed, *spent)

@@ -20,7 +20,7 @@ from nptp_opt.runtime.control import Message
 from nptp_opt.runtime.job import JobSpec, pack, unpack
 from nptp_opt.runtime.pool import WorkerPool
 from nptp_opt.runtime.quota import Quotas, find_hierarchy, shares_of
-from nptp_opt.runtime.report import TOLERANCE, Reference, Run, RunOptions
+from nptp_opt.runtime.report import Reference, Run, RunOptions
 from nptp_opt.runtime.schedule import device_program, participants
 from nptp_opt.runtime.trace import Span
 from nptp_opt.steps import Plan
@@ -163,7 +163,7 @@ class Session:
         done = self.pool.collect("done", self.names)
         result = done[self.sink]
         outputs = unpack(result["shapes"], result.payload)
-        error, ok = reference.error(outputs, self._tolerance(reference))
+        error, ok = reference.error(outputs, self._lossy_share(reference))
         start = done[self.source]["start_ns"] + self.clocks[self.source]
         spans = {name: _spans(done[name], start - self.clocks[name]) for name in self.names}
         return Run(
@@ -175,16 +175,16 @@ class Session:
             plan=self.plan,
         )
 
-    def _tolerance(self, reference: Reference) -> float:
-        """Relative error that passes: with lossy transfers twice what a replay of the plan has.
+    def _lossy_share(self, reference: Reference) -> float:
+        """Relative error that transfers may add: twice what a replay of the plan has.
 
         A value on the border between two int8 steps may be rounded either way.
         """
         if self.plan.cluster.transfer_dtype == "float32":
-            return TOLERANCE
+            return 0.0
         if id(reference) not in self._lossy:
             error = sent_errors(self.plan, self.model, reference.x).relative
-            self._lossy[id(reference)] = TOLERANCE + 2 * error
+            self._lossy[id(reference)] = 2 * error
         return self._lossy[id(reference)]
 
 

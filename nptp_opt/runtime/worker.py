@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nptp_opt import __version__
+from nptp_opt.errors import INTERNAL, ExecutionError, internal_error
 from nptp_opt.runtime.control import (
     Channel,
     ChannelError,
@@ -53,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         work(args.name, args.connect, args.secret_file, args.interface)
     except (ChannelError, ValueError, OSError) as error:
         print(f"nptp-opt worker {args.name}: {error}", file=sys.stderr)
-        return 6
+        return ExecutionError.exit_code
+    except Exception as error:  # noqa: BLE001 - nobody expected it: one line, as from any command
+        print(f"nptp-opt worker {args.name}: {internal_error(error)}", file=sys.stderr)
+        return INTERNAL
     return 0
 
 

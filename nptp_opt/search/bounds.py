@@ -1,4 +1,4 @@
-"""``configuration_bound``: seconds below which no partition of any family comes (design §5)."""
+"""``configuration_bound``: seconds below which no partition comes (docs/bounds.md)."""
 
 from __future__ import annotations
 

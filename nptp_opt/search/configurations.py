@@ -1,4 +1,4 @@
-"""Configuration LP of design §5: a device picks (contacts, width, height) under side constraints.
+"""Configuration LP: a device picks (contacts, width, height) under side constraints.
 
 A configuration (class i, contacts f, width u) has the tallest height that a target allows. Over
 every partition of any family, the areas sum to H*W, the widths along the top and the bottom to W,

@@ -1,4 +1,4 @@
-"""``guillotine-dp``: the best guillotine partition by dynamic programming (design §5).
+"""``guillotine-dp``: the best guillotine partition by dynamic programming.
 
 Switched networks: bisection on the makespan over ``GuillotineTables``. Shared networks, where
 the sum of all bytes couples the devices: the exact search of ``dissection``, which then keeps

@@ -1,4 +1,4 @@
-"""Heights that device sets reach by guillotine cuts within a target: the recursion of design §5.
+"""Heights that device sets reach by guillotine cuts within a target, by recursion.
 
 T[S, f, u] is the largest height in units that the devices of S can cover at width u with border
 contacts f; 0 where they cannot. One device: closed form. Stacked sets: heights add. Side by side:

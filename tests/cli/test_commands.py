@@ -98,6 +98,7 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
     assert surface == {
         "solve": sorted(
             "model --cluster -c --output -o --input --planner --formulation --transfer-dtype "
+            "--trust-import "
             "--objective --latency-limit-ms --pareto --points --overlap --json".split()
             + limits
         ),

@@ -79,7 +79,7 @@ def run_any(
 
 
 def doubles(model: LoadedModel) -> dict[str, torch.Tensor]:
-    return {key: value.double() for key, value in model.weights().items()}
+    return model.in_double().weights()
 
 
 def largest_error(model: LoadedModel, seed: int = 0) -> float:

@@ -79,7 +79,7 @@ def classes_of(chain: Chain, cluster: Cluster) -> Classes:
     flop = np.array([layer.flop_per_pixel for layer in chain.layers])
     pixel_s = flop / np.array([[speed.flop_per_s for speed in own] for own in speeds])
     fixed_s = np.array([[speed.overhead_s for speed in own] for own in speeds])
-    rate = 1.0 / (pixel_s @ np.array(chain.areas[1:]))
+    share = _shares(pixel_s @ np.array(chain.areas[1:]))
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, device in enumerate(cluster.devices):
         place = i == cluster.source, i == cluster.sink
@@ -88,7 +88,16 @@ def classes_of(chain: Chain, cluster: Cluster) -> Classes:
         groups.setdefault((place, link, tuple(pixel_s[i]), tuple(fixed_s[i]), off), []).append(i)
     members = tuple(tuple(group) for group in groups.values())
     first = [group[0] for group in members]
-    return Classes(cluster, members, (rate / rate.sum())[first], pixel_s[first], fixed_s[first])
+    return Classes(cluster, members, share[first], pixel_s[first], fixed_s[first])
+
+
+def _shares(seconds: FloatArray) -> FloatArray:
+    """Shares at perfect balance of devices that take ``seconds`` (n,) for all; even ones where
+    nothing is computed (pads, shuffles): any that sum to 1 would do."""
+    if not seconds.all():
+        return np.full(len(seconds), 1.0 / len(seconds))
+    rate = 1.0 / seconds
+    return np.asarray(rate / rate.sum())
 
 
 @dataclass(frozen=True)

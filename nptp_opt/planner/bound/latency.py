@@ -32,7 +32,7 @@ of tensor a that the devices own:
   of some step, for whatever hid it would hold p as well. Its parts are disjoint, whoever owns them:
   all devices together fetch at least sum of what their tiles need of q, less its map. It is added
   to the run's exchange where that proves more.
-* sum |N_i|: the Lagrangian of the configuration LP (design section 5) over all partitions within
+* sum |N_i|: the Lagrangian of the configuration LP (docs/bounds.md) over all partitions within
   the level: areas sum to |map|, widths along top and bottom to W each, heights along left and
   right to H each, four corners; at least as many tiles as fill the map within the level. Any
   multipliers prove a bound. For borders and corners those of a unit square whose sides have linear
@@ -136,6 +136,8 @@ def latency_bound(network: Network, cluster: Cluster, *, overlap: bool = False) 
 @lru_cache(maxsize=4)
 def _latency_bound(case: _Case) -> float:
     network, cluster = case.network, case.cluster
+    if not network.spatial:  # reductions and whole nodes alone: no path
+        return compute_bound(network, cluster)
     path = PathBound(network, cluster, read_pixels(network), overlap=case.overlap)
     return max(compute_bound(network, cluster), path.latency_s() * (1 - SAFETY))
 

@@ -1,0 +1,61 @@
+"""Calls that read only the shape or type of a tensor, rewritten to name that shape or type.
+
+What is made from them alone is then a constant, and is worked out when the model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx
+
+aten = torch.ops.aten
+_Rewrite = Callable[[fx.Node, Any], tuple[Any, tuple[Any, ...], dict[str, Any]]]
+
+
+def _cast(node: fx.Node, value: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    return aten._to_copy.default, (node.args[0],), {"dtype": value.dtype}
+
+
+def _reshaped(node: fx.Node, value: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    return aten.reshape.default, (node.args[0], list(value.shape)), {}
+
+
+def _expanded(node: fx.Node, value: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    return aten.expand.default, (node.args[0], list(value.shape)), {}
+
+
+def _filled(fill: float | None) -> _Rewrite:
+    """A new tensor full of ``fill``, or of the call's last argument."""
+
+    def rewrite(node: fx.Node, value: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        number = node.args[-1] if fill is None else fill
+        kwargs = {"dtype": value.dtype, "device": value.device}
+        return aten.full.default, (list(value.shape), number), kwargs
+
+    return rewrite
+
+
+_REWRITES: dict[Any, _Rewrite] = {
+    aten.type_as.default: _cast,
+    aten.to.other: _cast,
+    aten.view_as.default: _reshaped,
+    aten.reshape_as.default: _reshaped,
+    aten.expand_as.default: _expanded,
+    aten.zeros_like.default: _filled(0),
+    aten.ones_like.default: _filled(1),
+    aten.new_zeros.default: _filled(0),
+    aten.new_ones.default: _filled(1),
+    aten.full_like.default: _filled(None),
+    aten.new_full.default: _filled(None),
+}
+
+
+def name_shapes(graph: fx.Graph) -> None:
+    """Rewrite the graph's calls in place."""
+    for node in graph.nodes:
+        rewrite = _REWRITES.get(node.target)
+        if rewrite is not None and isinstance(node.meta["val"], torch.Tensor):
+            node.target, node.args, node.kwargs = rewrite(node, node.meta["val"])

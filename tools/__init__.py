@@ -1,0 +1,1 @@
+"""Scripts that work on the repository; nothing of the package needs them."""

@@ -1,0 +1,1 @@
+"""What the documentation site generates from the code: ``hooks`` is where mkdocs comes in."""

@@ -129,12 +129,6 @@ def test_unknown_planner_names_the_nearest() -> None:
         plan_network(ModelRef("m", (1,)), CHAIN, make_cluster(), PlanOptions("nptpp"))
 
 
-def test_more_devices_than_pixels_are_refused() -> None:
-    tiny = conv_chain((1, 3, 1, 2), [{}])
-    with pytest.raises(InputError, match="3 devices for maps of at most 2 pixels"):
-        plan_network(ModelRef("m", (1,)), tiny, make_cluster((1.0, 1.0, 1.0)))
-
-
 @pytest.mark.parametrize(("known", "words"), [((0, 1, 2, 3), ""), ((), "0%"), ((1,), "24%")])
 def test_a_profile_of_another_model_is_told(known: tuple[int, ...], words: str) -> None:
     """Every shape had its mean speed, without a word. Both strided layers, of one shape, are a

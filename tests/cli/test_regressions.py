@@ -13,7 +13,7 @@ import pytest
 
 from nptp_opt.errors import INTERNAL, ExecutionError, InputError, NptpError, VerificationError
 from nptp_opt.instances import library
-from nptp_opt.plan import content_hash
+from nptp_opt.plan.document import content_hash
 from tests.cli.test_commands import CLUSTER, MODEL, call
 
 
@@ -98,7 +98,7 @@ def test_ctrl_c_is_no_failed_verification(monkeypatch: pytest.MonkeyPatch) -> No
     def interrupt(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nptp_opt.plan.load_plan", interrupt)
+    monkeypatch.setattr("nptp_opt.plan.document.load_plan", interrupt)
     result = call("run", "plan.json")
     assert result.exit_code == 130
     assert result.stderr == "nptp-opt: interrupted\n"
@@ -125,7 +125,7 @@ def test_an_exception_that_nobody_expected_is_exit_code_7(
     monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
 ) -> None:
     """Bug: it ended with a traceback and status 1, which says that a plan was found wrong."""
-    monkeypatch.setattr("nptp_opt.plan.load_plan", _raise(error))
+    monkeypatch.setattr("nptp_opt.plan.document.load_plan", _raise(error))
     line = f"internal error ({words}); please report it with the command and `nptp-opt versions`"
     plain, told = call("show", "plan.json"), call("-v", "show", "plan.json")
     assert (plain.exit_code, told.exit_code) == (7, 7)
@@ -147,7 +147,7 @@ def test_an_exception_that_nobody_expected_is_exit_code_7(
 def test_exit_codes_that_are_meant_are_kept(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
 ) -> None:
-    monkeypatch.setattr("nptp_opt.plan.load_plan", _raise(error))
+    monkeypatch.setattr("nptp_opt.plan.document.load_plan", _raise(error))
     found = call("show", "plan.json")
     assert found.exit_code == code
     assert "internal error" not in found.stderr

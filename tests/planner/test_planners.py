@@ -9,14 +9,14 @@ import pytest
 from nptp_opt.cluster import cluster_from_json
 from nptp_opt.cost import layer_key
 from nptp_opt.errors import InputError
+from nptp_opt.evaluate.assemble import Choice, assemble
+from nptp_opt.evaluate.simulate import simulate, timeline
 from nptp_opt.geometry import Tile, cover_fault
+from nptp_opt.plan.model import ModelRef
 from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
-from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.planner.baselines import coedge_shares, single, strip_equal
-from nptp_opt.planner.candidates import family_templates
-from nptp_opt.planner.simulate import simulate, timeline
-from nptp_opt.planner.templates import Template, from_tiles, snaps
-from nptp_opt.steps import ModelRef
+from nptp_opt.planner.baselines.quick import coedge_shares, single, strip_equal
+from nptp_opt.planner.candidates.catalogue import family_templates
+from nptp_opt.planner.candidates.templates import Template, from_tiles, snaps
 from tests.builders import conv_chain, make_cluster
 
 CHAIN = conv_chain(

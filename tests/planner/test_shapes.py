@@ -16,16 +16,16 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
 from nptp_opt.cluster import Cluster, cluster_from_json
+from nptp_opt.comparison.sweep import ratio, sweep_rows, winner
 from nptp_opt.cost.objectives import Objective
-from nptp_opt.methods import Limits
+from nptp_opt.layer.registry import Limits
 from nptp_opt.network.load import LoadedModel, load_module
-from nptp_opt.paper import paper_faults
+from nptp_opt.plan.model import ModelRef, Plan
 from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
 from nptp_opt.planner.pareto import pareto_front
 from nptp_opt.planner.replan import replan_network
-from nptp_opt.steps import ModelRef, Plan
-from nptp_opt.sweep import ratio, sweep_rows, winner
-from nptp_opt.verify import verify_plan
+from nptp_opt.verification.static import paper_faults
+from nptp_opt.verification.torch_check import verify_plan
 from tests.tangled import tangled
 
 Forward = Callable[[nn.ModuleList, Tensor], object]

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from nptp_opt import __version__
-from nptp_opt.runtime import gate, worker
-from nptp_opt.runtime.control import (
+from nptp_opt.runtime.launcher import gate
+from nptp_opt.runtime.launcher.gate import Gate
+from nptp_opt.runtime.transport.control import (
     HEADER,
     Channel,
     ChannelError,
@@ -24,7 +25,7 @@ from nptp_opt.runtime.control import (
     read_secret,
     write_secret,
 )
-from nptp_opt.runtime.gate import Gate
+from nptp_opt.runtime.worker import main as worker
 
 SECRET = b"s" * 32
 HELLO = {"device": "d0", "version": __version__, "pid": 1}

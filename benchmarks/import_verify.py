@@ -34,7 +34,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nptp_opt.cluster import load_cluster
 from nptp_opt.network import zoo
 from nptp_opt.network.load import LoadedModel, load_model
-from nptp_opt.plan.model import ModelRef, Plan
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.verification import torch_check
 
@@ -162,7 +163,7 @@ def peaks(name: str, plan: Plan, model: LoadedModel) -> tuple[int, int]:
 
 def verify_row(name: str, planner: str, repeats: int) -> Row:
     loaded = load_model(name, SHAPE)
-    model = Frozen(loaded.imported, loaded.build, loaded.input_shape, loaded.witness)
+    model = Frozen(loaded.imported, loaded.build, loaded.ref, loaded.witness)
     cluster = load_cluster(ROOT / "examples" / "four-unequal.toml")
     plan = plan_network(ModelRef(name, SHAPE), model.network, cluster, PlanOptions(planner))
     forward = forward_s(name, repeats)

@@ -29,7 +29,8 @@ from layer_cases import cluster, provenance
 
 from nptp_opt.bound import compute_bound, latency_bound
 from nptp_opt.network.load import load_model
-from nptp_opt.plan.model import ModelRef, Plan
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network
 
 Row = dict[str, Any]

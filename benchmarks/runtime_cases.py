@@ -16,7 +16,8 @@ from nptp_opt.cluster import Cluster, cluster_from_json
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.network.load import LoadedModel, load_model
-from nptp_opt.plan.model import ModelRef, Plan
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.planner.baselines.linears import in_head, on_sink
 from nptp_opt.planner.candidates.templates import Template, columns, grid, strips

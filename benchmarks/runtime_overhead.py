@@ -23,7 +23,7 @@ from runtime_cases import Record, Row, cluster, model_of, plan_of
 
 from nptp_opt.cluster.profiles import Link
 from nptp_opt.errors import ExecutionError
-from nptp_opt.plan.model import ModelRef
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.runtime.launcher.launch import run_plan
 from nptp_opt.runtime.profiling.link import measure_link, serve_link
 from nptp_opt.runtime.profiling.timeline import critical_path_s

@@ -14,8 +14,9 @@ from rich.table import Table
 
 from nptp_opt.cluster import load_cluster
 from nptp_opt.network.load import load_model
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.document import write_plan
-from nptp_opt.plan.model import ModelRef, Plan
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.plot.plan_figure import write_figure
 from nptp_opt.runtime.launcher.launch import run_plan

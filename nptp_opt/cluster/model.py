@@ -7,11 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from nptp_opt.cluster.profiles import LayerSpeed, load_profile
 from nptp_opt.errors import InputError
 from nptp_opt.files import Strict, explain, load_json, read_text
+from nptp_opt.notebook import html_table
 
 Positive = Annotated[float, Field(ge=1e-9, le=1e15, allow_inf_nan=False)]
 """Speeds, rates and sizes; the range keeps every price finite."""
@@ -108,11 +109,32 @@ class NetworkLink(Strict):
 
 
 class Cluster(Strict):
-    """All devices and their network. Device numbers are positions in ``devices``."""
+    """All devices and their network. Device numbers are positions in ``devices``.
+
+    ``Cluster.from_file("c.toml")``, or ``Cluster(network={...}, devices=[{...}, ...])`` with the
+    keys of the file, in the units that their names carry. Raises ValueError naming the field.
+    """
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
     name: str = "cluster"
     network: NetworkLink
     devices: Annotated[tuple[Device, ...], Field(alias="device", strict=False)] = ()
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Cluster:
+        """Read a cluster file (.toml, or .json); raises InputError naming file and field."""
+        return load_cluster(Path(path))
+
+    def __repr__(self) -> str:
+        names = ", ".join(device.name for device in self.devices)
+        return f"<Cluster {self.name!r}: {self.network.kind}, {names}>"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        rows = {device.name: f"{device.gflops:.4g} GFLOP/s" for device in self.devices}
+        return html_table(f"{self.name} ({self.network.kind})", rows)
 
     @property
     def shared(self) -> bool:

@@ -35,12 +35,19 @@ def comparison(
     spec: Path | None, output: Path, options: Mapping[str, Any], say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Do a batch; what ``compare`` prints: runs by how they ended, and those not done here."""
-    runs = runs_of(_spec(spec, options))
     backend = _backend(options)
+    return do_batch(_spec(spec, options), output, backend, options["retry"] == "failed", say)
+
+
+def do_batch(
+    spec: Spec, output: Path, backend: Backend, retry_failed: bool, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Do the runs of a spec that the results file has not: runs by how they ended."""
+    runs = runs_of(spec)
     with Store(output) as store, _terminating():
         left = len(store.pending(runs))
         say(f"{len(runs)} runs, {len(runs) - left} of them done before")
-        run_batch(runs, store, backend, retry_failed=options["retry"] == "failed")
+        run_batch(runs, store, backend, retry_failed=retry_failed)
         counts = store.counts(runs)
     done: dict[str, Any] = {status: counts.get(status, 0) for status in HARNESS}
     return {
@@ -68,7 +75,7 @@ def _backend(options: Mapping[str, Any]) -> Backend:
     if options["scheduler"] is not None:
         return DaskCluster(options["scheduler"], workers, tls)
     if tls.ca_file is not None:
-        raise InputError("TLS options need --scheduler tls://HOST:PORT")
+        raise InputError("TLS options need `scheduler` tls://HOST:PORT")
     return Local(workers)
 
 
@@ -99,7 +106,7 @@ def reported(
 ) -> dict[str, Any]:
     """Write the files asked for; what ``report`` prints. ``request`` executes plans first."""
     if (baseline is None) != (against is None):
-        raise InputError("--baseline and --against belong together")
+        raise InputError("`baseline` and `against` belong together")
     with Store(results, create=False, write=request is not None) as store:
         records = load_records(store)
         if request is not None:

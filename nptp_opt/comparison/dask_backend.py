@@ -36,7 +36,7 @@ class Tls:
     def __post_init__(self) -> None:
         given = [value is not None for value in (self.ca_file, self.cert, self.key)]
         if any(given) and not all(given):
-            raise InputError("TLS needs --tls-ca-file, --tls-cert and --tls-key together")
+            raise InputError("TLS needs `tls_ca_file`, `tls_cert` and `tls_key` together")
 
 
 @dataclass(frozen=True)

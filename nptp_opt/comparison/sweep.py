@@ -50,7 +50,7 @@ def parse_axis(text: str) -> Axis:
     """
     name, _, span = text.partition("=")
     if name not in _CHANGES:
-        raise unknown_name("range of --over", name, _CHANGES)
+        raise unknown_name("range to sweep", name, _CHANGES)
     parts = span.split(":")
     single = len(parts) == 1
     parts = parts * 2 if single else parts
@@ -59,20 +59,20 @@ def parse_axis(text: str) -> Axis:
         count = int(parts[2]) if len(parts) == 3 else None
     except (ValueError, IndexError):
         raise InputError(
-            f"--over must look like rate=10:1000, rate=10:1000:7 or rate=10: {text!r}"
+            f"`ranges` must look like rate=10:1000, rate=10:1000:7 or rate=10: {text!r}"
         ) from None
     least = 0.0 if name == "latency_ms" else 1e-9
     if len(parts) > 3 or not least <= low <= high < 1e15 or (low == high and not single):
         raise InputError(
-            f"--over {text}: needs numbers above 0 (latency_ms: from 0), "
+            f"`ranges` {text}: needs numbers above 0 (latency_ms: from 0), "
             f"the first below the second (for one value: {name}={parts[0]})"
         )
     if name == "devices" and (low < 1 or low != int(low) or high != int(high)):
-        raise InputError(f"--over {text}: devices are counted in whole numbers from 1")
+        raise InputError(f"`ranges` {text}: devices are counted in whole numbers from 1")
     if single:
         return Axis(name, (low,))
     if count is not None and not 2 <= count <= MOST_POINTS:
-        raise InputError(f"--over {text}: the count must be from 2 to {MOST_POINTS}")
+        raise InputError(f"`ranges` {text}: the count must be from 2 to {MOST_POINTS}")
     return Axis(name, _values(name, low, high, count))
 
 
@@ -118,7 +118,7 @@ def _require_ends(network: Row, names: list[str]) -> None:
     for end in ("source", "sink"):
         if network.get(end) is not None and network[end] not in names:
             raise InputError(
-                f"--over devices={len(names)}: takes the cluster file's first {len(names)} "
+                f"`ranges` devices={len(names)}: takes the cluster file's first {len(names)} "
                 f"[[device]] entries, without network.{end} = {network[end]!r}: "
                 "put source and sink first in the file"
             )
@@ -137,7 +137,7 @@ def _with_latency(content: Row, latency_ms: float) -> Row:
 
 def _with_gflops(content: Row, gflops: float) -> Row:
     if any("layers" in device for device in content["device"]):
-        raise InputError("--over gflops: a device has a profile; sweep a cluster of plain gflops")
+        raise InputError("`ranges` gflops: a device has a profile; sweep a cluster of plain gflops")
     factor = gflops / max(device["gflops"] for device in content["device"])
     scaled = [device | {"gflops": device["gflops"] * factor} for device in content["device"]]
     return content | {"device": scaled}
@@ -154,7 +154,7 @@ _CHANGES: dict[str, Callable[[Row, float], Row]] = {
 def points(cluster: Cluster, axes: Sequence[Axis]) -> list[tuple[Point, Cluster]]:
     """Every point with its cluster; raises InputError before any planning."""
     if not 1 <= len(axes) <= 2 or len({axis.name for axis in axes}) < len(axes):
-        raise InputError("sweep: give --over once or twice, each with another name")
+        raise InputError("sweep: give `ranges` once or twice, each with another name")
     if math.prod(len(axis.values) for axis in axes) > MOST_POINTS:
         raise InputError(f"sweep: more than {MOST_POINTS} points; give smaller counts")
     names = [axis.name for axis in axes]

@@ -60,7 +60,7 @@ def _plan(run: Run, network: dict[str, Any]) -> None:
     from nptp_opt.cluster import cluster_from_json
     from nptp_opt.comparison.planning import cluster_of, plan_options
     from nptp_opt.network.load import load_model
-    from nptp_opt.plan.model import ModelRef
+    from nptp_opt.network.ref import ModelRef
     from nptp_opt.planner import plan_network
     from nptp_opt.planner.options import ignore
 

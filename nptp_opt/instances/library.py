@@ -34,7 +34,7 @@ from nptp_opt.instances.reader import (
 )
 from nptp_opt.instances.recipes import ClusterRecipe
 from nptp_opt.layer.problem import LayerProblem, LayerShape
-from nptp_opt.plan.model import ModelRef
+from nptp_opt.network.ref import ModelRef
 
 LIBRARY_SCHEMA = "nptp-opt/library/1"
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from nptp_opt.geometry import Tile
+from nptp_opt.notebook import html_table, short
 
 
 class Status(StrEnum):
@@ -47,7 +48,7 @@ TracePoint = tuple[float, float | None, float | None]
 """Seconds since the start, then the value and the bound known at that time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerResult:
     """Outcome of one method on one layer problem.
 
@@ -74,6 +75,24 @@ class LayerResult:
     """How value and bound improved, for solvers that tell."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Which method gave the value and which the bound, for methods that combine several."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<LayerResult {self.formulation}: {self.status}, makespan {short(self.makespan_s)} s, "
+            f"bound {short(self.bound_s)} s>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "solver": self.solver,
+            "status": str(self.status),
+            "makespan_s": self.makespan_s,
+            "bound_s": self.bound_s,
+            "gap": self.gap,
+            "solve_s": self.solve_s,
+        }
+        tiles = {f"tile of device {i}": tile for i, tile in (self.tiles or {}).items()}
+        return html_table(f"Layer by {self.formulation}", {**rows, **tiles})
 
     @property
     def gap(self) -> float | None:

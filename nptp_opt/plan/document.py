@@ -20,7 +20,8 @@ from nptp_opt.errors import InputError
 from nptp_opt.files import Strict, explain, load_json, write_text
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Network
-from nptp_opt.plan.model import ModelRef, Plan, Step
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan, Step
 from nptp_opt.plan.network_json import network_from_json, network_hash, network_to_json
 
 __all__ = [

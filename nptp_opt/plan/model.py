@@ -16,6 +16,8 @@ from nptp_opt.cost import Ownership, Split, Transfer, input_ownership, split
 from nptp_opt.geometry import Tile
 from nptp_opt.layer.result import relative_gap
 from nptp_opt.network.ir import Layer, Network
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.notebook import html_table, short
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,7 @@ class Step:
     """Devices compute what needs no halo while the halo is on its way (spatial steps only)."""
 
 
-@dataclass(frozen=True)
-class ModelRef:
-    """Which model the plan is for: a name that ``network.load`` knows, input shape, weight seed."""
-
-    ref: str
-    input: tuple[int, ...]
-    seed: int = 0
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """Everything an executor needs. ``latency_s`` is the sum of the steps' makespans."""
 
@@ -62,6 +55,26 @@ class Plan:
     period_s: float | None = None
     """Seconds between results of a full pipeline; None in plans of before it was priced."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Plan {self.model} on {len(self.cluster.devices)} devices: {len(self.steps)} "
+            f"segments, latency {short(self.latency_s)} s, bound {short(self.bound_s)} s>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "planner": self.provenance.get("planner"),
+            "segments": len(self.steps),
+            "latency_s": self.latency_s,
+            "predicted_s": self.predicted_s,
+            "bound_s": self.bound_s,
+            "gap": self.gap,
+            "transfer_bytes": self.transfer_bytes,
+            "energy_j": self.energy_j,
+        }
+        title = f"Plan of {self.model} on {', '.join(each.name for each in self.cluster.devices)}"
+        return html_table(title, rows)
 
     @property
     def latency_s(self) -> float:

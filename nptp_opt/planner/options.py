@@ -40,3 +40,7 @@ class PlanOptions:
     objective: Objective = "latency"
     latency_limit_s: float = math.inf
     overlap: bool = False
+
+
+DEFAULTS = PlanOptions()
+"""The one place of the defaults, for the library and the command line."""

@@ -19,7 +19,8 @@ from nptp_opt.evaluate.usage import values_of
 from nptp_opt.layer import registry
 from nptp_opt.layer.solve import pick_solver
 from nptp_opt.network.ir import Network
-from nptp_opt.plan.model import ModelRef, Plan
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner.baselines.pooled import layerwise, pooled
 from nptp_opt.planner.baselines.quick import QUICK
 from nptp_opt.planner.nptp import nptp
@@ -77,7 +78,9 @@ PLANNERS = {
             "baseline: recursive splits, no fusion (reconstruction of NPTP's algorithm)",
             pooled("multilevel"),
         ),
-        PlannerSpec("layerwise", "every layer on its own by --formulation", layerwise, solves=True),
+        PlannerSpec(
+            "layerwise", "every layer on its own by one formulation", layerwise, solves=True
+        ),
     )
 }
 
@@ -160,7 +163,7 @@ def check_planner(options: PlanOptions) -> None:
     if options.overlap and options.objective in ("energy", "throughput"):
         raise InputError(
             f"overlap makes plans faster by computing more: objective {options.objective} "
-            "would suffer; leave out --overlap or choose the objective latency or bytes"
+            "would suffer; leave out `overlap` or choose the objective latency or bytes"
         )
     if options.planner not in PLANNERS:
         raise unknown_name("planner", options.planner, PLANNERS)

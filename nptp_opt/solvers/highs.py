@@ -122,7 +122,7 @@ class Highs(MilpBackend):
         with stdout_to(2):
             failed = _failed(solver.run())
         if failed:
-            raise SolverError("solver 'highs' failed on the model; try another --solver")
+            raise SolverError("solver 'highs' failed on the model; try another `solver`")
         return _outcome(solver, progress)
 
     def _set_options(self, solver: Any, limits: Limits) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile
 from nptp_opt.network.load import LoadedModel
+from nptp_opt.notebook import html_table
 from nptp_opt.plan.model import Plan
 from nptp_opt.verification.interpreter import Replay, replayed_outputs
 from nptp_opt.verification.static import network_faults, paper_faults
@@ -48,7 +49,7 @@ class Errors:
         return relative
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """What ``verify_plan`` found; a plan without faults computes what its model computes."""
 
@@ -64,6 +65,17 @@ class Report:
     """Errors of the network's outputs with transfers as planned; None where they are exact."""
     sent_by_layer: dict[str, float] = field(default_factory=dict)
     """Relative errors of the layers with transfers as planned; empty where they are exact."""
+
+    def __repr__(self) -> str:
+        verdict = "right" if self.ok else f"{len(self.faults)} faults, first: {self.faults[0]}"
+        return f"<Report of {self.layers} layers, {self.tiles} tiles: {verdict}>"
+
+    def _repr_html_(self) -> str:
+        kept = ("layers", "tiles", "max_abs_error", "max_rel_error_float64", "witness")
+        content = self.to_json()
+        rows = {name: content[name] for name in kept}
+        rows |= {f"fault {k}": fault for k, fault in enumerate(self.faults[:5], start=1)}
+        return html_table("Verified: right" if self.ok else "Verified: wrong", rows)
 
     @property
     def ok(self) -> bool:

@@ -7,7 +7,7 @@ from torch import nn
 
 from nptp_opt.network.ir import Network
 from nptp_opt.network.load import load_module
-from nptp_opt.plan.model import ModelRef
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import plan_network
 from tests.builders import make_cluster
 

@@ -16,7 +16,7 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Network
-from nptp_opt.plan.model import ModelRef
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.planner.path.units import is_segment
 from tests.builders import conv_chain, make_cluster

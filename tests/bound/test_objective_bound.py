@@ -11,7 +11,7 @@ from nptp_opt.bound.objective import energy_bound_j, objective_bound, period_bou
 from nptp_opt.cost.objectives import Objective
 from nptp_opt.evaluate.usage import values_of
 from nptp_opt.network.load import load_model
-from nptp_opt.plan.model import ModelRef
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
 from nptp_opt.planner.baselines.quick import latency_s, single_on
 from tests.builders import conv_chain, make_cluster

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from nptp_opt.cli import main
-from nptp_opt.commands.batch import REPEATS
+from nptp_opt.commands.report import REPEATS
 from nptp_opt.comparison.execute import Request
 from nptp_opt.comparison.spec import Spec
 from tests.cli.test_commands import call

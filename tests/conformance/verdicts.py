@@ -23,7 +23,8 @@ import torch
 
 from nptp_opt.errors import InputError
 from nptp_opt.network.load import LoadedModel
-from nptp_opt.plan.model import ModelRef, Plan
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.verification.interpreter import replayed_outputs
 from tests.builders import make_cluster

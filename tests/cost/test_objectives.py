@@ -9,8 +9,9 @@ import pytest
 from nptp_opt.cluster import Cluster, cluster_from_json
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.geometry import Tile
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.document import plan_from_json, plan_to_json
-from nptp_opt.plan.model import ModelRef, Plan
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner.planners import plan_of
 from nptp_opt.verification.static import paper_faults
 from tests.builders import conv_chain, make_cluster

@@ -23,8 +23,9 @@ from nptp_opt.evaluate.simulate import simulate, timeline
 from nptp_opt.geometry import EMPTY, Tile, Window, cover_fault
 from nptp_opt.network.ir import Layer, Network, Node, external_inputs, regions
 from nptp_opt.network.load import load_model
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.document import plan_from_json, plan_to_json
-from nptp_opt.plan.model import ModelRef, Plan, Step, owned_maps, split_of
+from nptp_opt.plan.model import Plan, Step, owned_maps, split_of
 from nptp_opt.planner import PlanOptions, plan_network, plan_of
 from nptp_opt.planner.local_search.loosen import (
     OverlapPrices,

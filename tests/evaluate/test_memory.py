@@ -11,7 +11,7 @@ from nptp_opt.errors import InfeasibleError
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.memory import overfull_devices, peak_bytes
 from nptp_opt.geometry import Tile
-from nptp_opt.plan.model import ModelRef
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.planner.baselines.quick import latency_s, single_on
 from nptp_opt.planner.candidates.catalogue import family_templates

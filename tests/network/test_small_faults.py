@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nptp_opt.errors import UnsupportedError
 from nptp_opt.network.load import load_module
-from nptp_opt.plan.model import ModelRef
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.verification.import_check import check_import
 from nptp_opt.verification.torch_check import verify_plan

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from nptp_opt.errors import InputError
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.document import (
     PlanDocument,
     load_plan,
@@ -19,7 +20,7 @@ from nptp_opt.plan.document import (
     schema_text,
     write_plan,
 )
-from nptp_opt.plan.model import ModelRef, Plan
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network
 from tests.builders import conv_chain, make_cluster
 

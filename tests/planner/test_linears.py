@@ -15,7 +15,8 @@ from nptp_opt.evaluate.memory import peak_bytes
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Network
 from nptp_opt.network.load import LoadedModel, load_model, load_module
-from nptp_opt.plan.model import ModelRef, Plan
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
 from nptp_opt.planner.baselines.linears import in_head, on_sink
 from nptp_opt.planner.baselines.quick import latency_s

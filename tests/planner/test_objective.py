@@ -21,7 +21,7 @@ from nptp_opt.errors import InfeasibleError, InputError, NoSolutionError
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.usage import usage_of, values_of
 from nptp_opt.network.ir import Network
-from nptp_opt.plan.model import ModelRef
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
 from nptp_opt.planner.baselines.quick import latency_s, single_on, strip_equal
 from nptp_opt.planner.candidates.catalogue import distinct, family_templates

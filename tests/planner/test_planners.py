@@ -12,7 +12,7 @@ from nptp_opt.errors import InputError
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.simulate import simulate, timeline
 from nptp_opt.geometry import Tile, cover_fault
-from nptp_opt.plan.model import ModelRef
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
 from nptp_opt.planner.baselines.quick import coedge_shares, single, strip_equal
 from nptp_opt.planner.candidates.catalogue import family_templates

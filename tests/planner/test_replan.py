@@ -8,7 +8,8 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.evaluate.memory import overfull, peak_bytes
 from nptp_opt.geometry import Tile, cover_fault
-from nptp_opt.plan.model import ModelRef, Plan
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.planner.baselines.quick import single_on
 from nptp_opt.planner.nptp import Search

@@ -10,7 +10,7 @@ from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.latencies import Evaluator
 from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.geometry import Tile, cover_fault
-from nptp_opt.plan.model import ModelRef
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.planner.baselines.quick import strip_equal
 from nptp_opt.planner.local_search.settle import Settle, caught_up

@@ -20,7 +20,8 @@ from nptp_opt.comparison.sweep import ratio, sweep_rows, winner
 from nptp_opt.cost.objectives import Objective
 from nptp_opt.layer.registry import Limits
 from nptp_opt.network.load import LoadedModel, load_module
-from nptp_opt.plan.model import ModelRef, Plan
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
 from nptp_opt.planner.pareto import pareto_front
 from nptp_opt.planner.replan import replan_network

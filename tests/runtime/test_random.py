@@ -9,7 +9,8 @@ import torch
 
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.network.load import LoadedModel, load_module
-from nptp_opt.plan.model import ModelRef, Plan
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.runtime.launcher.report import make_reference
 from nptp_opt.verification.torch_check import sent_errors
 from tests.builders import make_cluster

@@ -11,7 +11,7 @@ import pytest
 from nptp_opt.cluster import TransferDtype
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile
-from nptp_opt.plan.model import ModelRef
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import plan_network
 from nptp_opt.runtime.launcher.launch import run_plan
 from nptp_opt.runtime.launcher.pool import WorkerPool

@@ -15,7 +15,8 @@ from typing import Any
 from nptp_opt.cluster import Cluster
 from nptp_opt.geometry import Tile
 from nptp_opt.network.load import LoadedModel
-from nptp_opt.plan.model import ModelRef, Plan
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.runtime.emulation.network import EmulatedCluster
 from nptp_opt.runtime.launcher.launch import run_plan

@@ -22,7 +22,7 @@ from nptp_opt.kernels import pixelwise, windowed
 from nptp_opt.network import aten_pixelwise, aten_whole, casts, functional, lookalikes
 from nptp_opt.network.calls import RULES, Call, Rule
 from nptp_opt.network.load import LoadedModel, load_module
-from nptp_opt.plan.model import ModelRef
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.verification.import_check import check_import
 from nptp_opt.verification.torch_check import verify_plan

@@ -8,7 +8,8 @@ from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.geometry import Tile
 from nptp_opt.network.load import load_model
-from nptp_opt.plan.model import ModelRef, Plan
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.verification.torch_check import verify_plan
 from tests.builders import make_cluster

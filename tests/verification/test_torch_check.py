@@ -15,8 +15,9 @@ from nptp_opt.errors import InputError
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.geometry import Tile
 from nptp_opt.network.load import LoadedModel, load_model
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.document import content_hash, plan_from_json, plan_to_json, read_plan
-from nptp_opt.plan.model import ModelRef, Plan
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network, plan_of
 from nptp_opt.verification.torch_check import verify_plan
 from tests.builders import make_cluster
@@ -181,7 +182,7 @@ def test_a_wrong_tensor_is_found_by_execution(model: LoadedModel, plan: Plan) ->
         def weights(self) -> dict[str, Any]:
             return {key: value + 0.01 for key, value in super().weights().items()}
 
-    wrong = Shifted(model.imported, model.build, model.input_shape, model.witness)
+    wrong = Shifted(model.imported, model.build, model.ref, model.witness)
     report = verify_plan(plan, wrong)
     assert any("differs from the model" in fault for fault in report.faults)
 
@@ -224,9 +225,7 @@ def test_an_output_that_is_not_finite_is_a_fault_and_json(model: LoadedModel, pl
     lossy = plan_network(
         REF, model.network, CLUSTER.sending_as("float16"), PlanOptions("coedge-style")
     )
-    report = verify_plan(
-        lossy, Broken(model.imported, model.build, model.input_shape, model.witness)
-    )
+    report = verify_plan(lossy, Broken(model.imported, model.build, model.ref, model.witness))
     assert any("sent as float16" in fault for fault in report.faults)
     content = report.to_json()
     assert content["output_max_abs_error"] is None

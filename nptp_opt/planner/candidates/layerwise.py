@@ -74,7 +74,7 @@ def layer_by_layer(
         if problem.layer not in solved:
             raise NoSolutionError(
                 f"{formulation}: no partition for layer {problem.name!r} within "
-                f"{limits.time_limit_s:.3g} s; raise --time-limit"
+                f"{limits.time_limit_s:.3g} s; raise `time_limit_s`"
             )
     choices, snap = [], snaps(network)
     current = Template("single", {cluster.source: UNIT})

@@ -54,9 +54,9 @@ def find_hierarchy(mounts: str | None = None, own: str | None = None) -> Hierarc
             return hierarchy
         reasons.append(problem)
     raise ExecutionError(
-        f"--throttle cgroup: no control group for CPU time can be made here "
+        f"`throttle` cgroup: no control group for CPU time can be made here "
         f"({'; '.join(reasons) or 'none is mounted'}): run as root on a machine with cgroups, "
-        "or use --throttle pad"
+        "or use `throttle` pad"
     )
 
 
@@ -120,7 +120,7 @@ class Quotas:
                 (group / "cgroup.procs").write_text(str(self.pids[device]))
         except OSError as error:
             self.__exit__()
-            raise ExecutionError(f"--throttle cgroup: {self.group}: {error.strerror}") from None
+            raise ExecutionError(f"`throttle` cgroup: {self.group}: {error.strerror}") from None
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -147,6 +147,6 @@ def shares_of(device_s: Mapping[str, float], cpu_s: float, threads: int = 1) -> 
         if seconds * threads < cpu_s or not seconds:
             raise InputError(
                 f"device {device!r} needs {seconds:.3f} s for the whole model, this machine "
-                f"{cpu_s / threads:.3f} s: a quota cannot make it faster; use --throttle none"
+                f"{cpu_s / threads:.3f} s: a quota cannot make it faster; use `throttle` none"
             )
     return {device: cpu_s / seconds for device, seconds in device_s.items()}

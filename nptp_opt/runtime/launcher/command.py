@@ -49,19 +49,19 @@ class RunRequest:
 
     def __post_init__(self) -> None:
         if self.hosts is None and self.secret_file is not None:
-            raise InputError("--secret-file belongs to --hosts")
+            raise InputError("`secret_file` belongs to `hosts`")
         if self.hosts is not None:
             self._check_hosts()
         if self.calibrate is not None and self.calibrate.suffix != ".json":
-            raise InputError(f"{self.calibrate}: --calibrate writes a cluster as .json")
+            raise InputError(f"{self.calibrate}: `calibrate` writes a cluster as .json")
         if self.calibrate is not None and self.chosen_throttle != "none":
-            raise InputError("--calibrate measures real speeds: use it with --throttle none")
+            raise InputError("`calibrate` measures real speeds: use it with `throttle` none")
 
     def _check_hosts(self) -> None:
         if self.secret_file is None:
-            raise InputError("--hosts needs --secret-file: the same file on every machine")
+            raise InputError("`hosts` needs `secret_file`: the same file on every machine")
         if self.emulate or self.transport == "gloo":
-            raise InputError("--hosts runs over transport tcp, and not with --emulate")
+            raise InputError("`hosts` runs over transport tcp, and not with `emulate`")
         check_address(self.hosts or "")
         read_secret(self.secret_file)
 
@@ -113,8 +113,8 @@ def _site(plan: Plan, request: RunRequest) -> Iterator[Site]:
     with EmulatedCluster(plan.cluster) as site:
         if site.delay_s > 0 and request.chosen_transport == "gloo":
             raise InputError(
-                "--transport gloo cannot add the network's latency, and this kernel has no netem: "
-                "use --transport tcp, or latency_ms = 0 in the cluster file"
+                "`transport` gloo cannot add the network's latency, and this kernel has no netem: "
+                "use `transport` tcp, or latency_ms = 0 in the cluster file"
             )
         yield site
 

@@ -71,7 +71,7 @@ def run_plan(
     check_executable(plan)
     if throttle == "cgroup":
         if listen is not None:
-            raise InputError("--throttle cgroup limits workers of this machine, not of --hosts")
+            raise InputError("`throttle` cgroup limits workers of this machine, not of `hosts`")
         find_hierarchy()
     progress("single device, for comparison")
     references = make_references(plan, model, options)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nptp_opt.errors import InputError
 from nptp_opt.network.load import LoadedModel
+from nptp_opt.notebook import html_table
 from nptp_opt.plan.model import Plan
 from nptp_opt.runtime.trace import Span
 from nptp_opt.runtime.transport.registry import check_transport
@@ -51,7 +52,7 @@ class RunOptions:
             raise InputError(f"throttle = {self.throttle!r}: must be 'none', 'pad' or 'cgroup'")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunReport:
     """What was measured; times in seconds, one latency per timed run."""
 
@@ -72,6 +73,26 @@ class RunReport:
     """Devices that were lost on the way and planned around."""
     witness: str = ""
     """What the outputs were held against."""
+
+    def __repr__(self) -> str:
+        verdict = "outputs right" if self.ok else f"outputs WRONG by {self.max_abs_error:.3g}"
+        return (
+            f"<RunReport of {self.plan.model} on {len(self.spans)} devices: median "
+            f"{self.median_s:.4g} s of {len(self.latency_s)} runs, {verdict}>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "outputs": "right" if self.ok else "wrong",
+            "witness": self.witness,
+            "median_s": self.median_s,
+            "min_s": min(self.latency_s),
+            "max_s": max(self.latency_s),
+            "predicted_s": self.predicted_s,
+            "single_device_s": self.single_device_s,
+            "bytes": self.bytes,
+        }
+        return html_table(f"Run of {self.plan.model}", rows)
 
     @property
     def median_s(self) -> float:

@@ -53,7 +53,7 @@ class Hosts:
         self.addresses = {device.name: device.address or "" for device in cluster.devices}
         for name, address in self.addresses.items():
             if not address:
-                raise InputError(f"device {name!r} has no address: --hosts needs one for each")
+                raise InputError(f"device {name!r} has no address: `hosts` needs one for each")
 
     def prefix(self, device: str) -> Sequence[str]:
         return ()

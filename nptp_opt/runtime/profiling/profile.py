@@ -44,9 +44,9 @@ class ProfileRequest:
 
     def __post_init__(self) -> None:
         if (self.serve or self.peer) and self.secret_file is None:
-            raise InputError("--serve and --peer need --secret-file: the same file on both sides")
+            raise InputError("`serve` and `peer` need `secret_file`: the same file on both sides")
         if self.serve and self.peer:
-            raise InputError("--serve and --peer exclude each other: one side serves")
+            raise InputError("`serve` and `peer` exclude each other: one side serves")
 
 
 def make_profile(ref: str, request: ProfileRequest, say: Callable[[str], None]) -> Profile:

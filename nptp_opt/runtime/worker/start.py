@@ -33,13 +33,13 @@ def _check_interface(interface: str) -> None:
     try:
         address = ipaddress.IPv4Address(interface)
     except ValueError:
-        raise InputError(f"--interface {interface!r} must be an IPv4 address") from None
+        raise InputError(f"`interface` {interface!r} must be an IPv4 address") from None
     if address.is_unspecified:
-        raise InputError("--interface 0.0.0.0 means every interface: name the address of one")
+        raise InputError("`interface` 0.0.0.0 means every interface: name the address of one")
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
         try:
             trial.bind((interface, 0))
         except OSError as error:
             raise InputError(
-                f"--interface {interface} cannot be bound here: {error.strerror}"
+                f"`interface` {interface} cannot be bound here: {error.strerror}"
             ) from None

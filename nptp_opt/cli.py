@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
-from nptp_opt import __version__, cli_batch, cli_runtime, cli_sweep
-from nptp_opt.cli_outputs import check_outputs
-from nptp_opt.cli_progress import moving
-from nptp_opt.cli_support import input_option, input_shape
-from nptp_opt.cli_support import json_flag as _json
-from nptp_opt.cli_support import load as _load
-from nptp_opt.cli_support import print_json as _print_json
-from nptp_opt.cli_support import say as _say
+from nptp_opt import __version__
 from nptp_opt.cluster import TransferDtype
+from nptp_opt.commands import batch, runtime, sweep
+from nptp_opt.commands.outputs import check_outputs
+from nptp_opt.commands.progress import moving
+from nptp_opt.commands.support import input_option, input_shape
+from nptp_opt.commands.support import json_flag as _json
+from nptp_opt.commands.support import load as _load
+from nptp_opt.commands.support import print_json as _print_json
+from nptp_opt.commands.support import say as _say
 from nptp_opt.cost.objectives import Objective
 from nptp_opt.errors import (
     INTERNAL,
@@ -35,7 +36,7 @@ from nptp_opt.errors import (
 )
 
 if TYPE_CHECKING:
-    from nptp_opt.steps import Plan
+    from nptp_opt.plan.model import Plan
 
 POINTS = 9
 """Plans of --pareto at most where --points says nothing."""
@@ -111,7 +112,7 @@ def main(verbose: int) -> None:
 
 
 def _limits_from(**options: Any) -> Any:
-    from nptp_opt.methods import Limits
+    from nptp_opt.layer.registry import Limits
 
     limit = options["time_limit"]
     return Limits(
@@ -148,13 +149,13 @@ def _limits_from(**options: Any) -> Any:
 def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     """Plan MODEL (a torchvision name, an .onnx file or module:callable) on a cluster."""
     from nptp_opt.cluster import load_cluster
-    from nptp_opt.import_check import check_import
-    from nptp_opt.plan import numbered, write_plan
+    from nptp_opt.plan.document import numbered, write_plan
+    from nptp_opt.plan.model import ModelRef
     from nptp_opt.planner import check_planner, plan_network
     from nptp_opt.planner.objective import check_objective
     from nptp_opt.planner.pareto import check_pareto, pareto_front, parse_pair
-    from nptp_opt.render import solve_summary
-    from nptp_opt.steps import ModelRef
+    from nptp_opt.plot.tables import solve_summary
+    from nptp_opt.verification.import_check import check_import
 
     chosen = _plan_options(options)
     _refuse_unused(options)
@@ -192,8 +193,8 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
 
 def _write_front(front: Sequence[Plan], output: Path, as_json: bool) -> None:
     """Write the plans of a front; what is there beside them is not ours to delete, but is named."""
-    from nptp_opt.plan import numbered, numbered_above, write_plan
-    from nptp_opt.render import solve_summary
+    from nptp_opt.plan.document import numbered, numbered_above, write_plan
+    from nptp_opt.plot.tables import solve_summary
 
     files = numbered(output, len(front))
     for plan, path in zip(front, files, strict=True):
@@ -239,7 +240,7 @@ def _plan_options(options: dict[str, Any]) -> Any:
 
 
 def _print_table(content: dict[str, Any]) -> None:
-    from nptp_opt.render import print_pairs
+    from nptp_opt.plot.tables import print_pairs
 
     print_pairs(content)
 
@@ -250,7 +251,7 @@ def _print_table(content: dict[str, Any]) -> None:
 @_json
 def inspect(model: str, shape: str | None, as_json: bool) -> None:
     """Show MODEL as the planner sees it: layers, single-tensor cuts, what is gathered and why."""
-    from nptp_opt.render import inspection, print_inspection
+    from nptp_opt.plot.tables import inspection, print_inspection
 
     given = input_shape(shape, model)
     _say(f"importing {model} at {'x'.join(map(str, given))}")
@@ -267,12 +268,12 @@ def inspect(model: str, shape: str | None, as_json: bool) -> None:
 @_json
 def solve_layer(instance: Path, formulation: str, **options: Any) -> None:
     """Solve one layer INSTANCE (JSON) with one formulation or method."""
-    from nptp_opt.check import layer_result_to_json
     from nptp_opt.formulations import export_model
     from nptp_opt.instances.library import open_layer
-    from nptp_opt.render import print_layer_result
-    from nptp_opt.result import Status
-    from nptp_opt.solve import solve_layer as solve_problem
+    from nptp_opt.layer.result import Status
+    from nptp_opt.layer.solve import solve_layer as solve_problem
+    from nptp_opt.plot.tables import print_layer_result
+    from nptp_opt.verification.layer_result import layer_result_to_json
 
     problem = open_layer(instance)
     limits = _limits_from(**options)
@@ -298,8 +299,8 @@ def solve_layer(instance: Path, formulation: str, **options: Any) -> None:
 @_json
 def check(instance: Path, result: Path, as_json: bool) -> None:
     """Price a RESULT (as `solve-layer --json` prints it) of INSTANCE without any solver."""
-    from nptp_opt.check import check_result
     from nptp_opt.instances.library import open_layer
+    from nptp_opt.verification.layer_result import check_result
 
     faults, makespan_s = check_result(open_layer(instance), result)
     content = {"ok": not faults, "makespan_s": makespan_s, "faults": faults}
@@ -314,8 +315,8 @@ def check(instance: Path, result: Path, as_json: bool) -> None:
 @_json
 def verify(plan: Path, seed: int, as_json: bool) -> None:
     """Prove in torch that PLAN computes the same tensors as the unpartitioned model."""
-    from nptp_opt.plan import read_plan
-    from nptp_opt.verify import verify_plan
+    from nptp_opt.plan.document import read_plan
+    from nptp_opt.verification.torch_check import verify_plan
 
     read, stale = read_plan(plan)
     _say(f"verifying {read.model.ref} on {len(read.cluster.devices)} devices")
@@ -337,9 +338,9 @@ def verify(plan: Path, seed: int, as_json: bool) -> None:
 @_json
 def show(plan: Path, png: Path | None, svg: Path | None, html: Path | None, as_json: bool) -> None:
     """Show PLAN as a table; draw it with --png, --svg or --html."""
-    from nptp_opt.plan import load_plan
+    from nptp_opt.plan.document import load_plan
     from nptp_opt.plot.plan_figure import write_figure, write_page
-    from nptp_opt.render import plan_rows, plan_totals, print_plan
+    from nptp_opt.plot.tables import plan_rows, plan_totals, print_plan
 
     loaded = load_plan(plan)
     check_outputs(png, svg, html, reads=(plan,))
@@ -361,8 +362,8 @@ def formulations(as_json: bool) -> None:
     """List the formulations and search methods for one layer."""
     from dataclasses import asdict
 
-    from nptp_opt.methods import specs
-    from nptp_opt.solve import solve_layer as _registers_all  # noqa: F401
+    from nptp_opt.layer.registry import specs
+    from nptp_opt.layer.solve import solve_layer as _registers_all  # noqa: F401
 
     _print_list("formulations", [asdict(spec) for spec in specs()], as_json)
 
@@ -390,22 +391,22 @@ def solvers(as_json: bool) -> None:
 @_json
 def versions(as_json: bool) -> None:
     """Print the versions that a bug report needs."""
-    from nptp_opt.render import version_rows
+    from nptp_opt.plot.tables import version_rows
 
     content = version_rows()
     _print_json({"versions": content}) if as_json else _print_table(content)
 
 
 def _print_list(name: str, rows: list[dict[str, Any]], as_json: bool) -> None:
-    from nptp_opt.render import print_rows
+    from nptp_opt.plot.tables import print_rows
 
     _print_json({name: rows}) if as_json else print_rows(rows)
 
 
-_BATCH = (cli_batch.instances, cli_batch.compare, cli_batch.report)
-_RUNTIME = (cli_runtime.run, cli_runtime.worker, cli_runtime.profile, cli_runtime.emulate)
+_BATCH = (batch.instances, batch.compare, batch.report)
+_RUNTIME = (runtime.run, runtime.worker, runtime.profile, runtime.emulate)
 
-for _command in (*_BATCH, *_RUNTIME, cli_sweep.sweep):
+for _command in (*_BATCH, *_RUNTIME, sweep.sweep):
     main.add_command(_command)
 
 

@@ -1,4 +1,4 @@
-"""Formulations of one layer's partition: one file each, registered with ``nptp_opt.methods``.
+"""Formulations of one layer's partition: one file each, registered with ``layer.registry``.
 
 Solvers and PuLP are imported on the first solve only.
 """
@@ -9,9 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Literal
 
 from nptp_opt.formulations.run import export_model, register_milp
-from nptp_opt.methods import Family, Hints, Limits, MethodSpec, register
-from nptp_opt.problem import LayerProblem
-from nptp_opt.result import LayerResult
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.registry import Family, Hints, Limits, MethodSpec, register
+from nptp_opt.layer.result import LayerResult
 
 if TYPE_CHECKING:
     from nptp_opt.formulations.building import BuiltModel

@@ -14,7 +14,7 @@ from functools import cached_property
 from nptp_opt.cost import Form, LayerCost, messages_of
 from nptp_opt.errors import InfeasibleError
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile
-from nptp_opt.problem import LayerProblem
+from nptp_opt.layer.problem import LayerProblem
 
 ALL_SIDES = TOP | BOTTOM | LEFT | RIGHT
 SLACK = 1e-6

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from nptp_opt.cost import LayerCost
 from nptp_opt.errors import InfeasibleError, SolverError, unknown_name
 from nptp_opt.files import write_text
-from nptp_opt.formulations.families import belongs
 from nptp_opt.formulations.margins import left, margin
 from nptp_opt.formulations.pricing import Pricing, Tiles
 from nptp_opt.geometry import Tile, cover_fault
-from nptp_opt.methods import Hints, Limits, MethodSpec, find, register
-from nptp_opt.problem import LayerProblem
-from nptp_opt.result import (
+from nptp_opt.layer.families import belongs
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.registry import Hints, Limits, MethodSpec, find, register
+from nptp_opt.layer.result import (
     LayerResult,
     ModelSize,
     Status,

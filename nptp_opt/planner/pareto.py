@@ -19,15 +19,15 @@ from typing import get_args
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.objectives import Objective, Weights, rows_of
 from nptp_opt.errors import InfeasibleError, InputError, unknown_name
+from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.aim import Aim
-from nptp_opt.planner.assemble import Choice
+from nptp_opt.plan.model import ModelRef, Plan
+from nptp_opt.planner.candidates.templates import Template
 from nptp_opt.planner.nptp import objective_search
 from nptp_opt.planner.objective import ObjectiveSearch, Pair, Seen, check_objective, require_latency
 from nptp_opt.planner.options import PlanOptions
+from nptp_opt.planner.path.aim import Aim
 from nptp_opt.planner.planners import check_planner, plan_of, provenance
-from nptp_opt.planner.templates import Template
-from nptp_opt.steps import ModelRef, Plan
 
 ALIKE = 1e-9
 """Relative distance below which values are equal."""

@@ -6,24 +6,25 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from nptp_opt import __version__, methods
+from nptp_opt import __version__
+from nptp_opt.bound import latency_bound
+from nptp_opt.bound.objective import objective_bound
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import measured_share
 from nptp_opt.errors import InputError, unknown_name
+from nptp_opt.evaluate.assemble import Choice
+from nptp_opt.evaluate.memory import fitting_steps, require_fit
+from nptp_opt.evaluate.simulate import simulate
+from nptp_opt.evaluate.usage import values_of
+from nptp_opt.layer import registry
+from nptp_opt.layer.solve import pick_solver
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.assemble import Choice
-from nptp_opt.planner.baselines import QUICK
-from nptp_opt.planner.bound import latency_bound
-from nptp_opt.planner.bound.objective import objective_bound
-from nptp_opt.planner.memory import fitting_steps, require_fit
+from nptp_opt.plan.model import ModelRef, Plan
+from nptp_opt.planner.baselines.pooled import layerwise, pooled
+from nptp_opt.planner.baselines.quick import QUICK
 from nptp_opt.planner.nptp import nptp
 from nptp_opt.planner.objective import check_objective, require_latency
 from nptp_opt.planner.options import PlanOptions
-from nptp_opt.planner.pooled import layerwise, pooled
-from nptp_opt.planner.simulate import simulate
-from nptp_opt.planner.usage import values_of
-from nptp_opt.solve import pick_solver
-from nptp_opt.steps import ModelRef, Plan
 
 LEAST_MEASURED = 0.5
 """Part of a network's operations that a profile should have measured."""
@@ -163,7 +164,7 @@ def check_planner(options: PlanOptions) -> None:
         )
     if options.planner not in PLANNERS:
         raise unknown_name("planner", options.planner, PLANNERS)
-    pick_solver(methods.find(options.formulation)[0], options.solver)
+    pick_solver(registry.find(options.formulation)[0], options.solver)
 
 
 def provenance(options: PlanOptions, solve_s: float) -> dict[str, object]:

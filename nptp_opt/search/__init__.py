@@ -1,15 +1,15 @@
 """Exact and heuristic searches for one layer's partition, and the bound on all partitions.
 
-Registered with ``nptp_opt.methods``; numba and HiGHS are imported on the first use only.
+Registered with ``nptp_opt.layer.registry``; numba and HiGHS are imported on the first use only.
 """
 
 from __future__ import annotations
 
 import importlib
 
-from nptp_opt.methods import Hints, Limits, Method, MethodSpec, register
-from nptp_opt.problem import LayerProblem
-from nptp_opt.result import LayerResult
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.registry import Hints, Limits, Method, MethodSpec, register
+from nptp_opt.layer.result import LayerResult
 
 
 def _late(module: str, function: str) -> Method:

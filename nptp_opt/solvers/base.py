@@ -9,8 +9,8 @@ from importlib import metadata
 from typing import ClassVar, Literal
 
 from nptp_opt.errors import InputError, SolverError, unknown_name
-from nptp_opt.methods import Limits
-from nptp_opt.result import Status, Termination, TracePoint
+from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.result import Status, Termination, TracePoint
 from nptp_opt.solvers.model import FloatArray, MilpModel
 
 ModelKind = Literal["milp", "cp"]

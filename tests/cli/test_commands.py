@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nptp_opt.cli import main
-from nptp_opt.result import relative_gap
+from nptp_opt.layer.result import relative_gap
 
 MODEL = "tests.models:small_cnn"
 CLUSTER = """

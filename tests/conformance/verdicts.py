@@ -23,9 +23,9 @@ import torch
 
 from nptp_opt.errors import InputError
 from nptp_opt.network.load import LoadedModel
+from nptp_opt.plan.model import ModelRef, Plan
 from nptp_opt.planner import PlanOptions, plan_network
-from nptp_opt.replay import replayed_outputs
-from nptp_opt.steps import ModelRef, Plan
+from nptp_opt.verification.interpreter import replayed_outputs
 from tests.builders import make_cluster
 
 KINDS = ("right", "refused", "unclear", "wrong", "traceback")

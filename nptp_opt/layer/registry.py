@@ -1,0 +1,98 @@
+"""The registry of everything that partitions one layer: formulations and exact or heuristic search.
+
+``formulations`` and ``search`` register here; ``solve.solve_layer`` alone looks names up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from nptp_opt.errors import InputError, unknown_name
+from nptp_opt.geometry import Tile
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.result import LayerResult
+
+Family = Literal["strip", "grid", "column", "guillotine", "dissection"]
+Kind = Literal["milp", "cp", "search", "heuristic", "portfolio"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop. ``gap`` is (value - bound) / value; ``threads`` 0 lets the solver choose.
+
+    ``prove`` False: only the partition matters, so methods leave out what serves the bound alone.
+    """
+
+    time_limit_s: float = math.inf
+    gap: float = 1e-6
+    seed: int = 0
+    threads: int = 1
+    prove: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.time_limit_s > 0:
+            raise InputError(f"time limit must be above 0 s, got {self.time_limit_s}")
+        if not 0 <= self.gap < 1:
+            raise InputError(f"gap must be in [0, 1), got {self.gap}")
+        if not 0 <= self.seed < 2**31:
+            raise InputError(f"seed must be in [0, 2^31), got {self.seed}")
+        if self.threads < 0:
+            raise InputError(f"threads must be 0 or more, got {self.threads}")
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What is known before: a partition to start from, and a lower bound on any makespan."""
+
+    start: Mapping[int, Tile] | None = None
+    bound_s: float | None = None
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """What a method is, as ``nptp-opt formulations`` lists it.
+
+    ``pricing`` is "exact" where every tile has its exact price inside the method, "form" where the
+    bilinear prices are (docs/cost.md): upper ones to find, lower ones to prove. ``solvers`` is
+    empty for methods without one; the first is the default.
+    """
+
+    name: str
+    family: Family
+    kind: Kind
+    pricing: Literal["exact", "form"]
+    proves: str
+    solvers: tuple[str, ...]
+    summary: str
+
+
+class Method(Protocol):
+    """How a method is called; ``solver`` is one of its spec's solvers, None where it has none."""
+
+    def __call__(
+        self, problem: LayerProblem, solver: str | None, limits: Limits, hints: Hints
+    ) -> LayerResult: ...
+
+
+_METHODS: dict[str, tuple[MethodSpec, Method]] = {}
+
+
+def register(spec: MethodSpec, method: Method) -> None:
+    """Add a method; a name taken twice is a programming error."""
+    assert spec.name not in _METHODS, f"method {spec.name!r} is registered twice"
+    _METHODS[spec.name] = (spec, method)
+
+
+def find(name: str) -> tuple[MethodSpec, Method]:
+    """Spec and method of that name; raises InputError with the nearest known name."""
+    if name not in _METHODS:
+        raise unknown_name("formulation", name, _METHODS)
+    return _METHODS[name]
+
+
+def specs() -> tuple[MethodSpec, ...]:
+    """All registered methods in order of registration."""
+    return tuple(spec for spec, _ in _METHODS.values())

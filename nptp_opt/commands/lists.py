@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 @json_flag
 def formulations(as_json: bool) -> None:
     """List the formulations and search methods for one layer."""
-    from dataclasses import asdict
 
     from nptp_opt.layer.registry import specs
     from nptp_opt.layer.solve import solve_layer as _registers_all  # noqa: F401
 
-    print_list("formulations", [asdict(spec) for spec in specs()], as_json)
+    print_list("formulations", [spec.to_json() for spec in specs()], as_json)
 
 
 @click.command()

@@ -27,7 +27,7 @@ def aims(planner: str) -> bool:
     """Whether a planner looks for anything but the latency."""
     from nptp_opt.planner import PLANNERS
 
-    return PLANNERS[planner].aims
+    return PLANNERS.find(planner).aims
 
 
 def plannings(

@@ -16,7 +16,7 @@ from nptp_opt.cluster import TransferDtype
 from nptp_opt.comparison.planning import aims, plannings
 from nptp_opt.comparison.runs import Run
 from nptp_opt.cost.objectives import Objective
-from nptp_opt.errors import InputError, unknown_name
+from nptp_opt.errors import InputError
 from nptp_opt.files import Strict, explain, read_text
 from nptp_opt.instances import library
 from nptp_opt.instances.library import Problem
@@ -175,8 +175,7 @@ def _check_planners(spec: Spec) -> None:
     from nptp_opt.planner import PLANNERS, PlanOptions, check_planner
 
     for name in spec.planners:
-        if name not in PLANNERS:
-            raise unknown_name("planner", name, PLANNERS)
+        PLANNERS.find(name)
     for objective, overlap in itertools.product(spec.objectives, spec.overlap):
         check_planner(PlanOptions(objective=objective, overlap=overlap))
     given = sorted(PLANNING & spec.model_fields_set)

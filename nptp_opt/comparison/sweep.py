@@ -188,7 +188,7 @@ def planned_s(
 ) -> float | None:
     """Latency of a planner's plan; None where it has none that fits."""
     try:
-        choices = PLANNERS[options.planner].plan(network, cluster, options)
+        choices = PLANNERS.find(options.planner).plan(network, cluster, options)
         steps = assemble(network, cluster, choices)
         require_fit(network, cluster, steps, options.planner)
     except (InfeasibleError, NoSolutionError) as error:

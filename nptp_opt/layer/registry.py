@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
 
-from nptp_opt.errors import InputError, unknown_name
+from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile
 from nptp_opt.layer.problem import LayerProblem
 from nptp_opt.layer.result import LayerResult
+from nptp_opt.plugins import Registry
 
 Family = Literal["strip", "grid", "column", "guillotine", "dissection"]
+MILP = "milp"
+"""What a method needs that every solver of mixed-integer linear programs can solve."""
+
 Kind = Literal["milp", "cp", "search", "heuristic", "portfolio"]
 
 
@@ -56,8 +60,8 @@ class MethodSpec:
     """What a method is, as ``nptp-opt formulations`` lists it.
 
     ``pricing`` is "exact" where every tile has its exact price inside the method, "form" where the
-    bilinear prices are (docs/cost.md): upper ones to find, lower ones to prove. ``solvers`` is
-    empty for methods without one; the first is the default.
+    bilinear prices are (docs/cost.md): upper ones to find, lower ones to prove. ``needs`` is
+    the kind of solver that it takes: "milp" for every one of these, a solver's name, or None.
     """
 
     name: str
@@ -65,8 +69,22 @@ class MethodSpec:
     kind: Kind
     pricing: Literal["exact", "form"]
     proves: str
-    solvers: tuple[str, ...]
+    needs: str | None
     summary: str
+
+    @property
+    def solvers(self) -> tuple[str, ...]:
+        """Names of the solvers that the method can be solved by; the first is the default."""
+        from nptp_opt.solvers import milp_names
+
+        if self.needs is None:
+            return ()
+        return milp_names() if self.needs == MILP else (self.needs,)
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as ``nptp-opt formulations --json`` prints it."""
+        fields = {key: value for key, value in asdict(self).items() if key != "needs"}
+        return {**fields, "solvers": list(self.solvers)}
 
 
 class Method(Protocol):
@@ -77,22 +95,20 @@ class Method(Protocol):
     ) -> LayerResult: ...
 
 
-_METHODS: dict[str, tuple[MethodSpec, Method]] = {}
+METHODS: Registry[tuple[MethodSpec, Method]] = Registry("formulation")
+"""Every method by name; ``formulations``, ``search`` and plug-ins register here."""
 
 
 def register(spec: MethodSpec, method: Method) -> None:
-    """Add a method; a name taken twice is a programming error."""
-    assert spec.name not in _METHODS, f"method {spec.name!r} is registered twice"
-    _METHODS[spec.name] = (spec, method)
+    """Add a method; raises ValueError for a name that is taken."""
+    METHODS.register(spec.name, (spec, method))
 
 
 def find(name: str) -> tuple[MethodSpec, Method]:
     """Spec and method of that name; raises InputError with the nearest known name."""
-    if name not in _METHODS:
-        raise unknown_name("formulation", name, _METHODS)
-    return _METHODS[name]
+    return METHODS.find(name)
 
 
 def specs() -> tuple[MethodSpec, ...]:
     """All registered methods in order of registration."""
-    return tuple(spec for spec, _ in _METHODS.values())
+    return tuple(spec for spec, _ in METHODS.values())

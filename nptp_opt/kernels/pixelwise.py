@@ -17,16 +17,17 @@ from nptp_opt.network.ops import ELEMENTWISE, WHOLE
 
 Params = Mapping[str, Tensor]
 
-CAST_TYPES = {
+CAST_TYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name)
-    for name in ("float16", "bfloat16", "int8", "uint8", "int16", "int32", "int64")
+    for name in ("float16", "bfloat16", "bool", "int8", "uint8", "int16", "int32", "int64")
 }
 
 
 def call_aten(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
     """Call torch's op of the node's name with the arguments that the node holds.
 
-    Only names of the vocabulary are called: a plan is a file, and may come from anywhere.
+    Only names of the vocabulary are called: a plan is a file, and may come from anywhere. Truth
+    values and whole numbers are carried in the type of all values, and converted for the call.
     """
     if node.op not in ELEMENTWISE | WHOLE:
         raise InputError(f"node {node.name!r}: op {node.op!r} is not in the vocabulary")
@@ -38,14 +39,27 @@ def call_aten(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) 
         if not isinstance(given, Mapping):
             return given
         if "in" in given:
-            return values[given["in"]]
+            return _native(node, values[given["in"]], given.get("dtype"))
         role = given["param"]
         return _viewed(params[role], views[role], tile) if role in views else params[role]
 
     op = getattr(getattr(torch.ops.aten, node.op), node.attrs["overload"])
     args, kwargs = operand(node.attrs["args"]), node.attrs["kwargs"]
-    result: Tensor = op(*args, **{name: operand(value) for name, value in kwargs.items()})
-    return result
+    made = op(*args, **{name: operand(value) for name, value in kwargs.items()})
+    result: Tensor = made[node.attrs["output"]] if "output" in node.attrs else made
+    return result.to(values[0].dtype)
+
+
+def _native(node: Node, values: Tensor, dtype: str | None) -> Tensor:
+    """Carried values in the model's own type; lossy transfers may have moved them a little."""
+    return values if dtype is None else values.round().to(_cast_type(node, dtype))
+
+
+def _cast_type(node: Node, name: str) -> torch.dtype:
+    dtype = CAST_TYPES.get(name)
+    if dtype is None:
+        raise InputError(f"node {node.name!r}: cast to {name!r} is not known")
+    return dtype
 
 
 def _viewed(weight: Tensor, view: Mapping[str, list[int]], tile: Tile) -> Tensor:
@@ -83,9 +97,7 @@ def cast(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Te
 
     In float64 the shorter floating-point types are float64, too.
     """
-    dtype = CAST_TYPES.get(node.attrs["dtype"])
-    if dtype is None:
-        raise InputError(f"node {node.name!r}: cast to {node.attrs['dtype']!r} is not known")
+    dtype = _cast_type(node, node.attrs["dtype"])
     if dtype.is_floating_point and values[0].dtype == torch.float64:
         return values[0]
     return values[0].to(dtype).to(values[0].dtype)

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from nptp_opt.network.aten_windows import reduction
 from nptp_opt.network.calls import ALL, IGNORED, Call, NotLocalError, dim_of, handles, layout_of
+from nptp_opt.network.casts import as_operand, result_type
 from nptp_opt.network.graph import Const, Value
 from nptp_opt.network.layout import FEATURES, Axis, Layout
 from nptp_opt.network.ops import ELEMENTWISE
@@ -27,7 +30,7 @@ def elementwise(call: Call) -> Value:
         if isinstance(given, Value):
             _check_operand(given, layout, call.shape)
             tensors.append(given.tensor)
-            return {"in": len(tensors) - 1}
+            return as_operand(given, len(tensors) - 1)
         if isinstance(given, Const):
             role = f"c{len(consts)}"
             consts[role], views[role] = given, const_view(given.shape, layout, call.shape)
@@ -36,12 +39,17 @@ def elementwise(call: Call) -> Value:
 
     args, kwargs = encoded(call, operand)
     attrs = {"overload": call.overload, "args": args, "kwargs": kwargs, "views": views}
-    return call.emit(call.op, tensors, layout, attrs=attrs, params=consts)
+    made = call.emit(call.op, tensors, layout, attrs=attrs, params=consts)
+    return replace(made, dtype=result_type(call, ()))
 
 
 def encoded(call: Call, operand: Any) -> tuple[list[Any], dict[str, Any]]:
-    """A call's arguments with every tensor replaced by what ``operand`` makes of it."""
-    args = [operand(v) for k, v in call.args.items() if k not in call.keyword_only]
+    """A call's arguments with every tensor replaced by what ``operand`` makes of it.
+
+    A type to compute in is left out: results are rounded to it afterwards.
+    """
+    given = {k: None if isinstance(v, torch.dtype) else v for k, v in call.args.items()}
+    args = [operand(v) for k, v in given.items() if k not in call.keyword_only]
     kwargs = {
         k: operand(v) for k, v in call.args.items() if k in call.keyword_only and k not in IGNORED
     }
@@ -209,6 +217,44 @@ def reduce(call: Call) -> Value:
     return _reduced(call, call.feature(), call.op)
 
 
+@handles("max", reads="self dim keepdim")
+def largest(call: Call) -> Value:
+    """Largest values over the channels, or over rows and columns; where they are is found whole."""
+    if call.overload != "dim":
+        raise NotLocalError("it reduces every dimension")
+    return _reduced(call, call.feature(), "amax")
+
+
+@handles("amin", "min", reads="self dim keepdim")
+def smallest(call: Call) -> Value:
+    """Smallest values: the largest of the negated ones, negated."""
+    if call.op == "min" and call.overload != "dim":
+        raise NotLocalError("it reduces every dimension")
+    value = call.feature()
+    negated = _computed(call, value, "neg", "default", {"in": 0})
+    return _computed(call, _reduced(call, negated, "amax"), "neg", "default", {"in": 0})
+
+
+@handles("glu", reads="self dim")
+def gated(call: Call) -> Value:
+    """Half of the channels, times the sigmoid of the other half."""
+    value = _channels_of(call, [call.args["dim"]])
+    layout, half = layout_of(value), layout_of(value).factors[0] // 2
+    out = Layout(layout.axes, (half,))
+    halves = [
+        replace(call, name=f"{call.name}.{i}").emit(
+            "channel_slice",
+            [value.tensor],
+            out,
+            attrs={"start": i * half, "stop": (i + 1) * half, "step": 1},
+        )
+        for i in range(2)
+    ]
+    gate = _computed(call, halves[1], "sigmoid", "default", {"in": 0})
+    attrs = {"overload": "Tensor", "args": [{"in": 0}, {"in": 1}], "kwargs": {}, "views": {}}
+    return call.emit("mul", [halves[0].tensor, gate.tensor], out, attrs=attrs)
+
+
 @handles("linalg_vector_norm", reads="self ord dim keepdim")
 def vector_norm(call: Call) -> Value:
     """Euclidean norm over the channels, or over rows and columns: the root of a sum of squares."""
@@ -228,7 +274,8 @@ def _computed(call: Call, value: Value, op: str, overload: str, *args: Any) -> V
 
 def _reduced(call: Call, value: Value, how: str) -> Value:
     """``mean``, ``sum`` or ``amax`` of a map over the dimensions that the call names."""
-    dims = call.args.get("dim")
+    given = call.args.get("dim")
+    dims = [given] if isinstance(given, int) else given
     if not dims:
         raise NotLocalError("it reduces every dimension")
     gone = {dim_of(value, d) for d in dims}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +19,14 @@ from nptp_opt.network.calls import (
 )
 from nptp_opt.network.graph import Value, identity
 from nptp_opt.network.ir import AxisMaps
-from nptp_opt.network.layout import Layout, reshaped
+from nptp_opt.network.layout import Axis, Layout, reshaped
 
 ALIASES = [
     "alias",
     "alpha_dropout",
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
     "clone",
     "contiguous",
     "detach",
@@ -44,8 +47,8 @@ ALIASES = [
 def same(call: Call) -> Value:
     """Ops that change nothing at inference; dropout that is on is refused before."""
     value = call.given()
-    if not isinstance(value, Value):
-        raise NotLocalError("its input is no tensor of the network")
+    if not isinstance(value, Value) or value.shape != call.shape:
+        raise NotLocalError("its input is no tensor of the network, or gets other dimensions")
     return value
 
 
@@ -91,6 +94,9 @@ def in_channel_order(call: Call, value: Value) -> Value:
     "permute",
     "transpose",
     "t",
+    "mT",
+    "mH",
+    "adjoint",
     "movedim",
     "swapaxes",
     reads="self dims dim0 dim1 axis0 axis1 source destination",
@@ -101,6 +107,8 @@ def permute(call: Call) -> Value:
     rank = len(value.shape)
     if call.op == "permute":
         dims = [dim_of(value, d) for d in call.args["dims"]]
+    elif call.op in ("mT", "mH", "adjoint"):
+        dims = [*range(rank - 2), rank - 1, rank - 2]
     elif call.op in ("transpose", "t", "swapaxes") and rank >= 2:
         roles = ("axis0", "axis1") if call.op == "swapaxes" else ("dim0", "dim1")
         a, b = (dim_of(value, call.args.get(role, i)) for i, role in enumerate(roles))
@@ -268,7 +276,7 @@ def pad(call: Call) -> Value:
     layout, numbers = layout_of(value), call.args.get("pad") or call.args["padding"]
     mode: Any = {"refl": "reflect", "repl": "replicate"}.get(call.op[:4], call.args.get("mode"))
     fill = float(call.args.get("value") or 0.0)
-    by_axis = {
+    by_axis: dict[Axis, Sequence[int]] = {
         layout.axes[-1 - i]: (numbers[2 * i], numbers[2 * i + 1]) for i in range(len(numbers) // 2)
     }
     changed = {axis: sides for axis, sides in by_axis.items() if tuple(sides) != (0, 0)}
@@ -287,11 +295,25 @@ def pad(call: Call) -> Value:
         }
         maps = _along(layout, value.shape, call.shape, windows)
         return call.emit("pad", [value.tensor], layout, attrs={"value": fill}, maps=[maps])
+    if mode == "circular":
+        value, changed = _cropped(call, value, changed)
+        size = dict(zip(layout.axes, value.shape, strict=True))
     borders: dict[Any, AxisMap] = {
         axis: Bordered(size[axis], out_size[axis], lo, mode) for axis, (lo, _) in changed.items()
     }
     maps = _along(layout, value.shape, call.shape, borders)
     return call.emit("resample", [value.tensor], layout, maps=[maps], flop=0.0)
+
+
+def _cropped(
+    call: Call, value: Value, widths: Mapping[Axis, Sequence[int]]
+) -> tuple[Value, dict[Axis, Sequence[int]]]:
+    """What negative widths cut off, and the other widths: it is the rest that is wrapped round."""
+    for axis, sides in widths.items():
+        low, high = (max(-width, 0) for width in sides)
+        dim = layout_of(value).axes.index(axis)
+        (value,) = _cut(call, value, dim, low, value.shape[dim] - high)
+    return value, {axis: (max(sides[0], 0), max(sides[1], 0)) for axis, sides in widths.items()}
 
 
 @handles(

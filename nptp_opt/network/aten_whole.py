@@ -9,15 +9,53 @@ from typing import Any
 
 from nptp_opt.network.aten_pixelwise import encoded
 from nptp_opt.network.calls import RULES, Call, NotLocalError, Result
-from nptp_opt.network.casts import check_operands
+from nptp_opt.network.casts import (
+    CASTS,
+    MOVES,
+    as_operand,
+    check_operands,
+    numbers,
+    result_type,
+)
 from nptp_opt.network.graph import Const, Graph, Value
-from nptp_opt.network.ops import ELEMENTWISE, WHOLE, flop_per_element
+from nptp_opt.network.ops import ELEMENTWISE, SEVERAL, WHOLE, flop_per_element
 
 MANY = {"chunk", "split", "split_with_sizes", "tensor_split", "unbind"}
 PRODUCTS = {"linear", "matmul", "mm", "bmm", "addmm", "scaled_dot_product_attention"}
-RESHAPES = {"flatten", "unflatten", "reshape", "squeeze", "unsqueeze", "view"}
-SAME_AS = {"_unsafe_view": "reshape", "view": "reshape", "concat": "cat", "concatenate": "cat"}
-"""A view is a reshape here: how a tensor lies in memory is no part of a plan."""
+RESHAPES = {"flatten", "unflatten", "reshape", "squeeze", "unsqueeze"}
+SAME_AS = {
+    "__and__": "bitwise_and",
+    "__or__": "bitwise_or",
+    "__xor__": "bitwise_xor",
+    "_unsafe_view": "reshape",
+    "absolute": "abs",
+    "clip": "clamp",
+    "concat": "cat",
+    "concatenate": "cat",
+    "divide": "div",
+    "expand_copy": "expand",
+    "greater": "gt",
+    "greater_equal": "ge",
+    "less": "lt",
+    "less_equal": "le",
+    "moveaxis": "movedim",
+    "multiply": "mul",
+    "negative": "neg",
+    "not_equal": "ne",
+    "permute_copy": "permute",
+    "select_copy": "select",
+    "slice_copy": "slice",
+    "squeeze_copy": "squeeze",
+    "subtract": "sub",
+    "swapdims": "transpose",
+    "transpose_copy": "transpose",
+    "true_divide": "div",
+    "unfold_copy": "unfold",
+    "unsqueeze_copy": "unsqueeze",
+    "view": "reshape",
+    "view_copy": "reshape",
+}
+"""Ops by other names. How a tensor lies in memory is no part of a plan: a view is a reshape."""
 
 
 def handle(call: Call) -> Result:
@@ -25,22 +63,59 @@ def handle(call: Call) -> Result:
 
     Raises UnsupportedError with the node's and the op's name when it can be neither.
     """
+    _check_result(call)
+    call = replace(call, op=SAME_AS.get(call.op, call.op))
     check_operands(call)
-    why = "it is not known"
-    if call.op in RULES:
-        try:
-            return RULES[call.op].apply(call)
-        except NotLocalError as error:
-            why = str(error)
+    try:
+        made = _by_rule(call)
+        return made if isinstance(made, list) else [made, *_others(call)] if call.shapes else made
+    except NotLocalError as error:
+        why = str(error)
     if call.op in MANY:
         return _pieces(call)
-    op = SAME_AS.get(call.op, call.op)
-    if op not in WHOLE | ELEMENTWISE or call.shapes:
+    if call.op in SEVERAL and call.shapes:
+        return [_output(call, 0), *_others(call)]
+    if call.op not in WHOLE | ELEMENTWISE or call.shapes:
         raise call.unsupported(why)
-    made = _whole(replace(call, op=op))
-    if op in RESHAPES:
-        _note_flattened(call, made)
-    return made
+    whole = _whole(call)
+    if call.op in RESHAPES:
+        _note_flattened(call, whole)
+    return whole
+
+
+def _check_result(call: Call) -> None:
+    """Raise UnsupportedError for results without elements, or of sizes that depend on data."""
+    if call.overload == "dtype" and call.op in ("view", "view_copy"):
+        raise call.unsupported("it reads the bits of one type as another")
+    several = call.shapes if call.op in MANY | SEVERAL else ()
+    sizes = [size for shape in (call.shape, *several) for size in shape]
+    if not all(isinstance(size, int) for size in sizes):
+        raise call.unsupported("the sizes of what it makes depend on data")
+    if 0 in sizes:
+        raise call.unsupported("what it makes has no elements")
+
+
+def _by_rule(call: Call) -> Result:
+    """The nodes that the op's rule makes; rules are for floating-point maps, if not for any."""
+    found = numbers(call)
+    if found and call.op not in ELEMENTWISE | MOVES | CASTS:
+        role, dtype = found[0]
+        raise NotLocalError(f"its {role} is a tensor of {dtype}".replace("torch.", ""))
+    if call.op not in RULES:
+        raise NotLocalError("it is not known")
+    return RULES[call.op].apply(call)
+
+
+def _others(call: Call) -> list[Value]:
+    """All results but the first of an op that has several: each is computed on its own."""
+    known = call.op in SEVERAL
+    return [_output(call, i) for i in range(1, len(call.shapes))] if known else []
+
+
+def _output(call: Call, place: int) -> Value:
+    name = f"{call.name}.{place}" if place else call.name
+    shape, dtype = call.shapes[place], call.dtypes[place]
+    return _whole(replace(call, name=name, shape=shape, shapes=(), dtype=dtype), place)
 
 
 def _note_flattened(call: Call, made: Value) -> None:
@@ -52,7 +127,7 @@ def _note_flattened(call: Call, made: Value) -> None:
             call.graph.flattened[made.tensor] = source
 
 
-def _whole(call: Call) -> Value:
+def _whole(call: Call, output: int | None = None) -> Value:
     tensors: list[str] = []
     consts: dict[str, Const] = {}
 
@@ -61,7 +136,7 @@ def _whole(call: Call) -> Value:
             return [operand(each) for each in given]
         if isinstance(given, Value):
             tensors.append(actual(call.graph, given))
-            return {"in": len(tensors) - 1}
+            return as_operand(given, len(tensors) - 1)
         if isinstance(given, Const):
             role = {0: "weight", 1: "bias"}.get(len(consts), f"c{len(consts)}")
             consts[role] = given
@@ -69,17 +144,21 @@ def _whole(call: Call) -> Value:
         return given
 
     args, kwargs = encoded(call, operand)
-    attrs = {"overload": call.overload, "args": args, "kwargs": kwargs}
+    attrs: dict[str, Any] = {"overload": call.overload, "args": args, "kwargs": kwargs}
+    if output is not None:
+        attrs["output"] = output
     shapes = [call.graph.shapes[t] for t in tensors] + [const.shape for const in consts.values()]
     flop = _flop(call.op, shapes, call.shape)
     name = call.graph.add(
         call.name, call.op, tensors, call.shape, attrs=attrs, params=consts, flop=flop
     )
-    return Value(name, call.shape, None)
+    return Value(name, call.shape, None, result_type(call, shapes))
 
 
 def _flop(op: str, shapes: Sequence[Sequence[int]], out: Sequence[int]) -> float:
     """2 x length of the inner product per output element; attention has two products."""
+    if op in ("conv3d", "conv_transpose3d"):
+        return 2.0 * math.prod(out if op == "conv3d" else shapes[0]) * math.prod(shapes[1][1:])
     if op not in PRODUCTS:
         return flop_per_element(op) * math.prod(out)
     if op == "scaled_dot_product_attention":

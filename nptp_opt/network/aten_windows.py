@@ -199,6 +199,7 @@ def transposed_convolution(call: Call) -> Value:
 @handles(
     "max_pool1d",
     "max_pool2d",
+    "max_pool2d_with_indices",
     "avg_pool1d",
     "avg_pool2d",
     reads="self kernel_size stride padding dilation ceil_mode count_include_pad divisor_override",

@@ -24,7 +24,8 @@ class NotLocalError(Exception):
 class Call:
     """``args`` are by schema name, in order; ``shape`` is the result's, ``shapes`` of a list's.
 
-    ``defaults`` are the schema's, by name; ``dtype`` is the result's.
+    ``defaults`` are the schema's, by name; ``dtype`` is the result's, or the first's of a list,
+    whose others are in ``dtypes``.
     """
 
     graph: Graph
@@ -39,6 +40,7 @@ class Call:
     """True when something of more than two dimensions is made from the result, sooner or later."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     dtype: torch.dtype | None = None
+    dtypes: tuple[torch.dtype, ...] = ()
 
     def given(self, role: str = "input") -> Any:
         """The argument; torch calls the first one ``input`` or ``self``."""

@@ -1,21 +1,25 @@
 """Number types: what a model computes in others than the network's own.
 
 The network carries every tensor in one floating-point type. Where the model rounds to a shorter
-one (float16, bfloat16) or to whole numbers, so does a ``cast`` node; whole numbers are carried as
-floating-point ones, so nothing but data movement and a cast back may read them.
+one (float16, bfloat16) or to whole numbers, so does a ``cast`` node. Truth values and whole numbers
+are carried as floating-point ones, exactly, as long as they are at most 2**24. A node that calls
+torch's own op gets them back in the model's type (``{"in": 0, "dtype": "bool"}``); so they may be
+compared, selected with and counted, but no whole numbers are made from whole numbers.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from nptp_opt.errors import UnsupportedError
-from nptp_opt.network.calls import Call, Result, handles
-from nptp_opt.network.graph import Value
-from nptp_opt.network.ops import words
+from nptp_opt.network.calls import RULES, Call, Result, handles
+from nptp_opt.network.graph import Const, Value
+from nptp_opt.network.ops import ELEMENTWISE, SELECTS, WHOLE, words
 
 CASTS = words("_to_copy to type_as")
 
@@ -31,21 +35,88 @@ MOVES = words(
 WHOLE_NUMBERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 SHORT = (torch.float16, torch.bfloat16)
 
+NATIVE = ELEMENTWISE | WHOLE
+"""Ops that are torch's own also in a plan."""
+
+POINTERS = words("condition dim index indices mask")
+"""Arguments that say where, and do not come up in the result."""
+
+EXACT = 2**24
+"""Whole numbers up to this one are float32 numbers."""
+
 
 def check_operands(call: Call) -> None:
-    """Raise UnsupportedError for arithmetic on tensors that are no floating-point maps."""
-    if call.op == "view" and call.overload == "dtype":
-        raise call.unsupported("it reads the bits of one type as another")
+    """Raise UnsupportedError for calls that depend on a type which the network cannot carry."""
+    if call.dtype in WHOLE_NUMBERS:
+        _check_constants(call)
     if call.op in CASTS or call.op in MOVES:
         return
+    asked = call.args.get("dtype")
+    if isinstance(asked, torch.dtype) and not asked.is_floating_point:
+        raise call.unsupported(f"it computes in {_word(asked)}, which no feature map is carried in")
+    for role, dtype in numbers(call):
+        if call.op not in NATIVE and call.op in RULES:
+            raise call.unsupported(
+                f"its {role} is a tensor of {_word(dtype)}; only floating-point ones are computed "
+                "with"
+            )
+        if dtype != torch.bool and call.dtype in WHOLE_NUMBERS and call.op not in SELECTS:
+            raise call.unsupported(
+                f"it makes whole numbers from its {role}, a tensor of {_word(dtype)}; they could "
+                "be larger than is carried exactly"
+            )
+
+
+def _check_constants(call: Call) -> None:
+    """Raise UnsupportedError where whole numbers come from a constant, which may be large."""
     for role, given in call.args.items():
         for value in given if isinstance(given, list) else [given]:
-            dtype = value.dtype if isinstance(value, Value) else None
-            if dtype is not None and not dtype.is_floating_point:
+            large = (
+                call.op in ELEMENTWISE and isinstance(value, (int, float)) and abs(value) > EXACT
+            )
+            if large or (isinstance(value, Const) and role not in POINTERS):
                 raise call.unsupported(
-                    f"its {role} is a tensor of {_word(dtype)}; only floating-point ones are "
-                    "computed with"
+                    f"its {role} is a constant of whole numbers, which could be larger than is "
+                    "carried exactly"
                 )
+
+
+def numbers(call: Call) -> list[tuple[str, torch.dtype]]:
+    """Arguments that are computed and no floating-point tensors: their roles and types."""
+    return [
+        (role, value.dtype)
+        for role, given in call.args.items()
+        for value in (given if isinstance(given, list) else [given])
+        if isinstance(value, Value) and value.dtype and not value.dtype.is_floating_point
+    ]
+
+
+def as_operand(value: Value, place: int) -> dict[str, Any]:
+    """How a node that calls torch's own op names its operand, in the type that the op expects."""
+    if value.dtype is None or value.dtype.is_floating_point:
+        return {"in": place}
+    return {"in": place, "dtype": _word(value.dtype)}
+
+
+def result_type(call: Call, sources: Iterable[Sequence[int]]) -> torch.dtype | None:
+    """The type of what torch's own op makes, where it is carried in another; else None.
+
+    Raises UnsupportedError where whole numbers could be too large: an index, say, into ``sources``.
+    """
+    dtype = call.dtype
+    if dtype is None or dtype.is_floating_point:
+        return None
+    if dtype != torch.bool and dtype not in WHOLE_NUMBERS:
+        raise _unknown(call, dtype)
+    if (
+        dtype != torch.bool
+        and call.op not in MOVES
+        and max(map(math.prod, sources), default=0) > EXACT
+    ):
+        raise call.unsupported(
+            f"it makes whole numbers above {EXACT}, which are not carried exactly"
+        )
+    return dtype
 
 
 @handles(*CASTS, reads="self input other")
@@ -63,18 +134,11 @@ def cast_as_recorded(call: Call, result: Value) -> Value:
     Raises UnsupportedError for a type that the network cannot carry.
     """
     before, after = result.dtype, call.dtype
-    if after is None or after == before or call.op in MOVES or _holds(before, after):
+    if after is None or after in (before, torch.float32) or call.op in MOVES:
         return replace(result, dtype=after)
-    if after in SHORT or (after in WHOLE_NUMBERS and call.op in CASTS):
+    if after in SHORT or (call.op in CASTS and after in (*WHOLE_NUMBERS, torch.bool)):
         return replace(_rounded(call, result, after), dtype=after)
-    if after in (torch.float32, torch.int64):
-        return replace(result, dtype=after)
     raise _unknown(call, after)
-
-
-def _holds(before: torch.dtype | None, after: torch.dtype) -> bool:
-    """True where nothing is lost: to float32 from anything shorter, or from whole numbers."""
-    return after == torch.float32 and before is not None
 
 
 def _rounded(call: Call, value: Value, dtype: torch.dtype) -> Value:

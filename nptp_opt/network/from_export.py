@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch._subclasses.fake_tensor import DynamicOutputShapeException
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from nptp_opt.errors import InputError, UnsupportedError
@@ -86,6 +87,11 @@ def export(
             return functional(torch.export.export(model.eval(), (sample,), strict=False))
     except UnsupportedError as error:
         raise UnsupportedError(f"{name}: {error}") from None
+    except DynamicOutputShapeException as error:
+        op = str(error.func).split(".")[1]
+        raise UnsupportedError(
+            f"{name}: op {op} is not supported: the sizes of what it makes depend on data"
+        ) from None
     except GuardOnDataDependentSymNode:
         after = f" (seen after {entered[-1]!r} was entered)" if entered[-1] else ""
         raise UnsupportedError(
@@ -143,8 +149,9 @@ class _Importer:
                 isinstance(node.target, torch._ops.OpOverload) or node.target is operator.getitem
             )
             if node.op not in ("placeholder", "output", "get_attr") and not known:
+                op = getattr(node.target, "__name__", node.target)
                 raise UnsupportedError(
-                    f"node {node.name!r}: {node.target} is not supported (control flow and "
+                    f"node {node.name!r}: op {op} is not supported (control flow and "
                     "data-dependent sizes cannot be planned)"
                 )
 
@@ -193,7 +200,7 @@ class _Importer:
             found = cast_as_recorded(call, result)
             self.env[node] = [found] if many else found
         else:
-            self.env[node] = [replace(each, dtype=call.dtype) for each in result]
+            self.env[node] = [replace(each, dtype=each.dtype or call.dtype) for each in result]
         self._note(node, self.env[node])
 
     def _getitem(self, node: fx.Node) -> None:
@@ -204,7 +211,8 @@ class _Importer:
         found = self.env[source]
         if not isinstance(found, list) or index >= len(found):
             raise UnsupportedError(
-                f"node {node.name!r}: output {index} of {source.name!r} is not supported"
+                f"node {source.name!r}: op {_packet_of(source)} is not supported: its result "
+                f"number {index + 1} is not known"
             )
         self.env[node] = found[index]
         self._note(node, self.env[node])
@@ -227,6 +235,7 @@ class _Importer:
             node in self.become_maps,
             {a.name: a.default_value for a in arguments if a.has_default_value()},
             dtypes[0] if dtypes else None,
+            dtypes,
         )
 
     def _resolve(self, value: Any) -> Any:

@@ -50,12 +50,12 @@ def functional(program: torch.export.ExportedProgram) -> torch.export.ExportedPr
     Raises UnsupportedError, with the line of the model's source, where random numbers are drawn
     and where the model changes its input, a parameter or a buffer.
     """
-    lines = {node.name: source_line(node) for node in program.graph.nodes}
+    calls = {node.name: node for node in program.graph.nodes}
     _refuse_random(program.graph)
     if not _rewrite_fresh(program.graph):
         program = program.run_decompositions({})
         _refuse_random(program.graph)
-    _refuse_changes(program, lines)
+    _refuse_changes(program, calls)
     name_shapes(program.graph)
     return program
 
@@ -130,14 +130,22 @@ def _without_write(node: fx.Node, target: torch._ops.OpOverload) -> Any:
     return getattr(packet, target._overloadname, None)
 
 
-def _refuse_changes(program: torch.export.ExportedProgram, lines: dict[str, str]) -> None:
+def _refuse_changes(program: torch.export.ExportedProgram, calls: dict[str, fx.Node]) -> None:
+    """``calls`` are the nodes of the program as it was before it became functional."""
     nodes = {node.name: node for node in program.graph.nodes}
     for spec in program.graph_signature.output_specs:
         if spec.kind in CHANGED:
             node = nodes.get(getattr(spec.arg, "name", ""))
             sources = node.meta.get("from_node", []) if node is not None else []
-            line = next((lines[s.name] for s in reversed(sources) if lines.get(s.name)), "")
+            found = [calls[each.name] for each in reversed(sources) if each.name in calls]
             raise UnsupportedError(
-                f"the model changes its {CHANGED[spec.kind]} {spec.target!r} in place{_at(line)}; "
-                "a plan is for a model that leaves both alone"
+                f"the model changes its {CHANGED[spec.kind]} {spec.target!r} in place"
+                f"{_by(found[0]) if found else ''}; a plan is for a model that leaves it alone"
             )
+
+
+def _by(call: fx.Node) -> str:
+    """Where the model does it, and which op."""
+    target: Any = call.target
+    op = f", by op {_packet(target)}" if isinstance(target, torch._ops.OpOverload) else ""
+    return f"{_at(source_line(call))}{op}"

@@ -38,6 +38,15 @@ def _filled(fill: float | None) -> _Rewrite:
     return rewrite
 
 
+def _spread(node: fx.Node, value: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """A tensor full of one number that is a tensor itself: what is written into a slice."""
+    number: Any = node.args[1]
+    with node.graph.inserting_before(node):
+        spread = node.graph.call_function(aten.expand.default, (number, list(value.shape)))
+    spread.meta["val"] = number.meta["val"].expand(value.shape)
+    return aten._to_copy.default, (spread,), {"dtype": value.dtype}
+
+
 _REWRITES: dict[Any, _Rewrite] = {
     aten.type_as.default: _cast,
     aten.to.other: _cast,
@@ -48,6 +57,8 @@ _REWRITES: dict[Any, _Rewrite] = {
     aten.ones_like.default: _filled(1),
     aten.new_zeros.default: _filled(0),
     aten.new_ones.default: _filled(1),
+    aten.fill.Scalar: _filled(None),
+    aten.fill.Tensor: _spread,
     aten.full_like.default: _filled(None),
     aten.new_full.default: _filled(None),
 }

@@ -34,22 +34,54 @@ CHANNEL_OPS = words(
 
 ELEMENTWISE = words(
     """
-    abs add celu clamp clamp_max clamp_min cos div elu erf exp floor gelu hardshrink hardsigmoid
-    hardswish hardtanh leaky_relu log log1p log2 log_sigmoid maximum minimum mish mul neg pow
-    reciprocal relu relu6 round rsqrt rsub selu sigmoid sign silu sin softplus softshrink
-    sqrt square sub tanh tanhshrink threshold
+    abs acos acosh add addcdiv addcmul asin asinh atan atan2 atanh bitwise_and bitwise_not
+    bitwise_or bitwise_xor ceil celu clamp clamp_max clamp_min copysign cos cosh deg2rad digamma div
+    elu eq erf erfc erfinv exp exp2 expm1 floor floor_divide fmax fmin fmod frac ge gelu gt
+    hardshrink hardsigmoid hardswish hardtanh heaviside hypot isclose isfinite isinf isnan isneginf
+    isposinf le leaky_relu lerp lgamma log log10 log1p log2 log_sigmoid logaddexp logaddexp2
+    logical_and logical_not logical_or logical_xor logit lt masked_fill maximum minimum mish mul
+    nan_to_num ne neg pow rad2deg reciprocal relu relu6 remainder round rsqrt rsub selu sgn sigmoid
+    sign signbit silu sin sinc sinh softplus softshrink sqrt square sub tan tanh tanhshrink
+    threshold trunc where xlogy
     """
 )
 """Pixelwise ops that are called by their own name in torch."""
 
 WHOLE = words(
     """
-    addmm amax argmax batch_norm bmm cat expand flatten flip layer_norm linear log_softmax
-    matmul mean mm permute relayout reshape roll scaled_dot_product_attention select slice
-    softmax squeeze stack sum t transpose unflatten unsqueeze view
+    _safe_softmax _upsample_bicubic2d_aa _upsample_bilinear2d_aa adaptive_avg_pool3d
+    adaptive_max_pool2d adaptive_max_pool3d addmm all amax amin aminmax any argmax argmin argsort
+    avg_pool3d batch_norm bmm cat constant_pad_nd conv3d conv_transpose3d count_nonzero cummax
+    cummin cumprod cumsum diagonal expand flatten flip gather glu grid_sampler grid_sampler_2d
+    im2col index index_select kthvalue layer_norm linalg_vector_norm linear log_softmax logcumsumexp
+    logsumexp matmul max max_pool2d_with_indices max_pool3d max_pool3d_with_indices max_unpool2d
+    mean median min mm mode movedim nanmean nanmedian nanquantile nansum pad permute prod quantile
+    relayout repeat repeat_interleave reshape roll rot90 scaled_dot_product_attention select
+    select_scatter slice slice_scatter softmax sort squeeze stack std std_mean sum t take_along_dim
+    tile topk transpose tril triu unflatten unfold unsqueeze var var_mean view
     """
 )
 """Ops that see their inputs whole: they run on one device."""
+
+SEVERAL = words(
+    """
+    adaptive_max_pool2d adaptive_max_pool3d aminmax cummax cummin kthvalue max
+    max_pool2d_with_indices max_pool3d_with_indices median min mode nanmedian sort std_mean topk
+    var_mean
+    """
+)
+"""Whole ops with several results, each of which is a node: values and where they stand, say."""
+
+SELECTS = words(
+    """
+    amax amin aminmax argmax argmin argsort cat clamp clamp_max clamp_min count_nonzero cummax
+    cummin diagonal expand flatten flip gather index index_select kthvalue masked_fill max maximum
+    median min minimum mode permute repeat repeat_interleave reshape roll rot90 select
+    select_scatter slice slice_scatter sort squeeze stack t take_along_dim tile topk transpose tril
+    triu unflatten unfold unsqueeze where
+    """
+)
+"""Ops whose whole numbers are elements of their inputs, count elements, or say where they are."""
 
 VIEWS = words(
     """

@@ -1,0 +1,178 @@
+"""Operators of torch one by one, cut at random against the model: what is right, and why not.
+
+Most tests name a fault that torch's operator database, or a case beside it, has shown.
+"""
+
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from torch import nn
+
+from nptp_opt.errors import InputError, UnsupportedError
+from nptp_opt.geometry import EMPTY
+from nptp_opt.kernels import pixelwise
+from nptp_opt.network import casts
+from nptp_opt.network.ir import Node
+from nptp_opt.network.load import load_module
+from tests.network.models import Chain
+from tests.network.partitioned import check_module
+
+SHAPE = (1, 2, 8, 9)
+TABLE = torch.arange(8.0)
+WHOLE_NUMBERS = torch.arange(8) + 2**25
+MASK = torch.arange(9) > 4
+GRID = torch.linspace(-1, 1, 144).reshape(1, 8, 9, 2)
+SQUARE = torch.linspace(-1, 1, 16).reshape(4, 4, 1, 1)
+
+
+def kinds(function):
+    """Import a function between two convolutions, hold it against torch; its layers' kinds."""
+    return [layer.kind for layer in check_module(Chain(function), SHAPE).network.layers]
+
+
+def refusal(function):
+    with pytest.raises(UnsupportedError) as caught:
+        load_module(Chain(function).eval(), "chain", SHAPE)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("widths", [(-2, 3, 1, -1), (-1, -2, 3, 3), (4, -1, -3, 2), (2, 2, -1, -1)])
+def test_circular_padding_wraps_what_negative_widths_leave(widths):
+    """It wrapped the whole map round: a wrong plan, on strips and grids."""
+    assert set(kinds(lambda x: F.pad(x, widths, mode="circular"))) == {"spatial"}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.where(x > 0.3, x, x * 2),
+        lambda x: x.masked_fill((x < 0.1) | (x > 2), -1.0),
+        lambda x: x * ((x > 0.1) & ~(x > 0.4)),
+        lambda x: x * ((x > 0.1) ^ (x > 0.4)),
+        lambda x: x * x.bool(),
+        lambda x: x.where(MASK, torch.tensor(0.5)),
+        lambda x: x * ((x > 0.1) + (x > 0.3)),
+        lambda x: x * torch.cat([x > 0.1, x > 0.4], 1)[:, :4],
+        lambda x: x * ((x * 10).long() > 3),
+        lambda x: (x * 3).byte() / 2,
+        lambda x: F.glu(torch.cat([x, x * 2], 1), 1),
+        lambda x: x * torch.sigmoid(x.max(1, keepdim=True)[0]),
+        lambda x: x * torch.sigmoid(x.amin(1, keepdim=True)),
+        lambda x: x * torch.sigmoid(x.min(1, keepdim=True).values),
+    ],
+)
+def test_truth_values_and_largest_values_are_maps_that_are_cut(function):
+    assert set(kinds(function)) == {"spatial"}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2, output_size=x.shape),
+        lambda x: x * x.max(1, keepdim=True)[1],
+        lambda x: x + x.topk(2, 1)[0].sum(1, keepdim=True),
+        lambda x: x * TABLE[x.argmax(1, keepdim=True)],
+        lambda x: x * (x.argmax(1, keepdim=True) == torch.arange(4).view(1, 4, 1, 1)),
+        lambda x: x * x.argmax(1, keepdim=True).masked_fill(x > 0.1, -1),
+        lambda x: x * x.gather(1, x.argmax(1, keepdim=True)),
+        lambda x: x * (x > 0.2).any(1, keepdim=True),
+        lambda x: x * (x > 0.2).sum((2, 3), keepdim=True),
+        lambda x: x * torch.var_mean(x, (2, 3), keepdim=True)[0],
+        lambda x: torch.stack((x > 0.1).unbind(1), 1) * x,
+        lambda x: F.grid_sample(x, GRID, align_corners=False),
+        lambda x: x.sort(2)[0].cumsum(3).rot90(1, (2, 3)),
+        lambda x: F.glu(x.repeat(1, 1, 2, 1), 2),
+        lambda x: F.conv3d(x.unsqueeze(1), SQUARE.view(1, 1, 1, 4, 4)).squeeze(1),
+    ],
+)
+def test_operators_without_a_window_run_whole_in_the_model_s_own_types(function):
+    found = kinds(function)
+    assert found[0] == "spatial" and "gather" in found
+
+
+def test_whole_numbers_are_floating_point_ones_before_a_convolution():
+    """An index reached the convolution as int64: a traceback of torch where the plan ran."""
+
+    def function(x):
+        return F.conv2d(x.argmax(1, keepdim=True).float().expand(-1, 4, -1, -1), SQUARE)
+
+    assert kinds(function)[0] == "spatial"
+
+
+def test_numbers_written_into_a_part_of_a_map():
+    def function(x):
+        y = x.clone()
+        y[:, :1] = 0
+        return F.layer_norm(y.permute(0, 2, 3, 1), (4,)).permute(0, 3, 1, 2)
+
+    assert kinds(function)[0] == "spatial"
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        # A sum of whole numbers was taken for one of floating-point ones: a wrong plan.
+        (lambda x: x * x.sum(1, keepdim=True, dtype=torch.int64), "op sum .* computes in int64"),
+        (lambda x: x * (x.argmax(1, keepdim=True) + 1), "op add .* whole numbers from its self"),
+        (lambda x: x * WHOLE_NUMBERS[x.argmax(1, keepdim=True)], "op index .* its self is a const"),
+        (lambda x: x * torch.where(x > 0.1, 2**25 + 1, 0), "op where .* constant of whole numbers"),
+        (
+            lambda x: x * x.argmax(1, keepdim=True).masked_fill(x > 0.1, 2**25 + 1),
+            "op masked_fill .* its value is a constant of whole numbers",
+        ),
+        (lambda x: x.double().float(), "op to .* float64, which no feature map is carried in"),
+        (lambda x: x.abs().view(torch.int32) * 1.0, "op view .* reads the bits"),
+        (lambda x: x + x[:, :, :0].sum(), "op slice .* has no elements"),
+        (lambda x: x * x[x > 0.5].sum(), "op ge is not supported .*data-dependent sizes"),
+        (
+            lambda x: torch.linalg.lstsq(x, torch.ones(1, 4, 8, 1)).solution,
+            "op linalg_lstsq .* depend on data",
+        ),
+    ],
+)
+def test_refusals_name_the_operator_and_a_true_reason(function, words):
+    """``aten.linalg_lstsq.default`` was all that torch's own message said of the last one."""
+    message = refusal(function)
+    assert re.search(words, message) and "\n" not in message
+
+
+def test_indices_that_float32_cannot_count_are_refused(monkeypatch):
+    monkeypatch.setattr(casts, "EXACT", 100)
+    assert "argmax" in refusal(lambda x: x * x.argmax(1, keepdim=True))
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 2, 1)
+        self.register_buffer("mean", torch.zeros(2))
+        self.register_buffer("spread", torch.ones(2))
+
+    def forward(self, x):
+        op = torch.ops.aten._native_batch_norm_legit
+        return op(self.conv(x), None, None, self.mean, self.spread, True, 0.1, 1e-5)[0]
+
+
+def test_a_changed_buffer_names_the_operator():
+    """The message named the buffer and the line alone."""
+    with pytest.raises(UnsupportedError, match="by op _native_batch_norm_legit"):
+        load_module(Counting().eval(), "counting", SHAPE)
+
+
+def called(op, overload, *args, x=(0.0,)):
+    attrs = {"overload": overload, "args": list(args), "kwargs": {}}
+    return pixelwise.call_aten(Node("x", op, (), (1,), attrs), {}, [torch.tensor(x)], EMPTY)
+
+
+def test_a_whole_node_calls_nothing_outside_the_vocabulary():
+    with pytest.raises(InputError, match="not in the vocabulary"):
+        called("bernoulli", "default", {"in": 0})
+    with pytest.raises(InputError, match="cast to 'any' is not known"):
+        called("neg", "default", {"in": 0, "dtype": "any"})
+
+
+def test_whole_numbers_survive_lossy_transfers():
+    found = called("eq", "Scalar", {"in": 0, "dtype": "int64"}, 3, x=(2.9999, 3.0001))
+    assert found.tolist() == [1, 1]

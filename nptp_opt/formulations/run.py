@@ -18,8 +18,8 @@ from nptp_opt.cost import LayerCost
 from nptp_opt.errors import InfeasibleError, SolverError, unknown_name
 from nptp_opt.files import write_text
 from nptp_opt.formulations.margins import left, margin
-from nptp_opt.formulations.pricing import Pricing, Tiles
-from nptp_opt.geometry import Tile, cover_fault
+from nptp_opt.formulations.pricing import Pricing
+from nptp_opt.geometry import Tile, Tiles, cover_fault
 from nptp_opt.layer.families import belongs
 from nptp_opt.layer.problem import LayerProblem
 from nptp_opt.layer.registry import Hints, Limits, MethodSpec, find, register

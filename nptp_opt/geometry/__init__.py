@@ -10,11 +10,13 @@ from nptp_opt.geometry.tiles import (
     AxisTables,
     IntArray,
     Tile,
+    Tiles,
     Window,
     axis_tables,
     cover_fault,
     need_ranges,
     need_tile,
+    transposed_tile,
 )
 
 __all__ = [
@@ -27,9 +29,11 @@ __all__ = [
     "AxisTables",
     "IntArray",
     "Tile",
+    "Tiles",
     "Window",
     "axis_tables",
     "cover_fault",
     "need_ranges",
     "need_tile",
+    "transposed_tile",
 ]

@@ -7,7 +7,7 @@ the other way round. Ranges are half-open. Sides are top, bottom, left, right ev
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -101,6 +101,9 @@ class Tile:
 
 
 EMPTY = Tile(0, 0, 0, 0)
+
+Tiles = Mapping[int, Tile]
+"""A partition: tiles by device number."""
 
 
 class AxisMap(Protocol):
@@ -238,3 +241,8 @@ def _row_fault(band: Sequence[Tile], width: int) -> str | None:
             return f"columns {min(at, tile.x0)} to {max(at, tile.x0) - 1} are {kind}"
         at = tile.x1
     return None if at == width else f"columns {at} to {width - 1} are covered by no tile"
+
+
+def transposed_tile(tile: Tile) -> Tile:
+    """The tile with rows and columns exchanged."""
+    return Tile(tile.x0, tile.x1, tile.y0, tile.y1)

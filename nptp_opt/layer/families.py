@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from nptp_opt.formulations.pricing import Tiles, transposed_tile
-from nptp_opt.geometry import Tile
+from nptp_opt.geometry import Tile, Tiles, transposed_tile
 
 TileList = Sequence[Tile]
 

@@ -165,7 +165,7 @@ class _Walk:
             self.passes.append(_SentPass(plan, model, self.inputs[0], report, self.weights))
         self.layers = plan.network.by_name
         self.magnitudes = dict.fromkeys(plan.network.inputs, largest(x))
-        self.roundings: dict[str, Rounding] = {}
+        self.roundings = dict.fromkeys(plan.network.inputs, Rounding(0.0, 0.0))
 
     def run(self) -> None:
         """Both passes over all layers; the plan's outputs are in ``single_pass`` afterwards."""

@@ -286,13 +286,6 @@ def test_every_formulation_says_what_it_proves_and_who_solves_it() -> None:
     assert set().union(*(row["solvers"] for row in rows.values())) == solvers
 
 
-def test_a_model_that_hands_its_input_on_is_planned(tmp_path: Path, cluster: Path) -> None:
-    out = tmp_path / "plan.json"
-    shape = ("--input", "1x3x20x24")
-    assert call("solve", "tests.models:nothing", "-c", cluster, "-o", out, *shape).exit_code == 0
-    assert call("verify", out).exit_code == 0
-
-
 @pytest.mark.parametrize(
     ("args", "words"),
     [

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 import nptp_opt.layer.solve  # noqa: F401 - registers all methods before the first copy is taken
-from nptp_opt.layer import registry as methods
+from nptp_opt.layer.registry import METHODS
 from tests.comparison.runs import PLUGIN
 
 
 @pytest.fixture(autouse=True)
 def registry() -> Iterator[None]:
-    before = dict(methods._METHODS)
+    before = dict(METHODS._entries)
     yield
-    methods._METHODS.clear()
-    methods._METHODS.update(before)
+    METHODS._entries.clear()
+    METHODS._entries.update(before)
     sys.modules.pop(PLUGIN, None)

@@ -50,7 +50,7 @@ class Deciding(nn.Module):
         return y if y.sum() > 0 else -y
 
 
-def nothing() -> nn.Module:
+def handing_on() -> nn.Module:
     """Hands its input on."""
     return nn.Identity()
 

@@ -100,8 +100,9 @@ def _templates(ways: Sequence[Sequence[Choice]]) -> Iterator[Template]:
 
 
 def _mended(ways: Sequence[Sequence[Choice]]) -> Iterator[list[Choice]]:
-    """The old plan, all its segments mended in the same way; none where one cannot be mended."""
-    if all(ways):
+    """The old plan, all its segments mended in the same way; none where one cannot be mended, or
+    where there are none: whole nodes alone."""
+    if ways and all(ways):
         for k in range(max(map(len, ways))):
             yield [found[min(k, len(found) - 1)] for found in ways]
 

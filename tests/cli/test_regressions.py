@@ -168,8 +168,8 @@ def every_kind(kind: type[NptpError]) -> Iterator[type[NptpError]]:
 
 def test_a_model_without_a_layer_is_inspected_and_planned(tmp_path: Path) -> None:
     """Bug: IndexError for the table's first row; `solve` refused it."""
-    assert call("inspect", "tests.models:nothing", "--input", "1x3x20x24").exit_code == 0
-    plan = solved(tmp_path, CLUSTER, "tests.models:nothing")
+    assert call("inspect", "tests.models:handing_on", "--input", "1x3x20x24").exit_code == 0
+    plan = solved(tmp_path, CLUSTER, "tests.models:handing_on")
     assert call("verify", plan).exit_code == 0
 
 

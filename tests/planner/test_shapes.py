@@ -191,8 +191,9 @@ def test_every_objective_plans_networks_of_every_kind(kind: str, objective: Obje
     assert verify_plan(plan, model).faults == []
 
 
-@pytest.mark.parametrize("kind", ["pad", "pool", "two convolutions"])
+@pytest.mark.parametrize("kind", ["pad", "pool", "two convolutions", "flip"])
 def test_fronts_and_mended_plans_of_every_kind(kind: str) -> None:
+    """Bug: a plan of whole nodes alone could not be mended: ``max()`` of nothing."""
     model, cluster = loaded(kind), devices(3, shared=True)
     how = replace(options(), limits=Limits(time_limit_s=0.1))
     front = pareto_front(reference(model), model.network, cluster, how, ("latency", "bytes"), 2)

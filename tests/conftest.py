@@ -1,13 +1,25 @@
-"""Shared settings: one thread per process, and hypothesis runs the same examples every time."""
+"""Hypothesis runs the same examples every time; one process that has loaded torch, from which
+workers are forked."""
 
-import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
-# Before numpy and torch are imported, and for every process that a test starts: several tests run
-# at once, and threads that spin while they wait for each other cost half of all time.
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
+from tests.runtime.forked import Template, forking
 
 settings.register_profile("nptp", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("nptp")
+
+
+@pytest.fixture(scope="session")
+def template() -> Iterator[Template]:
+    with Template() as made:
+        yield made
+
+
+@pytest.fixture
+def forked(template: Template) -> Iterator[None]:
+    """Pools of this test fork their workers: starting torch takes seconds."""
+    with forking(template):
+        yield

@@ -1,5 +1,4 @@
-"""One process that has loaded torch, and one pool of workers, for all runs that are not about how
-workers start: starting torch takes seconds."""
+"""One pool of workers for all runs that are meant to succeed."""
 
 from __future__ import annotations
 
@@ -8,20 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from nptp_opt.runtime.pool import WorkerPool
-from tests.runtime.forked import ForkingPool, Template, forking
-
-
-@pytest.fixture(scope="session")
-def template() -> Iterator[Template]:
-    with Template() as made:
-        yield made
-
-
-@pytest.fixture
-def forked(template: Template) -> Iterator[None]:
-    """Pools of this test fork their workers."""
-    with forking(template):
-        yield
+from tests.runtime.forked import ForkingPool, Template
 
 
 @pytest.fixture(scope="session")

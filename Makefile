@@ -24,6 +24,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 # Strict: a page or link that is missing ends it. (mkdocs counts no warnings where it is quiet.)
 docs: install

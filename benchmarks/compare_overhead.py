@@ -20,14 +20,17 @@ from statistics import median
 import click
 from layer_cases import provenance
 
-from nptp_opt.compare.batch import Local, run_batch
-from nptp_opt.compare.harness import execute
-from nptp_opt.compare.runs import Run
-from nptp_opt.compare.store import Store
+from nptp_opt.comparison.batch import Local, run_batch
+from nptp_opt.comparison.harness import execute
+from nptp_opt.comparison.runs import Run
+from nptp_opt.comparison.store import Store
 from nptp_opt.instances import library
 
 INSTANCE = "vgg11-max2x2s2-512to512-at7-n8-equal-shared-100"
-IMPORTS = "import nptp_opt.compare.child, nptp_opt.compare.spec, nptp_opt.solve, highspy, pulp"
+IMPORTS = (
+    "import nptp_opt.comparison.child, nptp_opt.comparison.spec, nptp_opt.layer.solve, "
+    "highspy, pulp"
+)
 
 
 def tiny(seed: int) -> Run:

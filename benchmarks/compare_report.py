@@ -20,8 +20,8 @@ from typing import Any
 import click
 from layer_cases import provenance
 
-from nptp_opt.compare.runs import Run
-from nptp_opt.compare.store import Store
+from nptp_opt.comparison.runs import Run
+from nptp_opt.comparison.store import Store
 
 METHODS = ["strip", "grid", "column", "guillotine", "dissection-bigm", "dissection-config", "cover"]
 SOLVERS = ["highs", "scip", "cbc"]

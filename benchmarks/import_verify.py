@@ -31,12 +31,13 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nptp_opt import verify
 from nptp_opt.cluster import load_cluster
 from nptp_opt.network import zoo
 from nptp_opt.network.load import LoadedModel, load_model
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network
-from nptp_opt.steps import ModelRef, Plan
+from nptp_opt.verification import torch_check
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -130,7 +131,7 @@ def forward_s(name: str, repeats: int) -> dict[str, float]:
 
 def compared_s(plan: Plan, model: LoadedModel, repeats: int) -> tuple[float, float]:
     """Shortest time of ``verify`` and of the comparison within that run."""
-    plain = verify.difference
+    plain = torch_check.difference
     found = []
     for _ in range(repeats):
         spent = [0.0]
@@ -141,12 +142,12 @@ def compared_s(plan: Plan, model: LoadedModel, repeats: int) -> tuple[float, flo
             spent[0] += time.perf_counter() - started
             return error
 
-        verify.difference = timed
+        torch_check.difference = timed
         started = time.perf_counter()
-        report = verify.verify_plan(plan, model)
+        report = torch_check.verify_plan(plan, model)
         found.append((time.perf_counter() - started, spent[0]))
         assert report.faults == [], report.faults
-    verify.difference = plain
+    torch_check.difference = plain
     return min(found, key=lambda pair: pair[0] - pair[1])
 
 
@@ -156,17 +157,17 @@ def peaks(name: str, plan: Plan, model: LoadedModel) -> tuple[int, int]:
     with torch.inference_mode(), Peak([*module.state_dict().values()]) as alone:
         module(torch.randn(SHAPE, dtype=torch.float64))
     with Peak([t for each in (model, model.in_double()) for t in each.weights().values()]) as both:
-        verify.verify_plan(plan, model)
+        torch_check.verify_plan(plan, model)
     return alone.peak, both.peak
 
 
 def verify_row(name: str, planner: str, repeats: int) -> Row:
     loaded = load_model(name, SHAPE)
-    model = Frozen(loaded.imported, loaded.build, loaded.input_shape, loaded.witness)
+    model = Frozen(loaded.imported, loaded.build, loaded.ref, loaded.witness)
     cluster = load_cluster(ROOT / "examples" / "four-unequal.toml")
     plan = plan_network(ModelRef(name, SHAPE), model.network, cluster, PlanOptions(planner))
     forward = forward_s(name, repeats)
-    verify.verify_plan(plan, model)
+    torch_check.verify_plan(plan, model)
     total_s, comparing_s = compared_s(plan, model, repeats)
     alone, both = peaks(name, plan, model)
     return {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nptp_opt.cluster import Cluster, cluster_from_json
-from nptp_opt.problem import LayerProblem, LayerShape
+from nptp_opt.layer.problem import LayerProblem, LayerShape
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -28,10 +28,10 @@ import matplotlib as mpl
 import numpy as np
 from layer_cases import LAYERS, RESULTS, conv, problem, provenance, unequal
 
-from nptp_opt.methods import Limits
-from nptp_opt.problem import LayerProblem
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.solve import solve_layer
 from nptp_opt.search.bounds import configuration_bound
-from nptp_opt.solve import solve_layer
 
 GAP = 1e-4
 AUTO_FACTOR = 3

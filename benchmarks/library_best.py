@@ -21,8 +21,8 @@ from typing import Any
 
 import click
 
-from nptp_opt.compare.runs import Run
-from nptp_opt.compare.warm import warm
+from nptp_opt.comparison.runs import Run
+from nptp_opt.comparison.warm import warm
 from nptp_opt.cost import LayerCost
 from nptp_opt.errors import NptpError
 from nptp_opt.files import write_text
@@ -32,9 +32,9 @@ from nptp_opt.instances import library
 from nptp_opt.instances.best import TABLE, Best, grade_of, proven
 from nptp_opt.instances.certificates import packed
 from nptp_opt.instances.library import LibraryEntry, problem_to_json
-from nptp_opt.methods import Hints, Limits
-from nptp_opt.problem import LayerProblem
-from nptp_opt.solve import solve_layer
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.registry import Hints, Limits
+from nptp_opt.layer.solve import solve_layer
 
 PATH = Path(table.__file__).with_name("best.json")
 

@@ -26,15 +26,15 @@ from typing import Any
 import click
 from layer_cases import provenance
 
-from nptp_opt import methods, solve
-from nptp_opt.compare.batch import Local, run_batch
-from nptp_opt.compare.records import load_records
-from nptp_opt.compare.runs import Run
-from nptp_opt.compare.spec import runs_of, spec_from_dict
-from nptp_opt.compare.store import Store
-from nptp_opt.compare.tables import tables, to_csv, to_markdown
+from nptp_opt.comparison.batch import Local, run_batch
+from nptp_opt.comparison.records import load_records
+from nptp_opt.comparison.runs import Run
+from nptp_opt.comparison.spec import runs_of, spec_from_dict
+from nptp_opt.comparison.store import Store
+from nptp_opt.comparison.tables import tables, to_csv, to_markdown
 from nptp_opt.files import write_text
 from nptp_opt.instances import library
+from nptp_opt.layer import registry, solve
 from nptp_opt.planner import PLANNERS
 
 FOLDER = Path(__file__).with_name("results")
@@ -55,7 +55,7 @@ def all_runs(names: Sequence[str], limit: float) -> list[Run]:
     assert solve.solve_layer  # its import registers all methods
     content = {
         "instances": names,
-        "formulations": [spec.name for spec in methods.specs()],
+        "formulations": [spec.name for spec in registry.specs()],
         "planners": list(PLANNERS),
         "solvers": ["all"],
         "time_limits_s": [limit],

@@ -27,10 +27,11 @@ from typing import Any
 
 from layer_cases import cluster, provenance
 
+from nptp_opt.bound import compute_bound, latency_bound
 from nptp_opt.network.load import load_model
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network
-from nptp_opt.planner.bound import compute_bound, latency_bound
-from nptp_opt.steps import ModelRef, Plan
 
 Row = dict[str, Any]
 RESULTS = Path(__file__).parent / "results"

@@ -31,13 +31,13 @@ from typing import Any
 
 from layer_cases import cluster, provenance, unequal
 
+from nptp_opt.bound import latency_bound
 from nptp_opt.cluster import Cluster
+from nptp_opt.evaluate.assemble import assemble
+from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.network.ir import Network
 from nptp_opt.network.load import load_model
 from nptp_opt.planner import PLANNERS, PlanOptions
-from nptp_opt.planner.assemble import assemble
-from nptp_opt.planner.bound import latency_bound
-from nptp_opt.planner.simulate import simulate
 
 Row = dict[str, Any]
 RESULTS = Path(__file__).parent / "results"

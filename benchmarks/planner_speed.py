@@ -21,14 +21,14 @@ from typing import Any, TypeVar
 
 from layer_cases import cluster, provenance
 
+from nptp_opt.bound import latency_bound
 from nptp_opt.cluster import Cluster
 from nptp_opt.network.load import load_model
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PlanOptions
-from nptp_opt.planner.bound import latency_bound
 from nptp_opt.planner.nptp import nptp
 from nptp_opt.planner.planners import plan_of
 from nptp_opt.planner.replan import replan_network
-from nptp_opt.steps import ModelRef
 
 Value = TypeVar("Value")
 RESULTS = Path(__file__).parent / "results" / "planner_speed"

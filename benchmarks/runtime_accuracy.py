@@ -22,7 +22,7 @@ from collections.abc import Iterator
 
 from runtime_cases import Record, Row, cluster, header, in_time, measure, model_of, plan_of
 
-from nptp_opt.steps import ModelRef
+from nptp_opt.network.ref import ModelRef
 
 GFLOPS = 5.0
 DEVICES = {"strips": 4, "2x2": 4, "T of three": 3, "nptp": 4}

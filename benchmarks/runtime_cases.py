@@ -13,16 +13,17 @@ from typing import Any
 from layer_cases import RESULTS, provenance
 
 from nptp_opt.cluster import Cluster, cluster_from_json
+from nptp_opt.evaluate.assemble import Choice, assemble
+from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.network.load import LoadedModel, load_model
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network
-from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.planner.linears import in_head, on_sink
-from nptp_opt.planner.simulate import simulate
-from nptp_opt.planner.templates import Template, columns, grid, strips
-from nptp_opt.runtime.emulate import EmulatedCluster
-from nptp_opt.runtime.launch import run_plan
-from nptp_opt.runtime.timeline import critical_shares, overrun_s
-from nptp_opt.steps import ModelRef, Plan
+from nptp_opt.planner.baselines.linears import in_head, on_sink
+from nptp_opt.planner.candidates.templates import Template, columns, grid, strips
+from nptp_opt.runtime.emulation.network import EmulatedCluster
+from nptp_opt.runtime.launcher.launch import run_plan
+from nptp_opt.runtime.profiling.timeline import critical_shares, overrun_s
 
 Row = dict[str, Any]
 

@@ -21,13 +21,13 @@ from pathlib import Path
 
 from runtime_cases import Record, Row, cluster, model_of, plan_of
 
+from nptp_opt.cluster.profiles import Link
 from nptp_opt.errors import ExecutionError
-from nptp_opt.profiles import Link
-from nptp_opt.runtime.launch import run_plan
-from nptp_opt.runtime.link import measure_link, serve_link
-from nptp_opt.runtime.timeline import critical_path_s
-from nptp_opt.runtime.transports import TRANSPORTS
-from nptp_opt.steps import ModelRef
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.runtime.launcher.launch import run_plan
+from nptp_opt.runtime.profiling.link import measure_link, serve_link
+from nptp_opt.runtime.profiling.timeline import critical_path_s
+from nptp_opt.runtime.transport.registry import TRANSPORTS
 
 REF = ModelRef("vgg16", (1, 3, 224, 224))
 PLANS = ("strips", "2x2", "nptp")

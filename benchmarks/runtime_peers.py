@@ -29,9 +29,9 @@ from runtime_cases import Record, Row, cluster, model_of, plan_of
 from torch import Tensor
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
 
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.network.zoo import build
-from nptp_opt.runtime.launch import run_plan
-from nptp_opt.steps import ModelRef
+from nptp_opt.runtime.launcher.launch import run_plan
 
 REF = ModelRef("vgg16", (1, 3, 224, 224))
 DEVICES, REPEATS = 4, 9

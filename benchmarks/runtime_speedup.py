@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 from runtime_cases import FOR_THE_CLOCK, Record, Row, cluster, header, measure, model_of, plan_of
 
-from nptp_opt.steps import ModelRef
+from nptp_opt.network.ref import ModelRef
 
 GFLOPS, RATE = 10.0, 50.0
 MODELS = ("vgg11", "vgg13", "vgg16", "vgg19")

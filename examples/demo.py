@@ -14,13 +14,14 @@ from rich.table import Table
 
 from nptp_opt.cluster import load_cluster
 from nptp_opt.network.load import load_model
-from nptp_opt.plan import write_plan
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.document import write_plan
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.plot.plan_figure import write_figure
-from nptp_opt.runtime.launch import run_plan
-from nptp_opt.runtime.report import RunReport
-from nptp_opt.steps import ModelRef, Plan
-from nptp_opt.verify import verify_plan
+from nptp_opt.runtime.launcher.launch import run_plan
+from nptp_opt.runtime.launcher.report import RunReport
+from nptp_opt.verification.torch_check import verify_plan
 
 MODEL = ModelRef("vgg16", (1, 3, 224, 224))
 PLANNERS = ("single", "strip-equal", "coedge-style", "nptp")

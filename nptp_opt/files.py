@@ -32,6 +32,7 @@ class Strict(BaseModel):
         """Before anything else: a key that is misspelt is often missing under its right name."""
         if isinstance(data, dict) and cls.model_config["extra"] == "forbid":
             known = [field.alias or name for name, field in cls.model_fields.items()]
+            known += cls.model_fields if cls.model_config.get("validate_by_name") else []
             for key in data:
                 if key not in known:
                     others = [name for name in cls.replaced_keys if name != key]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from nptp_opt.cost import LayerCost, messages_of
 from nptp_opt.geometry import Tile
-from nptp_opt.problem import LayerProblem
+from nptp_opt.layer.problem import LayerProblem
 
 Partition = frozenset[Tile]
 Cuts = Sequence[int]

@@ -7,8 +7,8 @@ from typing import Any
 
 from nptp_opt.cluster import Cluster, cluster_from_json
 from nptp_opt.geometry import Window
+from nptp_opt.layer.problem import LayerProblem, LayerShape
 from nptp_opt.network.ir import Layer, Network, Node
-from nptp_opt.problem import LayerProblem, LayerShape
 
 
 def make_cluster(

@@ -50,6 +50,11 @@ class Deciding(nn.Module):
         return y if y.sum() > 0 else -y
 
 
+def handing_on() -> nn.Module:
+    """Hands its input on."""
+    return nn.Identity()
+
+
 def noisy() -> nn.Module:
     """A user's module that prints while it is built."""
     print("hello from my module")

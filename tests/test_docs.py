@@ -23,11 +23,11 @@ from pydantic import BaseModel
 
 from nptp_opt.cli import main
 from nptp_opt.cluster import Device, NetworkLink
+from nptp_opt.cluster.profiles import Link, MeasuredLayer, Profile
 from nptp_opt.instances.networks import NetworkInstance
 from nptp_opt.instances.reader import LayerEntry, LayerInstance
-from nptp_opt.methods import MethodSpec
-from nptp_opt.plan import ModelEntry, PlanDocument, SegmentEntry, TileEntry, TransferEntry
-from nptp_opt.profiles import Link, MeasuredLayer, Profile
+from nptp_opt.layer.registry import MethodSpec
+from nptp_opt.plan.document import ModelEntry, PlanDocument, SegmentEntry, TileEntry, TransferEntry
 from tools.docs import api, diagram, hooks, markdown, sections
 from tools.docs.source import ROOT, definitions, module_at, modules
 

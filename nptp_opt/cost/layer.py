@@ -22,7 +22,7 @@ from nptp_opt.geometry import (
     Window,
     axis_tables,
 )
-from nptp_opt.problem import LayerProblem, LayerShape
+from nptp_opt.layer.problem import LayerProblem, LayerShape
 
 
 @dataclass(frozen=True, slots=True)

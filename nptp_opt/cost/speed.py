@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from nptp_opt.cluster import Cluster, Device
 from nptp_opt.geometry import Window
+from nptp_opt.layer.problem import LayerShape
 from nptp_opt.network.ir import Layer
-from nptp_opt.problem import LayerShape
 
 
 @dataclass(frozen=True, slots=True)

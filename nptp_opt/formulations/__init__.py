@@ -1,4 +1,4 @@
-"""Formulations of one layer's partition: one file each, registered with ``nptp_opt.methods``.
+"""Formulations of one layer's partition: one file each, registered with ``layer.registry``.
 
 Solvers and PuLP are imported on the first solve only.
 """
@@ -8,20 +8,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Literal
 
-from nptp_opt.formulations.run import export_model, register_milp
-from nptp_opt.methods import Family, Hints, Limits, MethodSpec, register
-from nptp_opt.problem import LayerProblem
-from nptp_opt.result import LayerResult
+from nptp_opt.formulations.run import export_model, register_export, register_milp
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.registry import MILP, Family, Hints, Limits, MethodSpec, register
+from nptp_opt.layer.result import LayerResult
 
 if TYPE_CHECKING:
     from nptp_opt.formulations.building import BuiltModel
     from nptp_opt.formulations.pricing import Pricing
+    from nptp_opt.solvers.model import MilpModel
 
 __all__ = ["export_model"]
 
 WHERE = " where the form prices are exact or their bound meets the value, else a bound"
-
-_MILP_SOLVERS = ("highs", "scip", "cbc")
 
 
 def _register(
@@ -44,7 +43,7 @@ def _register(
         kind="milp",
         pricing=pricing,
         proves=f"the optimum over {family} partitions" + ("" if pricing == "exact" else WHERE),
-        solvers=_MILP_SOLVERS,
+        needs=MILP,
         summary=summary,
     )
     register_milp(spec, build, strips_first=strips_first)
@@ -78,7 +77,7 @@ _CP_SAT = MethodSpec(
     kind="cp",
     pricing="form",
     proves="the optimum over dissection partitions" + WHERE,
-    solvers=("cp-sat",),
+    needs="cp-sat",
     summary="any rectangles by intervals, no-overlap-2D and products, in OR-Tools",
 )
 
@@ -90,3 +89,30 @@ def _cp_sat(problem: LayerProblem, solver: str | None, limits: Limits, hints: Hi
 
 
 register(_CP_SAT, _cp_sat)
+
+
+_COVER = MethodSpec(
+    name="cover",
+    family="dissection",
+    kind="milp",
+    pricing="exact",
+    proves="the optimum over all dissections",
+    needs=MILP,
+    summary="exact cover by candidate tiles, pruned by the configuration LP and a known value",
+)
+
+
+def _cover(problem: LayerProblem, solver: str | None, limits: Limits, hints: Hints) -> LayerResult:
+    from nptp_opt.formulations.cover import cover
+
+    return cover(problem, solver, limits, hints)
+
+
+def _cover_model(problem: LayerProblem) -> MilpModel:
+    from nptp_opt.formulations.cover import cover_model
+
+    return cover_model(problem)
+
+
+register(_COVER, _cover)
+register_export(_COVER.name, _cover_model)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nptp_opt.formulations.building import Builder, Terms, times
-from nptp_opt.formulations.pricing import Pricing, Tiles
-from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile
+from nptp_opt.formulations.pricing import Pricing
+from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile, Tiles
 
 SIDES = (TOP, BOTTOM, LEFT, RIGHT)
 

@@ -10,9 +10,9 @@ from typing import Any
 import pulp
 
 from nptp_opt.cost import Form, messages_of
-from nptp_opt.formulations.pricing import Config, Pricing, Tiles
-from nptp_opt.geometry import Tile
-from nptp_opt.problem import LayerProblem
+from nptp_opt.formulations.pricing import Config, Pricing
+from nptp_opt.geometry import Tile, Tiles
+from nptp_opt.layer.problem import LayerProblem
 from nptp_opt.solvers import MilpModel, from_pulp
 
 Term = tuple[float, Any]

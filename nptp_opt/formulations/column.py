@@ -39,7 +39,7 @@ from nptp_opt.formulations.building import (
     times,
     total,
 )
-from nptp_opt.formulations.pricing import Pricing, Tiles, sizes
+from nptp_opt.formulations.pricing import Pricing, sizes
 from nptp_opt.formulations.strip import (
     StripBlock,
     add_stack,
@@ -47,7 +47,7 @@ from nptp_opt.formulations.strip import (
     start_blocks,
     strip_blocks,
 )
-from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile
+from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile, Tiles
 
 ENDS = (0, TOP, BOTTOM, TOP | BOTTOM)
 

@@ -18,8 +18,8 @@ from nptp_opt.formulations.building import (
     on_cuts,
     total,
 )
-from nptp_opt.formulations.pricing import Pricing, Tiles
-from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile
+from nptp_opt.formulations.pricing import Pricing
+from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile, Tiles
 
 
 @dataclass(frozen=True)

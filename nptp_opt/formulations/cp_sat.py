@@ -29,12 +29,12 @@ from ortools.sat.python import cp_model
 from nptp_opt.cost import Form, messages_of
 from nptp_opt.formulations.building import ordered
 from nptp_opt.formulations.margins import left
-from nptp_opt.formulations.pricing import Pricing, Tiles
+from nptp_opt.formulations.pricing import Pricing
 from nptp_opt.formulations.run import Answer, FormulationRun
-from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile
-from nptp_opt.methods import Hints, Limits, MethodSpec
-from nptp_opt.problem import LayerProblem
-from nptp_opt.result import LayerResult, ModelSize
+from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile, Tiles
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.registry import Hints, Limits, MethodSpec
+from nptp_opt.layer.result import LayerResult, ModelSize
 from nptp_opt.search.support import Clock
 from nptp_opt.solvers import SolverOutcome
 from nptp_opt.solvers.cpsat import CpSat

@@ -43,8 +43,8 @@ from nptp_opt.formulations.building import (
     times,
     total,
 )
-from nptp_opt.formulations.pricing import Pricing, Tiles, sizes
-from nptp_opt.geometry import BOTTOM, Tile
+from nptp_opt.formulations.pricing import Pricing, sizes
+from nptp_opt.geometry import BOTTOM, Tile, Tiles
 
 
 @dataclass(frozen=True)

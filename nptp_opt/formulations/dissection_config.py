@@ -23,8 +23,8 @@ from collections.abc import Mapping
 from nptp_opt.formulations.boxes import add_disjunctions, read_tiles, start_before
 from nptp_opt.formulations.building import Builder, BuiltModel, ordered
 from nptp_opt.formulations.configured import add_boxes, start_boxes
-from nptp_opt.formulations.pricing import Pricing, Tiles
-from nptp_opt.geometry import Tile
+from nptp_opt.formulations.pricing import Pricing
+from nptp_opt.geometry import Tile, Tiles
 
 
 def build(pricing: Pricing) -> BuiltModel:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nptp_opt.cost import FloatArray, LayerCost
-from nptp_opt.formulations.pricing import SLACK, Tiles
-from nptp_opt.geometry import IntArray, Tile
-from nptp_opt.problem import LayerProblem
+from nptp_opt.formulations.pricing import SLACK
+from nptp_opt.geometry import IntArray, Tile, Tiles
+from nptp_opt.layer.problem import LayerProblem
 from nptp_opt.solvers import MilpModel
 
 

@@ -34,9 +34,9 @@ from nptp_opt.formulations.building import (
     ordered,
     total,
 )
-from nptp_opt.formulations.pricing import Pricing, Tiles, sizes
+from nptp_opt.formulations.pricing import Pricing, sizes
 from nptp_opt.formulations.strip import StripBlock, start_blocks, strip_blocks
-from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile
+from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile, Tiles
 
 Cell = tuple[int, int]
 

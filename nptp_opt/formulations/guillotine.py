@@ -25,9 +25,9 @@ from typing import Any
 from nptp_opt.formulations.boxes import Box, read_tiles
 from nptp_opt.formulations.building import Builder, BuiltModel, Terms, ordered, times, total
 from nptp_opt.formulations.configured import add_boxes, start_boxes
-from nptp_opt.formulations.families import split
-from nptp_opt.formulations.pricing import Pricing, Tiles
-from nptp_opt.geometry import Tile
+from nptp_opt.formulations.pricing import Pricing
+from nptp_opt.geometry import Tile, Tiles
+from nptp_opt.layer.families import split
 
 Part = tuple[int, int]
 

@@ -7,25 +7,18 @@ solver tolerances are relative to the makespan.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from nptp_opt.cost import Form, LayerCost, messages_of
 from nptp_opt.errors import InfeasibleError
-from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile
-from nptp_opt.problem import LayerProblem
+from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile, Tiles, transposed_tile
+from nptp_opt.layer.problem import LayerProblem
 
 ALL_SIDES = TOP | BOTTOM | LEFT | RIGHT
 SLACK = 1e-6
 """Relative slack of every cut-off."""
-
-Tiles = Mapping[int, Tile]
-
-
-def transposed_tile(tile: Tile) -> Tile:
-    """The tile with rows and columns exchanged."""
-    return Tile(tile.x0, tile.x1, tile.y0, tile.y1)
 
 
 def transposed_problem(problem: LayerProblem) -> LayerProblem:

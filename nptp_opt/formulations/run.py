@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from nptp_opt.cost import LayerCost
 from nptp_opt.errors import InfeasibleError, SolverError, unknown_name
 from nptp_opt.files import write_text
-from nptp_opt.formulations.families import belongs
 from nptp_opt.formulations.margins import left, margin
-from nptp_opt.formulations.pricing import Pricing, Tiles
-from nptp_opt.geometry import Tile, cover_fault
-from nptp_opt.methods import Hints, Limits, MethodSpec, find, register
-from nptp_opt.problem import LayerProblem
-from nptp_opt.result import (
+from nptp_opt.formulations.pricing import Pricing
+from nptp_opt.geometry import Tile, Tiles, cover_fault
+from nptp_opt.layer.families import belongs
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.registry import Hints, Limits, MethodSpec, find, register
+from nptp_opt.layer.result import (
     LayerResult,
     ModelSize,
     Status,
@@ -45,7 +45,8 @@ BOUND_SHARE = 0.2
 FIND_SHARE = 0.6
 """Share of the time limit for the partition where a second solve has to prove it."""
 
-_BUILDS: dict[str, tuple[MethodSpec, Build]] = {}
+_EXPORTS: dict[str, Callable[[LayerProblem], MilpModel]] = {}
+"""How the model of a method is made, for those that can be written as files."""
 
 
 def usable_start(spec: MethodSpec, problem: LayerProblem, start: Tiles | None) -> Tiles | None:
@@ -300,20 +301,20 @@ def register_milp(spec: MethodSpec, build: Build, *, strips_first: bool) -> None
 
     ``strips_first`` makes it start from the best strips when it is given no start.
     """
-    _BUILDS[spec.name] = (spec, build)
+    register_export(spec.name, lambda problem: build(Pricing.of(problem)).model)
     register(spec, _MilpMethod(spec, build, strips_first))
+
+
+def register_export(name: str, model: Callable[[LayerProblem], MilpModel]) -> None:
+    """Let the model of a method be written as MPS and LP."""
+    _EXPORTS[name] = model
 
 
 def build_milp(problem: LayerProblem, formulation: str) -> MilpModel:
     """The matrix of a formulation; raises InputError for one that is no MILP."""
-    if formulation == "cover":
-        from nptp_opt.formulations.cover import cover_model
-
-        return cover_model(problem)
-    if formulation not in _BUILDS:
-        raise unknown_name("MILP formulation", formulation, [*_BUILDS, "cover"])
-    _, build = _BUILDS[formulation]
-    return build(Pricing.of(problem)).model
+    if formulation not in _EXPORTS:
+        raise unknown_name("MILP formulation", formulation, _EXPORTS)
+    return _EXPORTS[formulation](problem)
 
 
 def export_model(

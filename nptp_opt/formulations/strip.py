@@ -36,8 +36,8 @@ from nptp_opt.formulations.building import (
     ordered,
     total,
 )
-from nptp_opt.formulations.pricing import Pricing, Tiles
-from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile
+from nptp_opt.formulations.pricing import Pricing
+from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile, Tiles
 
 STACKS = tuple(LEFT | RIGHT | ends for ends in (0, TOP, BOTTOM, TOP | BOTTOM))
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from nptp_opt.formulations.building import BuiltModel
 from nptp_opt.formulations.exact_cover import Candidates, build_model, priced, warm_start
-from nptp_opt.formulations.pricing import Pricing, Tiles
-from nptp_opt.geometry import IntArray, Tile
+from nptp_opt.formulations.pricing import Pricing
+from nptp_opt.geometry import IntArray, Tile, Tiles
 
 MOST_CANDIDATES = 60_000
 

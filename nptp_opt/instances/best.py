@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from nptp_opt.files import Strict
-from nptp_opt.result import relative_gap
+from nptp_opt.layer.result import relative_gap
 
 Grade = Literal["easy", "medium", "hard", "open"]
 

@@ -10,10 +10,10 @@ import json
 import zlib
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.steps import Plan
+from nptp_opt.plan.model import Plan
 
 
 def packed(plan: Plan) -> str:

@@ -12,9 +12,9 @@ from typing import Any
 from nptp_opt.errors import InputError
 from nptp_opt.instances.library import LIBRARY_SCHEMA
 from nptp_opt.instances.recipes import NETWORKS, SPEEDS, ClusterRecipe
+from nptp_opt.layer.problem import LayerShape
 from nptp_opt.network.load import load_model
-from nptp_opt.planner.layerwise import layer_problem
-from nptp_opt.problem import LayerShape
+from nptp_opt.planner.candidates.layerwise import layer_problem
 
 MODELS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     **{name: (name, (1, 3, 224, 224)) for name in ("vgg11", "vgg13", "vgg16", "vgg19")},

@@ -33,8 +33,8 @@ from nptp_opt.instances.reader import (
     layer_problem_to_json,
 )
 from nptp_opt.instances.recipes import ClusterRecipe
-from nptp_opt.problem import LayerProblem, LayerShape
-from nptp_opt.steps import ModelRef
+from nptp_opt.layer.problem import LayerProblem, LayerShape
+from nptp_opt.network.ref import ModelRef
 
 LIBRARY_SCHEMA = "nptp-opt/library/1"
 

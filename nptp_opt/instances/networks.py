@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from nptp_opt.cluster import Cluster
 from nptp_opt.files import Strict, explain
 from nptp_opt.instances.reader import LAYER_SCHEMA, Count
-from nptp_opt.steps import ModelRef
+from nptp_opt.network.ref import ModelRef
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.cost import for_layer
 from nptp_opt.errors import InputError
 from nptp_opt.files import Strict, explain
-from nptp_opt.problem import LayerProblem, LayerShape
+from nptp_opt.layer.problem import LayerProblem, LayerShape
 
 LAYER_SCHEMA = "nptp-opt/instance/1"
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from nptp_opt.axis_maps import Shuffled, TapMap, Transposed
 from nptp_opt.geometry import AxisMap, Tile, Window
+from nptp_opt.geometry.axis_maps import Shuffled, TapMap, Transposed
 from nptp_opt.network.ir import Node
 
 Params = dict[str, Tensor]

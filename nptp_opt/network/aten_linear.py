@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nptp_opt.axis_maps import Whole
+from nptp_opt.geometry.axis_maps import Whole
 from nptp_opt.network.calls import Call, NotLocalError, axis_of, handles, layout_of
 from nptp_opt.network.graph import Const, Value
 from nptp_opt.network.layout import FEATURES, Layout

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nptp_opt.axis_maps import Bordered, Cubic, Linear, Nearest, Shuffled, TapMap
 from nptp_opt.geometry import AxisMap, Window
+from nptp_opt.geometry.axis_maps import Bordered, Cubic, Linear, Nearest, Shuffled, TapMap
 from nptp_opt.network.calls import (
     Call,
     NotLocalError,

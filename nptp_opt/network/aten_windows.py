@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nptp_opt.axis_maps import Adaptive, Transposed
 from nptp_opt.geometry import Window
+from nptp_opt.geometry.axis_maps import Adaptive, Transposed
 from nptp_opt.network.calls import Call, NotLocalError, handles, layout_of, pair
 from nptp_opt.network.graph import Const, Value
 from nptp_opt.network.ir import AxisMaps

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nptp_opt.axis_maps import Hull, Shuffled, TapMap, Transposed
 from nptp_opt.geometry import AxisMap, Window
+from nptp_opt.geometry.axis_maps import Hull, Shuffled, TapMap, Transposed
 from nptp_opt.network.ir import Layer, Network
 
 

@@ -20,7 +20,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from nptp_opt.errors import InputError, UnsupportedError
 from nptp_opt.network import onnx_ops, onnx_resize, onnx_shapes, onnx_windows
 from nptp_opt.network.onnx_file import Known, OnnxFile, check_size, declared_input, read_file
-from nptp_opt.network.onnx_rules import RULES, Attrs, check_node, name_of
+from nptp_opt.network.onnx_rules import RULES, Attrs, check_node, name_of, refuse
 from nptp_opt.network.onnx_witness import OnnxWitness
 
 __all__ = [
@@ -77,7 +77,7 @@ class OnnxNode(torch.nn.Module):
 
     def forward(self, *values: Any) -> Any:
         try:
-            return RULES[self.op_type].run(self.attrs, *values)
+            return _filled(RULES[self.op_type].run(self.attrs, *values))
         except UnsupportedError as error:
             raise UnsupportedError(
                 f"node {self.name!r}: op {self.op_type} is not supported with {error}"
@@ -87,6 +87,14 @@ class OnnxNode(torch.nn.Module):
         except (RuntimeError, ValueError) as error:  # torch's own, where inputs do not fit
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise InputError(f"op {self.op_type}: {lines[0]}") from None
+
+
+def _filled(result: Any) -> Any:
+    """The result of a rule; refuses one without elements, which nobody could be given a part of."""
+    for each in result if isinstance(result, (list, tuple)) else [result]:
+        if isinstance(each, torch.Tensor) and each.numel() == 0:
+            raise refuse(f"a result without elements, {'x'.join(map(str, each.shape))}")
+    return result
 
 
 class OnnxModule(torch.nn.Module):
@@ -116,8 +124,11 @@ class OnnxModule(torch.nn.Module):
         return OnnxWitness(self.again, [(key, node.output[0]) for node, key in self.protos])
 
     def _keep(self, node: onnx.NodeProto, used: Collection[str]) -> None:
+        """A node of its own: a part of the file's message would hold all of it in memory."""
         key = _free(name_of(node), self.nodes)
-        self.protos.append((node, key))
+        own = onnx.NodeProto()
+        own.CopyFrom(node)
+        self.protos.append((own, key))
         rule = RULES.get(node.op_type)
         if rule is None:
             return
@@ -129,9 +140,13 @@ class OnnxModule(torch.nn.Module):
                 self._register(name, value)
 
     def _register(self, name: str, value: np.ndarray[Any, Any]) -> None:
+        """As a parameter that shares its memory with the known value."""
         if name not in self.keys:
             self.keys[name] = _free(name, self.weights)
-            tensor = torch.tensor(value, dtype=torch.float32)
+            own = np.array(value, dtype=np.float32)
+            if value.dtype == np.float32:
+                self.known[name] = own
+            tensor = torch.from_numpy(own)
             self.weights[self.keys[name]] = torch.nn.Parameter(tensor, requires_grad=False)
 
     def _folds(self, node: onnx.NodeProto, known: Mapping[str, Any]) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from nptp_opt.axis_maps import Broadcast
 from nptp_opt.geometry import AxisMap, Window
+from nptp_opt.geometry.axis_maps import Broadcast
 from nptp_opt.network.ir import AxisMaps, Node
 from nptp_opt.network.layout import Layout
 from nptp_opt.network.ops import flop_per_element

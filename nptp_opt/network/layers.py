@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from nptp_opt.axis_maps import Hull
 from nptp_opt.geometry import AxisMap, Window
+from nptp_opt.geometry.axis_maps import Hull
 from nptp_opt.network.graph import Graph
 from nptp_opt.network.ir import AxisMaps, Layer, LayerKind, Network, Node
 from nptp_opt.network.ops import CHANNEL_OPS, ELEMENTWISE, REDUCTIONS, VIEWS

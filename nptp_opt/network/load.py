@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from nptp_opt.errors import InputError, VerificationError
 from nptp_opt.network.ir import Network
+from nptp_opt.network.ref import GIVEN, ModelRef
+from nptp_opt.notebook import html_table
 
 if TYPE_CHECKING:
     import torch
@@ -28,15 +30,31 @@ _WEIGHTS = {".pt", ".pth", ".pt2", ".safetensors", ".ckpt"}
 class LoadedModel:
     """A network, the model that it was made from, and a witness of what that model computes.
 
-    ``build`` gives the model's state by key, the same tensors at every call; ``input_shape`` is
-    the model's own. ``dtype`` is what torch computes in: float32, or float64 after ``cast``.
+    ``build`` gives the model's state by key, the same tensors at every call; ``ref`` says what is
+    needed to load it again. ``dtype`` is what torch computes in: float32, or float64 where
+    ``double``.
     """
 
     imported: Imported
     build: Callable[[], Mapping[str, torch.Tensor]]
-    input_shape: tuple[int, ...]
+    ref: ModelRef
     witness: Witness
     double: bool = False
+
+    def __repr__(self) -> str:
+        layers, work = self.network.layers, sum(layer.flop for layer in self.network.layers)
+        return f"<LoadedModel {self.ref}: {len(layers)} layers, {work / 1e9:.3g} GFLOP>"
+
+    def _repr_html_(self) -> str:
+        layers = self.network.layers
+        rows = {
+            "layers": len(layers),
+            "partitioned": len(self.network.spatial),
+            "gflop": sum(layer.flop for layer in layers) / 1e9,
+            "weights_mib": sum(layer.param_bytes for layer in layers) / 2**20,
+            "outputs": ", ".join(self.network.outputs),
+        }
+        return html_table(str(self.ref), rows)
 
     @property
     def network(self) -> Network:
@@ -95,7 +113,7 @@ class LoadedModel:
         from nptp_opt.network.reference import own
 
         (name,) = self.network.inputs
-        return own(x, self.imported.origins[name], torch.Size(self.input_shape))
+        return own(x, self.imported.origins[name], torch.Size(self.ref.input))
 
     def witnessed(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """The network's outputs by name as the witness computes them, for a float32 ``x``.
@@ -126,11 +144,16 @@ def load_model(ref: str, input_shape: tuple[int, ...], seed: int = 0) -> LoadedM
     UnsupportedError for what the importer does not know, with the name of the node.
     """
     _check_shape(input_shape)
+    if ref.startswith(GIVEN):
+        raise InputError(
+            f"model {ref.removeprefix(GIVEN)!r} was given as an object: only Python can load it; "
+            "pass the same module to nptp_opt.load_model"
+        )
     if ref.endswith(".onnx"):
         return _from_file(ref, input_shape, seed)
     _check_named_as_model(ref)
     if ":" in ref:
-        return load_module(_called(ref, seed), ref, input_shape)
+        return load_module(_called(ref, seed), ref, input_shape, seed)
     return _from_zoo(ref, input_shape, seed)
 
 
@@ -159,8 +182,10 @@ def _check_shape(shape: tuple[int, ...]) -> None:
         raise InputError(f"input {text}: must have between 1 and {_MAX_INPUT_ELEMENTS} elements")
 
 
-def load_module(model: torch.nn.Module, name: str, input_shape: tuple[int, ...]) -> LoadedModel:
-    """A torch module at one input shape; ``name`` is for messages.
+def load_module(
+    model: torch.nn.Module, name: str, input_shape: tuple[int, ...], seed: int = 0
+) -> LoadedModel:
+    """A torch module at one input shape; ``name`` and ``seed`` are what it is loaded by again.
 
     Its witness is a copy of the module, made before the export touches it.
     """
@@ -170,32 +195,31 @@ def load_module(model: torch.nn.Module, name: str, input_shape: tuple[int, ...])
         own = copy.deepcopy(model)
     except Exception as error:  # noqa: BLE001 - a user's module may raise anything
         raise InputError(f"{name}: the module cannot be copied: {error}") from None
-    return _loaded(
-        model, name, input_shape, "cpu", lambda: _state_of(model), ModuleWitness(lambda: own)
-    )
+    ref = ModelRef(name, input_shape, seed)
+    return _loaded(model, ref, "cpu", lambda: _state_of(model), ModuleWitness(lambda: own))
 
 
 def _loaded(
     model: torch.nn.Module,
-    ref: str,
-    shape: tuple[int, ...],
+    ref: ModelRef,
     device: str,
     build: Callable[[], Mapping[str, torch.Tensor]],
     witness: Witness,
 ) -> LoadedModel:
     from nptp_opt.network.from_export import export, import_program
 
-    program = export(model, shape, ref, device)
+    program = export(model, ref.input, ref.ref, device)
     constants = {key: value for key, value in program.constants.items() if hasattr(value, "dtype")}
-    imported = import_program(program, ref)
-    return LoadedModel(imported, lambda: {**constants, **build()}, shape, witness)
+    imported = import_program(program, ref.ref)
+    return LoadedModel(imported, lambda: {**constants, **build()}, ref, witness)
 
 
 def _from_file(ref: str, shape: tuple[int, ...], seed: int) -> LoadedModel:
     from nptp_opt.network.from_onnx import read_onnx
 
     model = read_onnx(Path(ref), shape, seed)
-    return _loaded(model, ref, shape, "cpu", lambda: _state_of(model), model.witness())
+    made = ModelRef(ref, shape, seed)
+    return _loaded(model, made, "cpu", lambda: _state_of(model), model.witness())
 
 
 def _from_zoo(ref: str, shape: tuple[int, ...], seed: int) -> LoadedModel:
@@ -217,7 +241,8 @@ def _from_zoo(ref: str, shape: tuple[int, ...], seed: int) -> LoadedModel:
         device = "meta"
     except NotImplementedError:  # a constructor that computes with tensors (RegNet)
         model, device = zoo.build(ref), "cpu"
-    return _loaded(model, ref, shape, device, lambda: _state_of(make()), ModuleWitness(make))
+    made = ModelRef(ref, shape, seed)
+    return _loaded(model, made, device, lambda: _state_of(make()), ModuleWitness(make))
 
 
 def _called(ref: str, seed: int) -> torch.nn.Module:

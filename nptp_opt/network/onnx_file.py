@@ -80,14 +80,36 @@ def _read(path: Path, seed: int) -> onnx.ModelProto:
         raise InputError(f"{path}: there is no such file{here}") from None
     except Exception as error:  # noqa: BLE001 - protobuf raises its own kinds
         raise _unusable(path, error) from None
-    _take_external(model.graph, path, seed)
     try:
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(_without_external(model))
     except Exception as error:  # noqa: BLE001 - the checker raises its own kinds
         raise _unusable(path, error) from None
+    _take_external(model.graph, path, seed)
     return model
+
+
+def _without_external(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with weights beside it as inputs: no message may have 2 GiB, the checker's too."""
+    beside = [each for each in model.graph.initializer if _is_external(each)]
+    if not beside:
+        return model
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    graph, listed = light.graph, {each.name for each in model.graph.input}
+    del graph.initializer[:]
+    graph.initializer.extend(each for each in model.graph.initializer if not _is_external(each))
+    graph.input.extend(
+        onnx.helper.make_tensor_value_info(each.name, each.data_type, tuple(each.dims))
+        for each in beside
+        if each.name not in listed
+    )
+    return light
+
+
+def _is_external(proto: onnx.TensorProto) -> bool:
+    return bool(proto.data_location == onnx.TensorProto.EXTERNAL)
 
 
 def _unusable(path: Path, error: Exception) -> InputError:
@@ -113,7 +135,7 @@ def _take_external(graph: onnx.GraphProto, path: Path, seed: int) -> None:
     for proto in graph.initializer:
         where = f"{path}: initialiser {proto.name!r}"
         check_size(tuple(proto.dims), where)
-        if proto.data_location == onnx.TensorProto.EXTERNAL and not _fetch(proto, path):
+        if _is_external(proto) and not _fetch(proto, path):
             _check_float(proto.data_type, f"{where}: its data is missing")
             absent[proto.name] = tuple(proto.dims)
     made = _random(absent, seed)

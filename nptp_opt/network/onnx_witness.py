@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import torch
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from nptp_opt.errors import InputError
 from nptp_opt.network.onnx_file import OnnxFile
@@ -149,7 +150,21 @@ def _session(model: onnx.ModelProto, options: Any) -> Any:
 
 
 def _evaluator(model: onnx.ModelProto) -> tuple[str, Run]:
-    return _evaluator_name(), ReferenceEvaluator(model).run
+    return _evaluator_name(), ReferenceEvaluator(model, new_ops=[LRN]).run
+
+
+class LRN(OpRun):  # type: ignore[misc]
+    """The evaluator's own (onnx 1.23) normalises only as many channels as there are samples."""
+
+    op_domain = ""
+
+    def _run(
+        self, x: Array, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0, size: int = 1
+    ) -> tuple[Array]:
+        before, squares = (size - 1) // 2, x * x
+        starts = [(max(0, c - before), c - before + size) for c in range(x.shape[1])]
+        sums = np.stack([squares[:, a:b].sum(axis=1) for a, b in starts], axis=1)
+        return ((x / (bias + alpha / size * sums) ** beta).astype(x.dtype),)
 
 
 def _evaluator_name() -> str:

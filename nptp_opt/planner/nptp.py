@@ -17,35 +17,35 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.evaluate.assemble import Assembler, Choice
+from nptp_opt.evaluate.latencies import Evaluator
+from nptp_opt.evaluate.memory import overfull_devices
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.assemble import Assembler, Choice
-from nptp_opt.planner.baselines import QUICK, single_on
-from nptp_opt.planner.candidate_pool import (
-    Solved,
-    near_plan,
-    solved_layers,
-    with_families,
-)
-from nptp_opt.planner.candidates import (
+from nptp_opt.planner.baselines.pooled import from_solved
+from nptp_opt.planner.baselines.quick import QUICK, single_on
+from nptp_opt.planner.candidates.catalogue import (
     aligned_templates,
     distinct,
     single_templates,
     used_templates,
     without,
 )
-from nptp_opt.planner.coarse import coarse_templates
-from nptp_opt.planner.evaluate import Evaluator
-from nptp_opt.planner.handing import handing_templates
-from nptp_opt.planner.loosen import loosened, overlapped_latency_s
-from nptp_opt.planner.memory import overfull_devices
-from nptp_opt.planner.moves import most_neighbours
+from nptp_opt.planner.candidates.coarse import coarse_templates
+from nptp_opt.planner.candidates.handing import handing_templates
+from nptp_opt.planner.candidates.pool import (
+    Solved,
+    near_plan,
+    solved_layers,
+    with_families,
+)
+from nptp_opt.planner.candidates.templates import Template
+from nptp_opt.planner.local_search.loosen import loosened, overlapped_latency_s
+from nptp_opt.planner.local_search.moves import most_neighbours
+from nptp_opt.planner.local_search.polish import polish
+from nptp_opt.planner.local_search.settle import caught_up, settled
 from nptp_opt.planner.objective import ObjectiveSearch, begun, by_objective
 from nptp_opt.planner.options import PlanOptions, Watch, ignore
-from nptp_opt.planner.polish import polish
-from nptp_opt.planner.pooled import from_solved
-from nptp_opt.planner.settle import caught_up, settled
-from nptp_opt.planner.shortest_path import ShortestPath, spans_of
-from nptp_opt.planner.templates import Template
+from nptp_opt.planner.path.shortest_path import ShortestPath, spans_of
 
 SETTLING_S = 60.0
 """Seconds for the search on the simulation where no time limit is given."""

@@ -30,29 +30,29 @@ from nptp_opt.cost.objectives import (
     rows_of,
 )
 from nptp_opt.errors import InfeasibleError, InputError, NoSolutionError
+from nptp_opt.evaluate.assemble import Choice, assemble
+from nptp_opt.evaluate.memory import overfull, overfull_devices
+from nptp_opt.evaluate.usage import Values, usage_of, valued
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.aim import Aim
-from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.planner.baselines import QUICK
-from nptp_opt.planner.candidate_pool import Solved, near_plan, solved_layers, with_families
-from nptp_opt.planner.candidates import (
+from nptp_opt.planner.baselines.pooled import from_solved, layerwise
+from nptp_opt.planner.baselines.quick import QUICK
+from nptp_opt.planner.candidates.catalogue import (
     distinct,
     single_templates,
     used_templates,
     without,
 )
-from nptp_opt.planner.descent import descend
-from nptp_opt.planner.duals import Duals, duals_of
-from nptp_opt.planner.label_path import LabelPath, all_spans, most_templates
-from nptp_opt.planner.memory import overfull, overfull_devices
-from nptp_opt.planner.moves import most_neighbours
+from nptp_opt.planner.candidates.pool import Solved, near_plan, solved_layers, with_families
+from nptp_opt.planner.candidates.templates import Template
+from nptp_opt.planner.local_search.descent import descend
+from nptp_opt.planner.local_search.moves import most_neighbours
+from nptp_opt.planner.local_search.polish import polish
 from nptp_opt.planner.options import PlanOptions
-from nptp_opt.planner.polish import polish
-from nptp_opt.planner.pooled import from_solved, layerwise
-from nptp_opt.planner.shortest_path import ShortestPath, spans_of
-from nptp_opt.planner.templates import Template
-from nptp_opt.planner.units import units
-from nptp_opt.planner.usage import Values, usage_of, valued
+from nptp_opt.planner.path.aim import Aim
+from nptp_opt.planner.path.duals import Duals, duals_of
+from nptp_opt.planner.path.label_path import LabelPath, all_spans, most_templates
+from nptp_opt.planner.path.shortest_path import ShortestPath, spans_of
+from nptp_opt.planner.path.units import units
 
 ROUNDS = 24
 """Paths over all templates per search; fewer where no mixture of plans can be bettered."""

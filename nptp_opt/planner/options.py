@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nptp_opt.cost.objectives import Objective
-from nptp_opt.methods import Limits
+from nptp_opt.layer.registry import Limits
 
 Watch = Callable[[float], None]
 """Is told the latency of every better plan as soon as it is known."""
@@ -40,3 +40,7 @@ class PlanOptions:
     objective: Objective = "latency"
     latency_limit_s: float = math.inf
     overlap: bool = False
+
+
+DEFAULTS = PlanOptions()
+"""The one place of the defaults, for the library and the command line."""

@@ -19,15 +19,16 @@ from typing import get_args
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.objectives import Objective, Weights, rows_of
 from nptp_opt.errors import InfeasibleError, InputError, unknown_name
+from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.aim import Aim
-from nptp_opt.planner.assemble import Choice
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
+from nptp_opt.planner.candidates.templates import Template
 from nptp_opt.planner.nptp import objective_search
 from nptp_opt.planner.objective import ObjectiveSearch, Pair, Seen, check_objective, require_latency
 from nptp_opt.planner.options import PlanOptions
+from nptp_opt.planner.path.aim import Aim
 from nptp_opt.planner.planners import check_planner, plan_of, provenance
-from nptp_opt.planner.templates import Template
-from nptp_opt.steps import ModelRef, Plan
 
 ALIKE = 1e-9
 """Relative distance below which values are equal."""
@@ -49,16 +50,16 @@ def parse_pair(text: str) -> Pair:
     known: dict[str, Objective] = {k: v for k, v in every.items() if k != "predicted"}
     for name in names:
         if name not in known:
-            raise unknown_name("objective of --pareto", name, known)
+            raise unknown_name("objective of a front", name, known)
     if len(names) != 2 or names[0] == names[1]:
-        raise InputError(f"--pareto takes two different objectives, as latency,bytes: {text!r}")
+        raise InputError(f"`pareto` takes two different objectives, as latency,bytes: {text!r}")
     return known[names[0]], known[names[1]]
 
 
 def check_pareto(cluster: Cluster, options: PlanOptions, pair: Pair) -> None:
     """Raise InputError for options or devices that a front of ``pair`` cannot be made with."""
     if options.planner != "nptp" or options.overlap or options.objective != "latency":
-        raise InputError("--pareto is for the planner nptp without --objective and --overlap")
+        raise InputError("`pareto` is for the planner nptp without `objective` and `overlap`")
     check_planner(options)
     for objective in pair:
         check_objective(cluster, objective)

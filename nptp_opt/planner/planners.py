@@ -3,82 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 
-from nptp_opt import __version__, methods
+from nptp_opt import __version__
+from nptp_opt.bound import latency_bound
+from nptp_opt.bound.objective import objective_bound
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import measured_share
-from nptp_opt.errors import InputError, unknown_name
+from nptp_opt.errors import InputError
+from nptp_opt.evaluate.assemble import Choice
+from nptp_opt.evaluate.memory import fitting_steps, require_fit
+from nptp_opt.evaluate.simulate import simulate
+from nptp_opt.evaluate.usage import values_of
+from nptp_opt.layer import registry
+from nptp_opt.layer.solve import pick_solver
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.assemble import Choice
-from nptp_opt.planner.baselines import QUICK
-from nptp_opt.planner.bound import latency_bound
-from nptp_opt.planner.bound.objective import objective_bound
-from nptp_opt.planner.memory import fitting_steps, require_fit
-from nptp_opt.planner.nptp import nptp
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner.objective import check_objective, require_latency
 from nptp_opt.planner.options import PlanOptions
-from nptp_opt.planner.pooled import layerwise, pooled
-from nptp_opt.planner.simulate import simulate
-from nptp_opt.planner.usage import values_of
-from nptp_opt.solve import pick_solver
-from nptp_opt.steps import ModelRef, Plan
+from nptp_opt.planner.registry import PLANNERS
 
 LEAST_MEASURED = 0.5
 """Part of a network's operations that a profile should have measured."""
-
-
-@dataclass(frozen=True)
-class PlannerSpec:
-    """A planner and what it is: it ``solves`` single layers by the chosen formulation and solver,
-    and ``aims`` at other objectives than the latency.
-    """
-
-    name: str
-    summary: str
-    plan: Callable[[Network, Cluster, PlanOptions], list[Choice]]
-    solves: bool = False
-    aims: bool = False
-
-
-def _plain(
-    plan: Callable[[Network, Cluster], list[Choice]],
-) -> Callable[[Network, Cluster, PlanOptions], list[Choice]]:
-    return lambda network, cluster, _: plan(network, cluster)
-
-
-_SUMMARIES = {
-    "single": "baseline: the best single device",
-    "strip-equal": "baseline: equal strips on all devices",
-    "strip-proportional": "baseline: strips in proportion to speed on all devices (MoDNN)",
-    "strip-best": "baseline: the best strips over every choice of devices",
-    "coedge-style": "baseline: LP strips on all devices (CoEdge's idea, not its code)",
-    "grid-equal": "baseline: equal grid on fused first layers, then one device (DeepThings)",
-}
-
-PLANNERS = {
-    spec.name: spec
-    for spec in (
-        PlannerSpec(
-            "nptp",
-            "fusion, devices and partitions by shortest path",
-            nptp,
-            solves=True,
-            aims=True,
-        ),
-        *(PlannerSpec(name, _SUMMARIES[name], _plain(plan)) for name, plan in QUICK.items()),
-        PlannerSpec(
-            "column-dp", "baseline: columns by dynamic programming, no fusion", pooled("column-dp")
-        ),
-        PlannerSpec(
-            "multilevel",
-            "baseline: recursive splits, no fusion (reconstruction of NPTP's algorithm)",
-            pooled("multilevel"),
-        ),
-        PlannerSpec("layerwise", "every layer on its own by --formulation", layerwise, solves=True),
-    )
-}
 
 
 def plan_network(
@@ -103,7 +51,7 @@ def plan_network(
 
     for text in _of_another_model(network, cluster):
         tell(text)
-    choices = PLANNERS[options.planner].plan(network, cluster, replace(options, tell=tell))
+    choices = PLANNERS.find(options.planner).plan(network, cluster, replace(options, tell=tell))
     plan = plan_of(model, network, cluster, choices, overlap=options.overlap)
     require_latency(plan.latency_s, options, plan.bound_s)
     require_fit(network, cluster, plan.steps, options.planner)
@@ -159,11 +107,10 @@ def check_planner(options: PlanOptions) -> None:
     if options.overlap and options.objective in ("energy", "throughput"):
         raise InputError(
             f"overlap makes plans faster by computing more: objective {options.objective} "
-            "would suffer; leave out --overlap or choose the objective latency or bytes"
+            "would suffer; leave out `overlap` or choose the objective latency or bytes"
         )
-    if options.planner not in PLANNERS:
-        raise unknown_name("planner", options.planner, PLANNERS)
-    pick_solver(methods.find(options.formulation)[0], options.solver)
+    PLANNERS.find(options.planner)
+    pick_solver(registry.find(options.formulation)[0], options.solver)
 
 
 def provenance(options: PlanOptions, solve_s: float) -> dict[str, object]:
@@ -176,7 +123,7 @@ def provenance(options: PlanOptions, solve_s: float) -> dict[str, object]:
     return {
         "tool": f"nptp-opt {__version__}",
         "planner": options.planner,
-        "formulation": options.formulation if PLANNERS[options.planner].solves else None,
+        "formulation": options.formulation if PLANNERS.find(options.planner).solves else None,
         "solver": options.solver,
         "options": limits,
         **_aim(options),

@@ -16,17 +16,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.evaluate.assemble import Choice
+from nptp_opt.evaluate.latencies import Evaluator
+from nptp_opt.evaluate.memory import require_fit
 from nptp_opt.geometry import Tile
-from nptp_opt.planner.assemble import Choice
-from nptp_opt.planner.candidates import distinct, family_templates, single_templates
-from nptp_opt.planner.evaluate import Evaluator
-from nptp_opt.planner.memory import require_fit
-from nptp_opt.planner.moves import Partition, first_idle
+from nptp_opt.plan.model import Plan
+from nptp_opt.planner.candidates.catalogue import distinct, family_templates, single_templates
+from nptp_opt.planner.candidates.templates import Template, from_tiles
+from nptp_opt.planner.local_search.moves import Partition, first_idle
 from nptp_opt.planner.nptp import Search, nptp
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.planners import plan_of
-from nptp_opt.planner.templates import Template, from_tiles
-from nptp_opt.steps import Plan
 
 _AIMS = frozenset({"objective", "objective_bound", "latency_limit_s", "notes"})
 """What a plan's provenance says of its aim. A mended plan is made for the latency alone."""
@@ -100,8 +100,9 @@ def _templates(ways: Sequence[Sequence[Choice]]) -> Iterator[Template]:
 
 
 def _mended(ways: Sequence[Sequence[Choice]]) -> Iterator[list[Choice]]:
-    """The old plan, all its segments mended in the same way; none where one cannot be mended."""
-    if all(ways):
+    """The old plan, all its segments mended in the same way; none where one cannot be mended, or
+    where there are none: whole nodes alone."""
+    if ways and all(ways):
         for k in range(max(map(len, ways))):
             yield [found[min(k, len(found) - 1)] for found in ways]
 

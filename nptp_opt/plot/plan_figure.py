@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from nptp_opt.files import write_bytes, write_text
+from nptp_opt.plan.model import Plan
 from nptp_opt.plot.partition import draw_partition
-from nptp_opt.render import cell, plan_rows
-from nptp_opt.steps import Plan
+from nptp_opt.plot.tables import cell, plan_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

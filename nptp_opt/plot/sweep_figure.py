@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from nptp_opt.comparison.sweep import TIE, Axis
 from nptp_opt.files import write_bytes
-from nptp_opt.sweep import TIE, Axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

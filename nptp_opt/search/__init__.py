@@ -1,15 +1,15 @@
 """Exact and heuristic searches for one layer's partition, and the bound on all partitions.
 
-Registered with ``nptp_opt.methods``; numba and HiGHS are imported on the first use only.
+Registered with ``nptp_opt.layer.registry``; numba and HiGHS are imported on the first use only.
 """
 
 from __future__ import annotations
 
 import importlib
 
-from nptp_opt.methods import Hints, Limits, Method, MethodSpec, register
-from nptp_opt.problem import LayerProblem
-from nptp_opt.result import LayerResult
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.registry import Hints, Limits, Method, MethodSpec, register
+from nptp_opt.layer.result import LayerResult
 
 
 def _late(module: str, function: str) -> Method:
@@ -32,7 +32,7 @@ register(
         kind="search",
         pricing="exact",
         proves="the optimum over column partitions",
-        solvers=(),
+        needs=None,
         summary="dynamic program over columns of stacked tiles, and their transpose",
     ),
     _late("search.column", "column_dp"),
@@ -44,7 +44,7 @@ register(
         kind="search",
         pricing="exact",
         proves="the optimum over guillotine partitions",
-        solvers=(),
+        needs=None,
         summary="dynamic program over device sets (switched); filtered exact search (shared)",
     ),
     _late("search.guillotine", "guillotine_dp"),
@@ -56,7 +56,7 @@ register(
         kind="heuristic",
         pricing="exact",
         proves="nothing; the configuration bound is reported beside it",
-        solvers=(),
+        needs=None,
         summary="recursive two-way split: a reconstruction of NPTP's multilevel partition "
         "algorithm from its abstract; not theirs",
     ),
@@ -69,22 +69,10 @@ register(
         kind="search",
         pricing="exact",
         proves="the optimum over all dissections",
-        solvers=(),
+        needs=None,
         summary="depth-first corner filling, pruned by the configuration LP's multipliers",
     ),
     _late("search.auto", "dissection_search"),
-)
-register(
-    MethodSpec(
-        name="cover",
-        family="dissection",
-        kind="milp",
-        pricing="exact",
-        proves="the optimum over all dissections",
-        solvers=("highs", "scip", "cbc"),
-        summary="exact cover by candidate tiles, pruned by the configuration LP and a known value",
-    ),
-    _late("formulations.cover", "cover"),
 )
 register(
     MethodSpec(
@@ -93,7 +81,7 @@ register(
         kind="portfolio",
         pricing="exact",
         proves="the optimum over all dissections where time allows, else a bound",
-        solvers=(),
+        needs=None,
         summary="configuration bound, multilevel, column-dp, guillotine-dp, dissection-search",
     ),
     _late("search.auto", "auto"),

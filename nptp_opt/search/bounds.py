@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from nptp_opt.cost import FloatArray, LayerCost
-from nptp_opt.problem import LayerProblem
+from nptp_opt.layer.problem import LayerProblem
 from nptp_opt.search.bisection import compute_floor_s
 from nptp_opt.search.configurations import ConfigurationLP
 from nptp_opt.search.intervals import ComputeIntervals

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nptp_opt.cost import LayerCost
-from nptp_opt.methods import Hints, Limits
-from nptp_opt.problem import LayerProblem
-from nptp_opt.result import LayerResult
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.registry import Hints, Limits
+from nptp_opt.layer.result import LayerResult
 from nptp_opt.search.bisection import minimise
 from nptp_opt.search.column_shared import SharedColumns
 from nptp_opt.search.column_tables import ColumnTables

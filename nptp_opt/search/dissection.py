@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nptp_opt.cost import FloatArray, LayerCost
-from nptp_opt.formulations.families import belongs
 from nptp_opt.geometry import Tile
-from nptp_opt.methods import Family
+from nptp_opt.layer.families import belongs
+from nptp_opt.layer.registry import Family
 from nptp_opt.search.bounds import SwitchedBound
 from nptp_opt.search.configurations import N_SUMS, ConfigurationLP
 from nptp_opt.search.corner_fill import FOUND, PAUSED, Budget, CornerFill

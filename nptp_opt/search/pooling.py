@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nptp_opt.cluster import Cluster, Device
-from nptp_opt.problem import LayerProblem
+from nptp_opt.layer.problem import LayerProblem
 
 
 def pool(problem: LayerProblem, count: int, *, strongest: bool = False) -> LayerProblem:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from nptp_opt.cost import FloatArray, Form, LayerCost, messages_of
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, IntArray, Tile
-from nptp_opt.problem import LayerProblem
+from nptp_opt.layer.problem import LayerProblem
 
 BoolArray = npt.NDArray[np.bool_]
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from nptp_opt.cost import LayerCost
 from nptp_opt.errors import InfeasibleError
 from nptp_opt.geometry import Tile, cover_fault
-from nptp_opt.methods import Hints, Limits
-from nptp_opt.problem import LayerProblem
-from nptp_opt.result import LayerResult, Status, Termination, TracePoint, relative_gap
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.registry import Hints, Limits
+from nptp_opt.layer.result import LayerResult, Status, Termination, TracePoint, relative_gap
 from nptp_opt.solvers.trace import Trace
 
 FINEST_GAP = 1e-9

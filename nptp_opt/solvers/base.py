@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import ClassVar, Literal
 
-from nptp_opt.errors import InputError, SolverError, unknown_name
-from nptp_opt.methods import Limits
-from nptp_opt.result import Status, Termination, TracePoint
+from nptp_opt.errors import InputError, SolverError
+from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.result import Status, Termination, TracePoint
+from nptp_opt.plugins import Registry
 from nptp_opt.solvers.model import FloatArray, MilpModel
 
 ModelKind = Literal["milp", "cp"]
@@ -97,25 +98,23 @@ class MilpBackend(Backend):
         raise NotImplementedError
 
 
-_BACKENDS: dict[str, Backend] = {}
+BACKENDS: Registry[Backend] = Registry("solver")
+"""Every back-end by name; plug-ins register here, too."""
 
 
 def register(backend: Backend) -> None:
-    """Add a back-end; a name taken twice is a programming error."""
-    assert backend.name not in _BACKENDS, f"solver {backend.name!r} is registered twice"
-    _BACKENDS[backend.name] = backend
+    """Add a back-end; raises ValueError for a name that is taken."""
+    BACKENDS.register(backend.name, backend)
 
 
 def backends() -> tuple[Backend, ...]:
     """All registered back-ends in order of registration."""
-    return tuple(_BACKENDS.values())
+    return tuple(BACKENDS.values())
 
 
 def find(name: str) -> Backend:
     """The back-end of that name; raises InputError with the nearest known name."""
-    if name not in _BACKENDS:
-        raise unknown_name("solver", name, _BACKENDS)
-    return _BACKENDS[name]
+    return BACKENDS.find(name)
 
 
 def find_milp(name: str) -> MilpBackend:
@@ -128,4 +127,4 @@ def find_milp(name: str) -> MilpBackend:
 
 def milp_names() -> tuple[str, ...]:
     """Names of the solvers that take a MILP."""
-    return tuple(name for name, b in _BACKENDS.items() if isinstance(b, MilpBackend))
+    return tuple(b.name for b in backends() if isinstance(b, MilpBackend))

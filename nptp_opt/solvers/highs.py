@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nptp_opt.errors import SolverError
-from nptp_opt.methods import Limits
-from nptp_opt.result import Status, Termination, TracePoint
+from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.result import Status, Termination, TracePoint
 from nptp_opt.solvers.base import Capabilities, MilpBackend, SolverOutcome
 from nptp_opt.solvers.model import MilpModel
 
@@ -122,7 +122,7 @@ class Highs(MilpBackend):
         with stdout_to(2):
             failed = _failed(solver.run())
         if failed:
-            raise SolverError("solver 'highs' failed on the model; try another --solver")
+            raise SolverError("solver 'highs' failed on the model; try another `solver`")
         return _outcome(solver, progress)
 
     def _set_options(self, solver: Any, limits: Limits) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nptp_opt.result import ModelSize
+from nptp_opt.layer.result import ModelSize
 
 if TYPE_CHECKING:
     import pulp

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from nptp_opt.result import TracePoint
+from nptp_opt.layer.result import TracePoint
 
 
 class Trace:

@@ -8,9 +8,9 @@ import click
 import pytest
 
 from nptp_opt.cli import main
-from nptp_opt.cli_batch import REPEATS
-from nptp_opt.compare.execute import Request
-from nptp_opt.compare.spec import Spec
+from nptp_opt.commands.report import REPEATS
+from nptp_opt.comparison.execute import Request
+from nptp_opt.comparison.spec import Spec
 from tests.cli.test_commands import call
 
 

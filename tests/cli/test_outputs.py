@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nptp_opt.cli_outputs import check_outputs
+from nptp_opt.commands.outputs import check_outputs
 from nptp_opt.errors import InputError
 from nptp_opt.files import write_text
 from tests.cli.test_commands import CLUSTER, MODEL, call

@@ -57,5 +57,7 @@ def test_a_terminal_shows_what_is_going_on(tmp_path: Path) -> None:
 def test_a_script_sees_no_moving_line(tmp_path: Path) -> None:
     result = _solve(tmp_path, subprocess.PIPE)
     lines = result.stderr.splitlines()
-    assert [line.split()[0] for line in lines] == ["importing", "planning"], result.stderr
+    assert [line.split()[0] for line in lines] == ["importing", "comparing", "planning"], (
+        result.stderr
+    )
     assert "\x1b" not in result.stderr and "\r" not in result.stderr

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from nptp_opt.errors import INTERNAL, ExecutionError, InputError, NptpError, VerificationError
 from nptp_opt.instances import library
-from nptp_opt.plan import content_hash
+from nptp_opt.plan.document import content_hash
 from tests.cli.test_commands import CLUSTER, MODEL, call
 
 
@@ -95,10 +98,79 @@ def test_ctrl_c_is_no_failed_verification(monkeypatch: pytest.MonkeyPatch) -> No
     def interrupt(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nptp_opt.plan.load_plan", interrupt)
+    monkeypatch.setattr("nptp_opt.plan.document.load_plan", interrupt)
     result = call("run", "plan.json")
     assert result.exit_code == 130
     assert result.stderr == "nptp-opt: interrupted\n"
+
+
+def _raise(error: BaseException) -> Callable[[Path], None]:
+    def fail(path: Path) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (KeyError("m.0"), "KeyError: 'm.0'"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+        (RuntimeError("one line\nand another"), "RuntimeError: one line"),
+        (AssertionError(), "AssertionError"),
+        (OSError(5, "no such thing"), "OSError: [Errno 5] no such thing"),
+    ],
+)
+def test_an_exception_that_nobody_expected_is_exit_code_7(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    """Bug: it ended with a traceback and status 1, which says that a plan was found wrong."""
+    monkeypatch.setattr("nptp_opt.plan.document.load_plan", _raise(error))
+    line = f"internal error ({words}); please report it with the command and `nptp-opt versions`"
+    plain, told = call("show", "plan.json"), call("-v", "show", "plan.json")
+    assert (plain.exit_code, told.exit_code) == (7, 7)
+    assert plain.stderr == f"nptp-opt: {line}\n" and plain.stdout == ""
+    assert told.stderr.startswith("Traceback") and told.stderr.endswith(f"nptp-opt: {line}\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (VerificationError("wrong"), 1),
+        (InputError("bad"), 2),
+        (click.UsageError("not like this"), 2),
+        (ExecutionError("died"), 6),
+        (click.Abort(), 1),
+        (SystemExit(3), 3),
+    ],
+)
+def test_exit_codes_that_are_meant_are_kept(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    monkeypatch.setattr("nptp_opt.plan.document.load_plan", _raise(error))
+    found = call("show", "plan.json")
+    assert found.exit_code == code
+    assert "internal error" not in found.stderr
+
+
+def test_the_readme_lists_every_exit_code() -> None:
+    known = {INTERNAL, 0, 130, *(kind.exit_code for kind in every_kind(NptpError))}
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    listed = text.split("Exit codes:")[1].split(".\n")[0]
+    assert {int(word) for word in listed.split() if word.isdigit()} == known
+
+
+def every_kind(kind: type[NptpError]) -> Iterator[type[NptpError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from every_kind(below)
+
+
+def test_a_model_without_a_layer_is_inspected_and_planned(tmp_path: Path) -> None:
+    """Bug: IndexError for the table's first row; `solve` refused it."""
+    assert call("inspect", "tests.models:handing_on", "--input", "1x3x20x24").exit_code == 0
+    plan = solved(tmp_path, CLUSTER, "tests.models:handing_on")
+    assert call("verify", plan).exit_code == 0
 
 
 def test_a_piped_list_of_instances_cuts_no_name() -> None:

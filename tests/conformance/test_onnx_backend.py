@@ -15,7 +15,7 @@ def check(cases):
     verdicts = [judge(case) for case in cases]
     print(f"\n{table(verdicts)}")
     bad = [v for v in verdicts if v.kind not in ("right", "refused")]
-    assert [str(v) for v in bad if not v.is_pending] == []
+    assert [str(v) for v in bad] == []
     assert any(v.kind == "right" for v in verdicts)
 
 

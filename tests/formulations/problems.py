@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nptp_opt.cluster import cluster_from_json
-from nptp_opt.problem import LayerProblem, LayerShape
+from nptp_opt.layer.problem import LayerProblem, LayerShape
 
 
 def problem(

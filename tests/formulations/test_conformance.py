@@ -6,12 +6,13 @@ from functools import cache
 
 import pytest
 
-from nptp_opt import formulations, methods
+from nptp_opt import formulations
 from nptp_opt.cost import LayerCost
 from nptp_opt.geometry import Tile, cover_fault
-from nptp_opt.methods import Hints, Limits
-from nptp_opt.problem import LayerProblem
-from nptp_opt.result import LayerResult, Status, Termination
+from nptp_opt.layer import registry as methods
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.registry import Hints, Limits
+from nptp_opt.layer.result import LayerResult, Status, Termination
 from tests.brute import FAMILIES, exact_price, form_price, optimum, partitions
 from tests.formulations.problems import PROBLEMS, problem
 
@@ -125,7 +126,7 @@ def optimum_of_equal(layer: LayerProblem, family: str) -> float:
 @pytest.mark.parametrize("smaller", FAMILIES)
 def test_families_are_recognised(smaller: str) -> None:
     """``belongs`` agrees with the generators on every dissection of a 3 x 3 map into five tiles."""
-    from nptp_opt.formulations.families import belongs
+    from nptp_opt.layer.families import belongs
 
     layer = problem("five", 3, 3, gflops=(1.0,) * 5)
     members = partitions(layer, smaller)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from nptp_opt import methods
 from nptp_opt.cost import LayerCost
 from nptp_opt.geometry import Tile
-from nptp_opt.methods import Hints, Limits
-from nptp_opt.problem import LayerProblem
-from nptp_opt.result import Status
-from nptp_opt.solve import solve_layer
+from nptp_opt.layer import registry as methods
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.registry import Hints, Limits
+from nptp_opt.layer.result import Status
+from nptp_opt.layer.solve import solve_layer
 from nptp_opt.solvers.highs import new_highs
 from tests.brute import optimum
 from tests.builders import make_cluster, make_problem

@@ -7,14 +7,14 @@ from typing import Literal
 
 import pytest
 
-from nptp_opt import methods
 from nptp_opt.cost import LayerCost
 from nptp_opt.errors import InfeasibleError, InputError
 from nptp_opt.formulations import export_model
 from nptp_opt.formulations.run import build_milp
 from nptp_opt.geometry import Tile
-from nptp_opt.methods import Hints, Limits
-from nptp_opt.result import Status, Termination
+from nptp_opt.layer import registry as methods
+from nptp_opt.layer.registry import Hints, Limits
+from nptp_opt.layer.result import Status, Termination
 from nptp_opt.solvers.highs import new_highs
 from tests.formulations.problems import problem
 from tests.formulations.test_conformance import PAIRS, SPECS

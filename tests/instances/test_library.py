@@ -21,8 +21,8 @@ from nptp_opt.instances.best import Best, best_table, grade_of, proven, schema_o
 from nptp_opt.instances.generate import MODELS, generate, to_text
 from nptp_opt.instances.library import open_instance, open_layer, select
 from nptp_opt.instances.networks import NetworkProblem
+from nptp_opt.layer.problem import LayerProblem
 from nptp_opt.network.load import load_model
-from nptp_opt.problem import LayerProblem
 
 NAME = "resnet50-conv1x1s2-256to512-at28-n7-unequal-switched-300"
 

@@ -12,7 +12,7 @@ from nptp_opt.geometry import Tile
 from nptp_opt.kernels import combine, partial, run_gather, run_layer
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.network.load import LoadedModel, load_module
-from nptp_opt.planner.units import is_segment
+from nptp_opt.planner.path.units import is_segment
 
 TOLERANCE = 1e-9
 

@@ -9,7 +9,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from nptp_opt.cli_support import input_shape
+from nptp_opt.commands.support import input_shape
 from nptp_opt.errors import InputError, UnsupportedError
 from nptp_opt.network.from_onnx import declared_input
 from nptp_opt.network.load import load_model

@@ -240,13 +240,10 @@ def test_operators_of_other_domains_are_not_taken_for_onnx_s(tmp_path):
 def test_only_float32_is_taken_and_made_up(tmp_path):
     """Bug: missing whole numbers were drawn as random fractions."""
     relu = helper.make_node("Relu", ["x"], ["y"])
-    for kind, match in ((TensorProto.FLOAT16, "takes FLOAT16"), (TensorProto.FLOAT, None)):
-        value = helper.make_tensor_value_info("x", kind, SHAPE)
-        graph = helper.make_graph([relu], "g", [value], [value])
-        graph.output[0].name = "y"
-        onnx.save(helper.make_model(graph, ir_version=8), tmp_path / "m.onnx")
-        if match:
-            refused(tmp_path / "m.onnx", match, UnsupportedError, SHAPE)
+    halves = [helper.make_tensor_value_info(n, TensorProto.FLOAT16, SHAPE) for n in ("x", "y")]
+    graph = helper.make_graph([relu], "g", halves[:1], halves[1:])
+    onnx.save(helper.make_model(graph, ir_version=8), tmp_path / "m.onnx")
+    refused(tmp_path / "m.onnx", "input 'x' takes FLOAT16", UnsupportedError, SHAPE)
     given = [
         helper.make_tensor_value_info("x", TensorProto.FLOAT, SHAPE),
         helper.make_tensor_value_info("s", TensorProto.INT64, [4]),
@@ -286,3 +283,13 @@ def test_an_output_that_is_constant_is_refused(tmp_path):
         tmp_path / "m.onnx", nodes, [("x", SHAPE)], ["y", "z"], [("c", np.ones(SHAPE, np.float32))]
     )
     refused(path, "output 'z' does not depend on the input", UnsupportedError, SHAPE)
+
+
+def test_a_result_without_elements_is_refused(tmp_path):
+    """Bug: a split of which one part is empty ended in a division by its size."""
+    nodes = [
+        helper.make_node("Split", ["x", "s"], ["a", "b"], name="it", axis=3),
+        helper.make_node("Concat", ["a", "b"], ["y"], axis=3),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, [("x", SHAPE)], ["y"], [("s", np.int64([12, 0]))])
+    refused(path, "'it': op Split .* without elements, 1x4x8x0", UnsupportedError, SHAPE)

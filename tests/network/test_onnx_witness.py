@@ -84,6 +84,17 @@ def test_what_onnx_runtime_refuses_the_evaluator_is_asked(tmp_path):
     assert "evaluator" in agrees(read_onnx(tmp_path / "m.onnx", SHAPE, 0)).name
 
 
+@pytest.mark.parametrize(
+    "attrs", [{"size": 3}, {"size": 4}, {"size": 3, "alpha": 0.1, "beta": 0.6, "bias": 1.5}]
+)
+def test_the_evaluator_normalises_all_channels(attrs, tmp_path, monkeypatch):
+    """Bug: onnx's own does so with as many as there are samples; of even size there is no other."""
+    monkeypatch.setattr(onnx_witness, "_runtime", lambda *_, **__: None)
+    node = helper.make_node("LRN", ["x"], ["y"], **attrs)
+    save(tmp_path / "m.onnx", [node], [("x", SHAPE)], ["y"])
+    assert "evaluator" in agrees(read_onnx(tmp_path / "m.onnx", SHAPE, 0), 30 * X).name
+
+
 def test_what_onnx_runtime_gives_up_on_the_evaluator_is_asked(file, monkeypatch):
     def give_up(*_):
         raise RuntimeError("no kernel")
@@ -94,7 +105,7 @@ def test_what_onnx_runtime_gives_up_on_the_evaluator_is_asked(file, monkeypatch)
 
 def test_what_no_engine_runs_is_one_line(file, monkeypatch):
     class Broken:
-        def __init__(self, _):
+        def __init__(self, _, new_ops):
             pass
 
         def run(self, *_):

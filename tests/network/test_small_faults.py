@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from nptp_opt.errors import UnsupportedError
-from nptp_opt.import_check import check_import
 from nptp_opt.network.load import load_module
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PlanOptions, plan_network
-from nptp_opt.steps import ModelRef
-from nptp_opt.verify import verify_plan
+from nptp_opt.verification.import_check import check_import
+from nptp_opt.verification.torch_check import verify_plan
 from tests.builders import make_cluster
 from tests.network import small_faults
 from tests.runtime.ranks import execute

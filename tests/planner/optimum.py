@@ -13,9 +13,9 @@ import numpy as np
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import CandidateTiles, candidate_array, gather_prices, segment_prices
+from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.assemble import Choice, assemble
 from tests.brute import FAMILIES
 
 

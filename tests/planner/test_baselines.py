@@ -7,9 +7,9 @@ import itertools
 import pytest
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.assemble import Choice
-from nptp_opt.planner.baselines import (
+from nptp_opt.planner.baselines.quick import (
     coedge_shares,
     follow,
     grid_equal,
@@ -17,8 +17,8 @@ from nptp_opt.planner.baselines import (
     single_on,
     strip_best,
 )
-from nptp_opt.planner.templates import grid, snaps, strips
-from nptp_opt.planner.units import is_segment, units
+from nptp_opt.planner.candidates.templates import grid, snaps, strips
+from nptp_opt.planner.path.units import is_segment, units
 from tests.builders import conv_chain, make_cluster
 from tests.networks import residual_network
 

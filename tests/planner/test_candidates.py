@@ -6,10 +6,10 @@ import itertools
 
 import pytest
 
+from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.geometry import Tile
-from nptp_opt.planner.assemble import Choice
-from nptp_opt.planner.candidates import aligned_templates, distinct, used_templates
-from nptp_opt.planner.templates import Template, TemplateStack, columns, strips
+from nptp_opt.planner.candidates.catalogue import aligned_templates, distinct, used_templates
+from nptp_opt.planner.candidates.templates import Template, TemplateStack, columns, strips
 from tests.builders import conv_chain, make_cluster
 
 

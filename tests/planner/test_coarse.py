@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from nptp_opt.planner.assemble import assemble
-from nptp_opt.planner.candidate_pool import solved_layers, with_families
-from nptp_opt.planner.coarse import (
+from nptp_opt.evaluate.assemble import assemble
+from nptp_opt.planner.candidates.coarse import (
     Group,
     Rect,
     cells,
@@ -21,9 +20,10 @@ from nptp_opt.planner.coarse import (
     shortest_cuts,
     splits,
 )
+from nptp_opt.planner.candidates.pool import solved_layers, with_families
+from nptp_opt.planner.candidates.templates import Box, Template
 from nptp_opt.planner.nptp import Search
 from nptp_opt.planner.options import PlanOptions
-from nptp_opt.planner.templates import Box, Template
 from tests.builders import conv_chain, make_cluster
 
 Cells = dict[int, Rect]

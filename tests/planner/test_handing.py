@@ -10,13 +10,13 @@ import pytest
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import sent_pixel_bytes
+from nptp_opt.evaluate.assemble import Choice
+from nptp_opt.evaluate.latencies import Evaluator, Latencies
 from nptp_opt.network.ir import Network
 from nptp_opt.planner import PlanOptions
-from nptp_opt.planner.assemble import Choice
-from nptp_opt.planner.candidate_pool import solved_layers, with_families
-from nptp_opt.planner.coarse import coarse_templates
-from nptp_opt.planner.evaluate import Evaluator, Latencies
-from nptp_opt.planner.handing import handing_shares, handing_templates
+from nptp_opt.planner.candidates.coarse import coarse_templates
+from nptp_opt.planner.candidates.handing import handing_shares, handing_templates
+from nptp_opt.planner.candidates.pool import solved_layers, with_families
 from nptp_opt.planner.nptp import Search, nptp
 from tests.builders import conv_chain, make_cluster
 

@@ -11,20 +11,20 @@ import pytest
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.objectives import Objective, energy_weights, latency_weights, rows_of
+from nptp_opt.evaluate.assemble import Choice, assemble
+from nptp_opt.evaluate.usage import usage_of
 from nptp_opt.network.ir import Network
-from nptp_opt.planner import label_path
-from nptp_opt.planner.aim import Aim
-from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.planner.candidates import distinct, family_templates
-from nptp_opt.planner.label_path import LabelPath, all_spans, most_templates
-from nptp_opt.planner.shortest_path import spans_of
-from nptp_opt.planner.state_prices import StatePrices
-from nptp_opt.planner.templates import Template
-from nptp_opt.planner.usage import usage_of
+from nptp_opt.planner.candidates.catalogue import distinct, family_templates
+from nptp_opt.planner.candidates.templates import Template
+from nptp_opt.planner.path import label_path
+from nptp_opt.planner.path.aim import Aim
+from nptp_opt.planner.path.label_path import LabelPath, all_spans, most_templates
+from nptp_opt.planner.path.shortest_path import spans_of
+from nptp_opt.planner.path.state_prices import StatePrices
 from tests.builders import conv_chain, make_cluster
+from tests.cost.test_objectives import with_power
 from tests.networks import residual_network
 from tests.planner.test_shortest_path import segmentations
-from tests.test_objectives import with_power
 
 CHAIN = conv_chain((1, 3, 12, 12), [{"channels": 16}, {"channels": 8, "stride": 2}, {}])
 

@@ -7,13 +7,14 @@ import math
 
 import pytest
 
-from nptp_opt.methods import Limits
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.result import LayerResult
+from nptp_opt.layer.solve import solve_layer
 from nptp_opt.network.load import load_model
-from nptp_opt.planner import PLANNERS, PlanOptions, layerwise
-from nptp_opt.planner.layerwise import layer_problem, solved_templates
-from nptp_opt.problem import LayerProblem
-from nptp_opt.result import LayerResult
-from nptp_opt.solve import solve_layer
+from nptp_opt.planner import PLANNERS, PlanOptions
+from nptp_opt.planner.candidates import layerwise
+from nptp_opt.planner.candidates.layerwise import layer_problem, solved_templates
 from tests.builders import conv_chain, make_cluster
 
 

@@ -10,19 +10,20 @@ from torch import nn
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import Load, makespan_s
 from nptp_opt.errors import InfeasibleError
+from nptp_opt.evaluate.assemble import Choice, assemble
+from nptp_opt.evaluate.memory import peak_bytes
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Network
 from nptp_opt.network.load import LoadedModel, load_model, load_module
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
-from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.planner.baselines import latency_s
-from nptp_opt.planner.candidates import distinct, family_templates
-from nptp_opt.planner.linears import in_head, on_sink
-from nptp_opt.planner.memory import peak_bytes
+from nptp_opt.planner.baselines.linears import in_head, on_sink
+from nptp_opt.planner.baselines.quick import latency_s
+from nptp_opt.planner.candidates.catalogue import distinct, family_templates
 from nptp_opt.planner.nptp import nptp
-from nptp_opt.planner.shortest_path import ShortestPath
-from nptp_opt.steps import ModelRef, Plan
-from nptp_opt.verify import verify_plan
+from nptp_opt.planner.path.shortest_path import ShortestPath
+from nptp_opt.verification.torch_check import verify_plan
 from tests.builders import make_cluster
 from tests.planner.test_shortest_path import exhaustive_s
 

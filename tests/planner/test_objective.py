@@ -18,26 +18,26 @@ from nptp_opt.cost.objectives import (
     rows_of,
 )
 from nptp_opt.errors import InfeasibleError, InputError, NoSolutionError
+from nptp_opt.evaluate.assemble import Choice, assemble
+from nptp_opt.evaluate.usage import usage_of, values_of
 from nptp_opt.network.ir import Network
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
-from nptp_opt.planner.aim import Aim
-from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.planner.baselines import latency_s, single_on, strip_equal
-from nptp_opt.planner.candidates import distinct, family_templates
-from nptp_opt.planner.descent import EVENNESS, descend
-from nptp_opt.planner.duals import Duals
-from nptp_opt.planner.moves import neighbours
+from nptp_opt.planner.baselines.quick import latency_s, single_on, strip_equal
+from nptp_opt.planner.candidates.catalogue import distinct, family_templates
+from nptp_opt.planner.local_search.descent import EVENNESS, descend
+from nptp_opt.planner.local_search.moves import neighbours
+from nptp_opt.planner.local_search.polish import polish
 from nptp_opt.planner.objective import ObjectiveSearch
-from nptp_opt.planner.polish import polish
-from nptp_opt.planner.shortest_path import ShortestPath
-from nptp_opt.planner.state_prices import StatePrices
-from nptp_opt.planner.units import units
-from nptp_opt.planner.usage import usage_of, values_of
-from nptp_opt.steps import ModelRef
+from nptp_opt.planner.path.aim import Aim
+from nptp_opt.planner.path.duals import Duals
+from nptp_opt.planner.path.shortest_path import ShortestPath
+from nptp_opt.planner.path.state_prices import StatePrices
+from nptp_opt.planner.path.units import units
 from tests.builders import conv_chain, make_cluster
+from tests.cost.test_objectives import with_power
 from tests.planner.optimum_objective import least
 from tests.planner.test_shortest_path import segmentations
-from tests.test_objectives import with_power
 
 NETWORK = conv_chain((1, 3, 12, 12), [{"channels": 16}, {"channels": 8, "stride": 2}, {}])
 MODEL = ModelRef("chain", (1, 3, 12, 12))

@@ -12,16 +12,16 @@ import pytest
 
 from nptp_opt.cost.objectives import Objective
 from nptp_opt.errors import InfeasibleError, InputError
-from nptp_opt.paper import paper_faults
-from nptp_opt.plan import load_plan
+from nptp_opt.evaluate.assemble import assemble
+from nptp_opt.evaluate.usage import Values, values_of
+from nptp_opt.plan.document import load_plan
 from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
-from nptp_opt.planner.assemble import assemble
-from nptp_opt.planner.baselines import single_on
-from nptp_opt.planner.candidates import distinct, family_templates
+from nptp_opt.planner.baselines.quick import single_on
+from nptp_opt.planner.candidates.catalogue import distinct, family_templates
 from nptp_opt.planner.objective import ObjectiveSearch, Pair
 from nptp_opt.planner.pareto import FINEST, pareto_front, parse_pair, thinned
-from nptp_opt.planner.state_prices import StatePrices
-from nptp_opt.planner.usage import Values, values_of
+from nptp_opt.planner.path.state_prices import StatePrices
+from nptp_opt.verification.static import paper_faults
 from tests.builders import make_cluster
 from tests.cli.test_commands import CLUSTER, call
 from tests.cli.test_commands import MODEL as SMALL

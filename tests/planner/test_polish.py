@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nptp_opt.evaluate.assemble import assemble
 from nptp_opt.geometry import Tile, cover_fault
-from nptp_opt.planner.assemble import assemble
-from nptp_opt.planner.baselines import follow, latency_s, strip_equal
-from nptp_opt.planner.moves import neighbours, shifted, wide_moves
-from nptp_opt.planner.polish import polish
-from nptp_opt.planner.templates import columns, strips
+from nptp_opt.planner.baselines.quick import follow, latency_s, strip_equal
+from nptp_opt.planner.candidates.templates import columns, strips
+from nptp_opt.planner.local_search.moves import neighbours, shifted, wide_moves
+from nptp_opt.planner.local_search.polish import polish
 from tests.builders import conv_chain, make_cluster
 from tests.networks import residual_network
 

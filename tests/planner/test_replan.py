@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.evaluate.assemble import Choice
+from nptp_opt.evaluate.memory import overfull, peak_bytes
 from nptp_opt.geometry import Tile, cover_fault
-from nptp_opt.paper import paper_faults
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network
-from nptp_opt.planner.assemble import Choice
-from nptp_opt.planner.baselines import single_on
-from nptp_opt.planner.memory import overfull, peak_bytes
+from nptp_opt.planner.baselines.quick import single_on
 from nptp_opt.planner.nptp import Search
 from nptp_opt.planner.planners import plan_of
 from nptp_opt.planner.replan import absorbed, handed_over, replan_network
-from nptp_opt.steps import ModelRef, Plan
+from nptp_opt.verification.static import paper_faults
 from tests.builders import conv_chain, make_cluster
 from tests.networks import residual_network
 

@@ -6,15 +6,15 @@ import time
 
 import pytest
 
+from nptp_opt.evaluate.assemble import Choice, assemble
+from nptp_opt.evaluate.latencies import Evaluator
+from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.geometry import Tile, cover_fault
-from nptp_opt.paper import paper_faults
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PlanOptions, plan_network
-from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.planner.baselines import strip_equal
-from nptp_opt.planner.evaluate import Evaluator
-from nptp_opt.planner.settle import Settle, caught_up
-from nptp_opt.planner.simulate import simulate
-from nptp_opt.steps import ModelRef
+from nptp_opt.planner.baselines.quick import strip_equal
+from nptp_opt.planner.local_search.settle import Settle, caught_up
+from nptp_opt.verification.static import paper_faults
 from tests.builders import conv_chain, make_cluster
 from tests.networks import residual_network
 

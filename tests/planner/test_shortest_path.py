@@ -10,14 +10,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.network.ir import Layer, Network
-from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.planner.baselines import follow
-from nptp_opt.planner.candidates import distinct, family_templates
-from nptp_opt.planner.shortest_path import ShortestPath
-from nptp_opt.planner.state_prices import StatePrices
-from nptp_opt.planner.templates import Template, snaps, strips
-from nptp_opt.planner.units import units
+from nptp_opt.planner.baselines.quick import follow
+from nptp_opt.planner.candidates.catalogue import distinct, family_templates
+from nptp_opt.planner.candidates.templates import Template, snaps, strips
+from nptp_opt.planner.path.shortest_path import ShortestPath
+from nptp_opt.planner.path.state_prices import StatePrices
+from nptp_opt.planner.path.units import units
 from tests.builders import conv_chain, make_cluster
 from tests.networks import residual_network
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nptp_opt.runtime.pool import WorkerPool
+from nptp_opt.runtime.launcher.pool import WorkerPool
 
 
 @pytest.fixture(scope="session")

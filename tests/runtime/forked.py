@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nptp_opt.runtime.pool import WorkerPool
-from nptp_opt.runtime.process import WORKER_ENV, child_environment
+from nptp_opt.runtime.children import WORKER_ENV, child_environment
+from nptp_opt.runtime.launcher.pool import WorkerPool
 
 
 class Template:
@@ -114,9 +114,6 @@ def _status(pid: int) -> int | None:
 
 
 def _serve() -> None:
-    import nptp_opt.runtime.gloo
-    import nptp_opt.runtime.job
-    import nptp_opt.runtime.tcp  # noqa: F401
 
     for line in sys.stdin:
         request = json.loads(line)

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import overlapped_s
+from nptp_opt.evaluate.assemble import Choice, assemble
+from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Layer
 from nptp_opt.network.load import LoadedModel, load_model
-from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.planner.simulate import simulate
-from nptp_opt.steps import ModelRef, Plan, owned_maps
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan, owned_maps
 from tests.builders import make_cluster
 
 Partition = Callable[[int, int], Mapping[int, Tile]]

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from nptp_opt.network.load import LoadedModel
-from nptp_opt.runtime.executor import Executor
-from nptp_opt.runtime.packing import Packing
-from nptp_opt.runtime.schedule import device_program, participants
-from nptp_opt.runtime.tcp import TcpTransport
+from nptp_opt.plan.model import Plan
+from nptp_opt.runtime.program import device_program, participants
 from nptp_opt.runtime.trace import Recorder
-from nptp_opt.runtime.transport import Rendezvous
-from nptp_opt.steps import Plan
+from nptp_opt.runtime.transport.base import Rendezvous
+from nptp_opt.runtime.transport.packing import Packing
+from nptp_opt.runtime.transport.tcp import TcpTransport
+from nptp_opt.runtime.worker.executor import Executor
 
 PATIENCE_S = 60.0
 Answers = list[Mapping[str, Tensor]]

@@ -20,12 +20,12 @@ import pytest
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.network.load import LoadedModel
-from nptp_opt.runtime.launch import run_plan
-from nptp_opt.runtime.pool import DeviceLostError
-from nptp_opt.runtime.report import RunOptions, make_references
-from nptp_opt.runtime.session import Session
-from nptp_opt.runtime.transports import TRANSPORTS
-from nptp_opt.steps import Plan
+from nptp_opt.plan.model import Plan
+from nptp_opt.runtime.launcher.launch import run_plan
+from nptp_opt.runtime.launcher.pool import DeviceLostError
+from nptp_opt.runtime.launcher.report import RunOptions, make_references
+from nptp_opt.runtime.launcher.session import Session
+from nptp_opt.runtime.transport.registry import TRANSPORTS
 from tests.runtime.forked import ForkingPool, Template
 from tests.runtime.plans import five_devices, halves, hand_plan, model_of, tee
 from tests.runtime.watchdog import watchdog

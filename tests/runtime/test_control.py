@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from nptp_opt import __version__
-from nptp_opt.runtime import gate
-from nptp_opt.runtime.control import (
+from nptp_opt.runtime.launcher import gate
+from nptp_opt.runtime.launcher.gate import Gate
+from nptp_opt.runtime.transport.control import (
     HEADER,
     Channel,
     ChannelError,
@@ -24,7 +25,7 @@ from nptp_opt.runtime.control import (
     read_secret,
     write_secret,
 )
-from nptp_opt.runtime.gate import Gate
+from nptp_opt.runtime.worker import main as worker
 
 SECRET = b"s" * 32
 HELLO = {"device": "d0", "version": __version__, "pid": 1}
@@ -201,6 +202,24 @@ def test_busy_port_is_an_error() -> None:
     with pytest.raises(OSError, match="in use"):
         Gate(gate.address, SECRET, [], lambda *_: None)
     gate.close()
+
+
+def test_a_worker_that_ends_unexpectedly_says_so_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bug: a traceback, and status 1; what is expected (a launcher that is gone) is status 6."""
+    words = ["--name", "d0", "--connect", "unix:/nowhere", "--secret-file", "/nowhere"]
+    assert worker.main(words) == 6
+
+    def fail(*_: object) -> None:
+        raise ImportError("no torch here")
+
+    monkeypatch.setattr(worker, "work", fail)
+    assert worker.main(words) == 7
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and said[1].startswith(
+        "nptp-opt worker d0: internal error (ImportError: no torch here)"
+    )
 
 
 def test_closed_channel_raises() -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from nptp_opt.errors import ExecutionError
-from nptp_opt.runtime.emulate import EmulatedCluster, burst_bytes, shaper
-from nptp_opt.runtime.launch import run_plan
-from nptp_opt.runtime.leftovers import clean_leftovers
-from nptp_opt.runtime.namespace import Namespace
-from nptp_opt.runtime.pool import WorkerPool
+from nptp_opt.runtime.emulation.namespace import Namespace
+from nptp_opt.runtime.emulation.network import EmulatedCluster, burst_bytes, shaper
+from nptp_opt.runtime.launcher.launch import run_plan
+from nptp_opt.runtime.launcher.leftovers import clean_leftovers
+from nptp_opt.runtime.launcher.pool import WorkerPool
 from tests.builders import make_cluster
 from tests.runtime.plans import hand_plan, model_of, overlapped, tee
 
@@ -127,7 +127,7 @@ def test_namespaces_end_with_a_killed_launcher() -> None:
     """kill -9 of the launcher leaves neither a holder nor its namespace."""
     code = (
         "import sys, time\n"
-        "from nptp_opt.runtime.namespace import Namespace\n"
+        "from nptp_opt.runtime.emulation.namespace import Namespace\n"
         "print(Namespace().pid, flush=True); time.sleep(60)"
     )
     launcher = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -149,8 +149,8 @@ def _alive(pid: int) -> bool:
 
 
 WITHOUT_ROOT = """
-from nptp_opt.runtime.emulate import EmulatedCluster
-from nptp_opt.runtime.launch import run_plan
+from nptp_opt.runtime.emulation.network import EmulatedCluster
+from nptp_opt.runtime.launcher.launch import run_plan
 from tests.builders import make_cluster
 from tests.runtime.plans import hand_plan, model_of, tee
 model, cluster = model_of("chain"), make_cluster([1.0] * 3, shared=True, latency_ms=1.0)

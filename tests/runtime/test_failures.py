@@ -18,13 +18,13 @@ import pytest
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.errors import ExecutionError
-from nptp_opt.runtime import session as session_module
-from nptp_opt.runtime.launch import run_plan, without
-from nptp_opt.runtime.pool import DeviceLostError, WorkerPool
-from nptp_opt.runtime.report import RunOptions, make_references
-from nptp_opt.runtime.session import Session
-from nptp_opt.runtime.transports import TRANSPORTS
-from nptp_opt.steps import Plan
+from nptp_opt.plan.model import Plan
+from nptp_opt.runtime.launcher import session as session_module
+from nptp_opt.runtime.launcher.launch import run_plan, without
+from nptp_opt.runtime.launcher.pool import DeviceLostError, WorkerPool
+from nptp_opt.runtime.launcher.report import RunOptions, make_references
+from nptp_opt.runtime.launcher.session import Session
+from nptp_opt.runtime.transport.registry import TRANSPORTS
 from tests.runtime.plans import five_devices, halves, hand_plan, model_of, tee
 from tests.runtime.watchdog import watchdog
 
@@ -164,8 +164,8 @@ def test_worker_that_cannot_start_is_named() -> None:
 
 SCRIPT = """
 import signal, time
-from nptp_opt.runtime.process import terminable
-from nptp_opt.runtime.pool import WorkerPool
+from nptp_opt.runtime.children import terminable
+from nptp_opt.runtime.launcher.pool import WorkerPool
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 with terminable(), WorkerPool(["d0", "d1"]) as pool:
     print(*[m.process.pid for m in pool.members.values()], pool.folder, flush=True)

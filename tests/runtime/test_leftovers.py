@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from nptp_opt.runtime import leftovers
-from nptp_opt.runtime.leftovers import FOLDER_PREFIX, _launcher, claim, clean_leftovers
-from nptp_opt.runtime.quota import Hierarchy
+from nptp_opt.runtime.emulation.quota import Hierarchy
+from nptp_opt.runtime.launcher import leftovers
+from nptp_opt.runtime.launcher.leftovers import FOLDER_PREFIX, _launcher, claim, clean_leftovers
 
 
 def test_only_abandoned_folders_are_removed(
@@ -72,11 +72,11 @@ def test_no_lock_is_seen_before_it_is_held(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("command", "launcher"),
     [
-        ("python -m nptp_opt.runtime.worker --name d0 --parent 17", 17),
-        ("python -m nptp_opt.runtime.holder 18", 18),
-        ("python -m nptp_opt.runtime.worker --name d0 --parent 1", 1),
-        ("python -m nptp_opt.runtime.worker --name d0 --connect tcp:192.0.2.1:7000", 1),
-        ("grep nptp_opt.runtime.holder", 1),
+        ("python -m nptp_opt.runtime.worker.main --name d0 --parent 17", 17),
+        ("python -m nptp_opt.runtime.emulation.holder 18", 18),
+        ("python -m nptp_opt.runtime.worker.main --name d0 --parent 1", 1),
+        ("python -m nptp_opt.runtime.worker.main --name d0 --connect tcp:192.0.2.1:7000", 1),
+        ("grep nptp_opt.runtime.emulation.holder", 1),
         ("vim notes", 1),
     ],
 )

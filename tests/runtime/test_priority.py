@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from nptp_opt.runtime import priority
-from nptp_opt.runtime.priority import LIMITS_S, URGENT, be_prompt, in_turn
+from nptp_opt.runtime.worker import priority
+from nptp_opt.runtime.worker.priority import LIMITS_S, URGENT, be_prompt, in_turn
 
 
 def _in_a_thread(check: Callable[[], None]) -> None:

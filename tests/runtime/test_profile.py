@@ -12,17 +12,17 @@ from click.testing import CliRunner
 
 from nptp_opt.cli import main
 from nptp_opt.cluster import Cluster, load_cluster
+from nptp_opt.cluster.profiles import Link, Profile, load_profile, write_profile
 from nptp_opt.cost import layer_key, segment_compute_s
 from nptp_opt.errors import InputError
 from nptp_opt.network.load import load_model
-from nptp_opt.planner.layerwise import layer_problem
-from nptp_opt.profiles import Link, Profile, load_profile, write_profile
-from nptp_opt.runtime.calibrate import calibrated
-from nptp_opt.runtime.control import ChannelError, RefusedError, connect, join
-from nptp_opt.runtime.link import measure_link, serve_link
-from nptp_opt.runtime.profile import fit_layer, fit_profile, measure_layers
-from nptp_opt.runtime.schedule import device_program
+from nptp_opt.planner.candidates.layerwise import layer_problem
+from nptp_opt.runtime.profiling.calibrate import calibrated
+from nptp_opt.runtime.profiling.link import measure_link, serve_link
+from nptp_opt.runtime.profiling.profile import fit_layer, fit_profile, measure_layers
+from nptp_opt.runtime.program import device_program
 from nptp_opt.runtime.trace import Span
+from nptp_opt.runtime.transport.control import ChannelError, RefusedError, connect, join
 from tests.builders import make_cluster
 from tests.runtime.plans import hand_plan, model_of, tee
 from tests.runtime.test_hosts import _free_port

@@ -15,14 +15,14 @@ from click.testing import CliRunner
 
 from nptp_opt.cli import main
 from nptp_opt.errors import ExecutionError, InputError
-from nptp_opt.runtime import leftovers
-from nptp_opt.runtime import pool as pool_module
-from nptp_opt.runtime.launch import run_plan
-from nptp_opt.runtime.leftovers import clean_leftovers
-from nptp_opt.runtime.pool import DeviceLostError, WorkerPool
-from nptp_opt.runtime.quota import Hierarchy, Quotas, find_hierarchy, quota_us, shares_of
-from nptp_opt.runtime.report import RunOptions, make_references
-from nptp_opt.runtime.session import Session
+from nptp_opt.runtime.emulation.quota import Hierarchy, Quotas, find_hierarchy, quota_us, shares_of
+from nptp_opt.runtime.launcher import leftovers
+from nptp_opt.runtime.launcher import pool as pool_module
+from nptp_opt.runtime.launcher.launch import run_plan
+from nptp_opt.runtime.launcher.leftovers import clean_leftovers
+from nptp_opt.runtime.launcher.pool import DeviceLostError, WorkerPool
+from nptp_opt.runtime.launcher.report import RunOptions, make_references
+from nptp_opt.runtime.launcher.session import Session
 from tests.builders import make_cluster
 from tests.runtime.plans import hand_plan, model_of, tee
 

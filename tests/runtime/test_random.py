@@ -7,11 +7,12 @@ from random import Random
 import pytest
 import torch
 
+from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.network.load import LoadedModel, load_module
-from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.runtime.report import make_reference
-from nptp_opt.steps import ModelRef, Plan
-from nptp_opt.verify import sent_errors
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
+from nptp_opt.runtime.launcher.report import make_reference
+from nptp_opt.verification.torch_check import sent_errors
 from tests.builders import make_cluster
 from tests.network.partitioned import random_tiles, segments
 from tests.runtime.grown import Grown

@@ -11,13 +11,13 @@ import pytest
 from nptp_opt.cluster import TransferDtype
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import plan_network
-from nptp_opt.runtime.launch import run_plan
-from nptp_opt.runtime.pool import WorkerPool
-from nptp_opt.runtime.report import RunOptions, RunReport
-from nptp_opt.runtime.schedule import device_program
-from nptp_opt.runtime.transports import TRANSPORTS
-from nptp_opt.steps import ModelRef
+from nptp_opt.runtime.launcher.launch import run_plan
+from nptp_opt.runtime.launcher.pool import WorkerPool
+from nptp_opt.runtime.launcher.report import RunOptions, RunReport
+from nptp_opt.runtime.program import device_program
+from nptp_opt.runtime.transport.registry import TRANSPORTS
 from tests.builders import make_cluster
 from tests.runtime.plans import (
     INPUT,

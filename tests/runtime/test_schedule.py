@@ -10,10 +10,11 @@ from dataclasses import replace
 import pytest
 
 from nptp_opt.errors import InputError
+from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.geometry import Tile
-from nptp_opt.planner.assemble import Choice, assemble
-from nptp_opt.runtime.schedule import device_program, participants
-from nptp_opt.steps import ModelRef, Plan
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
+from nptp_opt.runtime.program import device_program, participants
 from tests.builders import conv_chain, make_cluster
 
 
@@ -65,7 +66,7 @@ def test_sending_what_one_does_not_have_is_refused() -> None:
 
 def test_worker_needs_nothing_of_the_optimiser() -> None:
     """What a worker imports contains no solver and no planner."""
-    code = "import sys, json, nptp_opt.runtime.job; print(json.dumps(list(sys.modules)))"
+    code = "import sys, json, nptp_opt.runtime.worker.job; print(json.dumps(list(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = json.loads(out.stdout)
     unwanted = ("pulp", "ortools", "highspy", "nptp_opt.planner", "nptp_opt.solvers", "torchvision")

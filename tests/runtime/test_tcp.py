@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from nptp_opt.runtime.control import Channel, join
-from nptp_opt.runtime.tcp import FRAME, TcpTransport
-from nptp_opt.runtime.transport import PeerError, Rendezvous
+from nptp_opt.runtime.transport.base import PeerError, Rendezvous
+from nptp_opt.runtime.transport.control import Channel, join
+from nptp_opt.runtime.transport.tcp import FRAME, TcpTransport
 
 SECRET = b"s" * 32
 Address = tuple[str, int]

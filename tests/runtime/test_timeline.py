@@ -6,12 +6,17 @@ import json
 
 import pytest
 
+from nptp_opt.cluster.profiles import Link
+from nptp_opt.evaluate.simulate import simulate, timeline
 from nptp_opt.geometry import Tile
-from nptp_opt.planner.simulate import simulate, timeline
-from nptp_opt.profiles import Link
-from nptp_opt.runtime.launch import run_plan
-from nptp_opt.runtime.pool import WorkerPool
-from nptp_opt.runtime.timeline import chrome_trace, critical_path_s, critical_shares, time_table
+from nptp_opt.runtime.launcher.launch import run_plan
+from nptp_opt.runtime.launcher.pool import WorkerPool
+from nptp_opt.runtime.profiling.timeline import (
+    chrome_trace,
+    critical_path_s,
+    critical_shares,
+    time_table,
+)
 from nptp_opt.runtime.trace import Recorder, Span
 from tests.runtime.plans import five_devices, hand_plan, model_of, tee
 

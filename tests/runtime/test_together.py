@@ -15,11 +15,12 @@ from typing import Any
 from nptp_opt.cluster import Cluster
 from nptp_opt.geometry import Tile
 from nptp_opt.network.load import LoadedModel
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network
-from nptp_opt.runtime.emulate import EmulatedCluster
-from nptp_opt.runtime.launch import run_plan
-from nptp_opt.runtime.pool import WorkerPool
-from nptp_opt.steps import ModelRef, Plan
+from nptp_opt.runtime.emulation.network import EmulatedCluster
+from nptp_opt.runtime.launcher.launch import run_plan
+from nptp_opt.runtime.launcher.pool import WorkerPool
 from tests.builders import make_cluster
 from tests.runtime.plans import INPUT, hand_plan, model_of, overlapped, unequal
 from tests.runtime.test_emulate import needs_root, needs_user_namespaces

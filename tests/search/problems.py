@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nptp_opt.cost import LayerCost
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile
-from nptp_opt.problem import LayerProblem
+from nptp_opt.layer.problem import LayerProblem
 from tests.builders import make_cluster, make_problem
 
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from nptp_opt.cost import LayerCost
 from nptp_opt.errors import InfeasibleError
 from nptp_opt.geometry import Tile
-from nptp_opt.problem import LayerProblem
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.solve import solve_layer
 from nptp_opt.search.bounds import configuration_bound
 from nptp_opt.search.configurations import N_SUMS, ConfigurationLP
 from nptp_opt.search.prices import unit_prices
-from nptp_opt.solve import solve_layer
 from tests.brute import optimum
 from tests.builders import make_cluster, make_problem
 from tests.search.problems import pinwheel, problems

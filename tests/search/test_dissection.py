@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from nptp_opt.formulations.families import belongs
-from nptp_opt.methods import Limits
-from nptp_opt.result import Status
-from nptp_opt.solve import solve_layer
+from nptp_opt.layer.families import belongs
+from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.result import Status
+from nptp_opt.layer.solve import solve_layer
 from tests.builders import make_cluster, make_problem
 from tests.search.problems import pinwheel
 

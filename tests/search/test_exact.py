@@ -7,12 +7,12 @@ from hypothesis import HealthCheck, given, settings
 
 from nptp_opt.cost import LayerCost
 from nptp_opt.errors import InfeasibleError
-from nptp_opt.formulations.families import belongs
 from nptp_opt.geometry import cover_fault
-from nptp_opt.methods import Limits, find
-from nptp_opt.problem import LayerProblem
-from nptp_opt.result import LayerResult, Status
-from nptp_opt.solve import solve_layer
+from nptp_opt.layer.families import belongs
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.registry import Limits, find
+from nptp_opt.layer.result import LayerResult, Status
+from nptp_opt.layer.solve import solve_layer
 from tests.brute import optimum
 from tests.builders import make_cluster, make_problem
 from tests.search.problems import problems

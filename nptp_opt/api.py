@@ -1,0 +1,256 @@
+"""The library: what the package's root hands out, in a few functions.
+
+Errors are ``NptpError`` and its kinds; what a caller gave and cannot be used is an ``InputError``
+(a ``ValueError``). Nothing is printed; progress goes to the callables that take it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.cost.objectives import Objective
+from nptp_opt.errors import InputError
+from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.result import LayerResult
+from nptp_opt.network.load import LoadedModel
+from nptp_opt.network.load import load_model as _load_named
+from nptp_opt.network.load import load_module as _load_module
+from nptp_opt.network.ref import GIVEN
+from nptp_opt.plan.model import Plan
+from nptp_opt.planner.options import DEFAULTS, PlanOptions, Tell, Watch
+
+if TYPE_CHECKING:
+    import torch
+
+    from nptp_opt.cluster.model import TransferDtype
+    from nptp_opt.runtime.launcher.report import RunReport, Throttle
+    from nptp_opt.verification.torch_check import Report
+
+COMMON_INPUT = (1, 3, 224, 224)
+
+
+def load_model(
+    model: str | Path | torch.nn.Module,
+    input_shape: tuple[int, ...] | None = None,
+    *,
+    seed: int = 0,
+) -> LoadedModel:
+    """A model at one input shape, ready to be planned, verified and run.
+
+    ``model`` is a torchvision name, the path of an .onnx file, ``module:callable`` whose callable
+    returns a torch.nn.Module, or such a module itself. ``input_shape`` is (batch, channels, rows,
+    columns) in elements, or what the model takes; without it, the size that a file was made with,
+    else 1x3x224x224. ``seed`` makes random weights where the model has none.
+
+    Raises InputError for a model that cannot be loaded, UnsupportedError with the op's name for one
+    that cannot be planned.
+    """
+    if isinstance(model, (str, Path)):
+        shape = input_shape or default_input(str(model))
+        return _load_named(str(model), shape, seed)
+    name = f"{GIVEN}{type(model).__module__}:{type(model).__qualname__}"
+    return _load_module(model, name, input_shape or COMMON_INPUT)
+
+
+def default_input(ref: str) -> tuple[int, ...]:
+    """The input shape that is meant where none is given."""
+    if ref.endswith(".onnx"):
+        from nptp_opt.network.from_onnx import declared_input
+
+        return declared_input(Path(ref)) or COMMON_INPUT
+    return COMMON_INPUT
+
+
+def solve(
+    model: LoadedModel,
+    cluster: Cluster,
+    *,
+    planner: str = DEFAULTS.planner,
+    formulation: str = DEFAULTS.formulation,
+    solver: str | None = DEFAULTS.solver,
+    time_limit_s: float = DEFAULTS.limits.time_limit_s,
+    gap: float = DEFAULTS.limits.gap,
+    seed: int = DEFAULTS.limits.seed,
+    threads: int = DEFAULTS.limits.threads,
+    objective: Objective = DEFAULTS.objective,
+    latency_limit_s: float = DEFAULTS.latency_limit_s,
+    overlap: bool = DEFAULTS.overlap,
+    transfer_dtype: TransferDtype | None = None,
+    trust_import: bool = False,
+    watch: Watch = DEFAULTS.watch,
+    tell: Tell = DEFAULTS.tell,
+) -> Plan:
+    """Plan a model on a cluster.
+
+    ``formulation`` and ``solver`` solve the single layers, within ``time_limit_s`` seconds and to
+    the relative ``gap``; ``threads`` 0 lets the solver choose. ``transfer_dtype`` is what feature
+    maps are sent as, the cluster's where it is None. ``trust_import`` leaves out the comparison of
+    the imported network with the model. ``watch`` is told the latency (seconds) of every better
+    plan, ``tell`` what was left out for lack of time.
+
+    Raises InputError for options that are not known, VerificationError where the import is wrong,
+    InfeasibleError where memory or the latency limit leave no plan, NoSolutionError where the time
+    limit does.
+    """
+    options = PlanOptions(
+        planner=planner,
+        formulation=formulation,
+        solver=solver,
+        limits=Limits(time_limit_s, gap, seed, threads),
+        watch=watch,
+        tell=tell,
+        objective=objective,
+        latency_limit_s=latency_limit_s,
+        overlap=overlap,
+    )
+    if not trust_import:
+        hold_import(model, seed)
+    return solve_with(model, cluster.sending_as(transfer_dtype), options)
+
+
+def hold_import(model: LoadedModel, seed: int = 0) -> None:
+    """Hold the imported network against the model on one random input.
+
+    Raises VerificationError, naming the first layer that differs, for a wrong import.
+    """
+    from nptp_opt.verification.import_check import check_import
+
+    check_import(model, seed)
+
+
+def solve_with(model: LoadedModel, cluster: Cluster, options: PlanOptions) -> Plan:
+    """As ``solve``, with the options together and an import that is trusted."""
+    from nptp_opt.planner import plan_network
+
+    return plan_network(model.ref, model.network, cluster, options)
+
+
+def load_plan(path: str | Path) -> Plan:
+    """A plan from its file (JSON); raises InputError naming file and field."""
+    from nptp_opt.plan.document import load_plan as load
+
+    return load(Path(path))
+
+
+def save_plan(plan: Plan, path: str | Path) -> None:
+    """Write a plan to a file (JSON): beside it first, so that no half file is left."""
+    from nptp_opt.plan.document import write_plan
+
+    write_plan(plan, Path(path))
+
+
+def verify(plan: Plan, model: LoadedModel | None = None, *, seed: int = 0) -> Report:
+    """Does the plan compute what the model computes? Every layer in torch, outputs by a witness.
+
+    Without ``model`` the plan's own reference is loaded. ``seed`` makes the input. Raises
+    InputError where the model cannot be loaded; what is wrong with the plan is in the report.
+    """
+    from nptp_opt.verification.torch_check import verify_plan
+
+    return verify_plan(plan, model or _model_of(plan), seed=seed)
+
+
+def run(
+    plan: Plan,
+    model: LoadedModel | None = None,
+    *,
+    repeats: int = 10,
+    warmup: int = 2,
+    timeout_s: float = 30.0,
+    threads: int = 1,
+    seed: int = 0,
+    emulate: bool = False,
+    transport: str | None = None,
+    throttle: Throttle | None = None,
+    elastic: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
+) -> RunReport:
+    """Execute a plan with one process per device on this machine and measure the latency.
+
+    ``repeats`` inputs are timed after ``warmup`` others, each compared with the model's witness.
+    With ``emulate`` every device has a network namespace of its own, with the plan's rates, and the
+    plan's speed; ``transport`` is "gloo" or "tcp", ``throttle`` "none", "pad" or "cgroup". With
+    ``elastic`` a lost device is planned around. ``timeout_s`` bounds silence and lack of progress.
+
+    Raises VerificationError for a plan that is wrong on paper, ExecutionError where a device fails.
+    """
+    from nptp_opt.runtime.launcher.command import RunRequest, execute
+    from nptp_opt.verification.static import require_right
+
+    request = RunRequest(
+        repeats=repeats,
+        warmup=warmup,
+        timeout_s=timeout_s,
+        threads=threads,
+        seed=seed,
+        emulate=emulate,
+        transport=transport,
+        throttle=throttle,
+        elastic=elastic,
+    )
+    loaded = model or _model_of(plan)
+    require_right(plan, loaded.network, str(plan.model))
+    return execute(plan, loaded, request, progress)
+
+
+def _model_of(plan: Plan) -> LoadedModel:
+    return _load_named(plan.model.ref, plan.model.input, plan.model.seed)
+
+
+def solve_layer(
+    instance: LayerProblem | str | Path,
+    *,
+    formulation: str = "auto",
+    solver: str | None = None,
+    time_limit_s: float = math.inf,
+    gap: float = DEFAULTS.limits.gap,
+    seed: int = 0,
+    threads: int = DEFAULTS.limits.threads,
+) -> LayerResult:
+    """Partition one layer: makespan in seconds, tiles by device number, bound and gap.
+
+    ``instance`` is a problem, the path of an instance file, or a name of the library.
+    Raises InputError for unknown names, InfeasibleError where memory leaves no partition,
+    SolverError where a solver fails. A limit without a solution is a result with status
+    ``no-solution``.
+    """
+    from nptp_opt.instances.library import open_layer
+    from nptp_opt.layer.solve import solve_layer as solve_problem
+
+    problem = instance if isinstance(instance, LayerProblem) else open_layer(instance)
+    limits = Limits(time_limit_s, gap, seed, threads)
+    return solve_problem(problem, formulation, solver=solver, limits=limits)
+
+
+def compare(
+    spec: str | Path | Mapping[str, Any],
+    results: str | Path,
+    *,
+    workers: int = 0,
+    retry_failed: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Run a batch of instances x formulations x solvers (or planners) x seeds into a results file.
+
+    ``spec`` is a TOML file or its content; ``workers`` processes work at once, 0 for one per core.
+    What is there already is not run again. Returns runs by how they ended. Raises InputError for a
+    spec or a file that cannot be used.
+    """
+    from nptp_opt.comparison.batch import Local
+    from nptp_opt.comparison.command import do_batch
+    from nptp_opt.comparison.spec import load_spec, spec_from_dict
+
+    if workers < 0:
+        raise InputError(f"workers must be 0 or more, got {workers}")
+    content = (
+        spec_from_dict(dict(spec), "spec") if isinstance(spec, Mapping) else load_spec(Path(spec))
+    )
+    return do_batch(
+        content, Path(results), Local(workers or os.cpu_count() or 1), retry_failed, progress
+    )

@@ -1,0 +1,1 @@
+"""The commands of ``nptp-opt``, one thin file each; these alone know option names."""

@@ -1,0 +1,30 @@
+"""``emulate``: remove what killed runs left behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from nptp_opt.commands.support import (
+    json_flag,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command()
+@click.option("--clean", is_flag=True, required=True, help="Remove leftovers of killed runs.")
+@json_flag
+def emulate(clean: bool, as_json: bool) -> None:
+    """Remove what a run that was killed with kill -9 has left on this machine.
+
+    Emulated networks end with their processes; a run's folder in the temporary folder can stay.
+    """
+    from nptp_opt.plot.tables import print_pairs
+    from nptp_opt.runtime.launcher.leftovers import clean_leftovers
+
+    content = clean_leftovers().to_json()
+    print_json(content) if as_json else print_pairs(content)

@@ -1,0 +1,148 @@
+"""``solve``: a plan for a model on a cluster, or a front of plans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from nptp_opt.cluster import TransferDtype
+from nptp_opt.commands.outputs import check_outputs
+from nptp_opt.commands.progress import moving
+from nptp_opt.commands.support import (
+    finite,
+    input_option,
+    input_shape,
+    json_flag,
+    limit_options,
+    limits_from,
+    load,
+    print_json,
+    print_list,
+    print_table,
+    say,
+)
+from nptp_opt.cost.objectives import Objective
+
+if TYPE_CHECKING:
+    from nptp_opt.plan.model import Plan
+
+
+POINTS = 9
+"""Plans of --pareto at most where --points says nothing."""
+
+
+@click.command()
+@click.argument("model")
+@click.option("-c", "--cluster", type=click.Path(path_type=Path), required=True, help="TOML file.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Plan file.")
+@input_option
+@click.option("--planner", default="nptp", help="Planner or baseline.")
+@click.option("--formulation", help="Formulation for the single layers.",
+              show_default="the planner's")  # fmt: skip
+@click.option("--transfer-dtype", type=click.Choice(get_args(TransferDtype)),
+              help="What feature maps are sent as.", show_default="the cluster file's")  # fmt: skip
+@click.option("--objective", type=click.Choice(get_args(Objective)), default="latency",
+              help="What the planner nptp minimises; energy needs the devices' watts (sending is "
+              "free without joules_per_byte).")  # fmt: skip
+@click.option("--latency-limit-ms", type=click.FloatRange(min=0, min_open=True), callback=finite,
+              help="Only plans of at most this latency.", show_default="none")  # fmt: skip
+@click.option("--pareto", metavar="A,B", help="Plans between two objectives: OUTPUT.1.json, ...")
+@click.option("--points", type=click.IntRange(min=2), help="Most plans of --pareto.",
+              show_default=str(POINTS))  # fmt: skip
+@click.option("--overlap", is_flag=True, help="Let segments compute while their halos travel.")
+@click.option("--trust-import", is_flag=True,
+              help="Do not hold the imported network against the model first.")  # fmt: skip
+@limit_options("Seconds of search; a plan's bound is extra.")
+@json_flag
+def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
+    """Plan MODEL (a torchvision name, an .onnx file or module:callable) on a cluster."""
+    from nptp_opt.api import hold_import, solve_with
+    from nptp_opt.cluster import load_cluster
+    from nptp_opt.plan.document import numbered, write_plan
+    from nptp_opt.planner import check_planner
+    from nptp_opt.planner.objective import check_objective
+    from nptp_opt.planner.pareto import check_pareto, pareto_front, parse_pair
+    from nptp_opt.plot.tables import solve_summary
+
+    chosen = _plan_options(options)
+    _refuse_unused(options)
+    check_planner(chosen)
+    pair = None if options["pareto"] is None else parse_pair(options["pareto"])
+    devices = load_cluster(cluster).sending_as(options["transfer_dtype"])
+    check_objective(devices, chosen.objective)
+    points = options["points"] or POINTS
+    check_outputs(output, reads=(cluster, model))
+    if pair is not None:
+        check_pareto(devices, chosen, pair)
+        check_outputs(*numbered(output, points), reads=(cluster, model))
+    shape = input_shape(options["shape"], model)
+    say(f"importing {model} at {'x'.join(map(str, shape))}")
+    loaded = load(model, shape, options["seed"])
+    if not options["trust_import"]:
+        say(f"comparing with {loaded.witness.name}")
+        hold_import(loaded, options["seed"])
+    say(f"planning {len(loaded.network.layers)} layers on {len(devices.devices)} devices")
+    with moving("planning") as line:
+        chosen = replace(chosen, watch=line.fastest, tell=line.tell)
+        if pair is None:
+            plan = solve_with(loaded, devices, chosen)
+        else:
+            front = pareto_front(loaded.ref, loaded.network, devices, chosen, pair, points)
+    if pair is not None:
+        _write_front(front, output, options["as_json"])
+        return
+    write_plan(plan, output)
+    summary = solve_summary(plan, output)
+    print_json(summary) if options["as_json"] else print_table(summary)
+
+
+def _write_front(front: Sequence[Plan], output: Path, as_json: bool) -> None:
+    """Write the plans of a front; what is there beside them is not ours to delete, but is named."""
+    from nptp_opt.plan.document import numbered, numbered_above, write_plan
+    from nptp_opt.plot.tables import solve_summary
+
+    files = numbered(output, len(front))
+    for plan, path in zip(front, files, strict=True):
+        write_plan(plan, path)
+    for path in numbered_above(output, len(front)):
+        say(f"{path}: is not of this front of {len(front)}; delete it if an earlier run left it")
+    rows = [solve_summary(plan, path) for plan, path in zip(front, files, strict=True)]
+    print_list("front", rows, as_json)
+
+
+def _refuse_unused(options: dict[str, Any]) -> None:
+    """Raise UsageError for options that would have no effect."""
+    from nptp_opt.planner import PLANNERS
+
+    if options["points"] is not None and options["pareto"] is None:
+        raise click.UsageError("--points is for --pareto A,B; give both or neither")
+    spec = PLANNERS.get(options["planner"])
+    if spec is None:
+        return
+    if not spec.aims and options["objective"] != "latency":
+        raise click.UsageError(
+            f"--objective {options['objective']} is for the planner nptp: {spec.name} plans for "
+            "the latency; leave one of them out (every plan states its bytes, energy and period)"
+        )
+    for name in ("formulation", "solver"):
+        if not spec.solves and options[name] is not None:
+            raise click.UsageError(
+                f"--{name} is for the planners nptp and layerwise; {spec.name} does not use it"
+            )
+
+
+def _plan_options(options: dict[str, Any]) -> Any:
+    from nptp_opt.planner import PlanOptions
+
+    given = {"planner": options["planner"], "solver": options["solver"]}
+    given["objective"] = options["objective"]
+    if options["latency_limit_ms"] is not None:
+        given["latency_limit_s"] = options["latency_limit_ms"] * 1e-3
+    given["overlap"] = options["overlap"]
+    if options["formulation"] is not None:
+        given["formulation"] = options["formulation"]
+    return PlanOptions(limits=limits_from(**options), **given)

@@ -1,0 +1,154 @@
+"""What the files of the command line share."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nptp_opt.errors import InputError
+
+if TYPE_CHECKING:
+    from nptp_opt.network.load import LoadedModel
+
+FILE = click.Path(path_type=Path)
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+COMMON_INPUT = "1x3x224x224"
+
+OPTIONS = {
+    "time_limit_s": "--time-limit",
+    "latency_limit_s": "--latency-limit-ms",
+    "ranges": "--over",
+    **{
+        name: "--" + name.replace("_", "-")
+        for name in (
+            "against baseline calibrate emulate hosts interface objective overlap pareto peer "
+            "scheduler secret_file serve solver throttle tls_ca_file tls_cert tls_key transport"
+        ).split()
+    },
+}
+"""The options by the names of the library's arguments."""
+
+
+def as_options(text: str) -> str:
+    """A message of the library with the options' names where it has `arguments` in backticks."""
+    return re.sub(r"`(\w+)`", lambda found: OPTIONS.get(found[1], found[0]), text)
+
+
+input_option = click.option(
+    "--input",
+    "shape",
+    help="Input shape: batch x channels x height x width.",
+    show_default=f"that of an .onnx file, else {COMMON_INPUT}",
+)
+json_flag = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object.")
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """One JSON object on stdout."""
+    click.echo(json.dumps(content, allow_nan=False))
+
+
+def say(text: str) -> None:
+    """Progress, on stderr."""
+    click.echo(text, err=True)
+
+
+def load(ref: str, shape: tuple[int, ...], seed: int = 0) -> LoadedModel:
+    """The model; what a user's module prints goes to stderr, stdout is for results."""
+    from nptp_opt.network.load import load_model
+
+    with contextlib.redirect_stdout(sys.stderr):
+        return load_model(ref, shape, seed)
+
+
+def input_shape(text: str | None, model: str) -> tuple[int, ...]:
+    """Read what ``--input`` gives; without it, the size that an .onnx file was made with."""
+    if text is None and model.endswith(".onnx"):
+        from nptp_opt.network.from_onnx import declared_input
+
+        declared = declared_input(Path(model))
+        if declared is not None:
+            return declared
+    return _parsed(text or COMMON_INPUT)
+
+
+def _parsed(text: str) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        shape = ()
+    if len(shape) < 3 or min(shape) < 1:
+        raise InputError(
+            f"--input must look like 1x3x224x224 (batch, channels, size), got {text!r}"
+        )
+    return shape
+
+
+def finite(_: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("must be a number", param=param)
+    return value
+
+
+def together(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    def apply(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+def limit_options(time_help: str) -> Callable[[Command], Command]:
+    """Options of a search; what its time limit covers differs from command to command."""
+    return together(
+        click.option("--solver", help="Solver for the formulation.", show_default="its first one"),
+        click.option(
+            "--time-limit", type=float, callback=finite, help=time_help, show_default="none"
+        ),
+        click.option("--gap", type=float, default=1e-6, callback=finite, help="Gap to prove."),
+        click.option("--seed", type=int, default=0, help="Seed of solvers and weights."),
+        click.option(
+            "--threads", type=int, default=1, help="Threads per solver; 0 lets it choose."
+        ),
+    )
+
+
+def limits_from(**options: Any) -> Any:
+    from nptp_opt.layer.registry import Limits
+
+    limit = options["time_limit"]
+    return Limits(
+        time_limit_s=math.inf if limit is None else limit,
+        gap=options["gap"],
+        seed=options["seed"],
+        threads=options["threads"],
+    )
+
+
+def print_table(content: dict[str, Any]) -> None:
+    from nptp_opt.plot.tables import print_pairs
+
+    print_pairs(content)
+
+
+def print_list(name: str, rows: list[dict[str, Any]], as_json: bool) -> None:
+    from nptp_opt.plot.tables import print_rows
+
+    print_json({name: rows}) if as_json else print_rows(rows)
+
+
+tag_option = click.option(
+    "--tag", "tags", multiple=True, help="Only with this tag; may be repeated."
+)
+name_option = click.option("--name", "names", default="*", help="Pattern of names.")

@@ -1,0 +1,42 @@
+"""``verify``: does a plan compute what the model computes?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nptp_opt.commands.progress import moving
+from nptp_opt.commands.support import (
+    json_flag,
+    load,
+    print_json,
+    print_table,
+    say,
+)
+from nptp_opt.errors import VerificationError
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command()
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option("--seed", type=int, default=0, help="Seed of the input.")
+@json_flag
+def verify(plan: Path, seed: int, as_json: bool) -> None:
+    """Prove in torch that PLAN computes the same tensors as the unpartitioned model."""
+    from nptp_opt.plan.document import read_plan
+    from nptp_opt.verification.torch_check import verify_plan
+
+    read, stale = read_plan(plan)
+    say(f"verifying {read.model.ref} on {len(read.cluster.devices)} devices")
+    model = load(read.model.ref, read.model.input, read.model.seed)
+    with moving("comparing with the model"):
+        report = verify_plan(read, model, stale=stale, seed=seed)
+    content = report.to_json()
+    table = {key: value for key, value in content.items() if key != "layer_max_rel_error"}
+    print_json(content) if as_json else print_table(table)
+    if not report.ok:
+        raise VerificationError(f"{plan}: {report.faults[0]}")

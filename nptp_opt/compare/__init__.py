@@ -1,4 +1,0 @@
-"""Batch comparison: ``spec`` lists runs, ``harness`` does one, ``batch`` all, ``store`` keeps them.
-
-``nptp_opt.compare.tables`` and ``page`` report what a results file holds.
-"""

@@ -1,0 +1,1 @@
+"""What a plan costs, by every measure, without any search."""

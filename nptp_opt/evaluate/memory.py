@@ -1,0 +1,174 @@
+"""Memory of a plan on each device: weights, live tiles, what a step holds; and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from nptp_opt.cluster import MIB, Cluster
+from nptp_opt.cost import Ownership, Transfer
+from nptp_opt.errors import InfeasibleError
+from nptp_opt.evaluate.assemble import Choice, assemble
+from nptp_opt.geometry import EMPTY, Tile
+from nptp_opt.network.ir import Layer, Network, external_inputs, regions
+from nptp_opt.plan.model import Step, split_of
+
+
+def overfull(network: Network, cluster: Cluster, steps: Sequence[Step]) -> list[int]:
+    """Devices whose limit the plan exceeds."""
+    if not limited(cluster):
+        return []
+    peaks = peak_bytes(network, len(cluster.devices), steps, cluster.source)
+    return [i for i, peak in enumerate(peaks) if peak > cluster.devices[i].memory_bytes]
+
+
+def overfull_devices(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> list[int]:
+    """As ``overfull``, for the plan of ``choices`` without overlap."""
+    if not limited(cluster):
+        return []
+    return overfull(network, cluster, assemble(network, cluster, choices))
+
+
+def limited(cluster: Cluster) -> bool:
+    """Does any device have a memory limit?"""
+    return any(device.memory_mib is not None for device in cluster.devices)
+
+
+def require_fit(network: Network, cluster: Cluster, steps: Sequence[Step], planner: str) -> None:
+    """Raise InfeasibleError, naming the first device whose limit the plan exceeds."""
+    peaks = peak_bytes(network, len(cluster.devices), steps, cluster.source)
+    for device, peak in zip(cluster.devices, peaks, strict=True):
+        if peak > device.memory_bytes:
+            raise InfeasibleError(
+                f"planner {planner!r}: device {device.name!r} needs {peak / MIB:.3g} MiB but has "
+                f"memory_mib = {device.memory_mib:g}; raise it, or take another planner or device"
+            )
+
+
+def fitting_steps(
+    network: Network, cluster: Cluster, choices: Sequence[Choice], *, overlap: bool
+) -> tuple[Step, ...]:
+    """The steps of ``choices``; without overlap where that takes more memory than there is."""
+    steps = assemble(network, cluster, choices, overlap=overlap)
+    if overlap and overfull(network, cluster, steps):
+        return assemble(network, cluster, choices)
+    return steps
+
+
+def peak_bytes(network: Network, n_devices: int, steps: Sequence[Step], source: int) -> list[int]:
+    """Largest number of bytes that every device holds at once while it executes ``steps``.
+
+    Counted are the weights of all layers that it runs, the tiles that it owns of every tensor from
+    the step that makes it to the last one that reads it, and within a step the halo buffers and
+    the inner maps that are alive.
+    """
+    last = _last_uses(network, steps)
+    owned: dict[str, Ownership] = {name: {source: network.full(name)} for name in network.inputs}
+    peaks = [0] * n_devices
+    for number, step in enumerate(steps):
+        layers = [network.by_name[name] for name in step.layers]
+        for device in range(n_devices):
+            held = sum(
+                _bytes(network, tensor, tiles.get(device, EMPTY))
+                for tensor, tiles in owned.items()
+                if last.get(tensor, -1) >= number
+            )
+            working = _working(network, step, layers, device, owned)
+            peaks[device] = max(peaks[device], held + working)
+        if step.kind != "gather":
+            owned[step.layers[-1]] = step.tiles
+    weights = _weights(network, n_devices, steps)
+    return [peak + weight for peak, weight in zip(peaks, weights, strict=True)]
+
+
+def _last_uses(network: Network, steps: Sequence[Step]) -> dict[str, int]:
+    found = dict.fromkeys(network.spatial_outputs, len(steps) - 1)
+    for number, step in enumerate(steps):
+        for tensor in external_inputs([network.by_name[name] for name in step.layers]):
+            found[tensor] = max(number, found.get(tensor, 0))
+    return found
+
+
+def _weights(network: Network, n_devices: int, steps: Sequence[Step]) -> list[int]:
+    found = [0] * n_devices
+    for step in steps:
+        layers = [network.by_name[name] for name in step.layers]
+        running = step.tiles if step.device is None else {step.device: EMPTY}
+        for device, tile in running.items():
+            wanted = regions(layers, tile) if step.kind == "spatial" else {}
+            found[device] += sum(_weight_bytes(layer, wanted.get(layer.name)) for layer in layers)
+    return found
+
+
+def _weight_bytes(layer: Layer, tile: Tile | None) -> int:
+    """Bytes of a layer's weights; of a linear layer those of the tile's features alone."""
+    if layer.op != "linear" or tile is None:
+        return layer.param_bytes
+    return -(-layer.param_bytes * tile.height // layer.height)
+
+
+def _working(
+    network: Network,
+    step: Step,
+    layers: Sequence[Layer],
+    device: int,
+    owned: Mapping[str, Ownership],
+) -> int:
+    """Bytes of halo buffers and inner maps of one step on one device."""
+    received = sum(_arriving(network, move) for move in step.transfers if move.dst == device)
+    if step.device == device:
+        return received + max((_size(network, layer.name) for layer in layers), default=0)
+    tile = step.tiles.get(device, EMPTY)
+    if step.kind != "spatial" or tile.is_empty:
+        return received
+    if step.overlap:
+        return received + _in_pieces(network, step, layers, device, owned)
+    return received + _inner_peak(network, layers, regions(layers, tile))
+
+
+def _in_pieces(
+    network: Network,
+    step: Step,
+    layers: Sequence[Layer],
+    device: int,
+    owned: Mapping[str, Ownership],
+) -> int:
+    """Bytes of a tile that is put together from pieces, and of the largest piece in the making."""
+    parts = split_of(network, step, device, owned)
+    assert parts is not None
+    pieces = (piece for piece in (parts.interior, *parts.rim) if not piece.is_empty)
+    making = max(_inner_peak(network, layers, regions(layers, piece)) for piece in pieces)
+    return _bytes(network, layers[-1].name, step.tiles[device]) + making
+
+
+def _arriving(network: Network, move: Transfer) -> int:
+    """Bytes of a rectangle as it is sent, and of its elements where these are something else."""
+    elements = _bytes(network, move.tensor, move.tile)
+    plain = move.tensor in network.replicated or move.bytes == elements
+    return move.bytes if plain else move.bytes + elements
+
+
+def _inner_peak(network: Network, layers: Sequence[Layer], found: Mapping[str, Tile]) -> int:
+    """Largest sum of the layers' outputs that are alive at once inside a segment."""
+    left = {layer.name: sum(layer.name in reader.inputs for reader in layers) for layer in layers}
+    alive: dict[str, int] = {}
+    peak = 0
+    for layer in layers:
+        alive[layer.name] = _bytes(network, layer.name, found[layer.name])
+        peak = max(peak, sum(alive.values()))
+        for tensor in layer.inputs:
+            if tensor in left:
+                left[tensor] -= 1
+                if left[tensor] == 0:
+                    alive.pop(tensor, None)
+    return peak
+
+
+def _bytes(network: Network, tensor: str, tile: Tile) -> int:
+    return network.pixel_bytes(tensor) * tile.area
+
+
+def _size(network: Network, tensor: str) -> int:
+    size = network.bytes_per_element
+    for length in network.shapes[tensor]:
+        size *= length
+    return size

@@ -1,0 +1,68 @@
+"""What the steps of a plan use in all, and what that is worth under every objective."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.cost.objectives import Usage, Weights, energy_j, period_s
+from nptp_opt.evaluate.work import task_seconds
+from nptp_opt.network.ir import Network
+from nptp_opt.plan.model import Step
+
+
+@dataclass(frozen=True)
+class Values:
+    """A plan under every objective; ``energy_j`` is None where a device has no ``watts``."""
+
+    latency_s: float
+    bytes: int
+    energy_j: float | None
+    period_s: float
+
+    def of(self, objective: str) -> float:
+        """The value that ``objective`` minimises."""
+        name = {"latency": "latency_s", "energy": "energy_j", "throughput": "period_s"}
+        value = getattr(self, name.get(objective, objective))
+        assert value is not None, "the energy is asked for only where it is known"
+        return float(value)
+
+
+def usage_of(network: Network, cluster: Cluster, steps: Sequence[Step]) -> Usage:
+    """Seconds and bytes per device."""
+    compute, recv, send = np.zeros((3, len(cluster.devices)))
+    for (_, device), seconds in task_seconds(network, cluster, steps).items():
+        compute[device] += seconds
+    for move in (move for step in steps for move in step.transfers):
+        recv[move.dst] += move.bytes
+        send[move.src] += move.bytes
+    return Usage(compute, recv, send)
+
+
+def values_of(network: Network, cluster: Cluster, steps: Sequence[Step]) -> Values:
+    """The steps under every objective."""
+    return valued(cluster, steps, usage_of(network, cluster, steps))
+
+
+def valued(cluster: Cluster, steps: Sequence[Step], used: Usage) -> Values:
+    """As ``values_of``, for steps whose usage is known."""
+    return Values(
+        latency_s=sum(step.makespan_s for step in steps),
+        bytes=int(used.recv_bytes.sum()),
+        energy_j=energy_j(cluster, used),
+        period_s=period_s(cluster, used),
+    )
+
+
+def price_of(
+    network: Network, cluster: Cluster, steps: Sequence[Step], weights: Weights | None
+) -> float:
+    """The steps' latency, or their price under ``weights``."""
+    latency_s = sum(step.makespan_s for step in steps)
+    if weights is None:
+        return latency_s
+    usage = float(weights.usage(usage_of(network, cluster, steps)))
+    return weights.latency * latency_s + usage

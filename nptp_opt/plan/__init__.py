@@ -1,0 +1,1 @@
+"""The plan: its model, its document (JSON), and the network inside it."""

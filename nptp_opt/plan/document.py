@@ -1,0 +1,322 @@
+"""The plan: what every device computes and sends, as a document that needs no optimiser to execute.
+
+In code (``plan.model``) a plan speaks of device numbers, in the file of names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.cost import Transfer
+from nptp_opt.errors import InputError
+from nptp_opt.files import Strict, explain, load_json, write_text
+from nptp_opt.geometry import Tile
+from nptp_opt.network.ir import Network
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.model import Plan, Step
+from nptp_opt.plan.network_json import network_from_json, network_hash, network_to_json
+
+__all__ = [
+    "ModelRef",
+    "Plan",
+    "PlanDocument",
+    "Step",
+    "load_plan",
+    "numbered",
+    "numbered_above",
+    "plan_from_json",
+    "plan_to_json",
+    "read_plan",
+    "schema_text",
+    "write_plan",
+]
+
+PLAN_SCHEMA = "nptp-opt/plan/1"
+
+
+# -- the document ------------------------------------------------------------------------------
+
+Index = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Rectangle(Strict):
+    y0: Index
+    y1: Index
+    x0: Index
+    x1: Index
+
+    @property
+    def tile(self) -> Tile:
+        return Tile(self.y0, self.y1, self.x0, self.x1)
+
+
+class TileEntry(_Rectangle):
+    """The tile of one device, on output indices of the segment's last layer."""
+
+    device: str
+
+
+class TransferEntry(_Rectangle):
+    """One rectangle that one device sends to another."""
+
+    from_: Annotated[str, Field(alias="from")]
+    to: str
+    tensor: str
+    bytes: Index
+
+
+class SegmentEntry(Strict):
+    """A step of the plan."""
+
+    kind: Literal["spatial", "global", "gather"]
+    layers: Annotated[tuple[str, ...], Field(strict=False)]
+    tiles: Annotated[tuple[TileEntry, ...], Field(strict=False)]
+    device: str | None = None
+    transfers: Annotated[tuple[TransferEntry, ...], Field(strict=False)]
+    makespan_s: Seconds
+    overlap: bool = False
+
+
+class ModelEntry(Strict):
+    """The model and the content hash of its network."""
+
+    ref: str
+    input: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    network_hash: str
+
+
+class PlanDocument(Strict):
+    """The plan file, field by field."""
+
+    schema_: Annotated[Literal["nptp-opt/plan/1"], Field(alias="schema")]
+    model: ModelEntry
+    network: dict[str, Any]
+    cluster: Cluster
+    cluster_hash: str
+    segments: Annotated[tuple[SegmentEntry, ...], Field(strict=False, min_length=1)]
+    latency_s: Seconds
+    predicted_s: Seconds
+    bound_s: Seconds | None
+    gap: Seconds | None
+    energy_j: Seconds | None = None
+    period_s: Seconds | None = None
+    provenance: dict[str, Any]
+    hash: str
+
+
+def content_hash(content: Any) -> str:
+    """sha256 of the canonical JSON of ``content``."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """The plan file's content, hashes included."""
+    names = [device.name for device in plan.cluster.devices]
+    cluster = plan.cluster.to_json()
+    content: dict[str, Any] = {
+        "schema": PLAN_SCHEMA,
+        "model": {
+            "ref": plan.model.ref,
+            "input": list(plan.model.input),
+            "seed": plan.model.seed,
+            "network_hash": network_hash(plan.network),
+        },
+        "cluster": cluster,
+        "cluster_hash": content_hash(cluster),
+        "segments": [_segment_to_json(step, names) for step in plan.steps],
+        "latency_s": plan.latency_s,
+        "predicted_s": plan.predicted_s,
+        "bound_s": plan.bound_s,
+        "gap": plan.gap,
+        **_objectives_to_json(plan),
+        "provenance": dict(plan.provenance),
+        "network": network_to_json(plan.network),
+    }
+    return {**content, "hash": content_hash(content)}
+
+
+def _objectives_to_json(plan: Plan) -> dict[str, float]:
+    """Values of other objectives, as far as they are known."""
+    values = {"energy_j": plan.energy_j, "period_s": plan.period_s}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _segment_to_json(step: Step, names: list[str]) -> dict[str, Any]:
+    overlap = {"overlap": True} if step.overlap else {}
+    return {
+        "kind": step.kind,
+        "layers": list(step.layers),
+        "tiles": [
+            {"device": names[i], **_sides(tile)}
+            for i, tile in sorted(step.tiles.items())
+            if not tile.is_empty
+        ],
+        "device": None if step.device is None else names[step.device],
+        "transfers": [
+            {
+                "from": names[move.src],
+                "to": names[move.dst],
+                "tensor": move.tensor,
+                **_sides(move.tile),
+                "bytes": move.bytes,
+            }
+            for move in step.transfers
+        ],
+        "makespan_s": step.makespan_s,
+        **overlap,
+    }
+
+
+def _sides(tile: Tile) -> dict[str, int]:
+    return {"y0": tile.y0, "y1": tile.y1, "x0": tile.x0, "x1": tile.x1}
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Write a plan file; nothing half-written is left when that fails."""
+    write_text(path, json.dumps(plan_to_json(plan), indent=1, allow_nan=False) + "\n")
+
+
+def numbered(path: Path, count: int) -> list[Path]:
+    """Files of several plans next to ``path``: plan.json becomes plan.1.json, plan.2.json, ..."""
+    return [path.with_suffix(f".{k}{path.suffix}") for k in range(1, count + 1)]
+
+
+def numbered_above(path: Path, count: int) -> list[Path]:
+    """Files that are there under higher numbers: of an earlier front with more plans, or not."""
+    name = re.compile(rf"{re.escape(path.stem)}\.(\d+){re.escape(path.suffix)}")
+    try:
+        there = list(path.parent.iterdir())
+    except OSError:  # a folder that can be written but not listed
+        return []
+    matches = [(name.fullmatch(other.name), other) for other in there]
+    found = [(int(match[1]), other) for match, other in matches if match]
+    return [other for number, other in sorted(found) if number > count]
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a plan file; raises InputError with file and field, also for a hash that is stale."""
+    plan, stale = read_plan(path)
+    if stale:
+        raise InputError(f"{path}: {stale[0]}")
+    return plan
+
+
+def read_plan(path: Path) -> tuple[Plan, tuple[str, ...]]:
+    """As ``load_plan``, but returns what is wrong with the hashes beside the plan."""
+    data = load_json(path)
+    plan = plan_from_json(data, str(path))
+    return plan, _false_fields(data, plan)
+
+
+def plan_from_json(data: Any, where: str = "plan") -> Plan:
+    """Read a plan from parsed JSON. What it *computes* is checked by ``verify``, not here."""
+    try:
+        document = PlanDocument.model_validate(data)
+    except ValidationError as error:
+        raise explain(error, where) from None
+    network = network_from_json(document.network, f"{where}: network")
+    return Plan(
+        model=ModelRef(document.model.ref, document.model.input, document.model.seed),
+        network=network,
+        cluster=document.cluster,
+        steps=tuple(
+            _segment_from_json(entry, document.cluster, network, f"{where}: segments.{k}")
+            for k, entry in enumerate(document.segments)
+        ),
+        predicted_s=document.predicted_s,
+        bound_s=_below(document.bound_s, document.segments, where),
+        energy_j=document.energy_j,
+        period_s=document.period_s,
+        provenance=document.provenance,
+    )
+
+
+def _below(bound_s: float | None, segments: Sequence[SegmentEntry], where: str) -> float | None:
+    latency_s = sum(segment.makespan_s for segment in segments)
+    if bound_s is not None and bound_s > latency_s * (1 + 1e-6):
+        raise InputError(f"{where}: bound_s is {bound_s}, above the latency {latency_s}")
+    return bound_s
+
+
+def _false_fields(data: dict[str, Any], plan: Plan) -> tuple[str, ...]:
+    """Hashes and totals that do not fit what they stand for, each as one sentence."""
+    content = {key: value for key, value in data.items() if key != "hash"}
+    found = {
+        "model.network_hash": (data["model"]["network_hash"], network_hash(plan.network)),
+        "cluster_hash": (data["cluster_hash"], content_hash(plan.cluster.to_json())),
+        "hash": (data["hash"], content_hash(content)),
+    }
+    stale = [
+        f"{field} is stale: the file was edited or is damaged; plan again with `nptp-opt solve`"
+        for field, (written, actual) in found.items()
+        if written != actual
+    ]
+    totals = {"latency_s": plan.latency_s, "gap": plan.gap}
+    return (
+        *stale,
+        *(
+            f"{field} is {data[field]}, the segments give {value}"
+            for field, value in totals.items()
+            if not _same(data[field], value)
+        ),
+    )
+
+
+def _same(written: float | None, actual: float | None) -> bool:
+    if written is None or actual is None:
+        return written is actual
+    return abs(written - actual) <= 1e-9 * max(abs(written), abs(actual))
+
+
+def _segment_from_json(entry: SegmentEntry, cluster: Cluster, network: Network, at: str) -> Step:
+    index = {device.name: i for i, device in enumerate(cluster.devices)}
+    named = [t.device for t in entry.tiles] + ([entry.device] if entry.device is not None else [])
+    for name in (*named, *(m.from_ for m in entry.transfers), *(m.to for m in entry.transfers)):
+        if name not in index:
+            raise InputError(f"{at}: no device is named {name!r}; known: {', '.join(index)}")
+    for name in entry.layers:
+        if name not in network.by_name:
+            raise InputError(f"{at}: the network has no layer {name!r}")
+    tiled = [tile.device for tile in entry.tiles]
+    doubled = next((name for name in tiled if tiled.count(name) > 1), None)
+    if doubled is not None:
+        raise InputError(f"{at}: device {doubled!r} has two tiles: a device owns one at most")
+    if entry.kind != "gather" and not entry.layers:
+        raise InputError(f"{at}: a {entry.kind} segment needs a layer")
+    if (entry.kind == "gather") != (entry.device is not None):
+        raise InputError(f"{at}: device belongs to a gather, and a gather needs one")
+    if entry.overlap and entry.kind != "spatial":
+        raise InputError(f"{at}: overlap belongs to a spatial segment, not to a {entry.kind}")
+    return Step(
+        kind=entry.kind,
+        layers=entry.layers,
+        tiles={index[tile.device]: tile.tile for tile in entry.tiles},
+        device=None if entry.device is None else index[entry.device],
+        transfers=tuple(
+            Transfer(index[m.from_], index[m.to], m.tensor, m.tile, m.bytes)
+            for m in entry.transfers
+        ),
+        makespan_s=entry.makespan_s,
+        overlap=entry.overlap,
+    )
+
+
+def schema_text() -> str:
+    """The JSON Schema of a plan file, as it is shipped."""
+    schema = PlanDocument.model_json_schema(by_alias=True)
+    return json.dumps({"$id": PLAN_SCHEMA, **schema}, indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    print(schema_text(), end="")

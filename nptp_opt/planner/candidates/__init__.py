@@ -1,0 +1,1 @@
+"""Partitions that a search starts from."""

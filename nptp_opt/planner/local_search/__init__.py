@@ -1,0 +1,1 @@
+"""Small changes that make a plan better."""

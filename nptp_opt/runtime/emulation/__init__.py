@@ -1,0 +1,1 @@
+"""Links and speeds of other machines, on this one."""

@@ -1,0 +1,168 @@
+"""An emulated cluster on one machine: a network namespace per device, links at the plan's rates.
+
+Every namespace reaches a hub namespace by a veth pair; the host's own network takes no part. On a
+switched network the hub is a bridge, and a token bucket (``tbf``) shapes each direction of each
+device's link. A shared medium is a router in which every packet crosses one trunk, shaped by one
+token bucket. Latency is added by ``netem`` or, where the kernel lacks it, by the transport.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from nptp_opt.cluster import Cluster, Device
+from nptp_opt.errors import ExecutionError
+from nptp_opt.runtime.emulation.namespace import Namespace, check_tools
+
+log = logging.getLogger(__name__)
+
+INTERFACE = "eth0"
+QUEUE_BYTES = 16 * 2**20
+"""Deep enough that nothing is dropped: the model knows no losses."""
+TRUNK_IN, TRUNK_OUT = "02:00:00:00:00:01", "02:00:00:00:00:02"
+VIA_TRUNK = 100
+"""Number of the routing table that sends a packet through the trunk."""
+
+
+TCP_SETTINGS = (
+    "net.ipv4.tcp_congestion_control=reno",
+    "net.ipv4.tcp_slow_start_after_idle=0",
+    "net.ipv4.tcp_no_metrics_save=1",
+)
+"""Links lose nothing: a window only has to grow, and must not shrink while devices compute. Others
+(bbr, cubic) hold back when the queue of the bucket delays what they send."""
+
+FRAME_BYTES, PAYLOAD_BYTES = 1514, 1448
+"""A full Ethernet frame as ``tbf`` counts it, and what TCP carries in it: MTU 1500 less 20 bytes of
+IP and 32 of TCP with timestamps."""
+
+
+def burst_bytes(mbit_per_s: float) -> int:
+    """Bucket size: 4 kB up to 100 Mbit/s, above that what 0.3 ms of the rate fill."""
+    return max(4000, int(mbit_per_s * 1e6 / 8 * 0.3e-3))
+
+
+def shaper(interface: str, mbit_per_s: float) -> str:
+    """The ``tc`` command that shapes what leaves through an interface.
+
+    A plan's rates are payload rates, so the bucket gets what the frames around them need.
+    """
+    rate = f"{mbit_per_s * 1e6 * FRAME_BYTES / PAYLOAD_BYTES:.0f}bit"
+    bucket = f"burst {burst_bytes(mbit_per_s)} limit {QUEUE_BYTES}"
+    return f"qdisc add dev {interface} root handle 1: tbf rate {rate} {bucket}"
+
+
+@dataclass
+class EmulatedCluster:
+    """The devices of ``cluster`` as namespaces; a ``Site`` while its ``with`` block lasts."""
+
+    cluster: Cluster
+    delay_s: float = 0.0
+    """Latency that ``netem`` does not add, because the kernel lacks it."""
+    _inside: dict[str, Namespace] = field(default_factory=dict)
+    _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def prefix(self, device: str) -> Sequence[str]:
+        """What stands before the command line of a device's worker."""
+        return self._inside[device].prefix
+
+    def interface(self, device: str) -> str:  # the same name in every namespace
+        """The device's only interface beside its loopback."""
+        return INTERFACE
+
+    def __enter__(self) -> EmulatedCluster:
+        check_tools()
+        try:
+            self.hub = self._open.enter_context(Namespace())
+            for device in self.cluster.devices:
+                self._inside[device.name] = self._open.enter_context(Namespace())
+            self._wire()
+        except BaseException:
+            self._open.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.close()
+
+    def _wire(self) -> None:
+        for i, device in enumerate(self.cluster.devices):
+            pid = self._inside[device.name].pid
+            self.hub.ip(f"link add p{i} type veth peer name {INTERFACE} netns {pid}")
+            self._inside[device.name].run("sysctl", "-qw", *TCP_SETTINGS)
+        if self.cluster.shared:
+            self._shared()
+        else:
+            self._switched()
+
+    # -- switched ------------------------------------------------------------------------------
+
+    def _switched(self) -> None:
+        ports = range(len(self.cluster.devices))
+        self.hub.ip("link add br0 type bridge", "link set br0 up")
+        self.hub.ip(*(f"link set p{i} master br0 up" for i in ports))
+        for i, device in enumerate(self.cluster.devices):
+            self._attach(device, f"10.77.0.{i + 1}/24")
+            assert device.up_mbit_per_s is not None
+            assert device.down_mbit_per_s is not None
+            self._inside[device.name].tc(shaper(INTERFACE, device.up_mbit_per_s))
+            self.hub.tc(shaper(f"p{i}", device.down_mbit_per_s))
+            self._delay(self._inside[device.name], INTERFACE)
+
+    def _attach(self, device: Device, address: str, *routes: str) -> None:
+        self._inside[device.name].ip(
+            "link set lo up", f"addr add {address} dev {INTERFACE}", f"link set {INTERFACE} up"
+        )
+        if routes:
+            self._inside[device.name].ip(*routes)
+
+    def _delay(self, namespace: Namespace, interface: str) -> None:
+        """One-way latency of what leaves; left to the transport where there is no netem."""
+        latency_s = self.cluster.network.latency_s
+        if latency_s == 0:
+            return
+        command = f"qdisc add dev {interface} parent 1:1 handle 10: netem"
+        try:
+            namespace.tc(f"{command} delay {latency_s * 1e6:.0f}us limit 100000")
+        except ExecutionError as error:
+            log.info("no netem (%s): the transport adds the latency", error)
+            self.delay_s = latency_s
+
+    # -- shared medium -------------------------------------------------------------------------
+
+    def _shared(self) -> None:
+        rate = self.cluster.network.mbit_per_s
+        assert rate is not None
+        count = len(self.cluster.devices)
+        self.hub.ip(
+            "link add ta type veth peer name tb",
+            f"link set ta address {TRUNK_IN} up",
+            f"link set tb address {TRUNK_OUT} up",
+            "addr add 10.78.0.1/24 dev ta",
+            f"neigh add 10.78.0.2 lladdr {TRUNK_OUT} dev ta",
+            f"route add default via 10.78.0.2 dev ta table {VIA_TRUNK}",
+            *(f"addr add 10.77.{i}.1/24 dev p{i}" for i in range(count)),
+            *(f"link set p{i} up" for i in range(count)),
+            *(f"rule add iif p{i} lookup {VIA_TRUNK}" for i in range(count)),
+        )
+        self._let_pass()
+        self.hub.tc(shaper("ta", rate))
+        self._delay(self.hub, "ta")
+        for i, device in enumerate(self.cluster.devices):
+            self._attach(device, f"10.77.{i}.2/24", f"route add default via 10.77.{i}.1")
+
+    def _let_pass(self) -> None:
+        """Forward packets although they come in by another way than they would go out."""
+        links = ("all", "default", "ta", "tb", *(f"p{i}" for i in range(len(self._inside))))
+        settings = ["net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0"]
+        settings += [f"net.ipv4.conf.{link}.rp_filter=0" for link in links]
+        self.hub.run("sysctl", "-qw", *settings)

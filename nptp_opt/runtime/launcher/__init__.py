@@ -1,0 +1,1 @@
+"""The side that starts workers, feeds them inputs and compares what comes back."""

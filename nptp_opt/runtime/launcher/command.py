@@ -1,0 +1,136 @@
+"""What ``nptp-opt run`` does with its options: where workers run and what they are asked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.errors import InputError
+from nptp_opt.files import write_text
+from nptp_opt.network.load import LoadedModel
+from nptp_opt.plan.model import Plan
+from nptp_opt.runtime.emulation.network import EmulatedCluster
+from nptp_opt.runtime.launcher.launch import Replan, run_plan
+from nptp_opt.runtime.launcher.report import RunReport, Throttle
+from nptp_opt.runtime.launcher.site import LOCAL, Hosts, Site
+from nptp_opt.runtime.profiling.calibrate import write_calibrated
+from nptp_opt.runtime.profiling.timeline import chrome_trace
+from nptp_opt.runtime.transport.control import check_address, read_secret
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """The options of ``run``. None where the default depends on the others.
+
+    ``stream`` inputs go through one after the other, without a warm-up, instead of ``repeats``.
+    """
+
+    repeats: int = 10
+    warmup: int = 2
+    timeout_s: float = 30.0
+    threads: int = 1
+    seed: int = 0
+    emulate: bool = False
+    transport: str | None = None
+    throttle: Throttle | None = None
+    stream: int | None = None
+    elastic: bool = False
+    trace: Path | None = None
+    calibrate: Path | None = None
+    hosts: str | None = None
+    """HOST:PORT at which workers on other machines join."""
+    secret_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.hosts is None and self.secret_file is not None:
+            raise InputError("`secret_file` belongs to `hosts`")
+        if self.hosts is not None:
+            self._check_hosts()
+        if self.calibrate is not None and self.calibrate.suffix != ".json":
+            raise InputError(f"{self.calibrate}: `calibrate` writes a cluster as .json")
+        if self.calibrate is not None and self.chosen_throttle != "none":
+            raise InputError("`calibrate` measures real speeds: use it with `throttle` none")
+
+    def _check_hosts(self) -> None:
+        if self.secret_file is None:
+            raise InputError("`hosts` needs `secret_file`: the same file on every machine")
+        if self.emulate or self.transport == "gloo":
+            raise InputError("`hosts` runs over transport tcp, and not with `emulate`")
+        check_address(self.hosts or "")
+        read_secret(self.secret_file)
+
+    @property
+    def chosen_transport(self) -> str:
+        """gloo on this machine; tcp between namespaces and machines: it needs no common disk."""
+        return self.transport or ("tcp" if self.emulate or self.hosts else "gloo")
+
+    @property
+    def chosen_throttle(self) -> Throttle:
+        """An emulated cluster has the plan's speeds, this machine its own."""
+        return self.throttle or ("pad" if self.emulate else "none")
+
+
+def execute(plan: Plan, model: LoadedModel, request: RunRequest, say: Say) -> RunReport:
+    """Run the plan as requested, write the trace; raises ExecutionError and InputError."""
+    if request.emulate:
+        say(f"emulated network, {request.chosen_transport}, throttle {request.chosen_throttle}")
+    with _site(plan, request) as site:
+        report = run_plan(
+            plan,
+            model,
+            repeats=request.stream or request.repeats,
+            warmup=0 if request.stream else request.warmup,
+            timeout_s=request.timeout_s,
+            threads=request.threads,
+            transport=request.chosen_transport,
+            throttle=request.chosen_throttle,
+            seed=request.seed,
+            site=site,
+            listen=None if request.hosts is None else f"tcp:{request.hosts}",
+            secret_file=request.secret_file,
+            replan=replanner(plan, model, say) if request.elastic else None,
+            progress=say,
+        )
+    if request.trace is not None:
+        trace = chrome_trace(report.plan, report.spans)
+        write_text(request.trace, json.dumps(trace, allow_nan=False) + "\n")
+    if request.calibrate is not None:
+        write_calibrated(report, request.calibrate)
+    return report
+
+
+@contextlib.contextmanager
+def _site(plan: Plan, request: RunRequest) -> Iterator[Site]:
+    if not request.emulate:
+        yield LOCAL if request.hosts is None else Hosts(plan.cluster)
+        return
+    with EmulatedCluster(plan.cluster) as site:
+        if site.delay_s > 0 and request.chosen_transport == "gloo":
+            raise InputError(
+                "`transport` gloo cannot add the network's latency, and this kernel has no netem: "
+                "use `transport` tcp, or latency_ms = 0 in the cluster file"
+            )
+        yield site
+
+
+def replanner(plan: Plan, model: LoadedModel, say: Say) -> Replan:
+    """Plans the same model again, by the same planner, for the devices that are left."""
+    from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
+    from nptp_opt.planner.replan import replan_network
+
+    named = plan.provenance.get("planner")
+    options = PlanOptions(planner=str(named) if named in PLANNERS else "nptp")
+
+    def replan(cluster: Cluster) -> Plan:
+        say(f"planning again for {len(cluster.devices)} devices by {options.planner!r}")
+        if options.planner == "nptp":
+            return replan_network(plan, cluster)
+        return plan_network(plan.model, model.network, cluster, options)
+
+    return replan

@@ -1,0 +1,222 @@
+"""What a run is asked to do, what it is compared with, and what it found."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from nptp_opt.errors import InputError
+from nptp_opt.network.load import LoadedModel
+from nptp_opt.notebook import html_table
+from nptp_opt.plan.model import Plan
+from nptp_opt.runtime.trace import Span
+from nptp_opt.runtime.transport.registry import check_transport
+from nptp_opt.verification.tolerance import OTHER_ENGINE, difference, largest, rounding
+
+DISTINCT_INPUTS = 16
+"""A long stream takes this many inputs in turn; each differs from its neighbours."""
+
+Throttle = Literal["none", "pad", "cgroup"]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run.
+
+    ``throttle="pad"`` stretches computation to the cost model's seconds, ``"cgroup"`` gives every
+    worker the share of a core that makes it as slow as its device on the whole model.
+    """
+
+    repeats: int = 10
+    warmup: int = 2
+    timeout_s: float = 30.0
+    threads: int = 1
+    transport: str = "gloo"
+    throttle: Throttle = "none"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_transport(self.transport)
+        for name, least in (("repeats", 1), ("warmup", 0), ("threads", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} = {getattr(self, name)}: must be at least {least}")
+        if not 0 < self.timeout_s < float("inf"):
+            raise InputError(f"timeout_s = {self.timeout_s}: must be positive and finite")
+        if self.throttle not in get_args(Throttle):
+            raise InputError(f"throttle = {self.throttle!r}: must be 'none', 'pad' or 'cgroup'")
+
+
+@dataclass(frozen=True, repr=False)
+class RunReport:
+    """What was measured; times in seconds, one latency per timed run."""
+
+    latency_s: tuple[float, ...]
+    max_abs_error: float
+    ok: bool
+    """Every run, warm-up included, gave the model's result."""
+    bytes: int
+    """Bytes moved between devices for one input."""
+    predicted_s: float
+    single_device_s: float
+    spans: Mapping[str, tuple[Span, ...]]
+    """By device: of the runs of ``plan``, the one whose latency is nearest to their median."""
+    plan: Plan
+    """The plan that ran last: another one than the given one if a device was lost."""
+    throttle: Throttle = "none"
+    lost: tuple[str, ...] = ()
+    """Devices that were lost on the way and planned around."""
+    witness: str = ""
+    """What the outputs were held against."""
+
+    def __repr__(self) -> str:
+        verdict = "outputs right" if self.ok else f"outputs WRONG by {self.max_abs_error:.3g}"
+        return (
+            f"<RunReport of {self.plan.model} on {len(self.spans)} devices: median "
+            f"{self.median_s:.4g} s of {len(self.latency_s)} runs, {verdict}>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "outputs": "right" if self.ok else "wrong",
+            "witness": self.witness,
+            "median_s": self.median_s,
+            "min_s": min(self.latency_s),
+            "max_s": max(self.latency_s),
+            "predicted_s": self.predicted_s,
+            "single_device_s": self.single_device_s,
+            "bytes": self.bytes,
+        }
+        return html_table(f"Run of {self.plan.model}", rows)
+
+    @property
+    def median_s(self) -> float:
+        return statistics.median(self.latency_s)
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``run --json`` prints."""
+        return {
+            "ok": self.ok,
+            "latency_s": {
+                "median": self.median_s,
+                "min": min(self.latency_s),
+                "max": max(self.latency_s),
+            },
+            "runs": len(self.latency_s),
+            "latencies_s": list(self.latency_s),
+            "predicted_s": self.predicted_s,
+            "single_device_s": self.single_device_s,
+            "bytes": self.bytes,
+            "max_abs_error": self.max_abs_error,
+            "witness": self.witness,
+            "devices": list(self.spans),
+            "lost": list(self.lost),
+        }
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An input and what the model's witness makes of it.
+
+    ``allowed`` is the largest absolute error by output that rounding explains.
+    """
+
+    x: Tensor
+    outputs: Mapping[str, Tensor]
+    allowed: Mapping[str, float]
+    seconds: float = 0.0
+    """Of the unpartitioned model in torch, and its CPU time over all threads."""
+    cpu_s: float = 0.0
+
+    def error(self, outputs: Mapping[str, Tensor], lossy: float = 0.0) -> tuple[float, bool]:
+        """Largest absolute error (infinite for NaN), and whether it is within what is allowed.
+
+        ``lossy`` is what transfers add, relative to the largest magnitude of an output.
+        """
+        worst, ok = 0.0, True
+        for name, expected in self.outputs.items():
+            error = difference(outputs[name].reshape(expected.shape), expected)
+            worst = max(worst, error)
+            ok = ok and error <= self.allowed[name] + lossy * largest(expected)
+        return worst, ok
+
+
+@dataclass(frozen=True)
+class Run:
+    """One input's way through the cluster."""
+
+    latency_s: float
+    error: float
+    ok: bool
+    sent_bytes: int
+    spans: Mapping[str, tuple[Span, ...]]
+    plan: Plan
+
+
+def make_report(
+    options: RunOptions,
+    references: Sequence[Reference],
+    runs: Sequence[Run],
+    lost: Sequence[str] = (),
+    witness: str = "",
+) -> RunReport:
+    timed = runs[options.warmup :]
+    latencies = tuple(run.latency_s for run in timed)
+    plan = timed[-1].plan
+    last = [run for run in timed if run.plan is plan]
+    middle = statistics.median(run.latency_s for run in last)
+    typical = min(last, key=lambda run: abs(run.latency_s - middle))
+    return RunReport(
+        latency_s=latencies,
+        max_abs_error=max(run.error for run in runs),
+        ok=all(run.ok for run in runs),
+        bytes=typical.sent_bytes,
+        predicted_s=plan.predicted_s,
+        single_device_s=statistics.median(r.seconds for r in references[options.warmup :]),
+        spans=typical.spans,
+        plan=plan,
+        throttle=options.throttle,
+        lost=tuple(lost),
+        witness=witness,
+    )
+
+
+def make_references(plan: Plan, model: LoadedModel, options: RunOptions) -> list[Reference]:
+    """One input per run, the warm-ups first, none like the one before: stale data is seen."""
+    (name,) = plan.network.inputs
+    threads = torch.get_num_threads()
+    torch.set_num_threads(options.threads)
+    try:
+        count = options.warmup + options.repeats
+        made: list[Reference] = []
+        for k in range(min(count, DISTINCT_INPUTS)):
+            random = torch.Generator().manual_seed(options.seed + k)
+            x = torch.randn(plan.network.shapes[name], generator=random)
+            made.append(make_reference(model, x, made[0] if made else None))
+        return [made[k % len(made)] for k in range(count)]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def make_reference(model: LoadedModel, x: Tensor, like: Reference | None = None) -> Reference:
+    """What the witness makes of ``x``, and how long torch takes for the whole model.
+
+    What rounding explains is measured, or taken over from a reference of another input.
+    """
+    start, cpu = time.perf_counter(), time.process_time()
+    single = model.reference(x, ())
+    spent = time.perf_counter() - start, time.process_time() - cpu
+    outputs = {name: values.float() for name, values in model.witnessed(x).items()}
+    if like is not None:
+        return Reference(x, outputs, like.allowed, *spent)
+    double = model.in_double().reference(x.double(), ())
+    allowed = {
+        name: 2 * OTHER_ENGINE * rounding(single[name], double[name]).allowed(torch.float32)
+        for name in outputs
+    }
+    return Reference(x, outputs, allowed, *spent)

@@ -1,0 +1,209 @@
+"""A plan loaded on the workers of a pool: one input after the other, each compared."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from safetensors.torch import save, save_file
+from torch import Tensor
+
+from nptp_opt.cost import gather_compute_s
+from nptp_opt.errors import InputError
+from nptp_opt.network.load import LoadedModel
+from nptp_opt.plan.document import plan_to_json, write_plan
+from nptp_opt.plan.model import Plan
+from nptp_opt.runtime.emulation.quota import Quotas, find_hierarchy, shares_of
+from nptp_opt.runtime.launcher.pool import WorkerPool
+from nptp_opt.runtime.launcher.report import Reference, Run, RunOptions
+from nptp_opt.runtime.program import device_program, participants
+from nptp_opt.runtime.trace import Span
+from nptp_opt.runtime.transport.control import Message
+from nptp_opt.runtime.worker.job import JobSpec, pack, unpack
+from nptp_opt.verification.torch_check import sent_errors
+
+WEIGHTS = "weights.safetensors"
+CLOCK_QUESTIONS = 9
+
+
+class Session:
+    """A plan loaded on the workers of a pool, ready for inputs."""
+
+    def __init__(
+        self,
+        pool: WorkerPool,
+        plan: Plan,
+        model: LoadedModel,
+        options: RunOptions,
+        cpu_s: float | None = None,
+    ) -> None:
+        """``cpu_s``: CPU time that the whole model takes on this machine, for quotas."""
+        self._lossy: dict[int, float] = {}
+        self.cpu_s, self.quotas = cpu_s, contextlib.ExitStack()
+        self.pool, self.plan, self.model, self.options = pool, plan, model, options
+        devices = plan.cluster.devices
+        self.names = [devices[i].name for i in participants(plan)]
+        self.source = devices[plan.cluster.source].name
+        self.sink = devices[plan.cluster.sink].name
+        unknown = [name for name in self.names if name not in pool.members]
+        if unknown:
+            raise InputError(f"device {unknown[0]!r} has no worker in this pool")
+
+    def __enter__(self) -> Session:
+        self.pool.jobs += 1
+        self.folder = self.pool.folder / f"job-{self.pool.jobs}"
+        self.folder.mkdir()
+        content = plan_to_json(self.plan)
+        if self.pool.remote:
+            self._send_content(content)
+        else:
+            self._send_paths(content)
+        if self.options.transport == "tcp":
+            self._introduce()
+        self.pool.collect("ready", self.names)
+        if self.options.throttle == "cgroup":
+            self.quotas.enter_context(self._quotas())
+        self.clocks = self._compare_clocks() if self.pool.remote else dict.fromkeys(self.names, 0)
+        return self
+
+    def _send_paths(self, content: dict[str, Any]) -> None:
+        """Workers on this machine read the job from the run's folder."""
+        write_plan(self.plan, self.folder / "plan.json")
+        save_file(unshared(self.model.weights()), self.folder / WEIGHTS)
+        for name in self.names:
+            spec = replace(
+                self._spec(name, content["hash"]),
+                plan=str(self.folder / "plan.json"),
+                weights=str(self.folder / WEIGHTS),
+                rendezvous=str(self.folder / "rendezvous"),
+            )
+            self.pool.send(name, "job", spec=asdict(spec))
+
+    def _send_content(self, content: dict[str, Any]) -> None:
+        """Workers elsewhere get the plan and the weights that they need with the message."""
+        text, stored = json.dumps(content).encode(), self.model.weights()
+        numbers = {device.name: i for i, device in enumerate(self.plan.cluster.devices)}
+        for name in self.names:
+            keys = device_program(self.plan, numbers[name]).weight_keys
+            weights = save(unshared({key: stored[key] for key in sorted(keys)}))
+            spec = self._spec(name, content["hash"])
+            self.pool.send(name, "job", text + weights, spec=asdict(spec), plan_bytes=len(text))
+
+    def _spec(self, name: str, plan_hash: str) -> JobSpec:
+        return JobSpec(
+            plan="",
+            plan_hash=plan_hash,
+            weights="",
+            device=name,
+            transport=self.options.transport,
+            rendezvous=None,
+            interface=self.pool.site.interface(name),
+            delay_s=self.pool.site.delay_s,
+            threads=self.options.threads,
+            pad=self.options.throttle == "pad",
+            # the kernel takes no real-time thread into a group with a quota
+            shares_cores=not self.pool.remote and self.options.throttle != "cgroup",
+        )
+
+    def _quotas(self) -> Quotas:
+        """Every worker as slow as its device, from now on: importing torch was not held back."""
+        assert self.cpu_s is not None
+        numbers = {device.name: i for i, device in enumerate(self.plan.cluster.devices)}
+        device_s = {
+            name: gather_compute_s(self.plan.cluster, numbers[name], self.plan.network.layers)
+            for name in self.names
+        }
+        shares = shares_of(device_s, self.cpu_s, self.options.threads)
+        return Quotas(self.pool.folder.name, self.pool.pids(self.names), shares, find_hierarchy())
+
+    def _introduce(self) -> None:
+        """Tell every worker where the others listen, in the order of their ranks."""
+        listening = self.pool.collect("listening", self.names)
+        addresses = [listening[name]["address"] for name in self.names]
+        for name in self.names:
+            self.pool.send(name, "peers", addresses=addresses)
+
+    def _compare_clocks(self) -> dict[str, int]:
+        """Nanoseconds to add to each worker's clock to have this machine's.
+
+        Of several questions the one that was answered fastest counts; half its round trip is the
+        error.
+        """
+        return {name: min(self._ask_clock(name) for _ in range(CLOCK_QUESTIONS))[1]
+                for name in self.names}  # fmt: skip
+
+    def _ask_clock(self, name: str) -> tuple[int, int]:
+        """Round trip and offset."""
+        start = time.monotonic_ns()
+        self.pool.send(name, "clock")
+        theirs = self.pool.collect("clock", [name])[name]["now_ns"]
+        end = time.monotonic_ns()
+        return end - start, (start + end) // 2 - theirs
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.quotas.close()
+        if kind is not None:
+            return
+        for name in self.names:
+            self.pool.send(name, "end")
+        self.pool.collect("ended", self.names)
+        (self.folder / WEIGHTS).unlink(missing_ok=True)
+
+    def run(self, reference: Reference) -> Run:
+        """One input: all devices ready, then the source is released; nothing else is timed."""
+        for name in self.names:
+            payload = pack([reference.x]) if name == self.source else b""
+            self.pool.send(name, "arm", payload)
+        self.pool.collect("armed", self.names)
+        self.pool.send(self.source, "go")
+        done = self.pool.collect("done", self.names)
+        result = done[self.sink]
+        outputs = unpack(result["shapes"], result.payload)
+        error, ok = reference.error(outputs, self._lossy_share(reference))
+        start = done[self.source]["start_ns"] + self.clocks[self.source]
+        spans = {name: _spans(done[name], start - self.clocks[name]) for name in self.names}
+        return Run(
+            latency_s=(result["end_ns"] + self.clocks[self.sink] - start) / 1e9,
+            error=error,
+            ok=ok,
+            sent_bytes=sum(s.bytes for found in spans.values() for s in found if s.phase == "send"),
+            spans=spans,
+            plan=self.plan,
+        )
+
+    def _lossy_share(self, reference: Reference) -> float:
+        """Relative error that transfers may add: twice what a replay of the plan has.
+
+        A value on the border between two int8 steps may be rounded either way.
+        """
+        if self.plan.cluster.transfer_dtype == "float32":
+            return 0.0
+        if id(reference) not in self._lossy:
+            error = sent_errors(self.plan, self.model, reference.x).relative
+            self._lossy[id(reference)] = 2 * error
+        return self._lossy[id(reference)]
+
+
+def _spans(message: Message, start_ns: int) -> tuple[Span, ...]:
+    """A device's spans from the moment at which the input was released."""
+    spans = (Span(**fields) for fields in message["spans"])
+    return tuple(
+        Span(s.phase, s.step, max(0, s.start_ns - start_ns), s.end_ns - start_ns, s.peer, s.bytes)
+        for s in spans
+    )
+
+
+def unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors of which no two share memory, as safetensors wants them."""
+    seen: set[int] = set()
+    found = {}
+    for key, tensor in weights.items():
+        values = tensor.contiguous()
+        shared = values.untyped_storage().data_ptr() in seen
+        seen.add(values.untyped_storage().data_ptr())
+        found[key] = values.clone() if shared else values
+    return found

@@ -1,0 +1,1 @@
+"""What devices and links really do, measured."""

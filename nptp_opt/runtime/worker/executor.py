@@ -1,0 +1,283 @@
+"""Executes one device's program: receives posted ahead, no barrier between steps.
+
+Buffers are allocated once and used for every input. They start as NaN, so that an element which
+no transfer brings shows in the result instead of passing as a zero. A rectangle is copied once
+when it is packed for sending (not at all where it is contiguous already) and once when it is put
+into place (not at all where the message is just what is needed).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nptp_opt.geometry import Tile
+from nptp_opt.kernels import Crop, combine, partial, run_gather, run_segment
+from nptp_opt.network.ir import Layer, Network
+from nptp_opt.runtime.program import Message, Piece, Program, Task
+from nptp_opt.runtime.trace import WAITED_NS, Recorder
+from nptp_opt.runtime.transport.base import Pending, Transport
+from nptp_opt.runtime.transport.packing import Packing
+from nptp_opt.runtime.worker.priority import in_turn
+
+
+def crop(tile: Tile, held: Tile, values: Tensor) -> Tensor:
+    """View of ``tile`` in ``values``, which hold the rectangle ``held``."""
+    return values[
+        :, :, tile.y0 - held.y0 : tile.y1 - held.y0, tile.x0 - held.x0 : tile.x1 - held.x0
+    ]
+
+
+@dataclass
+class Pace:
+    """When a padded device would have begun and finished its tasks; nanoseconds, monotonic.
+
+    What this machine adds to a task (a sleep that ends late, say) is made up for in the next one,
+    unless that has to wait for a message anyway.
+    """
+
+    free_ns: int
+    began_ns: int = 0
+
+    def finish(self, seconds: float) -> int:
+        """The device is free again ``seconds`` after it began; returns that moment."""
+        self.free_ns = self.began_ns + round(seconds * 1e9)
+        return self.free_ns
+
+
+class Executor:
+    """One device's part of a job. ``ranks`` maps device numbers to ranks of the transport.
+
+    ``pad`` stretches every task to the seconds that the cost model gives it: from the moment at
+    which its inputs were there and the device was free, putting the inputs together included.
+    Interior and rim of a task that overlaps are stretched apart from each other.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        program: Program,
+        weights: Mapping[str, Tensor],
+        transport: Transport,
+        ranks: Mapping[int, int],
+        recorder: Recorder,
+        *,
+        packing: Packing,
+        pad: bool = False,
+    ) -> None:
+        self.network, self.program, self.weights = network, program, weights
+        self.transport, self.ranks, self.recorder, self.pad = transport, ranks, recorder, pad
+        self.packing = packing
+        self._packed = {message.tag: packing.buffer(message) for message in _all_sends(program)}
+        self._received = {message.tag: packing.buffer(message) for message in program.receives}
+        self._pieces: dict[int, list[Crop]] = {}
+        self._assembled: dict[tuple[int, str, Tile], Tensor] = {}
+        self._tiles: dict[int, Tensor] = {}
+        self._incoming: dict[int, Pending] = {}
+        self._outgoing: list[Pending] = []
+        self._owned: dict[str, Crop] = {}
+        self._whole: dict[str, Tensor] = {}
+        self._partials: dict[str, Tensor] = {}
+
+    def arm(self, inputs: Mapping[str, Tensor]) -> None:
+        """Get ready for one input: post all receives. ``inputs`` are given on the source alone."""
+        self._owned = {name: (self.network.full(name), x) for name, x in inputs.items()}
+        for message in self.program.receives:
+            self._incoming[message.tag] = self.transport.receive(
+                self.ranks[message.peer], message.tag, self._received[message.tag]
+            )
+
+    def execute(self) -> dict[str, Tensor]:
+        """Do all tasks; returns the network's outputs on the sink, nothing elsewhere.
+
+        Raises PeerError when another device is lost.
+        """
+        pace = Pace(time.monotonic_ns())
+        self._send(self.program.first_sends)
+        for task in self.program.tasks:
+            if task.ahead:
+                pace.began_ns = pace.free_ns
+                self._compute_pieces(task, task.ahead, (), pace)
+            pace.began_ns = self._receive(task, pace.free_ns)
+            if task.overlap:
+                self._compute_pieces(task, task.rim, task.receives, pace)
+                self._owned[task.layers[-1].name] = (task.tile, self._tile(task))
+            else:
+                inputs = self._inputs(task, task.needs, task.receives)
+                self._compute(task, inputs)
+                self._pad(task, task.modelled_s, pace)
+            self._send(task.sends)
+            self._owned = {name: held for name, held in self._owned.items() if name in task.keep}
+        return {name: self._whole[name] for name in self.program.results}
+
+    def finish(self) -> None:
+        """Wait until everything that was sent has left; not part of the latency."""
+        with self.recorder.span("flush", len(self.program.tasks)):
+            for pending in self._outgoing:
+                pending.wait()
+        self._outgoing.clear()
+        self._owned, self._whole, self._partials, self._pieces = {}, {}, {}, {}
+
+    # -- computing -----------------------------------------------------------------------------
+
+    def _compute(self, task: Task, inputs: Mapping[str, Crop]) -> None:
+        with (
+            self.recorder.span("compute", task.step),  # waiting for a core is part of it
+            in_turn(task.modelled_s if self.pad else math.inf),
+        ):
+            if task.kind == "gather":
+                self._run_head(task, inputs)
+            else:
+                run = self._run_global if task.kind == "global" else self._run_spatial
+                self._owned[task.layers[-1].name] = (task.tile, run(task, inputs))
+
+    def _compute_pieces(
+        self, task: Task, pieces: Sequence[Piece], arrived: Sequence[Message], pace: Pace
+    ) -> None:
+        """Compute pieces of a task's tile into their places, from what is owned or has arrived."""
+        if not pieces:
+            return
+        given = [self._inputs(task, piece.needs, arrived) for piece in pieces]
+        seconds = sum(piece.modelled_s for piece in pieces)
+        whole = self._tile(task)
+        with (
+            self.recorder.span("compute", task.step),
+            in_turn(seconds if self.pad else math.inf),
+        ):
+            for piece, inputs in zip(pieces, given, strict=True):
+                values = run_segment(task.layers, self.weights, inputs, piece.tile)
+                crop(piece.tile, task.tile, whole).copy_(values)
+        self._pad(task, seconds, pace)
+
+    def _tile(self, task: Task) -> Tensor:
+        """Room for the tile of a task that overlaps."""
+        if task.step not in self._tiles:
+            shape = self.network.shapes[task.layers[-1].name][:2]
+            size = (*shape, task.tile.height, task.tile.width)
+            self._tiles[task.step] = torch.full(size, float("nan"))
+        return self._tiles[task.step]
+
+    def _pad(self, task: Task, seconds: float, pace: Pace) -> None:
+        if not self.pad:
+            return
+        rest_ns = pace.finish(seconds) - time.monotonic_ns()
+        if rest_ns > 0:
+            with self.recorder.span("pad", task.step):
+                time.sleep(rest_ns / 1e9)
+
+    def _run_spatial(self, task: Task, inputs: Mapping[str, Crop]) -> Tensor:
+        return run_segment(task.layers, self.weights, inputs, task.tile)
+
+    def _run_global(self, task: Task, inputs: Mapping[str, Crop]) -> Tensor:
+        """Own and received partials in the order of their devices, so that all finish alike."""
+        layer = task.layers[-1]
+        small = {name: values for name, (_, values) in inputs.items()}
+        if not layer.reduces:
+            return run_gather(layer, self.weights, small)
+        parts = {message.peer: self._received[message.tag] for message in task.receives}
+        if layer.nodes[0].inputs[0] in self._owned:
+            parts[self.program.device] = self._partial(layer)
+        shape = self._partial_shape(layer)
+        ordered = [parts[device].view(shape) for device in sorted(parts)]
+        return combine(layer, self.weights, ordered, small)
+
+    def _partial(self, layer: Layer) -> Tensor:
+        """This device's part of a reduction, computed when it is first wanted."""
+        if layer.name not in self._partials:
+            values = partial(layer, self._owned[layer.nodes[0].inputs[0]][1])
+            self._partials[layer.name] = values.contiguous()
+        return self._partials[layer.name]
+
+    def _partial_shape(self, layer: Layer) -> torch.Size:
+        channels = self.network.shapes[layer.nodes[0].inputs[0]][:2]
+        return partial(layer, torch.zeros(*channels, 1, 1)).shape
+
+    def _run_head(self, task: Task, inputs: Mapping[str, Crop]) -> None:
+        self._whole |= {name: values for name, (_, values) in inputs.items()}
+        for layer in task.layers:
+            self._whole[layer.name] = run_gather(layer, self.weights, self._whole)
+
+    # -- sending -------------------------------------------------------------------------------
+
+    def _send(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            with self.recorder.span("send", message.step, message.peer, message.bytes):
+                buffer = self._pack(message)
+                self._outgoing.append(
+                    self.transport.send(self.ranks[message.peer], message.tag, buffer)
+                )
+
+    def _pack(self, message: Message) -> Tensor:
+        first = self.network.by_name.get(message.parts[0].tensor)
+        if first is not None and first.reduces:
+            return self._partial(first).view(-1)
+        if len(message.parts) == 1 and self.packing.is_plain(message):
+            view = crop(message.parts[0].tile, *self._owned[message.parts[0].tensor])
+            if view.is_contiguous():
+                return view
+        buffer = self._packed[message.tag]
+        values = [crop(part.tile, *self._owned[part.tensor]) for part in message.parts]
+        self.packing.write(message, buffer, values)
+        return buffer
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    def _receive(self, task: Task, free_ns: int) -> int:
+        """Wait for a task's messages; returns when the last was there, at least ``free_ns``."""
+        for message in task.receives:
+            with self.recorder.span("wait", task.step, message.peer, message.bytes):
+                self._incoming.pop(message.tag).wait()
+            span = self.recorder.spans[-1]
+            if span.end_ns - span.start_ns > WAITED_NS:
+                free_ns = max(free_ns, span.end_ns)
+        return free_ns
+
+    def _inputs(
+        self, task: Task, needs: Mapping[str, Tile], arrived: Sequence[Message]
+    ) -> dict[str, Crop]:
+        with self.recorder.span("assemble", task.step):
+            return {name: self._input(task, name, need, arrived) for name, need in needs.items()}
+
+    def _input(self, task: Task, tensor: str, need: Tile, arrived: Sequence[Message]) -> Crop:
+        """The rectangle ``need`` of a tensor: a view where one piece holds it all."""
+        pieces = [
+            piece
+            for message in arrived
+            for part, piece in zip(message.parts, self._arrived(message), strict=True)
+            if part.tensor == tensor
+        ]
+        if tensor in self._owned:
+            pieces.append(self._owned[tensor])
+        for held, values in pieces:
+            if held.contains(need):
+                return need, crop(need, held, values)
+        return need, self._put_together(task, tensor, need, pieces)
+
+    def _arrived(self, message: Message) -> list[Crop]:
+        """The rectangles of a message, decoded once."""
+        if message.tag not in self._pieces:
+            values = self.packing.read(message, self._received[message.tag])
+            tiles = [part.tile for part in message.parts]
+            self._pieces[message.tag] = list(zip(tiles, values, strict=True))
+        return self._pieces[message.tag]
+
+    def _put_together(self, task: Task, tensor: str, need: Tile, pieces: Sequence[Crop]) -> Tensor:
+        buffer = self._assembled.get((task.step, tensor, need))
+        if buffer is None:
+            shape = (*self.network.shapes[tensor][:2], need.height, need.width)
+            buffer = torch.full(shape, float("nan"))
+            self._assembled[task.step, tensor, need] = buffer
+        for held, values in pieces:
+            common = need.intersect(held)
+            if not common.is_empty:
+                crop(common, need, buffer).copy_(crop(common, held, values))
+        return buffer
+
+
+def _all_sends(program: Program) -> list[Message]:
+    return [*program.first_sends, *(message for task in program.tasks for message in task.sends)]

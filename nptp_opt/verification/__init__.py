@@ -1,0 +1,1 @@
+"""Is a plan right? On paper, in torch, and against a witness."""

@@ -1,0 +1,254 @@
+"""A plan executed in one process: layer by layer, every device's tile from its own need alone.
+
+A need is put together from what the device owns and what the listed transfers bring; an element
+that neither gives is a fault. Only tensors that a later layer reads are held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from nptp_opt.cluster import TransferDtype
+from nptp_opt.cost import RESULT, input_ownership
+from nptp_opt.geometry import Tile
+from nptp_opt.kernels import Crop, combine, partial, run_gather, run_layer
+from nptp_opt.kernels.wire import round_trip
+from nptp_opt.network.ir import Layer, external_inputs, regions
+from nptp_opt.plan.model import Plan, Step, split_of
+
+Made = tuple[int, Tile | None, Tensor]
+"""Device, tile (None: the whole tensor), and the values that the device computed."""
+
+
+class Replay:
+    """One execution of a plan on the input ``x``, in the dtype of ``x`` and ``weights``.
+
+    With ``sent_as`` other than float32 devices see what they receive as that type leaves it.
+    ``results`` holds the network's outputs once all layers have run and ``collect`` was called.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        weights: Mapping[str, Tensor],
+        x: Tensor,
+        sent_as: TransferDtype = "float32",
+    ) -> None:
+        self.sent_as, self.results = sent_as, dict[str, Tensor]()
+        self.plan, self.network, self.weights, self.x = plan, plan.network, weights, x
+        self.names = [device.name for device in plan.cluster.devices]
+        self.faults: list[str] = []
+        self.last_use = _last_uses(plan)
+        self.held: dict[str, dict[int, Crop]] = {
+            name: {device: (tile, x) for device, tile in owners.items()}
+            for name, owners in input_ownership(plan.network, plan.cluster).items()
+        }
+        self.number = -1
+
+    def run(self, number: int, layer: Layer) -> Iterator[Made]:
+        """A layer of step ``number`` on every device; layers must come in the plan's order."""
+        step = self.plan.steps[number]
+        if number != self.number:
+            self._begin(number, step)
+        if step.kind == "global":
+            yield from self._reduced(step, layer)
+        elif step.device is not None:
+            yield self._gathered(step.device, layer)
+        else:
+            yield from self._tiles(layer)
+        if layer.name == step.layers[-1]:
+            self._end(number, step)
+
+    def collect(self) -> None:
+        """Bring the results that are feature maps to the sink."""
+        number, last = len(self.plan.steps) - 1, self.plan.steps[-1]
+        assert last.device is not None
+        self.number = number
+        for tensor in self.network.spatial_outputs:
+            _, self.results[tensor] = self._fetched(last.device, tensor, self.network.full(tensor))
+
+    def _begin(self, number: int, step: Step) -> None:
+        layers = self.plan.layers_of(step)
+        self.number = number
+        self.inside: dict[int, dict[str, Crop]] = {device: {} for device in _devices(step)}
+        self.readers = {tensor: layer.name for layer in layers for tensor in layer.inputs}
+        self.pieces = self._split(step) if step.kind == "spatial" else []
+
+    def _end(self, number: int, step: Step) -> None:
+        name = step.layers[-1] if step.layers else ""
+        if step.kind == "spatial":
+            self.held[name] = self._tiles_made(step, name)
+        elif step.kind == "global":
+            self.held[name] = {device: made[name] for device, made in self.inside.items()}
+        self.inside, self.pieces = {}, []
+        for tensor in [t for t in self.held if self.last_use.get(t, -1) <= number]:
+            del self.held[tensor]
+
+    def _tiles(self, layer: Layer) -> Iterator[Made]:
+        for piece in self.pieces:
+            inside = piece.inside
+            for tensor in layer.inputs:
+                if tensor not in inside:
+                    need = piece.wanted[tensor]
+                    inside[tensor] = self._fetched(piece.device, tensor, need, ahead=piece.ahead)
+            region = piece.wanted[layer.name]
+            inside[layer.name] = (region, run_layer(layer, self.weights, inside, region))
+            self._drop(inside, layer)
+            yield piece.device, *inside[layer.name]
+
+    def _split(self, step: Step) -> list[_Piece]:
+        """What is computed on its own: every device's tile, or its interior and its rim."""
+        owned, layers = (
+            {t: _tiles_of(held) for t, held in self.held.items()},
+            self.plan.layers_of(step),
+        )
+        pieces = []
+        for device, tile in step.tiles.items():
+            parts = split_of(self.network, step, device, owned)
+            if parts is None:
+                pieces.append(_Piece(device, tile, regions(layers, tile)))
+                continue
+            if not parts.interior.is_empty:
+                wanted = regions(layers, parts.interior)
+                pieces.append(_Piece(device, parts.interior, wanted, ahead=True))
+            pieces += [_Piece(device, part, regions(layers, part)) for part in parts.rim]
+        return pieces
+
+    def _tiles_made(self, step: Step, name: str) -> dict[int, Crop]:
+        made = {}
+        for device, tile in step.tiles.items():
+            parts = [p.inside[name] for p in self.pieces if p.device == device]
+            whole = [values for part, values in parts if part == tile]
+            made[device] = (tile, whole[0] if whole else self._pasted(name, tile, parts))
+        return made
+
+    def _pasted(self, name: str, tile: Tile, parts: Sequence[Crop]) -> Tensor:
+        batch, channels = self.network.shapes[name][:2]
+        whole = self.x.new_full((batch, channels, tile.height, tile.width), float("nan"))
+        for part, values in parts:
+            _cut(whole, tile, part).copy_(values)
+        return whole
+
+    def _gathered(self, device: int, layer: Layer) -> Made:
+        inside = self.inside[device]
+        for tensor in layer.inputs:
+            if tensor not in inside:
+                inside[tensor] = self._fetched(device, tensor, self.network.full(tensor))
+        value = run_gather(layer, self.weights, {name: crop[1] for name, crop in inside.items()})
+        inside[layer.name] = (RESULT, value)
+        if layer.name in self.network.outputs:
+            self.results[layer.name] = value
+        self._drop(inside, layer)
+        return device, None, value
+
+    def _drop(self, inside: dict[str, Crop], layer: Layer) -> None:
+        """Forget what no later layer of the step reads."""
+        for tensor in [t for t in inside if self.readers.get(t) == layer.name]:
+            del inside[tensor]
+
+    def _reduced(self, step: Step, layer: Layer) -> Iterator[Made]:
+        """A global layer on every device that uses it, from partials of the owned tiles."""
+        for device in step.tiles:
+            small = {
+                tensor: self.held[tensor][device][1]
+                for tensor in layer.inputs
+                if tensor in self.network.replicated
+            }
+            if layer.reduces:
+                value = combine(layer, self.weights, self._partials(step, layer, device), small)
+            else:
+                value = run_gather(layer, self.weights, small)
+            self.inside[device][layer.name] = (RESULT, value)
+            yield device, None, value
+
+    def _partials(self, step: Step, layer: Layer, device: int) -> list[Tensor]:
+        senders = {device, *(move.src for move in step.transfers if move.dst == device)}
+        crops = self.held[layer.nodes[0].inputs[0]]
+        return [partial(layer, crops[i][1]) for i in sorted(senders) if i in crops]
+
+    def _fetched(self, device: int, tensor: str, need: Tile, *, ahead: bool = False) -> Crop:
+        """``need`` of a tensor, put together from own elements and the listed transfers.
+
+        ``ahead`` of the transfers there is nothing but own elements.
+        """
+        held = self.held[tensor]
+        if tensor in self.network.replicated:
+            return held[device]
+        parts = [held[device]] if device in held else []
+        for move in self.plan.steps[self.number].transfers:
+            if move.dst == device and move.tensor == tensor and not ahead:
+                tile, values = held[move.src]
+                parts.append((move.tile, round_trip(_cut(values, tile, move.tile), self.sent_as)))
+        for tile, values in parts:
+            if tile.contains(need) and not need.is_empty:
+                return need, _cut(values, tile, need)
+        return need, self._joined(device, tensor, need, parts)
+
+    def _joined(self, device: int, tensor: str, need: Tile, parts: Sequence[Crop]) -> Tensor:
+        batch, channels = self.network.shapes[tensor][:2]
+        whole = self.x.new_empty((batch, channels, need.height, need.width))
+        missing = [need]
+        for tile, values in parts:
+            common = need.intersect(tile)
+            if not common.is_empty:
+                _cut(whole, need, common).copy_(_cut(values, tile, common))
+                missing = [rest for part in missing for rest in part.minus(common)]
+        lacking = [part for part in missing if not part.is_empty]
+        for part in lacking:
+            _cut(whole, need, part).fill_(float("nan"))
+        if lacking:
+            self.faults.append(
+                f"segment {self.number}: {self.names[device]} reads "
+                f"{sum(part.area for part in lacking)} elements of {tensor} "
+                "which it neither owns nor receives"
+            )
+        return whole
+
+
+@dataclass
+class _Piece:
+    """A rectangle of a device's tile, computed on its own; ``ahead`` of the step's transfers."""
+
+    device: int
+    tile: Tile
+    wanted: Mapping[str, Tile]
+    ahead: bool = False
+    inside: dict[str, Crop] = field(default_factory=dict)
+
+
+def _tiles_of(held: Mapping[int, Crop]) -> dict[int, Tile]:
+    return {device: tile for device, (tile, _) in held.items()}
+
+
+def _devices(step: Step) -> tuple[int, ...]:
+    return tuple(step.tiles) if step.device is None else (step.device,)
+
+
+def _last_uses(plan: Plan) -> dict[str, int]:
+    """The number of the last step that reads each tensor."""
+    found = {}
+    for number, step in enumerate(plan.steps):
+        for tensor in external_inputs(plan.layers_of(step)):
+            found[tensor] = number
+    return found | dict.fromkeys(plan.network.spatial_outputs, len(plan.steps))
+
+
+def _cut(values: Tensor, tile: Tile, part: Tile) -> Tensor:
+    """The rectangle ``part`` of values that cover ``tile``."""
+    return values[..., part.y0 - tile.y0 : part.y1 - tile.y0, part.x0 - tile.x0 : part.x1 - tile.x0]
+
+
+def replayed_outputs(
+    plan: Plan, weights: Mapping[str, Tensor], x: Tensor, sent_as: TransferDtype
+) -> dict[str, Tensor]:
+    """The network's outputs when devices receive what ``sent_as`` leaves of feature maps."""
+    replay = Replay(plan, weights, x, sent_as)
+    for number, step in enumerate(plan.steps):
+        for layer in plan.layers_of(step):
+            for _ in replay.run(number, layer):
+                pass
+    replay.collect()
+    return replay.results

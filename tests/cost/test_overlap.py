@@ -1,0 +1,397 @@
+"""Computing while halos travel: interiors by brute force, prices by hand, plans proved in torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.cost import Split, interior, segment_compute_s, split
+from nptp_opt.cost.objectives import Objective
+from nptp_opt.errors import InputError
+from nptp_opt.evaluate.assemble import Choice, assemble
+from nptp_opt.evaluate.memory import fitting_steps
+from nptp_opt.evaluate.simulate import simulate, timeline
+from nptp_opt.geometry import EMPTY, Tile, Window, cover_fault
+from nptp_opt.network.ir import Layer, Network, Node, external_inputs, regions
+from nptp_opt.network.load import load_model
+from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.document import plan_from_json, plan_to_json
+from nptp_opt.plan.model import Plan, Step, owned_maps, split_of
+from nptp_opt.planner import PlanOptions, plan_network, plan_of
+from nptp_opt.planner.local_search.loosen import (
+    OverlapPrices,
+    divided,
+    loosened,
+    overlapped_latency_s,
+)
+from nptp_opt.verification import interpreter as replay
+from nptp_opt.verification.static import paper_faults
+from nptp_opt.verification.torch_check import verify_plan
+from tests.builders import conv_chain, make_cluster
+from tests.network.partitioned import random_tiles
+from tests.networks import residual_network
+from tests.runtime.plans import overlapped
+from tests.verification.test_networks import random_plan
+
+REF = ModelRef("tests.models:small_cnn", (1, 3, 33, 29))
+
+
+def largest_by_brute_force(layers: Sequence[Layer], tile: Tile, own: Mapping[str, Tile]) -> int:
+    """Area of the largest rectangle of ``tile`` whose regions need nothing beyond ``own``."""
+    best = 0
+    for y0 in range(tile.y0, tile.y1):
+        for y1 in range(y0 + 1, tile.y1 + 1):
+            for x0 in range(tile.x0, tile.x1):
+                for x1 in range(x0 + 1, tile.x1 + 1):
+                    part = Tile(y0, y1, x0, x1)
+                    if part.area > best and fits(layers, part, own):
+                        best = part.area
+    return best
+
+
+def fits(layers: Sequence[Layer], part: Tile, own: Mapping[str, Tile]) -> bool:
+    found = regions(layers, part)
+    return all(own[tensor].contains(found[tensor]) for tensor in own)
+
+
+@st.composite
+def axes(draw: st.DrawFn) -> tuple[Window, ...]:
+    """One to three windows behind each other, small maps; no window lies in the padding."""
+    n, found = draw(st.integers(4, 12)), []
+    for _ in range(draw(st.integers(1, 3))):
+        kernel, dilation = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+        span = dilation * (kernel - 1) + 1
+        lo, hi = draw(st.integers(0, span // 2)), draw(st.integers(0, span // 2))
+        stride = draw(st.integers(1, 3))
+        n_out = (n + lo + hi - span) // stride + 1
+        assume(n_out >= 2)
+        found.append(Window(n, n_out, kernel, stride, dilation, lo, hi))
+        n = n_out
+    return tuple(found)
+
+
+def chain_of(rows: Sequence[Window], columns: Sequence[Window]) -> tuple[Layer, ...]:
+    """Layers with these windows; only their maps matter here."""
+    source, layers = "in", list[Layer]()
+    for k, maps in enumerate(zip(rows, columns, strict=False)):
+        shape, name = (1, 1, maps[0].n_out, maps[1].n_out), f"l{k}"
+        node = Node(name, "conv2d", (source,), shape, maps=(maps,))
+        layers.append(Layer(name, "spatial", (node,), (source,), shape, {source: maps}, 1.0, 0))
+        source = name
+    return tuple(layers)
+
+
+@st.composite
+def rectangles(draw: st.DrawFn, height: int, width: int) -> Tile:
+    y = sorted(draw(st.lists(st.integers(0, height), min_size=2, max_size=2)))
+    x = sorted(draw(st.lists(st.integers(0, width), min_size=2, max_size=2)))
+    return Tile(*y, *x)
+
+
+@settings(max_examples=150, deadline=None)
+@given(axes(), axes(), st.data())
+def test_the_interior_of_any_segment_is_the_largest(
+    rows: tuple[Window, ...], columns: tuple[Window, ...], data: st.DataObject
+) -> None:
+    """Strides, padding, dilation, fused layers, devices that own nothing: as brute force says."""
+    layers = chain_of(rows, columns)
+    rows, columns, last = rows[: len(layers)], columns[: len(layers)], layers[-1]
+    tile = data.draw(rectangles(last.height, last.width))
+    own = {"in": data.draw(rectangles(rows[0].n_in, columns[0].n_in))}
+    found = interior(layers, tile, own)
+    assert tile.contains(found) and fits(layers, found, own)
+    assert found.area == largest_by_brute_force(layers, tile, own)
+    rim = tile.minus(found)
+    assert len(rim) <= 4
+    assert sum(part.area for part in (found, *rim)) == tile.area
+    assert not any(a != b and a.intersect(b).area for a in (found, *rim) for b in (found, *rim))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000))
+def test_the_interior_of_a_residual_block_is_the_largest(seed: int) -> None:
+    """Two external reads of the same tensor, one through two convolutions, one as it is."""
+    rng = random.Random(seed)
+    network = residual_network(1, size=9)
+    owners = random_tiles(Tile(0, 9, 0, 9), 2, rng)
+    tiles = random_tiles(Tile(0, 9, 0, 9), 2, rng)
+    layers = network.spatial[1:]
+    assert external_inputs(layers) == ("stem",)
+    for device, (tile, own) in enumerate(zip(tiles, owners, strict=True)):
+        parts = split(network, layers, device, tile, {"stem": {device: own}})
+        held = {"stem": own}
+        assert fits(layers, parts.interior, held)
+        assert parts.interior.area == largest_by_brute_force(layers, tile, held)
+        if not tile.is_empty:
+            pieces = [parts.interior, *parts.rim]
+            moved = [Tile(p.y0 - tile.y0, p.y1 - tile.y0, p.x0 - tile.x0, p.x1 - tile.x0)
+                     for p in pieces if not p.is_empty]  # fmt: skip
+            assert cover_fault(moved, tile.height, tile.width) is None
+
+
+def test_maps_that_repeat_their_far_side_leave_a_run_in_the_middle() -> None:
+    """Circular padding: the first and last rows read the other end of the map."""
+    model = load_model("tests.cost.test_overlap:circular", (1, 2, 12, 7))
+    layers, own = model.network.spatial, {model.network.inputs[0]: Tile(0, 12, 0, 7)}
+    tile = layers[-1].full
+    assert interior(layers, tile, own) == tile
+    part = {model.network.inputs[0]: Tile(0, 6, 0, 7)}
+    found = interior(layers, tile, part)
+    assert found.area == largest_by_brute_force(layers, tile, part)
+    assert not found.is_empty and found != tile
+
+
+def circular() -> object:
+    from torch import nn
+
+    return nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular")
+
+
+CHAIN = conv_chain((1, 4, 8, 8), [{}, {}])
+
+
+def strips_cluster(**changed: Any) -> Cluster:
+    """Two devices of 1 GFLOP/s; 125 000 bytes per second, 10 us per message."""
+    return make_cluster(rates=1.0, latency_ms=0.01, **changed)
+
+
+def two_strips(cluster: Cluster, *, overlap: bool) -> tuple[Step, ...]:
+    """Two 3x3 convolutions on 8x8 maps of 4 channels, 4 rows for each device."""
+    tiles = {0: Tile(0, 4, 0, 8), 1: Tile(4, 8, 0, 8)}
+    choices = [Choice((layer,), tiles) for layer in CHAIN.spatial]
+    return assemble(CHAIN, cluster, choices, overlap=overlap)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["switched", "shared"])
+def test_price_by_hand(shared: bool) -> None:
+    """A halo of one row (8 pixels x 4 channels x 4 bytes) each way; 3 of 4 rows need none of it.
+
+    2 x 9 x 4 x 4 = 288 FLOP per pixel: a row takes 8 x 288 / 1e9 s. On a shared medium both halos
+    follow each other.
+    """
+    halo_s = 8 * 4 * 4 / 125_000 * (2 if shared else 1) + 1e-5
+    row_s = 8 * 288 / 1e9
+    cluster = strips_cluster(shared=shared)
+    plain, overlapped = (two_strips(cluster, overlap=flag)[1] for flag in (False, True))
+    assert plain.makespan_s == pytest.approx(halo_s + 4 * row_s, rel=1e-12)
+    assert overlapped.makespan_s == pytest.approx(max(halo_s, 3 * row_s) + row_s, rel=1e-12)
+    assert overlapped.overlap and not plain.overlap
+
+
+def test_a_step_overlaps_only_where_that_is_cheaper() -> None:
+    """With 50 ms per layer call the rim's call costs more than the halo takes."""
+    assert not any(
+        step.overlap for step in two_strips(strips_cluster(overhead_ms=50.0), overlap=True)
+    )
+
+
+def test_the_simulation_begins_before_the_halo_is_there() -> None:
+    """The interior starts when the device is free; only the rim waits for the message."""
+    cluster = strips_cluster(sink="d1")
+    steps = two_strips(cluster, overlap=True)
+    planned = timeline(CHAIN, cluster, steps)
+    arrival = next(p.end_s for p in planned if p.kind == "message" and (p.step, p.peer) == (1, 0))
+    inner, rim = [p for p in planned if p.kind == "compute" and (p.step, p.device) == (1, 0)]
+    assert inner.start_s < arrival <= rim.start_s
+    assert inner.end_s - inner.start_s == pytest.approx(3 * 8 * 288 / 1e9)
+    assert rim.end_s - rim.start_s == pytest.approx(8 * 288 / 1e9)
+    plain = two_strips(cluster, overlap=False)
+    assert simulate(CHAIN, cluster, steps) < simulate(CHAIN, cluster, plain)
+
+
+CLUSTERS = {
+    "unequal": make_cluster((2.0, 1.0, 1.5), rates=20.0, latency_ms=0.01),
+    "shared": make_cluster((1.0, 3.0, 2.0), shared=True, rates=50.0, sink="d1"),
+}
+MODELS = {
+    "tests.models:small_cnn": (1, 3, 33, 29),
+    "tests.runtime.models:squeeze": (1, 3, 24, 20),
+    "tests.network.models:unet": (2, 3, 21, 27),
+}
+
+
+@pytest.mark.parametrize("where", CLUSTERS)
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("planner", ["nptp", "strip-equal"])
+def test_planned_overlap_is_proved_and_never_worse(name: str, where: str, planner: str) -> None:
+    ref, cluster = ModelRef(name, MODELS[name]), CLUSTERS[where]
+    model = load_model(ref.ref, ref.input)
+    plain = plan_network(ref, model.network, cluster, PlanOptions(planner))
+    plan = plan_network(ref, model.network, cluster, PlanOptions(planner, overlap=True))
+    assert plan.latency_s <= plain.latency_s * (1 + 1e-12)
+    assert plan.bound_s is not None and plan.bound_s <= plan.latency_s
+    report = verify_plan(plan, model)
+    assert report.faults == []
+    assert report.to_json()["max_rel_error_float64"] < 1e-12
+
+
+def test_overlap_is_left_where_memory_does_not_suffice_for_pieces() -> None:
+    """d1 puts its 32 pixels together from pieces of 24 and 8: 24 more at once than in one piece.
+
+    By hand: 2 x 576 bytes of weights, 16 bytes a pixel. In conv1 d1 holds its own 32, a halo of 8
+    and 32 of output; in the end its 32 of conv1 alone.
+    """
+    loose, tight = (
+        strips_cluster(memory_mib={1: pixels * 16 / 2**20 + 2 * 576 / 2**20})
+        for pixels in (32 + 8 + 32 + 24, 32 + 8 + 32 + 23)
+    )
+    tiles = {0: Tile(0, 4, 0, 8), 1: Tile(4, 8, 0, 8)}
+    choices = [Choice((layer,), tiles) for layer in CHAIN.spatial]
+    assert fitting_steps(CHAIN, loose, choices, overlap=True)[1].overlap
+    steps = fitting_steps(CHAIN, tight, choices, overlap=True)
+    assert not any(step.overlap for step in steps)
+    assert steps == assemble(CHAIN, tight, choices)
+
+
+def test_what_was_fused_is_taken_apart_where_exchanges_are_hidden() -> None:
+    """Two fused layers of 16 channels recompute a row that a fast link brings for nothing."""
+    network = conv_chain((1, 16, 24, 24), [{"channels": 16}] * 3)
+    cluster = make_cluster((1.0, 1.0), rates=100.0, latency_ms=0.01)
+    halves = {0: Tile(0, 12, 0, 24), 1: Tile(12, 24, 0, 24)}
+    first, *rest = network.spatial
+    fused = [Choice((first,), halves), Choice(tuple(rest), halves)]
+    apart = [Choice((layer,), halves) for layer in network.spatial]
+    assert divided(network, cluster, fused, math.inf) == apart
+    assert divided(network, cluster, apart, math.inf) == apart
+    price = overlapped_latency_s(network, cluster, apart)
+    assert price < overlapped_latency_s(network, cluster, fused)
+    late = make_cluster((1.0, 1.0), rates=100.0, latency_ms=50.0)  # one message more costs more
+    assert divided(network, late, fused, math.inf) == fused
+
+
+@pytest.mark.parametrize("objective", ["energy", "throughput"])
+def test_overlap_is_refused_where_its_extra_computing_counts(objective: Objective) -> None:
+    options = PlanOptions(objective=objective, overlap=True)
+    with pytest.raises(InputError, match="overlap makes plans faster by computing more"):
+        plan_network(REF, CHAIN, strips_cluster(), options)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", MODELS)
+def test_any_partition_may_overlap(name: str, seed: int) -> None:
+    """Random fused segments and tiles, all of them overlapping whether that pays or not."""
+    ref, cluster = ModelRef(name, MODELS[name]), make_cluster((1.0, 2.0, 1.0, 3.0), rates=50.0)
+    model = load_model(ref.ref, ref.input)
+    report = verify_plan(all_overlapping(ref, model.network, cluster, seed), model)
+    assert report.faults == []
+    assert report.to_json()["max_rel_error_float64"] < 1e-12
+
+
+def all_overlapping(ref: ModelRef, network: Network, cluster: Cluster, seed: int) -> Plan:
+    return overlapped(random_plan(ref, network, cluster, seed))
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    network = load_model(REF.ref, REF.input).network
+    options = PlanOptions("strip-equal", overlap=True)
+    found = plan_network(REF, network, CLUSTERS["unequal"], options)
+    assert any(step.overlap for step in found.steps)
+    return found
+
+
+def test_plan_files_keep_overlap_and_old_ones_load(plan: Plan) -> None:
+    content = json.loads(json.dumps(plan_to_json(plan)))
+    assert plan_from_json(content).steps == plan.steps
+    assert [s.get("overlap", False) for s in content["segments"]] == [s.overlap for s in plan.steps]
+    plain = plan_of(REF, plan.network, plan.cluster, [Choice(plan.layers_of(s), s.tiles)
+                    for s in plan.steps[:-1]])  # fmt: skip
+    assert not any("overlap" in segment for segment in plan_to_json(plain)["segments"])
+    content["segments"][-1]["overlap"] = True
+    with pytest.raises(InputError, match="overlap belongs to a spatial segment"):
+        plan_from_json(content)
+
+
+def test_paper_finds_a_price_that_is_not_overlaps(plan: Plan) -> None:
+    number = next(k for k, step in enumerate(plan.steps) if step.overlap)
+    steps = list(plan.steps)
+    steps[number] = replace(steps[number], overlap=False)
+    faults = paper_faults(replace(plan, steps=tuple(steps)))
+    assert any(f"segment {number}" in fault and "costs" in fault for fault in faults)
+
+
+def test_an_interior_that_reads_beyond_what_is_owned_is_a_fault(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were the split wrong (the whole tile ahead of its halo), verify would say so."""
+
+    monkeypatch.setattr(
+        replay, "split_of", lambda network, step, device, owned: Split(step.tiles[device], ())
+    )
+    report = verify_plan(plan, load_model(REF.ref, REF.input))
+    assert any("neither owns nor receives" in fault for fault in report.faults)
+
+
+def test_pieces_pay_for_their_own_calls(plan: Plan) -> None:
+    """Interior and rim of every overlapping tile together cost at least the tile."""
+    owned = owned_maps(plan.network, plan.cluster, plan.steps)
+    for step in plan.steps:
+        layers = plan.layers_of(step)
+        for device, tile in step.tiles.items() if step.overlap else ():
+            parts = split_of(plan.network, step, device, owned)
+            assert parts is not None
+            whole_s = segment_compute_s(plan.cluster, device, layers, tile)
+            assert sum(parts.seconds(plan.cluster, device, layers)) >= whole_s * (1 - 1e-12)
+    assert split(plan.network, layers, 0, EMPTY, owned).rim == ()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_chains_are_never_slower_with_overlap(seed: int) -> None:
+    """With overlap never slower than without, nor than cutting fused segments alone made it."""
+    rng = random.Random(seed)
+    layers = [rng.choice([{"channels": 16}, {"channels": 8, "stride": 2}, {}]) for _ in range(4)]
+    network = conv_chain((1, 3, 24, 20), layers)
+    cluster = make_cluster(
+        [rng.choice([0.5, 1.0, 3.0]) for _ in range(rng.choice([2, 3]))],
+        rates=rng.choice([5.0, 50.0, 500.0]),
+        shared=rng.random() < 0.5,
+        latency_ms=rng.choice([0.0, 0.05]),
+        overhead_ms=rng.choice([0.0, 0.01]),
+    )
+    ref = ModelRef("chain", (1, 3, 24, 20))
+    plain = plan_network(ref, network, cluster)
+    plan = plan_network(ref, network, cluster, PlanOptions(overlap=True))
+    assert plan.latency_s <= plain.latency_s * (1 + 1e-12)
+    choices = [Choice(plain.layers_of(s), s.tiles) for s in plain.steps[:-1]]
+    value = overlapped_latency_s(network, cluster, choices)
+    assert plan.latency_s <= value * (1 + 1e-12) <= plain.latency_s * (1 + 2e-12)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_remembered_prices_are_those_of_assembled_plans(name: str) -> None:
+    """Branches, squeezes and chains; the same steps before other ones, and other ones before."""
+    ref, cluster = ModelRef(name, MODELS[name]), make_cluster((1.0, 2.0, 1.0, 3.0), rates=50.0)
+    network = load_model(name, ref.input).network
+    prices = OverlapPrices(network, cluster)
+    for seed in (0, 1, 0, 2):
+        steps = random_plan(ref, network, cluster, seed).steps
+        choices = [
+            Choice(
+                tuple(network.by_name[n] for n in s.layers), s.tiles if s.kind == "spatial" else {}
+            )
+            for s in steps
+            if s.kind != "gather"
+        ]
+        wanted = overlapped_latency_s(network, cluster, choices)
+        assert prices.latency_s(choices) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_cuts_move_to_where_the_computing_is_balanced() -> None:
+    """Halos are hidden: of 24 rows, a device of twice the speed takes about two thirds."""
+    network = conv_chain((1, 16, 24, 24), [{"channels": 16}] * 3)
+    cluster = make_cluster((2.0, 1.0), rates=1000.0)
+    halves = {0: Tile(0, 12, 0, 24), 1: Tile(12, 24, 0, 24)}
+    apart = [Choice((layer,), halves) for layer in network.spatial]
+    found = loosened(network, cluster, apart, math.inf)
+    price = overlapped_latency_s(network, cluster, found)
+    assert price < 0.8 * overlapped_latency_s(network, cluster, apart)
+    assert all(14 <= choice.tiles[0].height <= 18 for choice in found)

@@ -282,7 +282,12 @@ class _Importer:
                 continue
             value = self.env.get(node) if node is not None else None
             if node is None or not isinstance(value, Value):
-                raise UnsupportedError(f"output {spec.arg}: it does not depend on the input")
+                op = "" if node is None else _packet_of(node)
+                made = f", which op {op} makes," if op else ""
+                raise UnsupportedError(
+                    f"output {getattr(spec.arg, 'name', spec.arg)!r}{made} does not depend on the "
+                    "input"
+                )
             tensor = actual(self.graph, value)
             self.origins.setdefault(tensor, Origin(node.name, None))
             names.append(tensor)

@@ -118,6 +118,7 @@ class LoadedModel:
     def witnessed(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """The network's outputs by name as the witness computes them, for a float32 ``x``.
 
+        Truth values and whole numbers are floating-point ones, as the network carries them.
         Raises VerificationError where the witness has another number of outputs.
         """
         outputs = self.witness.outputs(self.own_input(x))
@@ -127,7 +128,8 @@ class LoadedModel:
                 f"{self.witness.name} gives {len(outputs)} outputs, the imported network "
                 f"{len(names)}"
             )
-        return dict(zip(names, outputs, strict=True))
+        carried = [each if each.is_floating_point() else each.float() for each in outputs]
+        return dict(zip(names, carried, strict=True))
 
 
 def _doubled(value: torch.Tensor) -> torch.Tensor:

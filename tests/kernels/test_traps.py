@@ -5,8 +5,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import nn
 
-from nptp_opt.errors import InputError
-from nptp_opt.network.load import load_module
 from tests.kernels.test_ops import Apply, spatial
 from tests.network.partitioned import check_module
 
@@ -78,6 +76,8 @@ def test_a_map_scaled_up_from_one_reduced_pixel_is_cut_like_any_other():
 
 
 @pytest.mark.parametrize("cut", [lambda x: x > 0, lambda x: (x * 10).to(torch.int32)])
-def test_integer_and_bool_tensors_are_refused_by_name(cut):
-    with pytest.raises(InputError, match=r"node '.*': op"):
-        load_module(Apply(lambda x: F.relu(x) + cut(x)), "mixed", MAP)
+def test_integer_and_bool_maps_are_added_as_torch_adds_them(cut):
+    """They were refused; before that, the sum was one of truth values."""
+    assert {layer.kind for layer in check(lambda x: F.relu(x) + cut(x)).network.layers} == {
+        "spatial"
+    }

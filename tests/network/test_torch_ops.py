@@ -12,10 +12,15 @@ from torch import nn
 
 from nptp_opt.errors import InputError, UnsupportedError
 from nptp_opt.geometry import EMPTY
+from nptp_opt.import_check import check_import
 from nptp_opt.kernels import pixelwise
 from nptp_opt.network import casts
 from nptp_opt.network.ir import Node
 from nptp_opt.network.load import load_module
+from nptp_opt.planner import PlanOptions, plan_network
+from nptp_opt.steps import ModelRef
+from nptp_opt.verify import verify_plan
+from tests.builders import make_cluster
 from tests.network.models import Chain
 from tests.network.partitioned import check_module
 
@@ -108,6 +113,27 @@ def test_numbers_written_into_a_part_of_a_map():
         return F.layer_norm(y.permute(0, 2, 3, 1), (4,)).permute(0, 3, 1, 2)
 
     assert kinds(function)[0] == "spatial"
+
+
+class Answers(nn.Module):
+    """A map, truth values, indices, and values with where they stand."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return torch.where(x > 0.1, x, -x), (x > 0.1) & (x < 0.5), x.argmax(1), x.topk(2, 1)
+
+
+def test_truth_values_and_indices_are_outputs():
+    """The comparison with the model ended in a traceback: truth values were negated."""
+    model = load_module(Answers().eval(), "answers", SHAPE)
+    check_import(model)
+    cluster = make_cluster([1.0, 2.0])
+    plan = plan_network(ModelRef("answers", SHAPE), model.network, cluster, PlanOptions())
+    assert verify_plan(plan, model).ok
 
 
 @pytest.mark.parametrize(

@@ -102,11 +102,9 @@ class Tangled(nn.Module):
         self._add(lambda x, y: x * dense(F.adaptive_avg_pool2d(y, 1)).sigmoid(), at, other)
 
     def _norm(self) -> None:
-        """Not of what is reduced already: the importer makes a reduction of a reduction of it."""
+        """Also of what is reduced already: a group norm of a pooled map."""
         at = self._some()
-        c, h, w = self.maps[at].shape[1:]
-        if h * w == 1:
-            return
+        c = self.maps[at].shape[1]
         self._add(self._part(self.rng.choice([nn.GroupNorm(1, c), nn.BatchNorm2d(c)])), at)
 
     def _large(self) -> None:

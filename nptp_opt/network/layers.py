@@ -161,7 +161,7 @@ def _grouped(nodes: Sequence[Node], outputs: set[str]) -> list[_Group]:
     kinds = _kinds(nodes, outputs)
     making: dict[str, _Group] = {}
     groups: list[_Group] = []
-    for node in nodes:
+    for node in (_as_small(node, kinds) for node in nodes):
         hosts = [
             making[tensor]
             for tensor in node.inputs
@@ -174,6 +174,14 @@ def _grouped(nodes: Sequence[Node], outputs: set[str]) -> list[_Group]:
         group.nodes.append(node)
         making[node.name] = group
     return groups
+
+
+def _as_small(node: Node, kinds: Mapping[str, LayerKind]) -> Node:
+    """A reduction of what every device has already reads one pixel, and reduces no map."""
+    if node.op not in REDUCTIONS or kinds.get(node.inputs[0]) != "global":
+        return node
+    one = Window(1, 1)
+    return replace(node, maps=((one, one),) * len(node.inputs))
 
 
 def _host(

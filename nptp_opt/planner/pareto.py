@@ -50,7 +50,7 @@ def parse_pair(text: str) -> Pair:
     known: dict[str, Objective] = {k: v for k, v in every.items() if k != "predicted"}
     for name in names:
         if name not in known:
-            raise unknown_name("objective of a front", name, known)
+            raise unknown_name("objective of `pareto`", name, known)
     if len(names) != 2 or names[0] == names[1]:
         raise InputError(f"`pareto` takes two different objectives, as latency,bytes: {text!r}")
     return known[names[0]], known[names[1]]

@@ -37,14 +37,14 @@ def check_import(model: LoadedModel, seed: int = 0) -> None:
 
 
 def _surely_equal(found: Tensor, expected: Tensor) -> bool:
-    error = difference(found.reshape(expected.shape), expected.float())
+    error = difference(found, expected.float())
     return error <= SURELY_RIGHT * largest(expected)
 
 
 def _judge(
     model: LoadedModel, x: Tensor, name: str, found: Tensor, expected: Tensor, allowed: Rounding
 ) -> None:
-    error = difference(found.reshape(expected.shape), expected.float())
+    error = difference(found, expected.float())
     if error <= OTHER_ENGINE * allowed.allowed(torch.float32):
         return
     first = next(_first_differences(model, x), f"output {name!r}")

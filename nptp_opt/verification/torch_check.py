@@ -147,7 +147,7 @@ def sent_errors(plan: Plan, model: LoadedModel, x: Tensor) -> Errors:
         found = replayed_outputs(plan, model.weights(), x, plan.cluster.transfer_dtype)
     errors = Errors()
     for name, values in expected.items():
-        errors.note(difference(found[name].reshape(values.shape), values), largest(values))
+        errors.note(difference(found[name], values), largest(values))
     return errors
 
 
@@ -185,8 +185,10 @@ class _Walk:
     def _rounding(self, name: str, single: Tensor, double: Tensor) -> Rounding:
         layer = self.layers[name]
         given = max((self.magnitudes.get(tensor, 0.0) for tensor in layer.inputs), default=0.0)
-        self.magnitudes[name] = largest(double)
-        self.roundings[name] = rounding(single, double, gain(layer, self.weights) * given)
+        weighs = gain(layer, self.weights)
+        # what a norm or a difference has left of its inputs still bears their rounding
+        self.magnitudes[name] = largest(double) if weighs != 1.0 else max(largest(double), given)
+        self.roundings[name] = rounding(single, double, weighs * given)
         return self.roundings[name]
 
 
@@ -199,7 +201,7 @@ def _compare_with_witness(walk: _Walk, report: Report) -> None:
         report.faults.append(f"{report.witness}: {error}")
         return
     for name, values in expected.items():
-        off = difference(found[name].reshape(values.shape), values.float())
+        off = difference(found[name], values.float())
         report.witnessed.note(off, largest(values))
         if not off <= OTHER_ENGINE * walk.roundings[name].allowed(torch.float32):
             report.faults.append(f"output {name}: differs from {report.witness} by {off:.3g}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -174,3 +175,41 @@ def _counts(module: nn.Module, x: Tensor) -> Tensor:
 def test_a_model_that_counts_its_calls_in_a_buffer_is_refused_by_name_and_line() -> None:
     with pytest.raises(UnsupportedError, match=r"changes its buffer 'held' in place \(.*line \d+"):
         load_module(_Between(_counts).eval(), "counting", (1, 4, 9, 8))
+
+
+class _NormOfPooled(nn.Module):
+    """A group norm of what is pooled to one pixel already (timm's GlobalContext)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.GroupNorm(1, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        made: Tensor = x * self.norm(x.mean((2, 3), keepdim=True)).sigmoid()
+        return made
+
+
+def test_a_reduction_of_a_reduction_is_planned() -> None:
+    """Regression: the norm of a pooled map counted as one that reduces a map, a KeyError."""
+    torch.manual_seed(0)
+    check_end_to_end(_NormOfPooled().eval(), (1, 4, 9, 8), "grid-equal")
+
+
+def test_an_output_of_another_shape_is_wrong() -> None:
+    """Regression: outputs were brought into the expected shape before they were compared."""
+    torch.manual_seed(0)
+    model = load_module(nn.Conv2d(4, 4, 3), "conv", (1, 4, 9, 8))
+
+    class Flat:
+        name = "somebody"
+
+        def outputs(self, x: Tensor) -> list[Tensor]:
+            return [made.flatten(2) for made in model.witness.outputs(x)]
+
+        def inner(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+            return iter(())
+
+    plan = plan_network(model.ref, model.network, CLUSTER, PlanOptions("strip-equal"))
+    assert verify_plan(plan, model).ok
+    assert not verify_plan(plan, replace(model, witness=Flat())).ok

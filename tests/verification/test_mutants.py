@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
@@ -19,9 +22,9 @@ from torch import Tensor, nn
 
 from nptp_opt.errors import VerificationError
 from nptp_opt.kernels import pixelwise, windowed
-from nptp_opt.network import aten_pixelwise, aten_whole, casts, functional, lookalikes
+from nptp_opt.network import aten_pixelwise, aten_whole, casts, functional, lookalikes, onnx_rules
 from nptp_opt.network.calls import RULES, Call, Rule
-from nptp_opt.network.load import LoadedModel, load_module
+from nptp_opt.network.load import LoadedModel, load_model, load_module
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.verification.import_check import check_import
@@ -299,3 +302,83 @@ def test_the_check_at_import_names_the_layer(mutant: Mutant, monkeypatch: Patch)
     model = load_module(mutant.module().eval(), "mutant", SHAPE)
     with pytest.raises(VerificationError, match=r"is not the model: (layer|output) '"):
         check_import(model)
+
+
+# -- rules for ONNX operators: plan and program come from them, only another engine sees these --
+
+
+class _Changed:
+    """Attributes of a node of which one says something else."""
+
+    def __init__(self, attrs: Any, **values: Any) -> None:
+        self._attrs, self._values = attrs, values
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name] if name in self._values else self._attrs[name]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._attrs, name)
+
+
+FILE_MUTANTS = {
+    "Flatten axis": ("Flatten", {"axis": 2}, {"axis": 1}),
+    "Transpose order": ("Transpose", {"perm": [0, 1, 3, 2]}, {"perm": [0, 1, 2, 3]}),
+    "DepthToSpace mode": ("DepthToSpace", {"blocksize": 2, "mode": "CRD"}, {"mode": "DCR"}),
+    "LeakyRelu slope": ("LeakyRelu", {"alpha": 0.3}, {"alpha": 0.01}),
+    "Elu alpha": ("Elu", {"alpha": 2.0}, {"alpha": 1.0}),
+    "HardSigmoid line": ("HardSigmoid", {"alpha": 0.5}, {"alpha": 0.2}),
+    "Softmax axis": ("Softmax", {"axis": 1}, {"axis": -1}),
+    "AveragePool padding": (
+        "AveragePool",
+        {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1},
+        {"count_include_pad": 0},
+    ),
+    "MaxPool padding": (
+        "MaxPool",
+        {"kernel_shape": [2, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"},
+        {"auto_pad": "SAME_LOWER"},
+    ),
+    "LRN size": ("LRN", {"size": 3, "alpha": 0.5}, {"alpha": 0.0001}),
+}
+
+
+def _file(path: Path, op: str, attributes: dict[str, Any]) -> str:
+    """A 1x1 convolution and one node behind it."""
+    make, rng = onnx.helper, np.random.default_rng(0)
+    weight = rng.standard_normal((8, 4, 1, 1)).astype(np.float32)
+    nodes = [
+        make.make_node("Conv", ["x", "w"], ["y"], name="conv"),
+        make.make_node(op, ["y"], ["z"], name="behind", **attributes),
+    ]
+    info = make.make_tensor_value_info
+    graph = make.make_graph(
+        nodes,
+        "mutant",
+        [info("x", onnx.TensorProto.FLOAT, [1, 4, 7, 9])],
+        [info("z", onnx.TensorProto.FLOAT, [None] * (2 if op == "Flatten" else 4))],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(path))
+    return str(path)
+
+
+def _verified_file(ref: str) -> bool:
+    model = load_model(ref, (1, 4, 7, 9))
+    plan = plan_network(model.ref, model.network, CLUSTER, PlanOptions("strip-equal"))
+    return verify_plan(plan, model).ok
+
+
+@pytest.mark.parametrize("name", FILE_MUTANTS)
+def test_another_engine_finds_a_broken_rule_for_files(
+    name: str, monkeypatch: Patch, tmp_path: Path
+) -> None:
+    op, attributes, wrong = FILE_MUTANTS[name]
+    ref = _file(tmp_path / "model.onnx", op, attributes)
+    assert _verified_file(ref)
+    rule = onnx_rules.RULES[op]
+    broken = replace(rule, run=lambda attrs, *given: rule.run(_Changed(attrs, **wrong), *given))
+    monkeypatch.setitem(onnx_rules.RULES, op, broken)
+    assert not _verified_file(ref)
+    with pytest.raises(VerificationError, match=r"layer 'behind|differs from ONNX Runtime"):
+        check_import(load_model(ref, (1, 4, 7, 9)))

@@ -140,7 +140,7 @@ class Reference:
         """
         worst, ok = 0.0, True
         for name, expected in self.outputs.items():
-            error = difference(outputs[name].reshape(expected.shape), expected)
+            error = difference(outputs[name], expected)
             worst = max(worst, error)
             ok = ok and error <= self.allowed[name] + lossy * largest(expected)
         return worst, ok

@@ -12,14 +12,14 @@ from torch import nn
 
 from nptp_opt.errors import InputError, UnsupportedError
 from nptp_opt.geometry import EMPTY
-from nptp_opt.import_check import check_import
 from nptp_opt.kernels import pixelwise
 from nptp_opt.network import casts
 from nptp_opt.network.ir import Node
 from nptp_opt.network.load import load_module
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PlanOptions, plan_network
-from nptp_opt.steps import ModelRef
-from nptp_opt.verify import verify_plan
+from nptp_opt.verification.import_check import check_import
+from nptp_opt.verification.torch_check import verify_plan
 from tests.builders import make_cluster
 from tests.network.models import Chain
 from tests.network.partitioned import check_module

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import re
-import textwrap
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -187,7 +186,7 @@ def test_every_formulation_opens_with_its_mathematics() -> None:
 def test_the_example_of_an_extension_has_the_specification_s_fields() -> None:
     """Who copies it gets a specification that can be made."""
     text = (DOCS / "extending.md").read_text(encoding="utf-8")
-    code = textwrap.dedent(text.split("registers itself:\n\n")[1].split("\n\n`compare`")[0])
+    code = text.split("```python\n# first_alone.py\n")[1].split("```")[0]
     calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
     (call,) = (node for node in calls if ast.unparse(node.func) == "MethodSpec")
     assert [word.arg for word in call.keywords] == [field.name for field in fields(MethodSpec)]
@@ -219,7 +218,7 @@ def test_signatures_have_defaults_and_bare_marks() -> None:
     assert api.signature(nodes["configuration_bound"]) == (
         "def configuration_bound(problem: LayerProblem, limit_s: float = math.inf) -> float"
     )
-    solve = next(definitions(module_at("nptp_opt/solve.py").tree.body))
+    solve = next(definitions(module_at("layer/solve.py").tree.body))
     assert "\n    *,\n    solver: str | None = None,\n" in api.signature(solve)
 
 

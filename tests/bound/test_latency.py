@@ -17,7 +17,7 @@ from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Network
 from nptp_opt.network.ref import ModelRef
-from nptp_opt.planner import PlanOptions, plan_network
+from nptp_opt.planner import PLANNERS, PlanOptions, plan_network, plan_of
 from nptp_opt.planner.path.units import is_segment
 from tests.builders import conv_chain, make_cluster
 from tests.networks import branched_network, residual_network
@@ -118,12 +118,7 @@ def test_no_bound_is_above_the_exhaustive_optimum(block: int) -> None:
         if case is not None:
             network, cluster = case
             value, _ = optimum(network, cluster, "guillotine")
-            for intervals, parts, overlap in (
-                (3, 1, False),
-                (24, 1, False),
-                (6, 4, False),
-                (8, 2, True),
-            ):
+            for intervals, parts, overlap in SETTINGS:
                 path = PathBound(
                     network,
                     cluster,
@@ -233,10 +228,21 @@ def test_no_plan_is_faster_than_the_bound(
     network = conv_chain((1, 2, 41, 43), specs)
     cluster = make_cluster([1.0, 2.0, 0.5][:devices], rates=rate, shared=shared, latency_ms=0.01)
     bound = latency_bound(network, cluster)
+    assert compute_bound(network, cluster) <= bound
     for planner in ("nptp", "strip-best", "single"):
-        plan = plan_network(REF, network, cluster, PlanOptions(planner, "multilevel"))
-        assert plan.bound_s == bound
-        assert compute_bound(network, cluster) <= bound <= plan.latency_s * (1 + 1e-12)
+        options = PlanOptions(planner, "multilevel")
+        choices = PLANNERS[planner].plan(network, cluster, options)
+        plan = plan_of(REF, network, cluster, choices, bound_s=bound)
+        assert bound <= plan.latency_s * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+@pytest.mark.parametrize("shared", [False, True])
+def test_every_planner_s_plan_has_the_network_s_bound(planner: str, shared: bool) -> None:
+    network = conv_chain((1, 2, 21, 23), [{"channels": 8, "stride": 2}, {"channels": 4}])
+    cluster = make_cluster([1.0, 2.0, 0.5], rates=100.0, shared=shared, latency_ms=0.01)
+    plan = plan_network(REF, network, cluster, PlanOptions(planner))
+    assert plan.bound_s == latency_bound(network, cluster) <= plan.latency_s * (1 + 1e-12)
 
 
 def test_every_partition_of_the_family_is_tried() -> None:

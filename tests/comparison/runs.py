@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+import threading
+from pathlib import Path
 from typing import Any
 
+from nptp_opt.comparison import child, harness
 from nptp_opt.comparison.records import Record, records_of
 from nptp_opt.comparison.runs import Run
 
@@ -37,6 +42,19 @@ def run(method: str, **changes: Any) -> Run:
     """A run of a method on the tiny instance."""
     settings: dict[str, Any] = {"time_limit_s": 20.0, "plugins": (PLUGIN,), **changes}
     return Run(instance=INSTANCE, method=method, **settings)
+
+
+def execute_here(which: Run, stop: threading.Event | None = None) -> dict[str, Any]:
+    """The row of ``harness.execute`` without a process: no limits, and nothing measured.
+
+    For what a method does; a process imports torch first and reads what numba has compiled.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "stdout.log").touch()
+        (folder / "outcome.json").write_text(json.dumps(child.do(which, folder)))
+        found = harness._row(which, folder, harness._End(0, None, 0.0, 0.0, 0.0))
+        return {**found, "started_at": 0.0, "tool": "test"}
 
 
 def row(**changes: Any) -> dict[str, Any]:

@@ -10,14 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from nptp_opt.cli import main
+from nptp_opt.comparison import batch
 from nptp_opt.comparison.agreement import disagreements
-from nptp_opt.comparison.harness import execute
 from nptp_opt.comparison.measures import usage
 from nptp_opt.comparison.runs import Run, run_from_json
 from nptp_opt.comparison.spec import runs_of, spec_from_dict
 from nptp_opt.comparison.store import Store
 from nptp_opt.errors import InputError
-from tests.comparison.runs import records, run
+from tests.comparison.runs import execute_here, records, run
 from tests.comparison.test_execute import NETWORK
 
 LIBRARY = "vgg16-n4-equal-switched-50"
@@ -86,8 +86,8 @@ def test_bad_options(fields: dict[str, Any], words: str) -> None:
     [{"transfer_dtype": "int8"}, {"overlap": True}, {"objective": "bytes"}],
 )
 def test_the_plan_is_made_as_the_run_says(planning: dict[str, Any]) -> None:
-    """Read from the plan that the run's process wrote, which the check prices again."""
-    found = execute(Run(NETWORK, "nptp", time_limit_s=30.0, planning=planning))
+    """Read from the plan that the run wrote, which the check prices again."""
+    found = execute_here(Run(NETWORK, "nptp", time_limit_s=30.0, planning=planning))
     assert found["harness"] == "finished" and found["fault"] is None
     plan = json.loads(found["plan"])
     assert plan["provenance"].get("objective") == planning.get("objective")
@@ -97,12 +97,13 @@ def test_the_plan_is_made_as_the_run_says(planning: dict[str, Any]) -> None:
 
 
 def test_a_limit_that_no_plan_meets_is_infeasible() -> None:
-    found = execute(Run(NETWORK, "single", planning={"latency_limit_ms": 0.001}))
+    found = execute_here(Run(NETWORK, "single", planning={"latency_limit_ms": 0.001}))
     assert (found["harness"], found["status"]) == ("finished", "infeasible")
 
 
-def test_options_of_the_command_line(tmp_path: Path) -> None:
+def test_options_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the command to the report's table of what plans use."""
+    monkeypatch.setattr(batch, "execute", execute_here)
     instance, out = tmp_path / "small.json", tmp_path / "r.sqlite"
     instance.write_text(json.dumps(NETWORK))
     words = f"compare -o {out} --instance {instance} --planner strip-equal --time-limit 30"

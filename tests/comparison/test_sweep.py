@@ -50,7 +50,7 @@ def test_ranges_are_even_in_factors_but_for_devices_and_from_zero() -> None:
      "rate=1:2:3:4", "rate=a:b", "devices=1.5:3", "devices=0:3", "speed=1:2"],
 )  # fmt: skip
 def test_a_bad_range_is_named(text: str) -> None:
-    with pytest.raises(InputError, match=r"--over|rate"):
+    with pytest.raises(InputError, match=r"`ranges`|rate"):
         parse_axis(text)
 
 

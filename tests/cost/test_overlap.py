@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from nptp_opt.evaluate.memory import fitting_steps
 from nptp_opt.evaluate.simulate import simulate, timeline
 from nptp_opt.geometry import EMPTY, Tile, Window, cover_fault
 from nptp_opt.network.ir import Layer, Network, Node, external_inputs, regions
-from nptp_opt.network.load import load_model
+from nptp_opt.network.load import LoadedModel, load_model
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.document import plan_from_json, plan_to_json
 from nptp_opt.plan.model import Plan, Step, owned_maps, split_of
@@ -219,12 +220,17 @@ MODELS = {
 }
 
 
+@cache
+def loaded(name: str) -> LoadedModel:
+    return load_model(name, MODELS[name])
+
+
 @pytest.mark.parametrize("where", CLUSTERS)
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("planner", ["nptp", "strip-equal"])
 def test_planned_overlap_is_proved_and_never_worse(name: str, where: str, planner: str) -> None:
     ref, cluster = ModelRef(name, MODELS[name]), CLUSTERS[where]
-    model = load_model(ref.ref, ref.input)
+    model = loaded(name)
     plain = plan_network(ref, model.network, cluster, PlanOptions(planner))
     plan = plan_network(ref, model.network, cluster, PlanOptions(planner, overlap=True))
     assert plan.latency_s <= plain.latency_s * (1 + 1e-12)
@@ -280,7 +286,7 @@ def test_overlap_is_refused_where_its_extra_computing_counts(objective: Objectiv
 def test_any_partition_may_overlap(name: str, seed: int) -> None:
     """Random fused segments and tiles, all of them overlapping whether that pays or not."""
     ref, cluster = ModelRef(name, MODELS[name]), make_cluster((1.0, 2.0, 1.0, 3.0), rates=50.0)
-    model = load_model(ref.ref, ref.input)
+    model = loaded(name)
     report = verify_plan(all_overlapping(ref, model.network, cluster, seed), model)
     assert report.faults == []
     assert report.to_json()["max_rel_error_float64"] < 1e-12
@@ -292,7 +298,7 @@ def all_overlapping(ref: ModelRef, network: Network, cluster: Cluster, seed: int
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    network = load_model(REF.ref, REF.input).network
+    network = loaded(REF.ref).network
     options = PlanOptions("strip-equal", overlap=True)
     found = plan_network(REF, network, CLUSTERS["unequal"], options)
     assert any(step.overlap for step in found.steps)
@@ -327,7 +333,7 @@ def test_an_interior_that_reads_beyond_what_is_owned_is_a_fault(
     monkeypatch.setattr(
         replay, "split_of", lambda network, step, device, owned: Split(step.tiles[device], ())
     )
-    report = verify_plan(plan, load_model(REF.ref, REF.input))
+    report = verify_plan(plan, loaded(REF.ref))
     assert any("neither owns nor receives" in fault for fault in report.faults)
 
 
@@ -370,7 +376,7 @@ def test_random_chains_are_never_slower_with_overlap(seed: int) -> None:
 def test_remembered_prices_are_those_of_assembled_plans(name: str) -> None:
     """Branches, squeezes and chains; the same steps before other ones, and other ones before."""
     ref, cluster = ModelRef(name, MODELS[name]), make_cluster((1.0, 2.0, 1.0, 3.0), rates=50.0)
-    network = load_model(name, ref.input).network
+    network = loaded(name).network
     prices = OverlapPrices(network, cluster)
     for seed in (0, 1, 0, 2):
         steps = random_plan(ref, network, cluster, seed).steps

@@ -102,7 +102,11 @@ def least(
     limit_s: float = math.inf,
 ) -> float | None:
     """The smallest value of ``objective`` within the limit; None where no plan keeps it."""
-    graph = graph_of(network, cluster, family, objective)
+    return least_of(graph_of(network, cluster, family, objective), limit_s)
+
+
+def least_of(graph: Graph, limit_s: float) -> float | None:
+    """The same for a graph of plans that is there."""
     ends, values = np.concatenate(graph.ends, axis=1), np.concatenate(graph.values, axis=1)
     count, scale = ends.shape[1], max(float(values[:-1].max()), 1e-300)
     unit = float(values[-1].max())

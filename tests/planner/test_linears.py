@@ -17,7 +17,7 @@ from nptp_opt.network.ir import Network
 from nptp_opt.network.load import LoadedModel, load_model, load_module
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.model import Plan
-from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
+from nptp_opt.planner import PLANNERS, PlanOptions, plan_network, plan_of
 from nptp_opt.planner.baselines.linears import in_head, on_sink
 from nptp_opt.planner.baselines.quick import latency_s
 from nptp_opt.planner.candidates.catalogue import distinct, family_templates
@@ -64,7 +64,9 @@ def gathered_s(plan: Plan) -> tuple[float, int]:
 def test_baselines_gather_the_last_map_and_run_all_linear_layers_on_the_sink(
     planner: str, where: str
 ) -> None:
-    plan = planned(vgg(), CLUSTERS[where], planner)
+    cluster = CLUSTERS[where]
+    choices = PLANNERS[planner].plan(vgg(), cluster, PlanOptions(planner))
+    plan = plan_of(ModelRef("m", (1,)), vgg(), cluster, choices, bound_s=0.0)
     names = [layer.name for layer in vgg().vectors]
     linear = [step for step in plan.steps if set(step.layers) & set(names)]
     assert [step.layers for step in linear] == [tuple(names)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from functools import cache
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ from nptp_opt.planner.path.state_prices import StatePrices
 from nptp_opt.planner.path.units import units
 from tests.builders import conv_chain, make_cluster
 from tests.cost.test_objectives import with_power
-from tests.planner.optimum_objective import least
+from tests.planner.optimum_objective import Graph, graph_of, least, least_of
 from tests.planner.test_shortest_path import segmentations
 
 NETWORK = conv_chain((1, 3, 12, 12), [{"channels": 16}, {"channels": 8, "stride": 2}, {}])
@@ -133,6 +134,19 @@ def tiny(seed: int) -> tuple[Network, Cluster]:
     return network, with_power(plain, watts, [rng.choice([0.0, 1e-7, 1e-6]) for _ in range(2)])
 
 
+@cache
+def planned(seed: int) -> tuple[Network, Cluster, float]:
+    """Such a case, and its latency under the objective latency."""
+    network, on = tiny(seed)
+    return network, on, plan_network(MODEL, network, on).latency_s
+
+
+@cache
+def every_plan(seed: int, objective: Objective) -> Graph:
+    network, on, _ = planned(seed)
+    return graph_of(network, on, "strip", objective)
+
+
 @pytest.mark.parametrize("seed", [3, 10, 14, 18, 19, 28, 30, 33, 39])
 @pytest.mark.parametrize("slack", [1.1, 1.3, math.inf])
 @pytest.mark.parametrize("objective", ["bytes", "energy", "throughput"])
@@ -143,11 +157,11 @@ def test_tiny_networks_against_the_optimum_over_all_strips(
 
     Weighted paths and descent ended above in 18 of 120 cases for the throughput, by up to 56 %
     (seed 28, slack 1.3), and once for the energy (seed 39, slack 1.3: 14 %)."""
-    network, on = tiny(seed)
-    limit_s = slack * plan_network(MODEL, network, on).latency_s
+    network, on, fastest_s = planned(seed)
+    limit_s = slack * fastest_s
     options = PlanOptions(objective=objective, latency_limit_s=limit_s)
     value = values_of(network, on, plan_network(MODEL, network, on, options).steps).of(objective)
-    best = least(network, on, "strip", objective, limit_s)
+    best = least_of(every_plan(seed, objective), limit_s)
     assert best is not None
     assert value <= best * (1 + 1e-9)
 

@@ -1,4 +1,4 @@
-"""One pool of workers for all runs that are meant to succeed: starting torch takes seconds."""
+"""One pool of workers for all runs that are meant to succeed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from nptp_opt.runtime.launcher.pool import WorkerPool
+from tests.runtime.forked import ForkingPool, Template
 
 
 @pytest.fixture(scope="session")
-def pool() -> Iterator[WorkerPool]:
-    with WorkerPool(["d0", "d1", "d2", "d3", "d4"], timeout_s=60) as started:
+def pool(template: Template) -> Iterator[WorkerPool]:
+    names = ["d0", "d1", "d2", "d3", "d4"]
+    with ForkingPool(names, timeout_s=60).using(template) as started:
         yield started

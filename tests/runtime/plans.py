@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import overlapped_s
@@ -22,8 +23,9 @@ Partition = Callable[[int, int], Mapping[int, Tile]]
 INPUT = (1, 3, 24, 20)
 
 
+@cache
 def model_of(name: str) -> LoadedModel:
-    """A model of ``tests.runtime.models``."""
+    """A model of ``tests.runtime.models``; nothing changes it, so it is exported once."""
     return load_model(f"tests.runtime.models:{name}", INPUT, 0)
 
 

@@ -11,7 +11,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -35,13 +34,6 @@ NAMES = ["d0", "d1", "d2"]
 STAGES = {"start": 0.05, "load": 0.1, "warm-up": 0.02, "run": 0.05, "end": 0.005}
 """Stages of a run, and the longest delay after their beginning: about as long as each lasts."""
 MOMENTS = 20
-
-
-@pytest.fixture(scope="module")
-def template() -> Iterator[Template]:
-    made = Template()
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -70,6 +70,16 @@ def test_right_secret_joins(door: Door) -> None:
     assert (heard.kind, heard["number"], bytes(heard.payload)) == ("idle", 3, b"abc")
 
 
+def test_neither_end_holds_messages_back(door: Door) -> None:
+    """Bug: the launcher's end did: each input took 80 ms longer to get to workers elsewhere."""
+    channel = door.knock()
+    join(channel, SECRET, HELLO)
+    assert door.came.wait(10)
+    for sock in (channel._sock, door.inside["d0"]._sock):
+        if sock.family == socket.AF_INET:
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_wrong_secret_is_refused(door: Door) -> None:
     """It gets no further than the handshake."""
     with pytest.raises(RefusedError, match="wrong secret"):

@@ -37,6 +37,7 @@ def test_shaper_is_the_plans_rate() -> None:
 
 
 @needs_root
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("shared", [False, True], ids=["switched", "shared"])
 def test_run_on_an_emulated_cluster(shared: bool) -> None:
     """The result is the model's; latency is there, with netem or without; no namespace is left."""
@@ -52,6 +53,7 @@ def test_run_on_an_emulated_cluster(shared: bool) -> None:
 
 
 @needs_root
+@pytest.mark.usefixtures("forked")
 def test_two_emulated_runs_at_once_and_a_clean_up() -> None:
     """Both have the same addresses and rates, in namespaces of their own; `emulate --clean` beside
     them touches neither."""

@@ -26,6 +26,7 @@ from nptp_opt.runtime.launcher.site import Hosts
 from nptp_opt.runtime.transport.control import ChannelError
 from nptp_opt.runtime.worker import main as worker
 from tests.builders import make_cluster
+from tests.runtime.forked import Forked, Template
 from tests.runtime.plans import halves, hand_plan, model_of, tee
 
 SECRET = "a secret of this test alone"
@@ -56,33 +57,42 @@ def port() -> int:
     return _free_port()
 
 
+DEVICES = {"d0": "127.0.0.2", "d1": "127.0.0.3", "d2": "127.0.0.4"}
+"""Names and interfaces."""
+
+
+def _worker(port: int, name: str, secret: Path, *more: str) -> subprocess.Popen[bytes]:
+    """`nptp-opt worker`."""
+    words = ["--connect", f"127.0.0.1:{port}", "--name", name, "--secret-file", str(secret), *more]
+    return subprocess.Popen(
+        [sys.executable, "-m", "nptp_opt.cli", "worker", *words], stderr=subprocess.PIPE
+    )
+
+
 @pytest.fixture
 def workers(port: int, secret: Path) -> Iterator[Workers]:
     """d0, d1 and d2, started before their launcher, as `nptp-opt worker` starts them."""
     started = {
-        name: subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "nptp_opt.cli",
-                "worker",
-                "--connect",
-                f"127.0.0.1:{port}",
-                "--name",
-                name,
-                "--secret-file",
-                str(secret),
-                "--interface",
-                f"127.0.0.{i + 2}",
-            ],
-            stderr=subprocess.PIPE,
-        )
-        for i, name in enumerate(("d0", "d1", "d2"))
+        name: _worker(port, name, secret, "--interface", interface)
+        for name, interface in DEVICES.items()
     }
     yield started
     for process in started.values():
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def forked_workers(template: Template, port: int, secret: Path, tmp_path: Path) -> dict[str, int]:
+    """The same, forked; they end with their launcher's channel, or with the template."""
+    pids = {}
+    for name, interface in DEVICES.items():
+        log = tmp_path / f"{name}.log"
+        log.touch()
+        words = ["--name", name, "--connect", f"tcp:127.0.0.1:{port}"]
+        words += ["--secret-file", str(secret), "--interface", interface]
+        pids[name] = Forked(template, argv=words, log=str(log), cwd=str(tmp_path)).pid
+    return pids
 
 
 def test_hosts_give_the_models_output(port: int, secret: Path, workers: Workers) -> None:
@@ -99,7 +109,7 @@ def test_hosts_give_the_models_output(port: int, secret: Path, workers: Workers)
     assert [process.wait(30) for process in workers.values()] == [0, 0, 0]
 
 
-def test_survivors_on_hosts_go_on(port: int, secret: Path, workers: Workers) -> None:
+def test_survivors_on_hosts_go_on(port: int, secret: Path, forked_workers: dict[str, int]) -> None:
     """kill -9 of a worker elsewhere: it is named, and the others finish every input."""
     model = model_of("chain")
     plan = hand_plan(model, "chain", tee, _cluster())
@@ -109,7 +119,7 @@ def test_survivors_on_hosts_go_on(port: int, secret: Path, workers: Workers) -> 
 
     def progress(text: str) -> None:
         if "runs on 3 devices" in text:
-            threading.Timer(0.3, os.kill, (workers["d1"].pid, signal.SIGKILL)).start()
+            threading.Timer(0.3, os.kill, (forked_workers["d1"], signal.SIGKILL)).start()
 
     report = run_plan(
         plan, model, repeats=300, warmup=0, transport="tcp", replan=replan, progress=progress,
@@ -150,19 +160,17 @@ def test_wrong_secret_ends_the_worker(port: int, secret: Path, tmp_path: Path) -
     other.write_text("not the secret of the run")
     model = model_of("chain")
     plan = hand_plan(model, "chain", tee, _cluster())
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "nptp_opt.cli", "worker", "--connect", f"127.0.0.1:{port}",
-         "--name", "d0", "--secret-file", str(other)],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    worker = _worker(port, "d0", other)
+    assert worker.stderr is not None
+    assert worker.stderr.readline() == f"waiting for 127.0.0.1:{port}\n".encode()
     with pytest.raises(DeviceLostError, match="does not answer"):
         run_plan(
-            plan, model, repeats=1, transport="tcp", timeout_s=10.0,
+            plan, model, repeats=1, transport="tcp", timeout_s=4.0,
             site=Hosts(plan.cluster), listen=f"tcp:127.0.0.1:{port}", secret_file=secret,
         )  # fmt: skip
     said = worker.communicate(timeout=30)[1]
     assert worker.returncode == 6
-    assert "wrong secret" in said
+    assert b"wrong secret" in said
 
 
 def test_worker_that_waits_says_so_once(

@@ -110,6 +110,7 @@ def _cpu_s(pid: int) -> float:
 
 
 @needs_groups
+@pytest.mark.usefixtures("forked")
 def test_throttled_run_gives_the_models_output_and_leaves_no_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -124,6 +125,7 @@ def test_throttled_run_gives_the_models_output_and_leaves_no_group(
 
 
 @needs_groups
+@pytest.mark.usefixtures("forked")
 def test_groups_are_removed_when_a_worker_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """kill -9 of a worker in its group."""
     monkeypatch.setattr(pool_module, "FOLDER_PREFIX", MINE)

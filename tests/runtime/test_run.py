@@ -168,6 +168,7 @@ def test_pad_stretches_computation_to_the_model(pool: WorkerPool) -> None:
     assert any(span.phase == "pad" for span in report.spans["d0"])
 
 
+@pytest.mark.usefixtures("forked")
 def test_two_runs_at_once(pool: WorkerPool) -> None:
     """Two pools on one machine do not meet."""
     model = model_of("chain")

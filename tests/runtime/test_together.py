@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pytest
+
 from nptp_opt.cluster import Cluster
 from nptp_opt.geometry import Tile
 from nptp_opt.network.load import LoadedModel
@@ -22,6 +24,7 @@ from nptp_opt.runtime.emulation.network import EmulatedCluster
 from nptp_opt.runtime.launcher.launch import run_plan
 from nptp_opt.runtime.launcher.pool import WorkerPool
 from tests.builders import make_cluster
+from tests.runtime.forked import Template, forking
 from tests.runtime.plans import INPUT, hand_plan, model_of, overlapped, unequal
 from tests.runtime.test_emulate import needs_root, needs_user_namespaces
 
@@ -55,6 +58,12 @@ def _split_heads(plan: Plan) -> int:
     """Linear layers that more than one device computes."""
     linear = {layer.name for layer in plan.network.vectors}
     return sum(len(step.tiles) > 1 for step in plan.steps if linear & set(step.layers))
+
+
+def run_alone() -> dict[str, dict[str, Any]]:
+    """``run_together`` in a process of its own."""
+    with Template() as template, forking(template):
+        return run_together()
 
 
 def run_together() -> dict[str, dict[str, Any]]:
@@ -96,6 +105,7 @@ def _check(found: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 @needs_root
+@pytest.mark.usefixtures("forked")
 def test_everything_together() -> None:
     """In namespaces that root makes."""
     _check(run_together())
@@ -104,7 +114,7 @@ def test_everything_together() -> None:
 @needs_user_namespaces
 def test_everything_together_without_root() -> None:
     """As a user without rights sees it: root in a namespace of users, nobody outside."""
-    code = "import json, tests.runtime.test_together as t; print(json.dumps(t.run_together()))"
+    code = "import json, tests.runtime.test_together as t; print(json.dumps(t.run_alone()))"
     done = subprocess.run(
         ["unshare", "-Ur", sys.executable, "-c", code], capture_output=True, text=True
     )

@@ -54,6 +54,8 @@ class Channel:
     """A connected socket that carries messages; ``send`` may be called from several threads."""
 
     def __init__(self, sock: socket.socket) -> None:
+        if sock.family == socket.AF_INET:  # else what follows a header waits for its receipt
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
         self._lock = threading.Lock()
         self._deadline: float | None = None
@@ -173,8 +175,6 @@ def connect(address: str, timeout_s: float, source: str = "") -> Channel:
     except OSError as error:
         sock.close()
         raise ChannelError(f"cannot connect to {address}: {error}") from None
-    if family == socket.AF_INET:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Channel(sock)
 
 

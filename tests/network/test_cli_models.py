@@ -82,7 +82,7 @@ CALLABLES = {
     "not_a_module": "not a torch.nn.Module",
     "missing": "has no attribute 'missing'",
     "branching": "control flow and sizes that depend on data are not supported",
-    "sorting": "node 'linalg_qr'",
+    "factoring": "node 'linalg_qr'",
     "nonzero": "refuses an input of 1x2x9x8",
 }
 

@@ -8,9 +8,6 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
-from nptp_opt.import_check import check_import
-from nptp_opt.steps import ModelRef
-from nptp_opt.verify import verify_plan
 from torch import nn
 
 from nptp_opt.errors import InputError, UnsupportedError
@@ -19,7 +16,10 @@ from nptp_opt.kernels import pixelwise
 from nptp_opt.network import casts
 from nptp_opt.network.ir import Node
 from nptp_opt.network.load import load_module
+from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PlanOptions, plan_network
+from nptp_opt.verification.import_check import check_import
+from nptp_opt.verification.torch_check import verify_plan
 from tests.builders import make_cluster
 from tests.network.models import Chain
 from tests.network.partitioned import check_module

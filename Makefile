@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test test-fast lint clean
 
 install: $(STAMP)
 
@@ -27,6 +27,9 @@ lint: install
 
 test: lint
 	$(BIN)/pytest --numprocesses 2 --dist worksteal
+
+test-fast: install
+	$(BIN)/pytest --numprocesses 2 --dist worksteal -m "not slow"
 
 clean:
 	rm -rf .venv demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

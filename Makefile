@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test conformance lint docs clean
+.PHONY: install demo test test-fast conformance lint docs clean
 
 install: $(STAMP)
 
@@ -32,6 +32,10 @@ docs: install
 
 test: lint docs
 	$(BIN)/pytest --numprocesses 2 --dist worksteal
+
+# The quick tier, for the time between two edits.
+test-fast: install
+	$(BIN)/pytest --numprocesses 2 --dist worksteal -m "not slow and not conformance"
 
 # All cases of the onnx package's and torch's own suites; `make test` runs a sample of them.
 conformance: install

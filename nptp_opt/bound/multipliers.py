@@ -71,7 +71,7 @@ def proposed(
     height, width = end.size
     y = _borders(cap, counts, sides, height * width)
     y[:, :, 1:6] /= np.array([width, width, height, height, 4])
-    tables, areas = end.reduced, np.stack([np.ones_like(cap), cap])
+    tables, areas = end.reduced, np.array([np.ones_like(cap), cap])
     rates = least_reduced(tables, areas, price.starts, price.ordinary, y, height * width, True)[0]
     return np.concatenate([*_linear(y, rates), _bent(tables, areas, price, y, rates, rest)], axis=1)
 
@@ -112,24 +112,20 @@ def _borders(cap: IntArray, counts: IntArray, sides: Sides, area: int) -> FloatA
     total = sides.across + sides.along
     relative = tuple(round(float(c) / area, 6) for c in cap)
     share = np.divide(sides.along, total, out=np.full_like(total, 0.5), where=total > 0)
-    tilts = np.round(share * TILTS).astype(np.int64)
+    tilts = np.round(share * TILTS).astype(np.int64).tolist()
     counted = tuple(counts.tolist())
-    known = {int(t): unit_multipliers(relative, counted, int(t) / TILTS) for t in np.unique(tilts)}
-    unit = np.array([known[int(t)] for t in tilts])
-    alike = np.stack([0 * share, -2 * (1 - share), -2 * share, 0 * share], axis=1)
-    tried = np.concatenate([SCALES[None, :, None] * unit[:, None], alike[:, None]], axis=1)
-    sums = tried * total[:, None, None]
+    known = {tilt: unit_multipliers(relative, counted, tilt / TILTS) for tilt in {*tilts}}
+    unit = np.array([known[tilt] for tilt in tilts])
+    sums = np.zeros((len(total), len(SCALES) + 1, unit.shape[1]))
+    sums[:, :-1] = SCALES[None, :, None] * unit[:, None]
+    sums[:, -1, 1], sums[:, -1, 2] = -2 * (1 - share), -2 * share
+    sums *= total[:, None, None]
     top, left = sides.top[:, None], sides.left[:, None]
-    y = [
-        np.zeros_like(sums[..., 0]),
-        sums[..., 1] * top,
-        sums[..., 1] * (1 - top),
-        sums[..., 2] * left,
-        sums[..., 2] * (1 - left),
-        sums[..., 3],
-        np.zeros_like(sums[..., 0]),
-    ]
-    return np.stack(y, axis=2)
+    y = np.zeros((*sums.shape[:2], 7))
+    y[..., 1], y[..., 2] = sums[..., 1] * top, sums[..., 1] * (1 - top)
+    y[..., 3], y[..., 4] = sums[..., 2] * left, sums[..., 2] * (1 - left)
+    y[..., 5] = sums[..., 3]
+    return y
 
 
 def sides_of(end: End, counts: IntArray, price: TilePrice) -> Sides:

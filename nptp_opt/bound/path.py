@@ -161,8 +161,8 @@ def _best_of_interval(
 
     if not np.isfinite(least).any():
         return np.full(least.shape[1], np.inf)
-    first = np.unique(least.argmin(axis=0))
-    best = through(first)
-    left = np.flatnonzero((least < best * (1 - EQUAL)).any(axis=1))
-    left = np.setdiff1d(left, first)
+    seen = np.zeros(len(least), dtype=np.bool_)
+    seen[least.argmin(axis=0)] = True
+    best = through(np.flatnonzero(seen))
+    left = np.flatnonzero((least < best * (1 - EQUAL)).any(axis=1) & ~seen)
     return np.minimum(best, through(left)) if len(left) else best

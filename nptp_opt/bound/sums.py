@@ -52,7 +52,7 @@ def reduced(
     y = proposed(end, most, counts, price, sides, rest)
     sums = np.array([0, width, width, height, height, 4, 0])
     sums[0], sums[6] = np.minimum(full, rest).sum(), np.maximum(full - rest, 0).sum()
-    any_area, large = np.stack([np.maximum(1, floor), most]), np.stack([least, most])
+    any_area, large = np.array([np.maximum(1, floor), most]), np.array([least, most])
     tables = end.reduced
     starts = price.starts
     tiles = least_reduced(tables, any_area, starts, price.arrays, y, rest, False)
@@ -65,8 +65,8 @@ def reduced(
 def filled(cap: IntArray, counts: IntArray, area: int) -> tuple[IntArray, int]:
     """Areas of tiles that fill the map in the order of their caps, and the last one's."""
     sizes = np.sort(np.repeat(cap, counts))[::-1]
-    full = np.minimum(np.cumsum(sizes), area)
-    areas = np.diff(full, prepend=0)
+    areas = np.minimum(np.cumsum(sizes), area)
+    areas[1:] -= areas[:-1].copy()
     return areas, int(areas[areas > 0][-1])
 
 

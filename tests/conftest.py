@@ -23,7 +23,7 @@ instances/test_library planner/test_settle planner/test_handing planner/test_lay
 formulations/test_honesty formulations/test_conformance formulations/test_limits
 verification/test_mutants network/test_small_faults network/test_torch_ops
 network/test_onnx_drawn network/test_onnx_witness conformance/test_onnx_backend
-conformance/test_torch_ops verification/test_torch_check planner/test_shapes test_api
+conformance/test_torch_ops verification/test_torch_check planner/test_shapes test_api test_examples
 """.split()
 """Files that take most of the time: ``make test-fast`` leaves them out, and they begin first, so
 that no long test is left to the end."""

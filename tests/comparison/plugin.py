@@ -120,5 +120,5 @@ _METHODS: tuple[Method, ...] = (
 )
 for _method in _METHODS:
     _name = f"test-{getattr(_method, '__name__', '')}"
-    _spec = MethodSpec(_name, "dissection", "heuristic", "exact", "nothing", (), "for tests")
+    _spec = MethodSpec(_name, "dissection", "heuristic", "exact", "nothing", None, "for tests")
     register(_spec, _method)

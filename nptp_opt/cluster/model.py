@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from nptp_opt.cluster.profiles import LayerSpeed, load_profile
-from nptp_opt.errors import InputError
+from nptp_opt.errors import InputError, unknown_name
 from nptp_opt.files import Strict, explain, load_json, read_text
 from nptp_opt.notebook import html_table
 
@@ -219,6 +219,9 @@ def cluster_from_json(data: Any, where: str = "cluster") -> Cluster:
     """Read a cluster from parsed TOML or JSON; raises InputError naming ``where`` and the field."""
     if isinstance(data, dict) and "schema" in data:
         raise InputError(f"{where}: is a {data['schema']!r} document, not a cluster")
+    if isinstance(data, dict) and "devices" in data:  # how Python calls them, no key of a file
+        known = [field.alias or name for name, field in Cluster.model_fields.items()]
+        raise InputError(f"{where}: {unknown_name('key', 'devices', known)}")
     try:
         return Cluster.model_validate(data)
     except ValidationError as error:

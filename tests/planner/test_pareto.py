@@ -126,7 +126,7 @@ def test_a_latency_limit_cuts_the_front_off() -> None:
     "text", ["latency", "latency,latency", "latency,speed", "a,b,c", "", "predicted,bytes"]
 )
 def test_a_bad_pair_is_an_error(text: str) -> None:
-    with pytest.raises(InputError, match="--pareto"):
+    with pytest.raises(InputError, match="`pareto`"):
         parse_pair(text)
 
 

@@ -132,7 +132,7 @@ def _fork(argv: list[str], log: str, cwd: str, net: str = "") -> int:
     pid = os.fork()
     if pid:
         return pid
-    from nptp_opt.runtime.worker import main
+    from nptp_opt.runtime.worker.main import main
 
     os.setsid()
     os.chdir(cwd)

@@ -77,7 +77,7 @@ def test_refusal_says_why(mounts: str, words: str) -> None:
     """Each folder that was tried, what was wrong with it, and what to do instead."""
     with pytest.raises(ExecutionError, match=words) as caught:
         find_hierarchy(mounts, "4:cpu,cpuacct:/mine\n0::/mine")
-    assert "--throttle pad" in str(caught.value)
+    assert "`throttle` pad" in str(caught.value)
 
 
 MINE = f"nptp-test-{os.getpid()}-"

@@ -54,6 +54,10 @@ def load_model(
     if isinstance(model, (str, Path)):
         shape = input_shape or default_input(str(model))
         return _load_named(str(model), shape, seed)
+    if not hasattr(model, "named_modules"):
+        raise InputError(
+            f"model: {type(model).__name__} is no torch.nn.Module, and no name or path of one"
+        )
     name = f"{GIVEN}{type(model).__module__}:{type(model).__qualname__}"
     return _load_module(model, name, input_shape or COMMON_INPUT)
 

@@ -208,6 +208,15 @@ def _along(
     return y, x
 
 
+@handles("copy", reads="self src")
+def copied(call: Call) -> Value:
+    """What is written over a whole tensor is what is read of it afterwards."""
+    source = call.args["src"]
+    if not isinstance(source, Value) or source.shape != call.shape:
+        raise NotLocalError("what it writes is broadcast")
+    return source
+
+
 @handles("slice_scatter", reads="self src dim start end step")
 def slice_scatter(call: Call) -> Value:
     """A map with some of its channels, rows or columns replaced: what a write through a view is."""

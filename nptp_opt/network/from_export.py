@@ -80,6 +80,7 @@ def export(
     def enter(module: torch.nn.Module, _: Any) -> None:
         entered.append(names.get(id(module), entered[-1]))
 
+    training = [module for module in model.modules() if module.training]
     hook = torch.nn.modules.module.register_module_forward_pre_hook(enter)
     try:
         with torch.no_grad(), quiet_export():
@@ -105,6 +106,8 @@ def export(
         raise InputError(f"{name}: the model refuses an input of {size}{where}: {why}") from None
     finally:
         hook.remove()
+        for module in training:  # the user's own module is left as it was
+            module.training = True
 
 
 def import_program(program: torch.export.ExportedProgram, name: str) -> Imported:
@@ -282,16 +285,20 @@ class _Importer:
                 continue
             value = self.env.get(node) if node is not None else None
             if node is None or not isinstance(value, Value):
-                op = "" if node is None else _packet_of(node)
-                made = f", which op {op} makes," if op else ""
-                raise UnsupportedError(
-                    f"output {getattr(spec.arg, 'name', spec.arg)!r}{made} does not depend on the "
-                    "input"
-                )
+                raise UnsupportedError(_no_result(spec.arg, node))
             tensor = actual(self.graph, value)
             self.origins.setdefault(tensor, Origin(node.name, None))
             names.append(tensor)
         return names
+
+
+def _no_result(given: Any, node: fx.Node | None) -> str:
+    """Why an output of the model is none of the network's tensors."""
+    if not isinstance(given, torch.export.graph_signature.TensorArgument):
+        return f"output {getattr(given, 'value', given)!r} is no tensor: leave it out"
+    op = "" if node is None else _packet_of(node)
+    made = f", which op {op} makes," if op else ""
+    return f"output {given.name!r}{made} does not depend on the input"
 
 
 def _path_of(node: fx.Node) -> str:

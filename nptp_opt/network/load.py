@@ -187,7 +187,8 @@ def load_module(
 ) -> LoadedModel:
     """A torch module at one input shape; ``name`` and ``seed`` are what it is loaded by again.
 
-    Its witness is a copy of the module, made before the export touches it.
+    Weights and witness are those of a copy, made before the export touches the module: what its
+    owner does with it afterwards changes nothing here.
     """
     from nptp_opt.network.witness import ModuleWitness
 
@@ -196,7 +197,7 @@ def load_module(
     except Exception as error:  # noqa: BLE001 - a user's module may raise anything
         raise InputError(f"{name}: the module cannot be copied: {error}") from None
     ref = ModelRef(name, input_shape, seed)
-    return _loaded(model, ref, "cpu", lambda: _state_of(model), ModuleWitness(lambda: own))
+    return _loaded(model, ref, "cpu", lambda: _state_of(own), ModuleWitness(lambda: own))
 
 
 def _loaded(

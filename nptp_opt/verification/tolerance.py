@@ -20,8 +20,8 @@ from nptp_opt.network.ir import Layer
 
 SAFETY = 64.0
 """How often its own rounding a tensor may be off when it is summed in another order."""
-TERMS = 8.0
-"""How often the precision of its terms' magnitudes."""
+TERMS = 64.0
+"""How often the precision of its terms' magnitudes: about what a sum of a thousand of them has."""
 OTHER_ENGINE = 4.0
 """How much further another engine, with other algorithms, may lie off."""
 

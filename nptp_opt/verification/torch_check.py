@@ -184,7 +184,8 @@ class _Walk:
 
     def _rounding(self, name: str, single: Tensor, double: Tensor) -> Rounding:
         layer = self.layers[name]
-        given = max((self.magnitudes.get(tensor, 0.0) for tensor in layer.inputs), default=0.0)
+        known = {**self.single_pass.unseen, **self.magnitudes}
+        given = max((known.get(tensor, 0.0) for tensor in layer.inputs), default=0.0)
         weighs = gain(layer, self.weights)
         # what a norm or a difference has left of its inputs still bears their rounding
         self.magnitudes[name] = largest(double) if weighs != 1.0 else max(largest(double), given)
@@ -225,6 +226,8 @@ class _Pass:
         self.replay = Replay(plan, weights, x, self.sent_as)
         self.comparable = model.comparable
         self.early: dict[str, tuple[Tensor, Rounding]] = {}
+        self.unseen: dict[str, float] = {}
+        """Magnitudes of what the plan makes and the model has not: statistics of a norm."""
         self.pending = deque(
             (number, layer)
             for number, step in enumerate(plan.steps)
@@ -253,7 +256,10 @@ class _Pass:
     def _next(self, seen: tuple[Tensor, Rounding] | None) -> None:
         number, layer = self.pending.popleft()
         for device, tile, value in self.replay.run(number, layer):
-            if seen is not None:
+            if seen is None:
+                known = self.unseen.get(layer.name, 0.0)
+                self.unseen[layer.name] = max(known, largest(value))
+            else:
                 expected, allowed = seen
                 error = difference(value, _part(expected, tile))
                 at = f"layer {layer.name} on {self.replay.names[device]}"

@@ -47,7 +47,8 @@ def run(method: str, **changes: Any) -> Run:
 def execute_here(which: Run, stop: threading.Event | None = None) -> dict[str, Any]:
     """The row of ``harness.execute`` without a process: no limits, and nothing measured.
 
-    For what a method does; a process imports torch first and reads what numba has compiled.
+    For what a method does: a process imports torch first and reads what numba has compiled. One at
+    a time: torch exports no two models at once.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -108,8 +108,8 @@ def test_options_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(batch, "execute", execute_here)
     instance, out = tmp_path / "small.json", tmp_path / "r.sqlite"
     instance.write_text(json.dumps(NETWORK))
-    words = f"compare -o {out} --instance {instance} --planner strip-equal --time-limit 30"
-    options = "--transfer-dtype float32 --transfer-dtype int8 --overlap no --json"
+    words = f"compare -o {out} --instance {instance} --planner strip-equal --workers 1"
+    options = "--time-limit 30 --transfer-dtype float32 --transfer-dtype int8 --overlap no --json"
     done = CliRunner().invoke(main, [*words.split(), *options.split()])
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["finished"] == 2

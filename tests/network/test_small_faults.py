@@ -213,3 +213,65 @@ def test_an_output_of_another_shape_is_wrong() -> None:
     plan = plan_network(model.ref, model.network, CLUSTER, PlanOptions("strip-equal"))
     assert verify_plan(plan, model).ok
     assert not verify_plan(plan, replace(model, witness=Flat())).ok
+
+
+def _computed_rows(module: nn.Module, x: Tensor) -> Tensor:
+    x[:, 2:4] *= 0.5
+    x[:, :, 1:-1] += 1.0
+    return x
+
+
+def test_a_computed_value_is_written_into_a_slice() -> None:
+    torch.manual_seed(0)
+    check_end_to_end(_Between(_computed_rows).eval(), (1, 4, 9, 8), "strip-equal")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_norm_of_a_constant_map_is_no_false_alarm(seed: int) -> None:
+    """Regression: what is left of a mean is rounding, which a small standard deviation enlarges."""
+    torch.manual_seed(0)
+    norm = nn.InstanceNorm2d(4, affine=True)
+    module = _Between(lambda _, x: norm(x * 0 + 0.3)).eval()
+    model = load_module(module, "constant", (1, 4, 32, 40))
+    plan = plan_network(model.ref, model.network, CLUSTER, PlanOptions("grid-equal"))
+    assert verify_plan(plan, model, seed=seed).ok
+
+
+def test_a_given_module_stays_as_it_is_and_its_plan_does_not_change_with_it() -> None:
+    """Regression: loading switched the user's module to eval, and read its weights later."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)).train()
+    model = load_module(module, "given", (1, 4, 9, 8))
+    assert module.training and module[1].training
+    with torch.no_grad():
+        module[0].weight.mul_(2.0)
+    check_import(model)
+
+
+def test_a_recurrent_layer_draws_no_random_numbers() -> None:
+    """Regression: GRU was refused for a reason that is not true."""
+
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.gru = nn.Conv2d(3, 8, 3), nn.GRU(8, 4, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            made: Tensor = self.gru(self.conv(x).mean(3).transpose(1, 2))[0]
+            return made
+
+    try:
+        load_module(Recurrent().eval(), "recurrent", (1, 3, 8, 8))
+    except UnsupportedError as error:
+        assert "random" not in str(error)
+
+
+def test_an_output_that_is_no_tensor_is_refused_for_that() -> None:
+    """Regression: the message named no output and said that it does not depend on the input."""
+
+    class Extra(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, None, int]:
+            return x.relu(), None, 3
+
+    with pytest.raises(UnsupportedError, match="output None is no tensor: leave it out"):
+        load_module(Extra().eval(), "extra", (1, 4, 9, 8))

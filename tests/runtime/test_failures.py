@@ -53,7 +53,7 @@ def test_lost_device_is_named(victim: str, transport: str) -> None:
 @pytest.mark.usefixtures("forked")
 def test_hanging_device_is_named() -> None:
     """So it does where a device is stopped."""
-    _lose("d2", signal.SIGSTOP, "no sign of life", "gloo", 4.0)
+    _lose("d2", signal.SIGSTOP, "no sign of life", "gloo", 6.0)
 
 
 def _lose(victim: str, number: signal.Signals, says: str, transport: str, timeout_s: float) -> None:

@@ -195,9 +195,9 @@ def test_host_without_address_is_named() -> None:
     [
         ({"hosts": "0.0.0.0:7000", "secret_file": Path("s")}, "every interface"),
         ({"hosts": "here:7000", "secret_file": Path("s")}, "must look like"),
-        ({"hosts": "127.0.0.1:7000"}, "needs --secret-file"),
+        ({"hosts": "127.0.0.1:7000"}, "needs `secret_file`"),
         ({"hosts": "127.0.0.1:1", "secret_file": Path("s"), "transport": "gloo"}, "transport tcp"),
-        ({"secret_file": Path("s")}, "belongs to --hosts"),
+        ({"secret_file": Path("s")}, "belongs to `hosts`"),
         ({"hosts": "127.0.0.1:1", "secret_file": Path("nowhere")}, "nowhere: cannot be read"),
     ],
 )

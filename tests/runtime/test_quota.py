@@ -166,7 +166,7 @@ def test_quota_on_other_machines_is_refused(tmp_path: Path) -> None:
     """Workers of --hosts are not ours to limit."""
     model = model_of("chain")
     plan = hand_plan(model, "chain", tee, make_cluster([SLOW] * 3))
-    with pytest.raises(InputError, match="not of --hosts"):
+    with pytest.raises(InputError, match="not of `hosts`"):
         run_plan(plan, model, throttle="cgroup", listen="tcp:127.0.0.1:0")
 
 

@@ -28,8 +28,8 @@ import matplotlib as mpl
 import numpy as np
 from layer_cases import LAYERS, RESULTS, conv, problem, provenance, unequal
 
+from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Limits
 from nptp_opt.layer.solve import solve_layer
 from nptp_opt.search.bounds import configuration_bound
 

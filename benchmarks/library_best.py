@@ -32,8 +32,8 @@ from nptp_opt.instances import library
 from nptp_opt.instances.best import TABLE, Best, grade_of, proven
 from nptp_opt.instances.certificates import packed
 from nptp_opt.instances.library import LibraryEntry, problem_to_json
+from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Hints, Limits
 from nptp_opt.layer.solve import solve_layer
 
 PATH = Path(table.__file__).with_name("best.json")

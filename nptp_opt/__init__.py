@@ -40,8 +40,8 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from nptp_opt.geometry import Tile
+    from nptp_opt.layer.limits import Limits
     from nptp_opt.layer.problem import LayerProblem, LayerShape
-    from nptp_opt.layer.registry import Limits
     from nptp_opt.layer.result import LayerResult, Status
     from nptp_opt.network.load import LoadedModel
     from nptp_opt.plan.model import Plan
@@ -56,7 +56,7 @@ _HOMES = {
     "UnsupportedError VerificationError",
     "geometry": "Tile",
     "layer.problem": "LayerProblem LayerShape",
-    "layer.registry": "Limits",
+    "layer.limits": "Limits",
     "layer.result": "LayerResult Status",
     "network.load": "LoadedModel",
     "plan.model": "Plan",

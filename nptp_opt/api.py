@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.objectives import Objective
 from nptp_opt.errors import InputError
+from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Limits
 from nptp_opt.layer.result import LayerResult
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.network.load import load_model as _load_named

@@ -125,7 +125,7 @@ def limit_options(time_help: str) -> Callable[[Command], Command]:
 
 
 def limits_from(**options: Any) -> Any:
-    from nptp_opt.layer.registry import Limits
+    from nptp_opt.layer.limits import Limits
 
     limit = options["time_limit"]
     return Limits(

@@ -42,7 +42,7 @@ def sweep(model: str, cluster: Path, shape: str | None, **options: Any) -> None:
     """
     from nptp_opt.cluster import load_cluster
     from nptp_opt.comparison.sweep import parse_axis, points, sweep_rows
-    from nptp_opt.layer.registry import Limits
+    from nptp_opt.layer.limits import Limits
     from nptp_opt.planner import PLANNERS
 
     axes = [parse_axis(text) for text in options["ranges"]]

@@ -160,7 +160,7 @@ def _falling(seen: Iterable[tuple[float, float]], final: float) -> list[list[flo
 
 def limits_of(run: Run) -> Any:
     """The run's limits as methods take them."""
-    from nptp_opt.layer.registry import Limits
+    from nptp_opt.layer.limits import Limits
 
     return Limits(run.time_limit_s, run.gap, run.seed, run.threads)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from nptp_opt.cluster import Cluster, TransferDtype
-from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.limits import Limits
 
 if TYPE_CHECKING:
     from nptp_opt.planner import PlanOptions

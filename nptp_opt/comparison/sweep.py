@@ -19,7 +19,7 @@ from nptp_opt.cluster import Cluster, cluster_from_json
 from nptp_opt.errors import InfeasibleError, InputError, NoSolutionError, unknown_name
 from nptp_opt.evaluate.assemble import assemble
 from nptp_opt.evaluate.memory import require_fit
-from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.limits import Limits
 from nptp_opt.network.ir import Network
 from nptp_opt.planner import PLANNERS, PlanOptions, check_planner
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nptp_opt.layer import registry
+from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.solve import solve_layer
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _partition(run: Run, network: dict[str, Any]) -> None:
 
     shape = LayerShape("conv2d", 2, 2, 9, 9, kernel=(3, 3), padding=(1, 1, 1, 1))
     problem = LayerProblem("tiny", shape, cluster_from_json(_cluster(network)))
-    solve_layer(problem, run.method, solver=run.solver, limits=registry.Limits(LIMIT_S))
+    solve_layer(problem, run.method, solver=run.solver, limits=Limits(LIMIT_S))
 
 
 def _plan(run: Run, network: dict[str, Any]) -> None:
@@ -67,7 +68,7 @@ def _plan(run: Run, network: dict[str, Any]) -> None:
     model = ModelRef(f"{__name__}:tiny_model", (1, 2, 12, 12))
     loaded = load_model(model.ref, model.input).network
     planning = {k: v for k, v in run.planning.items() if k != "latency_limit_ms"}
-    options = plan_options(run.method, planning, registry.Limits(LIMIT_S), ignore)
+    options = plan_options(run.method, planning, Limits(LIMIT_S), ignore)
     cluster = cluster_of(cluster_from_json(_cluster(network)), planning)
     plan_network(model, loaded, cluster, options)
 

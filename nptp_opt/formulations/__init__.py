@@ -9,8 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Literal
 
 from nptp_opt.formulations.run import export_model, register_export, register_milp
+from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import MILP, Family, Hints, Limits, MethodSpec, register
+from nptp_opt.layer.registry import MILP, Family, MethodSpec, register
 from nptp_opt.layer.result import LayerResult
 
 if TYPE_CHECKING:

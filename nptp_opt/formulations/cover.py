@@ -29,8 +29,8 @@ from nptp_opt.formulations.exact_cover import Candidates, build_model, priced, w
 from nptp_opt.formulations.margins import left, margin
 from nptp_opt.formulations.pricing import SLACK
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, IntArray
+from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Hints, Limits
 from nptp_opt.layer.result import LayerResult, Status, Termination
 from nptp_opt.search import column, guillotine, multilevel
 from nptp_opt.search.bounds import SwitchedBound

@@ -32,8 +32,9 @@ from nptp_opt.formulations.margins import left
 from nptp_opt.formulations.pricing import Pricing
 from nptp_opt.formulations.run import Answer, FormulationRun
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile, Tiles
+from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Hints, Limits, MethodSpec
+from nptp_opt.layer.registry import MethodSpec
 from nptp_opt.layer.result import LayerResult, ModelSize
 from nptp_opt.search.support import Clock
 from nptp_opt.solvers import SolverOutcome

@@ -21,8 +21,9 @@ from nptp_opt.formulations.margins import left, margin
 from nptp_opt.formulations.pricing import Pricing
 from nptp_opt.geometry import Tile, Tiles, cover_fault
 from nptp_opt.layer.families import belongs
+from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Hints, Limits, MethodSpec, find, register
+from nptp_opt.layer.registry import MethodSpec, find, register
 from nptp_opt.layer.result import (
     LayerResult,
     ModelSize,

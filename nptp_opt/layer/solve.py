@@ -6,8 +6,8 @@ from __future__ import annotations
 from nptp_opt import formulations, search
 from nptp_opt.errors import InputError
 from nptp_opt.layer import registry
+from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Hints, Limits
 from nptp_opt.layer.result import LayerResult
 from nptp_opt.solvers import find
 

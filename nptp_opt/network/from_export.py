@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from nptp_opt.errors import InputError, UnsupportedError
-from nptp_opt.network import aten_linear, aten_pixelwise, aten_shapes, aten_windows
+from nptp_opt.network import aten_linear, aten_moves, aten_pixelwise, aten_views, aten_windows
 from nptp_opt.network.aten_whole import actual, handle
 from nptp_opt.network.calls import Call
 from nptp_opt.network.casts import CASTS, cast_as_recorded
@@ -29,8 +29,9 @@ __all__ = [
     "Imported",
     "Origin",
     "aten_linear",
+    "aten_moves",
     "aten_pixelwise",
-    "aten_shapes",
+    "aten_views",
     "aten_windows",
     "export",
     "import_program",

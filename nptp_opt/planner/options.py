@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nptp_opt.cost.objectives import Objective
-from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.limits import Limits
 
 Watch = Callable[[float], None]
 """Is told the latency of every better plan as soon as it is known."""

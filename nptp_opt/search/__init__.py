@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 
+from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Hints, Limits, Method, MethodSpec, register
+from nptp_opt.layer.registry import Method, MethodSpec, register
 from nptp_opt.layer.result import LayerResult
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Hints, Limits
 from nptp_opt.layer.result import LayerResult, Status
 from nptp_opt.search import column, guillotine, multilevel
 from nptp_opt.search.family import FamilyRun, Improve

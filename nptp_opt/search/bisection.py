@@ -9,7 +9,7 @@ from typing import Protocol
 
 from nptp_opt.cost import LayerCost
 from nptp_opt.geometry import Tile
-from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.limits import Limits
 from nptp_opt.search.prices import UnitPrices, UnitRect, agree, to_tiles, unit_prices
 from nptp_opt.search.support import FINEST_GAP, Clock, Incumbent, OutOfTimeError, memory_error
 

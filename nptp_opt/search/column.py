@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nptp_opt.cost import LayerCost
+from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Hints, Limits
 from nptp_opt.layer.result import LayerResult
 from nptp_opt.search.bisection import minimise
 from nptp_opt.search.column_shared import SharedColumns

@@ -8,8 +8,9 @@ from functools import cached_property
 
 from nptp_opt.cost import LayerCost
 from nptp_opt.layer.families import belongs
+from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Family, Hints, Limits
+from nptp_opt.layer.registry import Family
 from nptp_opt.layer.result import LayerResult, relative_gap
 from nptp_opt.search.bounds import SwitchedBound, bound_of
 from nptp_opt.search.dissection import AnyBound, close_family

@@ -8,8 +8,8 @@ guillotine partitions only, from the best column partition on.
 from __future__ import annotations
 
 from nptp_opt.cost import LayerCost
+from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Hints, Limits
 from nptp_opt.layer.result import LayerResult
 from nptp_opt.search import column, multilevel
 from nptp_opt.search.bisection import minimise

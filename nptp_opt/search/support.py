@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from nptp_opt.cost import LayerCost
 from nptp_opt.errors import InfeasibleError
 from nptp_opt.geometry import Tile, cover_fault
+from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Hints, Limits
 from nptp_opt.layer.result import LayerResult, Status, Termination, TracePoint, relative_gap
 from nptp_opt.solvers.trace import Trace
 

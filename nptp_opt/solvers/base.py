@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import ClassVar, Literal
 
 from nptp_opt.errors import InputError, SolverError
-from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.result import Status, Termination, TracePoint
 from nptp_opt.plugins import Registry
 from nptp_opt.solvers.model import FloatArray, MilpModel

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nptp_opt.errors import SolverError
-from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.result import Status, Termination, TracePoint
 from nptp_opt.solvers.base import Capabilities, MilpBackend, SolverOutcome
 from nptp_opt.solvers.model import MilpModel

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from nptp_opt.cost import LayerCost
 from nptp_opt.geometry import Tile
+from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Hints, Limits, Method, MethodSpec, register
+from nptp_opt.layer.registry import Method, MethodSpec, register
 from nptp_opt.layer.result import LayerResult, Status, Termination
 from nptp_opt.layer.solve import solve_layer
 from tests.comparison.runs import LOG

@@ -22,7 +22,7 @@ from nptp_opt.comparison.sweep import (
     winner,
 )
 from nptp_opt.errors import InputError
-from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.limits import Limits
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.plot.sweep_figure import draw_sweep

@@ -10,8 +10,8 @@ from nptp_opt import formulations
 from nptp_opt.cost import LayerCost
 from nptp_opt.geometry import Tile, cover_fault
 from nptp_opt.layer import registry as methods
+from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Hints, Limits
 from nptp_opt.layer.result import LayerResult, Status, Termination
 from tests.brute import FAMILIES, exact_price, form_price, optimum, partitions
 from tests.formulations.problems import PROBLEMS, problem

@@ -10,8 +10,8 @@ import pytest
 from nptp_opt.cost import LayerCost
 from nptp_opt.geometry import Tile
 from nptp_opt.layer import registry as methods
+from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Hints, Limits
 from nptp_opt.layer.result import Status
 from nptp_opt.layer.solve import solve_layer
 from nptp_opt.solvers.highs import new_highs

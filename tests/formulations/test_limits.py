@@ -13,7 +13,7 @@ from nptp_opt.formulations import export_model
 from nptp_opt.formulations.run import build_milp
 from nptp_opt.geometry import Tile
 from nptp_opt.layer import registry as methods
-from nptp_opt.layer.registry import Hints, Limits
+from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.result import Status, Termination
 from nptp_opt.solvers.highs import new_highs
 from tests.formulations.problems import problem

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
+from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Limits
 from nptp_opt.layer.result import LayerResult
 from nptp_opt.layer.solve import solve_layer
 from nptp_opt.network.load import load_model

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nptp_opt.cluster import Cluster, cluster_from_json
 from nptp_opt.comparison.sweep import ratio, sweep_rows, winner
 from nptp_opt.cost.objectives import Objective
-from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.limits import Limits
 from nptp_opt.network.load import LoadedModel, load_module
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.model import Plan

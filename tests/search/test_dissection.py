@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nptp_opt.layer.families import belongs
-from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.result import Status
 from nptp_opt.layer.solve import solve_layer
 from tests.builders import make_cluster, make_problem

@@ -9,8 +9,9 @@ from nptp_opt.cost import LayerCost
 from nptp_opt.errors import InfeasibleError
 from nptp_opt.geometry import cover_fault
 from nptp_opt.layer.families import belongs
+from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Limits, find
+from nptp_opt.layer.registry import find
 from nptp_opt.layer.result import LayerResult, Status
 from nptp_opt.layer.solve import solve_layer
 from tests.brute import optimum

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nptp_opt.geometry import cover_fault
+from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.problem import LayerProblem
-from nptp_opt.layer.registry import Limits
 from nptp_opt.layer.solve import solve_layer
 from nptp_opt.search.pooling import pool
 from nptp_opt.search.subsets import Subsets

@@ -13,7 +13,7 @@ import pytest
 
 from nptp_opt import solvers
 from nptp_opt.errors import InputError, SolverError
-from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.result import ModelSize, Status, Termination
 from nptp_opt.solvers.highs import new_highs
 from nptp_opt.solvers.modelfile import to_lp, to_mps
@@ -133,7 +133,7 @@ def test_nothing_reaches_stdout() -> None:
     """HiGHS prints a banner at its first use: stdout is for results."""
     code = (
         "from tests.solvers.test_solvers import knapsack\n"
-        "from nptp_opt import solvers\nfrom nptp_opt.layer.registry import Limits\n"
+        "from nptp_opt import solvers\nfrom nptp_opt.layer.limits import Limits\n"
         "for name in solvers.milp_names():\n"
         "    solvers.find_milp(name).solve(knapsack(), Limits())\n"
     )

@@ -9,7 +9,7 @@ import pytest
 from ortools.sat.python import cp_model
 
 from nptp_opt import solvers
-from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.result import TracePoint
 from nptp_opt.solvers.cpsat import CpSat
 from nptp_opt.solvers.trace import Trace, cbc_trace, scip_rows

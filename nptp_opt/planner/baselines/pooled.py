@@ -8,7 +8,7 @@ from functools import partial
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.evaluate.assemble import Choice
-from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.limits import Limits
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.baselines.linears import linears_on_sink
 from nptp_opt.planner.candidates.catalogue import distinct, single_templates

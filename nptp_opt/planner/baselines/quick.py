@@ -25,7 +25,7 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.cost import FloatArray
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.memory import overfull_devices
-from nptp_opt.layer.registry import Limits
+from nptp_opt.layer.limits import Limits
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.baselines.linears import Plain, linears_on_sink
 from nptp_opt.planner.candidates.templates import UNIT, Template, grid, snaps, strips

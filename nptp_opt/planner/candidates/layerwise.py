@@ -14,8 +14,8 @@ from nptp_opt.cost import for_layer
 from nptp_opt.errors import InfeasibleError, NoSolutionError
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.geometry import Window
+from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.problem import LAYER_OPS, LayerProblem, LayerShape
-from nptp_opt.layer.registry import Limits
 from nptp_opt.layer.solve import solve_layer
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.candidates.catalogue import layers_by_work

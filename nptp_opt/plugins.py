@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from importlib import metadata
+from importlib.metadata import entry_points
 from typing import TypeVar
 
 from nptp_opt.errors import unknown_name
@@ -57,7 +57,7 @@ class Registry(Mapping[str, T]):
         if self._complete:
             return
         self._complete = True
-        for point in metadata.entry_points(group=self.group):
+        for point in entry_points(group=self.group):
             try:
                 point.load()()
             except Exception as error:  # noqa: BLE001 - somebody else's code may raise anything

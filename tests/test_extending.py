@@ -39,7 +39,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for registry in registries:
         monkeypatch.setattr(registry, "_complete", False)
     monkeypatch.setattr(
-        "nptp_opt.plugins.metadata.entry_points",
+        "nptp_opt.plugins.entry_points",
         lambda group: [point for point in POINTS if point.group == group],
     )
     yield

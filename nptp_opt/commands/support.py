@@ -73,13 +73,11 @@ def load(ref: str, shape: tuple[int, ...], seed: int = 0) -> LoadedModel:
 
 def input_shape(text: str | None, model: str) -> tuple[int, ...]:
     """Read what ``--input`` gives; without it, the size that an .onnx file was made with."""
-    if text is None and model.endswith(".onnx"):
-        from nptp_opt.network.from_onnx import declared_input
+    if text is None:
+        from nptp_opt.api import default_input
 
-        declared = declared_input(Path(model))
-        if declared is not None:
-            return declared
-    return _parsed(text or COMMON_INPUT)
+        return default_input(model)
+    return _parsed(text)
 
 
 def _parsed(text: str) -> tuple[int, ...]:

@@ -61,7 +61,6 @@ class Imported:
     network: Network
     program: torch.export.ExportedProgram
     origins: Mapping[str, Origin]
-    state_keys: Mapping[str, str]
     derived: tuple[str, ...]
     results: tuple[str, ...]
     modules: Mapping[str, str]
@@ -123,7 +122,6 @@ class _Importer:
     graph: Graph = field(default_factory=Graph)
     env: dict[fx.Node, Any] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
-    state_keys: dict[str, str] = field(default_factory=dict)
     derived: list[str] = field(default_factory=list)
     made: dict[Value, str] = field(default_factory=dict)
 
@@ -139,13 +137,12 @@ class _Importer:
             if value in self.made:
                 self.origins.setdefault(tensor, Origin(self.made[value], None))
         network = folded(self.graph, self.name, self.inputs, list(dict.fromkeys(outputs)))
-        keys = {node: key for node, key in self.state_keys.items() if key in network.params}
         names = anchor_names(network)
         origins = {names.get(tensor, tensor): made for tensor, made in self.origins.items()}
         network = renamed(network, names)
         results = tuple(names.get(tensor, tensor) for tensor in outputs)
         modules = {_path_of(node): node.name for node in self.program.graph.nodes}
-        return Imported(network, self.program, origins, keys, tuple(self.derived), results, modules)
+        return Imported(network, self.program, origins, tuple(self.derived), results, modules)
 
     def _refuse_control_flow(self) -> None:
         for node in self.program.graph.nodes:
@@ -173,7 +170,6 @@ class _Importer:
                 self._input(node, tuple(value.shape))
             else:
                 self.env[node] = Const(str(spec.target), tuple(value.shape))
-                self.state_keys[node.name] = str(spec.target)
 
     def _input(self, node: fx.Node, shape: tuple[int, ...]) -> None:
         layout = layout_of_input(shape, channels_last=_is_channels_last(node))
@@ -268,7 +264,6 @@ class _Importer:
     def _derive(self, node: fx.Node) -> None:
         key = f"derived:{node.name}"
         self.env[node] = Const(key, tuple(node.meta["val"].shape))
-        self.state_keys[node.name] = key
         self.derived.append(node.name)
 
     def _note(self, node: fx.Node, value: Any) -> None:

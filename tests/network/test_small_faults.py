@@ -144,13 +144,10 @@ WRITES = [
 
 
 @pytest.mark.parametrize("function", WRITES)
-def test_writes_and_casts_are_right_or_refused(function: Callable[..., Tensor]) -> None:
+def test_writes_and_casts_are_right(function: Callable[..., Tensor]) -> None:
     """Regression: a write through a view was lost where its tensor was read later."""
     torch.manual_seed(0)
-    try:
-        check_end_to_end(_Between(function).eval(), (1, 4, 9, 8), "strip-equal")
-    except UnsupportedError as error:
-        assert re.search(r"op \w+ is not supported", str(error))
+    check_end_to_end(_Between(function).eval(), (1, 4, 9, 8), "strip-equal")
 
 
 def test_autocast_is_repeated_as_the_model_records_it() -> None:

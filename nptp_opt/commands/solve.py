@@ -28,8 +28,12 @@ from nptp_opt.commands.support import (
 from nptp_opt.cost.objectives import Objective
 
 if TYPE_CHECKING:
+    from nptp_opt.network.ir import Network
     from nptp_opt.plan.model import Plan
 
+
+MOST_WHOLE = 0.05
+"""Share of the FLOP on one device at a time up to which nothing is said."""
 
 POINTS = 9
 """Plans of --pareto at most where --points says nothing."""
@@ -85,6 +89,7 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     if not options["trust_import"]:
         say(f"comparing with {loaded.witness.name}")
         hold_import(loaded, options["seed"])
+    _warn_of_whole(loaded.network)
     say(f"planning {len(loaded.network.layers)} layers on {len(devices.devices)} devices")
     with moving("planning") as line:
         chosen = replace(chosen, watch=line.fastest, tell=line.tell)
@@ -98,6 +103,18 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     write_plan(plan, output)
     summary = solve_summary(plan, output)
     print_json(summary) if options["as_json"] else print_table(summary)
+
+
+def _warn_of_whole(network: Network) -> None:
+    """Say so where more than ``MOST_WHOLE`` of the work cannot be divided."""
+    from nptp_opt.network.describe import whole_share
+
+    share, _ = whole_share(network)
+    if share > MOST_WHOLE:
+        say(
+            f"warning: {share:.0%} of the FLOP cannot be divided and run on one device at a time; "
+            "`nptp-opt inspect` says which layers and why"
+        )
 
 
 def _write_front(front: Sequence[Plan], output: Path, as_json: bool) -> None:

@@ -29,13 +29,18 @@ def run_layer(
 ) -> Tensor:
     """``tile`` of a spatial layer's output from crops that hold at least what it needs.
 
-    An empty tile gives an empty tensor.
+    An empty tile gives an empty tensor; a whole layer has no other tile than the whole map.
     Weights must have the crops' dtype. Raises InputError when a crop is too small.
     """
     if tile.is_empty:
         given = next(iter(inputs.values()))[1]
         return given.new_empty((*layer.shape[:2], tile.height, tile.width))
-    return _run_nodes(layer.nodes, weights, inputs, tile)
+    if not layer.is_whole:
+        return _run_nodes(layer.nodes, weights, inputs, tile)
+    if tile != layer.full:
+        raise InputError(f"layer {layer.name!r} is computed whole, not {tile} of it")
+    whole = {t: _crop(layer.name, t, inputs[t], layer.need(t, tile)) for t in layer.inputs}
+    return run_gather(layer, weights, whole)
 
 
 def run_segment(
@@ -123,7 +128,7 @@ def _whole(node: Node, weights: Mapping[str, Tensor], values: list[Tensor]) -> T
         return _run_node(node, weights, values, EMPTY)
     full = Tile(0, node.shape[2], 0, node.shape[3])
     crops = [
-        _cropped(node, tensor, (_all_of(whole), whole), need_tile(full, *maps))
+        _crop(node.name, tensor, (_all_of(whole), whole), need_tile(full, *maps))
         for tensor, whole, maps in zip(node.inputs, values, node.maps, strict=True)
     ]
     return _run_node(node, weights, crops, full)
@@ -141,7 +146,7 @@ def _run_nodes(
     for node in nodes:
         region = wanted[node.name]
         crops = [
-            _cropped(node, tensor, held[tensor], need_tile(region, *maps))
+            _crop(node.name, tensor, held[tensor], need_tile(region, *maps))
             for tensor, maps in zip(node.inputs, node.maps, strict=True)
         ]
         held[node.name] = (region, _run_node(node, weights, crops, region))
@@ -157,12 +162,10 @@ def _node_regions(nodes: Sequence[Node], tile: Tile) -> dict[str, Tile]:
     return found
 
 
-def _cropped(node: Node, tensor: str, held: Crop, need: Tile) -> Tensor:
+def _crop(reader: str, tensor: str, held: Crop, need: Tile) -> Tensor:
     region, values = held
     if not region.contains(need):
-        raise InputError(
-            f"node {node.name!r} needs {need} of {tensor!r}, but only {region} is here"
-        )
+        raise InputError(f"node {reader!r} needs {need} of {tensor!r}, but only {region} is here")
     if need.is_empty:
         return values[:, :, :0, :0]
     return values[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from nptp_opt.geometry import AxisMap, Window
@@ -39,7 +40,7 @@ def _row(network: Network, layer: Layer) -> Row:
         name=layer.name,
         op=layer.op,
         kind=layer.kind,
-        folded=tuple(node.op for node in layer.nodes[1:]),
+        folded=tuple(node.op for node in layer.nodes[not layer.is_whole :]),
         inputs=layer.inputs,
         in_shapes=tuple(network.shapes[tensor] for tensor in layer.inputs),
         shape=layer.shape,
@@ -106,16 +107,31 @@ class Gathered:
 def gathered(network: Network) -> list[Gathered]:
     """Layers that need whole tensors, and those that every device runs on small ones."""
     return [
-        Gathered(layer.name, _why(layer)) for layer in network.layers if layer.kind != "spatial"
+        Gathered(layer.name, _why(layer))
+        for layer in network.layers
+        if layer.kind != "spatial" or layer.is_whole
     ]
+
+
+def whole_share(network: Network) -> tuple[float, float]:
+    """Shares of the FLOP and of the bytes made that fall to layers which one device runs whole."""
+    alone = [layer for layer in network.layers if layer.kind == "gather" or layer.is_whole]
+    sizes = [
+        (sum(layer.flop for layer in some), sum(math.prod(layer.shape) for layer in some))
+        for some in (alone, network.layers)
+    ]
+    (flop, elements), (all_flop, all_elements) = sizes
+    return flop / max(all_flop, 1.0), elements / max(all_elements, 1)
 
 
 def _why(layer: Layer) -> str:
     ops = ", ".join(dict.fromkeys(node.op for node in layer.nodes))
+    if layer.is_whole:
+        return f"{ops}: runs whole on one device; what follows is divided again"
     if layer.reduces:
         return f"{ops}: sees the whole map; every device sends a partial of its tile"
     if layer.kind == "global":
-        return f"{ops}: works on one pixel that every device holds"
+        return f"{ops}: works on small tensors that every device holds"
     if layer.is_view:
         return (
             f"{ops}: renames the dimensions of a whole tensor; runs on one device and costs nothing"

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from nptp_opt.geometry import EMPTY, AxisMap, Tile, need_tile
-from nptp_opt.network.ops import UNCALLED, VIEWS
+from nptp_opt.network.ops import REDUCTIONS, UNCALLED, VIEWS
 
 LayerKind = Literal["spatial", "global", "gather"]
 
@@ -44,7 +44,9 @@ class Layer:
 
     ``maps`` gives, for every external input, how the layer's output rows and columns read it.
     A linear layer's output is a map too, (N, 1, F, 1): its rows are the F output features.
-    A ``gather`` layer needs its inputs whole and runs on one device; it has no maps.
+    A ``gather`` layer needs its inputs whole and runs on one device; it has no maps. A spatial
+    layer that has nodes without maps does so, too (``is_whole``): its only tile is the whole map,
+    which other devices read their parts of.
 
     A ``global`` layer makes a tensor of shape (N, C, 1, 1) that every device holds. Where its
     anchor reduces a map (``reduces``), each device computes a partial from its own tile of that
@@ -64,13 +66,19 @@ class Layer:
 
     @property
     def op(self) -> str:
-        """The anchor's op."""
-        return self.nodes[0].op
+        """The anchor's op; ``whole`` for a layer that one device computes."""
+        return "whole" if self.is_whole else self.nodes[0].op
+
+    @cached_property
+    def is_whole(self) -> bool:
+        """True where one device makes the whole map of nodes that cannot be divided."""
+        return self.kind == "spatial" and any(not node.maps for node in self.nodes)
 
     @property
     def reduces(self) -> bool:
         """True for a global layer whose anchor reduces a partitioned map."""
-        return self.kind == "global" and not self.nodes[0].maps
+        anchor = self.nodes[0]
+        return self.kind == "global" and not anchor.maps and anchor.op in REDUCTIONS
 
     @property
     def is_view(self) -> bool:

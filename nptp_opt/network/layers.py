@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nptp_opt.geometry import AxisMap, Window
-from nptp_opt.geometry.axis_maps import Hull
+from nptp_opt.geometry.axis_maps import Hull, Whole
 from nptp_opt.network.graph import Graph
 from nptp_opt.network.ir import AxisMaps, Layer, LayerKind, Network, Node
+from nptp_opt.network.kinds import Kinds, classify
 from nptp_opt.network.ops import CHANNEL_OPS, ELEMENTWISE, REDUCTIONS, VIEWS
 
 FOLDABLE = ELEMENTWISE | CHANNEL_OPS
@@ -54,7 +55,7 @@ def anchor_names(network: Network) -> dict[str, str]:
     for layer in network.layers:
         anchor, last = layer.nodes[0], layer.nodes[-1]
         inner = f"{anchor.name}.{anchor.op}"
-        if anchor is not last and inner not in taken:
+        if anchor is not last and inner not in taken and not layer.is_whole:
             found |= {last.name: anchor.name, anchor.name: inner}
     return found
 
@@ -65,14 +66,11 @@ def renamed(network: Network, names: Mapping[str, str]) -> Network:
     def new(tensor: str) -> str:
         return names.get(tensor, tensor)
 
-    def node(old: Node) -> Node:
-        return replace(old, name=new(old.name), inputs=tuple(map(new, old.inputs)))
-
     layers = tuple(
         replace(
             layer,
             name=new(layer.name),
-            nodes=tuple(map(node, layer.nodes)),
+            nodes=tuple(_renamed_node(node, names) for node in layer.nodes),
             inputs=tuple(map(new, layer.inputs)),
             maps={new(tensor): maps for tensor, maps in layer.maps.items()},
         )
@@ -86,6 +84,11 @@ def renamed(network: Network, names: Mapping[str, str]) -> Network:
     )
 
 
+def _renamed_node(node: Node, names: Mapping[str, str]) -> Node:
+    inputs = tuple(names.get(tensor, tensor) for tensor in node.inputs)
+    return replace(node, name=names.get(node.name, node.name), inputs=inputs)
+
+
 def _needed(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
     wanted, kept = set(outputs), []
     for node in reversed(nodes):
@@ -95,73 +98,17 @@ def _needed(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
     return kept[::-1]
 
 
-def _kinds(nodes: Sequence[Node], outputs: Collection[str]) -> dict[str, LayerKind]:
-    """Kind of every node; a linear layer of a map that one device fetches anyway is left to it."""
-    alone: set[str] = set()
-    while True:
-        kinds = _kinds_with(nodes, alone)
-        more = _fetched_anyway(nodes, kinds, outputs) - alone
-        if not more:
-            return kinds
-        alone |= more
-
-
-def _kinds_with(nodes: Sequence[Node], alone: Collection[str]) -> dict[str, LayerKind]:
-    """Kinds, nodes ``alone`` being gathered; so are small tensors that go back onto no map."""
-    kinds: dict[str, LayerKind] = {}
-    for node in nodes:
-        kinds[node.name] = "gather" if node.name in alone else _kind(node, kinds)
-    onto_map: set[str] = set()
-    for node in reversed(nodes):
-        if kinds[node.name] == "spatial" or node.name in onto_map:
-            onto_map.update(node.inputs)
-    final: dict[str, LayerKind] = {}
-    for node in nodes:
-        kind = "gather" if node.name in alone else _kind(node, final)
-        small = kind == "global" and node.op not in REDUCTIONS and node.name not in onto_map
-        final[node.name] = "gather" if small else kind
-    return final
-
-
-def _fetched_anyway(
-    nodes: Sequence[Node], kinds: Mapping[str, LayerKind], outputs: Collection[str]
-) -> set[str]:
-    """Linear layers of a map that the sink, or another linear layer, fetches whole as well.
-
-    Each would fetch it on its own; the head fetches a map once for all its layers.
-    """
-    behind: set[str] = set()
-    readers: dict[str, list[Node]] = {}
-    for node in nodes:
-        if kinds[node.name] == "gather" or node.op == "linear":
-            for tensor in node.inputs:
-                readers.setdefault(tensor, []).append(node)
-        if node.op == "linear" or behind.intersection(node.inputs):
-            behind.add(node.name)
-    return {
-        node.name
-        for tensor, found in readers.items()
-        if tensor not in behind and kinds.get(tensor) != "global"
-        for node in found
-        if node.op == "linear" and len(found) + (tensor in outputs) > 1
-    }
-
-
-def _kind(node: Node, kinds: Mapping[str, LayerKind]) -> LayerKind:
-    """Gathered things stay gathered; one pixel that is made of small tensors alone is small."""
-    sources = {kinds.get(tensor, "spatial") for tensor in node.inputs}
-    if "gather" in sources or (not node.maps and node.op not in REDUCTIONS):
-        return "gather"
-    small = sources == {"global"} and node.shape[2:] == (1, 1) and node.op != "linear"
-    return "global" if node.op in REDUCTIONS or small else "spatial"
-
-
 def _grouped(nodes: Sequence[Node], outputs: set[str]) -> list[_Group]:
     uses = Counter(tensor for node in nodes for tensor in set(node.inputs))
-    kinds = _kinds(nodes, outputs)
+    found = classify(nodes, outputs)
+    kinds, bundles = found.of, _bundles(nodes, found)
     making: dict[str, _Group] = {}
     groups: list[_Group] = []
     for node in (_as_small(node, kinds) for node in nodes):
+        if node.name in bundles:
+            groups.append(bundles[node.name])
+        if node.name in bundles or (kinds[node.name] == "gather" and node.name not in found.head):
+            continue
         hosts = [
             making[tensor]
             for tensor in node.inputs
@@ -174,6 +121,21 @@ def _grouped(nodes: Sequence[Node], outputs: set[str]) -> list[_Group]:
         group.nodes.append(node)
         making[node.name] = group
     return groups
+
+
+def _bundles(nodes: Sequence[Node], kinds: Kinds) -> dict[str, _Group]:
+    """The layers of whole nodes that make a map again, by the name of what they make.
+
+    A node that several layers need is copied, under a name of its own in each.
+    """
+    by_name = {node.name: node for node in nodes}
+    uses = Counter(name for bundle in (*kinds.exits.values(), kinds.head) for name in bundle)
+    found = {}
+    for end, bundle in kinds.exits.items():
+        names = {name: f"{name}.for.{end}" for name in bundle if uses[name] > 1 and name != end}
+        copies = [_renamed_node(by_name[name], names) for name in bundle]
+        found[end] = _Group(kinds.of[end], copies)
+    return found
 
 
 def _as_small(node: Node, kinds: Mapping[str, LayerKind]) -> Node:
@@ -216,16 +178,26 @@ def _layer(group: _Group, graph: Graph) -> Layer:
     inputs = dict.fromkeys(t for node in nodes for t in node.inputs if t not in made)
     keys = {key for node in nodes for key in node.params.values()}
     elements = sum(math.prod(graph.params[key]) for key in keys)
+    maps: Mapping[str, AxisMaps] = {}
+    if group.kind == "spatial":
+        whole = any(not node.maps for node in nodes)
+        maps = _whole_maps(inputs, nodes[-1], graph) if whole else _maps(nodes)
     return Layer(
         name=nodes[-1].name,
         kind=group.kind,
         nodes=nodes,
         inputs=tuple(inputs),
         shape=nodes[-1].shape,
-        maps=_maps(nodes) if group.kind == "spatial" else {},
+        maps=maps,
         flop=sum(node.flop for node in nodes),
         param_bytes=BYTES_PER_ELEMENT * elements,
     )
+
+
+def _whole_maps(inputs: Iterable[str], last: Node, graph: Graph) -> dict[str, AxisMaps]:
+    height, width = last.shape[2:]
+    shapes = {tensor: graph.shapes[tensor] for tensor in inputs}
+    return {t: (Whole(n[2], height), Whole(n[3], width)) for t, n in shapes.items()}
 
 
 def _maps(nodes: Sequence[Node]) -> dict[str, AxisMaps]:

@@ -163,6 +163,7 @@ def print_plan(plan: Plan) -> None:
 
 def inspection(network: Network) -> dict[str, Any]:
     """What ``inspect`` prints: layers, the cuts where one map is alive, and what is gathered."""
+    flop, made = describe.whole_share(network)
     return {
         "model": network.name,
         "inputs": {name: list(network.shapes[name]) for name in network.inputs},
@@ -172,6 +173,8 @@ def inspection(network: Network) -> dict[str, Any]:
         "layers": [asdict(row) for row in describe.rows(network)],
         "cuts": describe.cut_points(network),
         "gathered": [asdict(entry) for entry in describe.gathered(network)],
+        "whole_flop_share": flop,
+        "whole_bytes_share": made,
     }
 
 
@@ -195,6 +198,11 @@ def print_inspection(content: Mapping[str, Any]) -> None:
     console.print(f"\ntotal {content['flop'] / 1e9:.4g} GFLOP, ", end="")
     console.print(f"{content['param_bytes'] / 1e6:.4g} MB of weights")
     console.print(f"single-tensor cuts after: {', '.join(content['cuts']) or 'none'}")
+    if content["whole_flop_share"] or content["whole_bytes_share"]:
+        console.print(
+            f"run whole on one device: {content['whole_flop_share']:.3%} of the FLOP, "
+            f"{content['whole_bytes_share']:.3%} of the bytes made"
+        )
     for entry in content["gathered"]:
         console.print(f"not partitioned: {entry['name']}: {entry['why']}")
 

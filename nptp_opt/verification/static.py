@@ -137,6 +137,8 @@ def _result_faults(plan: Plan) -> list[str]:
         for name in sorted(hidden):
             if name in plan.network.outputs or set(plan.network.consumers[name]) - inside:
                 return [f"segment {number}: {name} is read outside its segment but not kept"]
+            if plan.network.by_name[name].is_whole:
+                return [f"segment {number}: {name} runs whole and must end its segment"]
     return []
 
 
@@ -146,7 +148,10 @@ def _cover_faults(plan: Plan, step: Step, users: Mapping[str, frozenset[int]]) -
     if step.kind == "global":
         wanted = dict.fromkeys(users[step.layers[-1]], RESULT)
         return [] if step.tiles == wanted else ["the result is not on the devices that use it"]
-    full = plan.layers_of(step)[-1].full
+    last = plan.layers_of(step)[-1]
+    full = last.full
+    if last.is_whole and list(step.tiles.values()) != [full]:
+        return [f"{last.name} runs whole: one device has it, not {len(step.tiles)} tiles"]
     fault = cover_fault(step.tiles.values(), full.y1, full.x1)
     return [] if fault is None else [f"the tiles do not cover the map exactly once: {fault}"]
 

@@ -69,7 +69,8 @@ def run_any(
     rng: random.Random,
 ) -> torch.Tensor:
     if layer.kind == "spatial":
-        return run_tiles(layer, weights, held, random_tiles(layer.full, 2, rng))
+        tiles = [layer.full] if layer.is_whole else random_tiles(layer.full, 2, rng)
+        return run_tiles(layer, weights, held, tiles)
     if not layer.reduces:
         return run_gather(layer, weights, held)
     source = held[layer.nodes[0].inputs[0]]

@@ -109,19 +109,6 @@ def test_weights_computed_from_weights_are_evaluated():
     check_module(Standardised(2, 3, 3), (1, 2, 9, 9))
 
 
-def test_attention_in_the_middle_is_gathered_with_all_behind_it():
-    def attend(x):
-        n, c, h, w = x.shape
-        y = x.flatten(2).transpose(1, 2)
-        y = F.scaled_dot_product_attention(y, y, y)
-        return y.transpose(1, 2).reshape(n, c, h, w)
-
-    network = check_module(Chain(attend), (2, 2, 7, 6)).network
-    kinds = [layer.kind for layer in network.layers]
-    assert kinds[0] == "spatial" and set(kinds[1:]) == {"gather"}
-    assert "runs on one device" in gathered(network)[0].why
-
-
 # -- traps that other systems fell into ----------------------------------------------------------
 
 

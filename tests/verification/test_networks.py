@@ -42,9 +42,10 @@ def random_plan(ref, network, cluster, seed=0):
         if layers[-1].kind == "global":
             choices.append(Choice(layers))
             continue
-        tiles = random_tiles(layers[-1].full, 2, rng)
+        whole = layers[-1].is_whole
+        tiles = [layers[-1].full] if whole else random_tiles(layers[-1].full, 2, rng)
         rng.shuffle(devices)
-        choices.append(Choice(layers, dict(zip(devices, tiles, strict=True))))
+        choices.append(Choice(layers, dict(zip(devices, tiles, strict=False))))
     steps = assemble(network, cluster, choices)
     return Plan(ref, network, cluster, steps, simulate(network, cluster, steps))
 

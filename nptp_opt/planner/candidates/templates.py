@@ -34,7 +34,8 @@ class Template:
         """The partition of a map; equal fractions become equal cuts, so it covers exactly.
 
         ``snap`` moves cuts to multiples of the next layer's stride, where they fall between
-        windows. Tiles that round to nothing are left out.
+        windows; a snap as large as the map leaves one tile, whoever's. Tiles that round to nothing
+        are left out.
         """
         sides = self.sides(height, width, snap)
         tiles = zip(self.boxes, itertools.starmap(Tile, sides.tolist()), strict=True)
@@ -42,7 +43,7 @@ class Template:
 
     def sides(self, height: int, width: int, snap: tuple[int, int] = (1, 1)) -> IntArray:
         """The tiles (devices of ``boxes``, 4) of ``at``; all 0 where one rounds to nothing."""
-        step = np.array(snap if self.snapped else (1, 1))
+        step = np.array(snap if self.snapped or snap == (height, width) else (1, 1))
         return _sides(self.fractions, (height, width), step)
 
     @cached_property
@@ -66,7 +67,8 @@ class TemplateStack:
     def placed(self, size: tuple[int, int], snap: tuple[int, int] = (1, 1)) -> IntArray:
         """Every template's ``sides`` by device number: (templates, n, 4)."""
         found = np.zeros((self.shape[0] * self.shape[1], 4), dtype=np.int64)
-        step = np.where(self._snapped, snap, 1) if snap != (1, 1) else np.ones(2, dtype=np.int64)
+        forced = self._snapped | (snap == size)
+        step = np.where(forced, snap, 1) if snap != (1, 1) else np.ones(2, dtype=np.int64)
         found[self._rows] = _sides(self._fractions, size, step)
         return found.reshape(self.shape)
 
@@ -82,7 +84,10 @@ def _sides(fractions: FloatArray, size: tuple[int, int], step: IntArray) -> IntA
 
 
 def snaps(network: Network) -> dict[str, tuple[int, int]]:
-    """For every spatial layer the largest stride with which a later layer reads it."""
+    """For every spatial layer the largest stride with which a later layer reads it.
+
+    A whole layer's is its map's size: no cut goes through that.
+    """
     found = {layer.name: (1, 1) for layer in network.spatial}
     for layer in network.spatial:
         for tensor, (map_y, map_x) in layer.maps.items():
@@ -90,7 +95,9 @@ def snaps(network: Network) -> dict[str, tuple[int, int]]:
                 strides = (getattr(map_y, "stride", 1), getattr(map_x, "stride", 1))
                 y, x = found[tensor]
                 found[tensor] = (max(y, strides[0]), max(x, strides[1]))
-    return found
+    return found | {
+        each.name: (each.height, each.width) for each in network.spatial if each.is_whole
+    }
 
 
 def strips(

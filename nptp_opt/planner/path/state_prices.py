@@ -175,7 +175,9 @@ class StatePrices:
 
     def _cut(self, tensor: str) -> IntArray:
         """All candidates on any tensor's map, cuts not snapped: (Q, n, 4)."""
-        full = self.network.full(tensor)
+        full, layer = self.network.full(tensor), self.network.by_name.get(tensor)
+        if layer is not None and layer.is_whole:
+            return self.tiles(layer)
         return self._stack.placed((full.y1, full.x1))
 
     def switched_s(

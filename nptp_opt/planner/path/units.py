@@ -41,9 +41,12 @@ def is_closed(network: Network, layers: Sequence[Layer], last: Layer) -> bool:
 def is_segment(network: Network, layers: Sequence[Layer]) -> bool:
     """True when ``layers`` can be one segment: only the last one's output leaves it.
 
-    A global layer is a step of its own: it needs all tiles of its map.
+    A global layer is a step of its own: it needs all tiles of its map. A whole layer ends its
+    segment: what follows on it is divided.
     """
     if any(layer.kind != "spatial" for layer in layers):
+        return False
+    if any(layer.is_whole for layer in layers[:-1]):
         return False
     wanted = {layer.name for layer in layers[:-1]} & set(network.outputs)
     return not wanted and is_closed(network, layers, layers[-1])

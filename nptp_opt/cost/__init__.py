@@ -44,7 +44,16 @@ from nptp_opt.cost.segment import (
     segment_needs,
     transfer_loads,
 )
-from nptp_opt.cost.speed import Speed, for_layer, layer_key, layer_speed, measured_share
+from nptp_opt.cost.speed import (
+    Speed,
+    SpeedTable,
+    for_layer,
+    layer_key,
+    layer_speed,
+    mean_gflops,
+    measured_share,
+    speed_table,
+)
 from nptp_opt.cost.transfer import (
     SCALE_BYTES,
     rectangle_bytes,
@@ -64,6 +73,7 @@ __all__ = [
     "LoadArrays",
     "Ownership",
     "Speed",
+    "SpeedTable",
     "Split",
     "StepPrices",
     "Transfer",
@@ -84,6 +94,7 @@ __all__ = [
     "layer_weight_bytes",
     "makespan_s",
     "makespans_s",
+    "mean_gflops",
     "measured_share",
     "messages_of",
     "overlapped_s",
@@ -100,6 +111,7 @@ __all__ = [
     "sent_bytes",
     "sent_element_bytes",
     "sent_pixel_bytes",
+    "speed_table",
     "split",
     "transfer_loads",
 ]

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from nptp_opt.cluster import Cluster, Device
+from nptp_opt.cost.loads import FloatArray
 from nptp_opt.geometry import Window
 from nptp_opt.layer.problem import LayerShape
 from nptp_opt.network.ir import Layer
@@ -31,6 +34,36 @@ def layer_speed(device: Device, layer: Layer | LayerShape) -> Speed:
     found = device.measured.get(layer_key(layer)) if device.measured else None
     chosen = found or device
     return Speed(chosen.flop_per_s, chosen.overhead_s)
+
+
+@dataclass(frozen=True)
+class SpeedTable:
+    """Speeds of devices on layers: two arrays (devices, layers)."""
+
+    flop_per_s: FloatArray
+    overhead_s: FloatArray
+
+    def seconds(self, flop: FloatArray) -> FloatArray:
+        """Of a call per device and layer that computes ``flop`` operations, (..., layers)."""
+        return np.asarray(self.overhead_s + flop / self.flop_per_s)
+
+
+def speed_table(devices: Sequence[Device], layers: Sequence[Layer]) -> SpeedTable:
+    """``layer_speed`` of every device on every layer."""
+    speeds = [[layer_speed(device, layer) for layer in layers] for device in devices]
+    shape = len(devices), len(layers)
+    flop_per_s = np.array([[speed.flop_per_s for speed in own] for own in speeds])
+    overhead_s = np.array([[speed.overhead_s for speed in own] for own in speeds])
+    return SpeedTable(flop_per_s.reshape(shape), overhead_s.reshape(shape))
+
+
+def mean_gflops(device: Device, layers: Sequence[Layer]) -> float:
+    """GFLOP/s over all of ``layers``, calls left out; ``gflops`` where nothing is measured."""
+    rates = [layer_speed(device, layer).flop_per_s for layer in layers]
+    # Relative to the device's own rate, so that layers without a profile give exactly that.
+    scaled = (x.flop * (device.flop_per_s / rate) for x, rate in zip(layers, rates, strict=True))
+    total, at_own_rate = sum(layer.flop for layer in layers), sum(scaled)
+    return device.gflops * (total / at_own_rate) if total else device.gflops
 
 
 def measured_share(device: Device, layers: Sequence[Layer]) -> float:

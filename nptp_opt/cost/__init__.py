@@ -13,10 +13,10 @@ from nptp_opt.cost.layer import (
 )
 from nptp_opt.cost.loads import (
     FloatArray,
+    Links,
     Load,
     LoadArrays,
     Transfer,
-    comm_s,
     comms_s,
     makespan_s,
     makespans_s,
@@ -44,7 +44,16 @@ from nptp_opt.cost.segment import (
     segment_needs,
     transfer_loads,
 )
-from nptp_opt.cost.speed import Speed, for_layer, layer_key, layer_speed, measured_share
+from nptp_opt.cost.speed import (
+    Speed,
+    Speeds,
+    for_layer,
+    layer_key,
+    layer_speed,
+    mean_gflops,
+    measured_share,
+    speeds_of,
+)
 from nptp_opt.cost.transfer import (
     SCALE_BYTES,
     rectangle_bytes,
@@ -60,15 +69,16 @@ __all__ = [
     "FloatArray",
     "Form",
     "LayerCost",
+    "Links",
     "Load",
     "LoadArrays",
     "Ownership",
     "Speed",
+    "Speeds",
     "Split",
     "StepPrices",
     "Transfer",
     "candidate_array",
-    "comm_s",
     "comms_s",
     "for_layer",
     "gather_compute_s",
@@ -84,6 +94,7 @@ __all__ = [
     "layer_weight_bytes",
     "makespan_s",
     "makespans_s",
+    "mean_gflops",
     "measured_share",
     "messages_of",
     "overlapped_s",
@@ -100,6 +111,7 @@ __all__ = [
     "sent_bytes",
     "sent_element_bytes",
     "sent_pixel_bytes",
+    "speeds_of",
     "split",
     "transfer_loads",
 ]

@@ -1,17 +1,25 @@
 """How fast a device computes one layer: from its profile, or from its FLOP/s. The only place.
 
-Seconds of a tile are ``overhead_s`` per call plus ``pixel_s`` times its area.
+Seconds of a tile are ``overhead_s`` per call and its operations by ``flop_per_s``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster, Device
+from nptp_opt.cost.loads import FloatArray
 from nptp_opt.geometry import Window
 from nptp_opt.layer.problem import LayerShape
 from nptp_opt.network.ir import Layer
+
+BoolArray = npt.NDArray[np.bool_]
+Flop = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,40 @@ def layer_speed(device: Device, layer: Layer | LayerShape) -> Speed:
     found = device.measured.get(layer_key(layer)) if device.measured else None
     chosen = found or device
     return Speed(chosen.flop_per_s, chosen.overhead_s)
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Speeds of devices on layers, both (devices, layers); on one layer (devices,)."""
+
+    flop_per_s: FloatArray
+    overhead_s: FloatArray
+
+    def on(self, layer: int) -> Speeds:
+        """On the layer of that place."""
+        return Speeds(self.flop_per_s[:, layer], self.overhead_s[:, layer])
+
+    def seconds(self, flop: Flop, called: BoolArray | Literal[True] = True) -> FloatArray:
+        """Of calls (..., as the speeds) that compute ``flop`` operations; 0 where none is made."""
+        return np.asarray(self.overhead_s * called + flop / self.flop_per_s)
+
+
+def speeds_of(devices: Sequence[Device], layers: Sequence[Layer]) -> Speeds:
+    """``layer_speed`` of every device on every layer."""
+    speeds = [[layer_speed(device, layer) for layer in layers] for device in devices]
+    shape = len(devices), len(layers)
+    flop_per_s = np.array([[speed.flop_per_s for speed in own] for own in speeds])
+    overhead_s = np.array([[speed.overhead_s for speed in own] for own in speeds])
+    return Speeds(flop_per_s.reshape(shape), overhead_s.reshape(shape))
+
+
+def mean_gflops(device: Device, layers: Sequence[Layer]) -> float:
+    """GFLOP/s over all of ``layers``, calls left out; ``gflops`` where nothing is measured."""
+    rates = [layer_speed(device, layer).flop_per_s for layer in layers]
+    # Relative to the device's own rate, so that layers without a profile give exactly that.
+    scaled = (x.flop * (device.flop_per_s / rate) for x, rate in zip(layers, rates, strict=True))
+    total, at_own_rate = sum(layer.flop for layer in layers), sum(scaled)
+    return device.gflops * (total / at_own_rate) if total else device.gflops
 
 
 def measured_share(device: Device, layers: Sequence[Layer]) -> float:

@@ -1,7 +1,7 @@
 """Running one tile of a layer, a segment, a reduction or a whole-map layer in torch."""
 
+from nptp_opt.kernels.crops import Crop, crop, paste
 from nptp_opt.kernels.run import (
-    Crop,
     combine,
     partial,
     run_gather,
@@ -13,7 +13,9 @@ from nptp_opt.kernels.run import (
 __all__ = [
     "Crop",
     "combine",
+    "crop",
     "partial",
+    "paste",
     "run_gather",
     "run_layer",
     "run_network",

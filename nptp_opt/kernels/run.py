@@ -9,11 +9,9 @@ from torch import Tensor
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import EMPTY, Tile, need_tile
 from nptp_opt.kernels import pixelwise, windowed
+from nptp_opt.kernels.crops import Crop, crop
 from nptp_opt.network.ir import Layer, Network, Node, regions
 from nptp_opt.network.ops import CHANNEL_OPS, REDUCTIONS, WINDOWED
-
-Crop = tuple[Tile, Tensor]
-"""A rectangle of a tensor, and its elements (N, C, rows, columns)."""
 
 Kernel = Callable[[Node, dict[str, Tensor], list[Tensor], Tile], Tensor]
 
@@ -163,14 +161,9 @@ def _node_regions(nodes: Sequence[Node], tile: Tile) -> dict[str, Tile]:
 
 
 def _crop(reader: str, tensor: str, held: Crop, need: Tile) -> Tensor:
-    region, values = held
-    if not region.contains(need):
-        raise InputError(f"node {reader!r} needs {need} of {tensor!r}, but only {region} is here")
-    if need.is_empty:
-        return values[:, :, :0, :0]
-    return values[
-        :, :, need.y0 - region.y0 : need.y1 - region.y0, need.x0 - region.x0 : need.x1 - region.x0
-    ]
+    if not held[0].contains(need):
+        raise InputError(f"node {reader!r} needs {need} of {tensor!r}, but only {held[0]} is here")
+    return crop(held, need)
 
 
 def _run_node(

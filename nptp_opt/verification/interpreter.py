@@ -14,7 +14,7 @@ from torch import Tensor
 from nptp_opt.cluster import TransferDtype
 from nptp_opt.cost import RESULT, input_ownership
 from nptp_opt.geometry import Tile
-from nptp_opt.kernels import Crop, combine, partial, run_gather, run_layer
+from nptp_opt.kernels import Crop, combine, crop, partial, paste, run_gather, run_layer
 from nptp_opt.kernels.wire import round_trip
 from nptp_opt.network.ir import Layer, external_inputs, regions
 from nptp_opt.plan.model import Plan, Step, split_of
@@ -126,10 +126,10 @@ class Replay:
         return made
 
     def _pasted(self, name: str, tile: Tile, parts: Sequence[Crop]) -> Tensor:
+        """``tile`` of a tensor from parts of it; NaN where there is none."""
         batch, channels = self.network.shapes[name][:2]
         whole = self.x.new_full((batch, channels, tile.height, tile.width), float("nan"))
-        for part, values in parts:
-            _cut(whole, tile, part).copy_(values)
+        paste(parts, (tile, whole))
         return whole
 
     def _gathered(self, device: int, layer: Layer) -> Made:
@@ -137,7 +137,7 @@ class Replay:
         for tensor in layer.inputs:
             if tensor not in inside:
                 inside[tensor] = self._fetched(device, tensor, self.network.full(tensor))
-        value = run_gather(layer, self.weights, {name: crop[1] for name, crop in inside.items()})
+        value = run_gather(layer, self.weights, {name: held[1] for name, held in inside.items()})
         inside[layer.name] = (RESULT, value)
         if layer.name in self.network.outputs:
             self.results[layer.name] = value
@@ -180,32 +180,18 @@ class Replay:
         parts = [held[device]] if device in held else []
         for move in self.plan.steps[self.number].transfers:
             if move.dst == device and move.tensor == tensor and not ahead:
-                tile, values = held[move.src]
-                parts.append((move.tile, round_trip(_cut(values, tile, move.tile), self.sent_as)))
-        for tile, values in parts:
-            if tile.contains(need) and not need.is_empty:
-                return need, _cut(values, tile, need)
-        return need, self._joined(device, tensor, need, parts)
-
-    def _joined(self, device: int, tensor: str, need: Tile, parts: Sequence[Crop]) -> Tensor:
-        batch, channels = self.network.shapes[tensor][:2]
-        whole = self.x.new_empty((batch, channels, need.height, need.width))
-        missing = [need]
-        for tile, values in parts:
-            common = need.intersect(tile)
-            if not common.is_empty:
-                _cut(whole, need, common).copy_(_cut(values, tile, common))
-                missing = [rest for part in missing for rest in part.minus(common)]
-        lacking = [part for part in missing if not part.is_empty]
-        for part in lacking:
-            _cut(whole, need, part).fill_(float("nan"))
+                values = crop(held[move.src], move.tile)
+                parts.append((move.tile, round_trip(values, self.sent_as)))
+        for part in parts:
+            if part[0].contains(need) and not need.is_empty:
+                return need, crop(part, need)
+        lacking = _area_without(need, [tile for tile, _ in parts])
         if lacking:
             self.faults.append(
-                f"segment {self.number}: {self.names[device]} reads "
-                f"{sum(part.area for part in lacking)} elements of {tensor} "
+                f"segment {self.number}: {self.names[device]} reads {lacking} elements of {tensor} "
                 "which it neither owns nor receives"
             )
-        return whole
+        return need, self._pasted(tensor, need, parts)
 
 
 @dataclass
@@ -236,9 +222,12 @@ def _last_uses(plan: Plan) -> dict[str, int]:
     return found | dict.fromkeys(plan.network.spatial_outputs, len(plan.steps))
 
 
-def _cut(values: Tensor, tile: Tile, part: Tile) -> Tensor:
-    """The rectangle ``part`` of values that cover ``tile``."""
-    return values[..., part.y0 - tile.y0 : part.y1 - tile.y0, part.x0 - tile.x0 : part.x1 - tile.x0]
+def _area_without(need: Tile, tiles: Sequence[Tile]) -> int:
+    """Elements per channel of ``need`` that lie in none of ``tiles``."""
+    missing = [need]
+    for tile in tiles:
+        missing = [rest for part in missing for rest in part.minus(tile)]
+    return sum(part.area for part in missing)
 
 
 def replayed_outputs(

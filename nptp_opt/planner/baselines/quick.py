@@ -9,6 +9,9 @@ partition for every layer. CoEdge's code is not public; this follows its publish
 ``grid-equal``: fused tile partitioning as in DeepThings: the first layers as one segment on an
 equal grid of all devices, the others on one device; the best number of fused layers.
 
+Speeds are measured ones, layer by layer, where a device has a profile: the LP goes by the speeds on
+every layer, proportional heights by the mean over all of them.
+
 All keep linear layers on the sink (``linears``). ``single`` and ``strip-best`` choose among devices
 with enough memory, if that leaves any.
 """
@@ -22,7 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import FloatArray
+from nptp_opt.cost import FloatArray, mean_gflops, speeds_of
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.memory import overfull_devices
 from nptp_opt.layer.limits import Limits
@@ -82,16 +85,21 @@ def strip_equal(network: Network, cluster: Cluster) -> list[Choice]:
 
 def strip_proportional(network: Network, cluster: Cluster) -> list[Choice]:
     """Strips in proportion to the devices' speeds."""
-    speeds = [device.gflops for device in cluster.devices]
+    speeds = mean_speeds(network, cluster)
     return follow(network, strips("strip-proportional", range(len(speeds)), speeds, vertical=False))
+
+
+def mean_speeds(network: Network, cluster: Cluster) -> list[float]:
+    """GFLOP/s of every device on the layers that are cut, by its profile where it has one."""
+    return [mean_gflops(device, network.spatial) for device in cluster.devices]
 
 
 def strip_best(network: Network, cluster: Cluster) -> list[Choice]:
     """The best strips, across rows or columns, over every choice of devices."""
-    choices = _device_choices(cluster)
+    speeds = mean_speeds(network, cluster)
+    choices = _device_choices(cluster, speeds)
     several = [chosen for chosen in choices if len(chosen) > 1]
-    speeds = [[cluster.devices[i].gflops for i in chosen] for chosen in choices]
-    shared = [*zip(choices, speeds, strict=True)]
+    shared = [(chosen, [speeds[i] for i in chosen]) for chosen in choices]
     shared += zip(several, all_coedge_shares(network, cluster, several), strict=True)
     options = [
         strips("strip-best", chosen, shares, vertical=vertical)
@@ -103,10 +111,10 @@ def strip_best(network: Network, cluster: Cluster) -> list[Choice]:
     return _first_fitting(network, cluster, ordered)
 
 
-def _device_choices(cluster: Cluster) -> list[tuple[int, ...]]:
+def _device_choices(cluster: Cluster, speeds: Sequence[float]) -> list[tuple[int, ...]]:
     """All sets of devices, equal devices counted once; the fastest k where there are too many."""
     n = len(cluster.devices)
-    order = sorted(range(n), key=lambda i: (-cluster.devices[i].gflops, i != cluster.source, i))
+    order = sorted(range(n), key=lambda i: (-speeds[i], i != cluster.source, i))
     if n > MOST_SUBSETS:
         return [tuple(sorted(order[:k])) for k in range(1, n + 1)]
     kept: dict[object, tuple[int, ...]] = {}
@@ -170,7 +178,7 @@ def all_coedge_shares(
     """Strip heights of several choices of devices: minimise the sum of the layers' makespans.
 
     Variables: a share h_i >= h_min of every chosen device, and a makespan T_l per layer. For every
-    layer l and device i:  exchange_il + overhead_i + c_il * area_l * h_i <= T_l, where exchange_il
+    layer l and device i:  exchange_il + overhead_il + c_il * area_l * h_i <= T_l, where exchange_il
     is the price of the halo rows between equal strips (it does not depend on the heights).
     h_min is one row of the smallest map, as far as that leaves room for everybody.
     """
@@ -192,12 +200,12 @@ def _shares(
     if not layers:
         return [1.0 / n] * n
     least = min(1.0 / min(layer.height for layer in layers), 0.5 / n)
-    devices = [cluster.devices[i] for i in chosen]
-    pixel_s = [[layer.flop / device.flop_per_s for device in devices] for layer in layers]
-    fixed = exchange_s + np.array([device.overhead_s for device in devices])
+    speeds = speeds_of([cluster.devices[i] for i in chosen], layers)
+    flop = np.array([layer.flop for layer in layers])
+    map_s, fixed = (flop / speeds.flop_per_s).T, exchange_s + speeds.overhead_s.T
     # One row "sum of shares = 1", then a row per layer and device: (share, makespan) in columns.
     pairs = np.array([(i, n + k) for k in range(count) for i in range(n)]).reshape(-1)
-    values = np.stack((np.array(pixel_s).reshape(-1), -np.ones(n * count)), axis=1).reshape(-1)
+    values = np.stack((map_s.reshape(-1), -np.ones(n * count)), axis=1).reshape(-1)
     model = MilpModel(
         name="coedge_style",
         objective=np.array([0.0] * n + [1.0] * count),

@@ -17,20 +17,13 @@ import torch
 from torch import Tensor
 
 from nptp_opt.geometry import Tile
-from nptp_opt.kernels import Crop, combine, partial, run_gather, run_segment
+from nptp_opt.kernels import Crop, combine, crop, partial, paste, run_gather, run_segment
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.runtime.program import Message, Piece, Program, Task
 from nptp_opt.runtime.trace import WAITED_NS, Recorder
 from nptp_opt.runtime.transport.base import Pending, Transport
 from nptp_opt.runtime.transport.packing import Packing
 from nptp_opt.runtime.worker.priority import in_turn
-
-
-def crop(tile: Tile, held: Tile, values: Tensor) -> Tensor:
-    """View of ``tile`` in ``values``, which hold the rectangle ``held``."""
-    return values[
-        :, :, tile.y0 - held.y0 : tile.y1 - held.y0, tile.x0 - held.x0 : tile.x1 - held.x0
-    ]
 
 
 @dataclass
@@ -151,7 +144,7 @@ class Executor:
         ):
             for piece, inputs in zip(pieces, given, strict=True):
                 values = run_segment(task.layers, self.weights, inputs, piece.tile)
-                crop(piece.tile, task.tile, whole).copy_(values)
+                paste([(piece.tile, values)], (task.tile, whole))
         self._pad(task, seconds, pace)
 
     def _tile(self, task: Task) -> Tensor:
@@ -217,11 +210,11 @@ class Executor:
         if first is not None and first.reduces:
             return self._partial(first).view(-1)
         if len(message.parts) == 1 and self.packing.is_plain(message):
-            view = crop(message.parts[0].tile, *self._owned[message.parts[0].tensor])
+            view = crop(self._owned[message.parts[0].tensor], message.parts[0].tile)
             if view.is_contiguous():
                 return view
         buffer = self._packed[message.tag]
-        values = [crop(part.tile, *self._owned[part.tensor]) for part in message.parts]
+        values = [crop(self._owned[part.tensor], part.tile) for part in message.parts]
         self.packing.write(message, buffer, values)
         return buffer
 
@@ -253,9 +246,9 @@ class Executor:
         ]
         if tensor in self._owned:
             pieces.append(self._owned[tensor])
-        for held, values in pieces:
-            if held.contains(need):
-                return need, crop(need, held, values)
+        for piece in pieces:
+            if piece[0].contains(need):
+                return need, crop(piece, need)
         return need, self._put_together(task, tensor, need, pieces)
 
     def _arrived(self, message: Message) -> list[Crop]:
@@ -272,10 +265,7 @@ class Executor:
             shape = (*self.network.shapes[tensor][:2], need.height, need.width)
             buffer = torch.full(shape, float("nan"))
             self._assembled[task.step, tensor, need] = buffer
-        for held, values in pieces:
-            common = need.intersect(held)
-            if not common.is_empty:
-                crop(common, need, buffer).copy_(crop(common, held, values))
+        paste(pieces, (need, buffer))
         return buffer
 
 

@@ -31,7 +31,16 @@ ON_MAPS = words(
 )
 """Ops on maps: what lies otherwise is brought into (N, C, H, W) first, on one device."""
 
-PRODUCTS = {"linear", "matmul", "mm", "mv", "bmm", "addmm", "baddbmm", "scaled_dot_product_attention"}
+PRODUCTS = {
+    "linear",
+    "matmul",
+    "mm",
+    "mv",
+    "bmm",
+    "addmm",
+    "baddbmm",
+    "scaled_dot_product_attention",
+}
 RECURRENT = {"gru", "lstm", "rnn_relu", "rnn_tanh"}
 RESHAPES = {"flatten", "unflatten", "reshape", "squeeze", "unsqueeze"}
 SAME_AS = {

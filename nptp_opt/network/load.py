@@ -140,8 +140,9 @@ def load_model(ref: str, input_shape: tuple[int, ...], seed: int = 0) -> LoadedM
     """The model ``ref`` at one input shape.
 
     ``ref`` is a torchvision name, the path of an .onnx file, or ``module:attribute`` where the
-    attribute is a torch.nn.Module or a callable that returns one. ``seed`` makes random weights. Raises InputError, or
-    UnsupportedError for what the importer does not know, with the name of the node.
+    attribute is a torch.nn.Module or a callable that returns one. ``seed`` makes random weights.
+    Raises InputError, or UnsupportedError for what the importer does not know, with the name of the
+    node.
     """
     _check_shape(input_shape)
     if ref.startswith(GIVEN):

@@ -64,6 +64,21 @@ def internal_error(error: BaseException) -> str:
     return f"internal error ({what}); please report it with the command and `nptp-opt versions`"
 
 
+LAST_LINES = 3
+MOST_LETTERS = 300
+
+
+def last_lines(error: BaseException) -> str:
+    """The end of an exception's message in one line: what is wrong stands there, not in its title.
+
+    Lines and letters that are left out are replaced by dots.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kept = [*(["..."] if len(lines) > LAST_LINES else []), *lines[-LAST_LINES:]]
+    short = (line if len(line) <= MOST_LETTERS else f"{line[:MOST_LETTERS]}..." for line in kept)
+    return " ".join(short)
+
+
 MOST_NAMES = 20
 """Known names that one message lists; of more, the nearest."""
 

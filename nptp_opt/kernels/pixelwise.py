@@ -108,10 +108,25 @@ def prelu(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> T
 
 
 def channel_norm(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
-    last = values[0].permute(0, 2, 3, 1)
-    size = [last.shape[-1]]
-    normed = F.layer_norm(last, size, params.get("weight"), params.get("bias"), node.attrs["eps"])
-    return normed.permute(0, 3, 1, 2)
+    split, (dim, *_) = _split(node, values[0])
+    last = split.movedim(dim, -1)
+    size, weight, eps = [last.shape[-1]], params.get("weight"), node.attrs["eps"]
+    if node.attrs.get("centred", True):
+        normed = F.layer_norm(last, size, weight, params.get("bias"), eps)
+    else:
+        normed = F.rms_norm(last, size, weight, eps)
+    return normed.movedim(-1, dim).reshape(values[0].shape)
+
+
+def _split(node: Node, x: Tensor) -> tuple[Tensor, list[int]]:
+    """The map with its channels split into factors, and the dimensions that the node works along.
+
+    Without factors these are the channels.
+    """
+    if "over" not in node.attrs:
+        return x, [1]
+    n, _, h, w = x.shape
+    return x.reshape(n, *node.attrs["factors"], h, w), [1 + i for i in node.attrs["over"]]
 
 
 def channel_permute(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
@@ -123,7 +138,9 @@ def channel_permute(node: Node, params: Params, values: Sequence[Tensor], tile: 
 
 
 def channel_slice(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
-    return values[0][:, node.attrs["start"] : node.attrs["stop"] : node.attrs["step"]]
+    split, (dim, *_) = _split(node, values[0])
+    kept = slice(node.attrs["start"], node.attrs["stop"], node.attrs["step"])
+    return _merged(split[(slice(None),) * dim + (kept,)])
 
 
 def channel_concat(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
@@ -148,23 +165,33 @@ def channel_conv(node: Node, params: Params, values: Sequence[Tensor], tile: Til
 
 
 def channel_softmax(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
-    return torch.softmax(values[0], 1)
+    split, (dim, *_) = _split(node, values[0])
+    return torch.softmax(split, dim).reshape(values[0].shape)
 
 
 def channel_log_softmax(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
-    return torch.log_softmax(values[0], 1)
+    split, (dim, *_) = _split(node, values[0])
+    return torch.log_softmax(split, dim).reshape(values[0].shape)
 
 
 def channel_mean(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
-    return values[0].mean(1, keepdim=True)
+    split, dims = _split(node, values[0])
+    return _merged(split.mean(dims, keepdim=True))
 
 
 def channel_sum(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
-    return values[0].sum(1, keepdim=True)
+    split, dims = _split(node, values[0])
+    return _merged(split.sum(dims, keepdim=True))
 
 
 def channel_amax(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
-    return values[0].amax(1, keepdim=True)
+    split, dims = _split(node, values[0])
+    return _merged(split.amax(dims, keepdim=True))
+
+
+def _merged(split: Tensor) -> Tensor:
+    """The map with its channel factors as one dimension again."""
+    return split.flatten(1, -3)
 
 
 def broadcast(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:

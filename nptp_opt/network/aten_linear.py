@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from nptp_opt.geometry.axis_maps import Whole
 from nptp_opt.network.calls import Call, NotLocalError, axis_of, handles, layout_of
 from nptp_opt.network.graph import Const, Value
-from nptp_opt.network.layout import FEATURES, Layout
+from nptp_opt.network.layout import FEATURES
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _pointwise(call: Call) -> Value:
     weight = call.weight("weight")
     if weight is None or axis_of(value, -1) != 0 or len(layout.factors) != 1:
         raise NotLocalError("what it sums over are not all channels of a pixel")
-    out = Layout(layout.axes, (weight.shape[0],))
+    out = layout.with_channels(weight.shape[0])
     attrs = {
         "weight_shape": [*weight.shape, 1, 1],
         "stride": [1, 1],

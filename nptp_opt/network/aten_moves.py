@@ -62,10 +62,11 @@ def _slice(call: Call, dim: int, start: int, stop: int, step: int) -> Value:
     if call.shape == value.shape:
         return value
     if isinstance(axis, int):
+        attrs: dict[str, Any] = {"start": start, "stop": stop, "step": step}
         if len(layout.factors) != 1:
-            raise NotLocalError("the channels that it cuts are split into groups")
-        attrs = {"start": start, "stop": stop, "step": step}
-        out = Layout(layout.axes, (call.shape[dim],))
+            attrs |= {"factors": list(layout.factors), "over": [axis]}
+        factors = [call.shape[dim] if i == axis else n for i, n in enumerate(layout.factors)]
+        out = layout.with_channels(*factors)
         return call.emit("channel_slice", [value.tensor], out, attrs=attrs)
     if axis not in ("h", "w"):
         raise NotLocalError("it cuts samples")
@@ -130,11 +131,11 @@ def _concat(call: Call, given: Sequence[Any], along: int) -> Value:
     values = [replace(call, args={"input": each}).feature() for each in given]
     first = layout_of(values[0])
     axis, dim = axis_of(values[0], along), dim_of(values[0], along)
-    if any(layout_of(v).axes != first.axes for v in values) or len(first.factors) != 1:
+    if any(not _lie_alike(layout_of(v), first) for v in values) or len(first.factors) != 1:
         raise NotLocalError("the maps that it joins lie differently, or their channels are split")
     tensors = [value.tensor for value in values]
     if isinstance(axis, int):
-        return call.emit("channel_concat", tensors, Layout(first.axes, (call.shape[dim],)))
+        return call.emit("channel_concat", tensors, first.with_channels(call.shape[dim]))
     if axis not in ("h", "w"):
         raise NotLocalError("it joins samples")
     maps, at = [], 0
@@ -144,6 +145,45 @@ def _concat(call: Call, given: Sequence[Any], along: int) -> Value:
         maps.append(_along(first, value.shape, call.shape, {axis: part}))
         at += size
     return call.emit("concat", tensors, first, attrs={"axis": axis}, maps=maps)
+
+
+@handles("stack", reads="tensors dim")
+def stack(call: Call) -> Value:
+    """Maps as the groups of one map's channels."""
+    given = call.args["tensors"]
+    values = [replace(call, args={"input": each}).feature() for each in given]
+    first, place = layout_of(values[0]), int(call.args["dim"]) % len(call.shape)
+    if any(layout_of(value) != first for value in values):
+        raise NotLocalError("the maps that it stacks lie differently")
+    axes = [axis + 1 if isinstance(axis, int) else axis for axis in first.axes]
+    factors = (len(values), *(first.factors if first.channels else ()))
+    out = replace(first, axes=(*axes[:place], 0, *axes[place:]), factors=factors)
+    return call.emit("channel_concat", [value.tensor for value in values], out)
+
+
+@handles("select", reads="self dim index")
+def select(call: Call) -> Value:
+    """One group of channels, one row or one column."""
+    value = call.feature()
+    dim = dim_of(value, int(call.args["dim"]))
+    at = int(call.args["index"]) % value.shape[dim]
+    shape = (*value.shape[:dim], 1, *value.shape[dim + 1 :])
+    found = _slice(replace(call, shape=shape), dim, at, at + 1, 1)
+    return replace(found, shape=call.shape, layout=layout_of(found).reduced([dim], keep=False))
+
+
+@handles("unbind", reads="self dim")
+def unbind(call: Call) -> list[Value]:
+    """Each group of channels, row or column on its own."""
+    dim = int(call.args["dim"])
+    return [
+        select(replace(call, args={"self": call.given(), "dim": dim, "index": i}, shape=shape))
+        for i, shape in enumerate(call.shapes)
+    ]
+
+
+def _lie_alike(one: Layout, other: Layout) -> bool:
+    return (one.axes, one.pixels) == (other.axes, other.pixels)
 
 
 @handles(
@@ -166,7 +206,7 @@ def pad(call: Call) -> Value:
     }
     changed = {axis: sides for axis, sides in by_axis.items() if tuple(sides) != (0, 0)}
     if set(changed) == {0} and mode in (None, "constant") and len(layout.factors) == 1:
-        out = Layout(layout.axes, (call.shape[layout.axes.index(0)],))
+        out = layout.with_channels(call.shape[layout.axes.index(0)])
         attrs: dict[str, Any] = {"pad": list(changed[0]), "value": fill}
         return call.emit("channel_pad", [value.tensor], out, attrs=attrs)
     if not set(changed) <= {"h", "w"}:
@@ -213,7 +253,7 @@ def channel_window(call: Call) -> Value:
     stride = call.args["stride"] or kernel
     if layout.axes[2] != 0 or list(kernel[1:]) != [1, 1] or not plain or list(stride) != [1] * 3:
         raise NotLocalError("only means over neighbouring channels are known of it")
-    out = Layout(layout.axes, (call.shape[2],))
+    out = layout.with_channels(call.shape[2])
     attrs = {"size": kernel[0]}
     flop = float(kernel[0] * math.prod(call.shape))
     return call.emit("channel_avg_pool", [value.tensor], out, attrs=attrs, flop=flop)
@@ -264,7 +304,7 @@ def pixel_shuffle(call: Call) -> Value:
     value = call.maps_channels_first()
     if layout_of(value).axes[2:] != ("h", "w"):
         raise NotLocalError("rows and columns are swapped before it")
-    out = Layout(layout_of(value).axes, (call.shape[1],))
+    out = layout_of(value).with_channels(call.shape[1])
     down = call.op == "pixel_unshuffle"
     factor = int(call.args["downscale_factor" if down else "upscale_factor"])
     sizes = zip(value.shape[2:], call.shape[2:], strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -18,10 +19,29 @@ from nptp_opt.network.casts import (
     result_type,
 )
 from nptp_opt.network.graph import Const, Graph, Value
-from nptp_opt.network.ops import ELEMENTWISE, SEVERAL, WHOLE, flop_per_element
+from nptp_opt.network.ops import ELEMENTWISE, SEVERAL, WHOLE, flop_per_element, words
 
 MANY = {"chunk", "split", "split_with_sizes", "tensor_split", "unbind"}
-PRODUCTS = {"linear", "matmul", "mm", "bmm", "addmm", "scaled_dot_product_attention"}
+ON_MAPS = words(
+    """
+    adaptive_avg_pool2d adaptive_max_pool2d avg_pool2d batch_norm conv2d conv_transpose2d group_norm
+    instance_norm max_pool2d max_pool2d_with_indices pixel_shuffle pixel_unshuffle
+    upsample_bicubic2d upsample_bilinear2d upsample_nearest2d
+    """
+)
+"""Ops on maps: what lies otherwise is brought into (N, C, H, W) first, on one device."""
+
+PRODUCTS = {
+    "linear",
+    "matmul",
+    "mm",
+    "mv",
+    "bmm",
+    "addmm",
+    "baddbmm",
+    "scaled_dot_product_attention",
+}
+RECURRENT = {"gru", "lstm", "rnn_relu", "rnn_tanh"}
 RESHAPES = {"flatten", "unflatten", "reshape", "squeeze", "unsqueeze"}
 SAME_AS = {
     "__and__": "bitwise_and",
@@ -58,6 +78,13 @@ SAME_AS = {
 """Ops by other names. How a tensor lies in memory is no part of a plan: a view is a reshape."""
 
 
+def is_known(op: str) -> bool:
+    """True for names of ATen ops that ``handle`` has a rule for, or runs whole."""
+    plain = op if op.startswith("__") else op.rstrip("_")
+    plain = SAME_AS.get(plain, plain)
+    return plain in RULES or plain in WHOLE | ELEMENTWISE | MANY
+
+
 def handle(call: Call) -> Result:
     """Turn a call into nodes: pixel by pixel or by window if it can be, whole if it must.
 
@@ -67,10 +94,17 @@ def handle(call: Call) -> Result:
     call = replace(call, op=SAME_AS.get(call.op, call.op))
     check_operands(call)
     try:
-        made = _by_rule(call)
-        return made if isinstance(made, list) else [made, *_others(call)] if call.shapes else made
+        return _by_rule(call)
     except NotLocalError as error:
         why = str(error)
+    if call.op in ON_MAPS:
+        with suppress(NotLocalError):
+            return _by_rule(_relaid(call))
+    return _as_whole(call, why)
+
+
+def _as_whole(call: Call, why: str) -> Result:
+    """The nodes of a call that is computed on one device; raises for ``why`` where none may be."""
     if call.op in MANY:
         return _pieces(call)
     if call.op in SEVERAL and call.shapes:
@@ -81,6 +115,19 @@ def handle(call: Call) -> Result:
     if call.op in RESHAPES:
         _note_flattened(call, whole)
     return whole
+
+
+def _relaid(call: Call) -> Call:
+    """The call with its map gathered and brought into (N, C, H, W), which it is a map in again.
+
+    Raises NotLocalError where the map lies so already, or is none.
+    """
+    role = "input" if "input" in call.args else "self"
+    value = call.given()
+    if not isinstance(value, Value) or value.layout is None or value.layout.is_standard:
+        raise NotLocalError("its dimensions are those of a map already")
+    gathered = Value(actual(call.graph, value), value.shape, None, value.dtype)
+    return replace(call, args={**call.args, role: gathered})
 
 
 def _check_result(call: Call) -> None:
@@ -96,14 +143,18 @@ def _check_result(call: Call) -> None:
 
 
 def _by_rule(call: Call) -> Result:
-    """The nodes that the op's rule makes; rules are for floating-point maps, if not for any."""
+    """The nodes that the op's rule makes; rules are for floating-point maps, if not for any.
+
+    Results that the rule does not make are computed whole.
+    """
     found = numbers(call)
     if found and call.op not in ELEMENTWISE | MOVES | CASTS:
         role, dtype = found[0]
         raise NotLocalError(f"its {role} is a tensor of {dtype}".replace("torch.", ""))
     if call.op not in RULES:
         raise NotLocalError("it is not known")
-    return RULES[call.op].apply(call)
+    made = RULES[call.op].apply(call)
+    return [made, *_others(call)] if call.shapes and isinstance(made, Value) else made
 
 
 def _others(call: Call) -> list[Value]:
@@ -157,13 +208,17 @@ def _whole(call: Call, output: int | None = None) -> Value:
 
 def _flop(op: str, shapes: Sequence[Sequence[int]], out: Sequence[int]) -> float:
     """2 x length of the inner product per output element; attention has two products."""
-    if op in ("conv3d", "conv_transpose3d"):
-        return 2.0 * math.prod(out if op == "conv3d" else shapes[0]) * math.prod(shapes[1][1:])
+    if op.startswith("conv"):
+        per_pixel = shapes[0] if op.startswith("conv_transpose") else out
+        return 2.0 * math.prod(per_pixel) * math.prod(shapes[1][1:])
+    if op in RECURRENT:
+        steps = math.prod(shapes[0][:2])
+        return 2.0 * steps * sum(math.prod(shape) for shape in shapes if len(shape) == 2)
     if op not in PRODUCTS:
         return flop_per_element(op) * math.prod(out)
     if op == "scaled_dot_product_attention":
         return 4.0 * math.prod(shapes[0]) * shapes[1][-2]
-    inner = shapes[0][-1] if op in ("linear", "matmul", "mm", "bmm") else shapes[-1][-2]
+    inner = shapes[0][-1] if op in ("linear", "matmul", "mm", "mv", "bmm") else shapes[-1][-2]
     return 2.0 * math.prod(out) * inner
 
 

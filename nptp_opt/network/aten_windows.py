@@ -12,7 +12,7 @@ from nptp_opt.geometry.axis_maps import Adaptive, Transposed
 from nptp_opt.network.calls import Call, NotLocalError, handles, layout_of, pair
 from nptp_opt.network.graph import Const, Value
 from nptp_opt.network.ir import AxisMaps
-from nptp_opt.network.layout import Axis, Layout
+from nptp_opt.network.layout import Layout
 
 Padding = tuple[list[int], list[int]]
 """Low and high ends, each (vertical, horizontal)."""
@@ -47,7 +47,7 @@ class _Grid:
         return shape, {"weight_shape": [*shape[:2], *shape[:1:-1]], "swapped": True}
 
     def out(self, channels: int) -> Layout:
-        return Layout(layout_of(self.value).axes, (channels,))
+        return layout_of(self.value).with_channels(channels)
 
 
 def _grid(call: Call, rank: int) -> _Grid:
@@ -157,7 +157,7 @@ def _over_channels(call: Call) -> Value:
     return call.emit(
         "channel_conv",
         [value.tensor],
-        Layout(layout_of(value).axes, (call.shape[2],)),
+        layout_of(value).with_channels(call.shape[2]),
         attrs=attrs,
         params={"weight": weight, "bias": call.weight("bias")},
         flop=2.0 * math.prod(call.shape) * weight.shape[2],
@@ -270,11 +270,11 @@ def adaptive_pooling(call: Call) -> Value:
     )
 
 
-def reduction(call: Call, value: Value, op: str, axes: tuple[Axis, ...] | None = None) -> Value:
-    """Node that reduces whole maps to (N, C, 1, 1); ``axes`` are those that the result keeps."""
+def reduction(call: Call, value: Value, op: str, kept: Layout | None = None) -> Value:
+    """Node that reduces whole maps to (N, C, 1, 1), as which ``kept`` says how they lie."""
     layout = layout_of(value)
     n, c, height, width = layout.canonical(value.shape)
-    kept = Layout(layout.axes if axes is None else axes, layout.factors)
+    kept = kept or layout
     if height == width == 1:
         return Value(value.tensor, call.shape, kept)
     return call.emit(

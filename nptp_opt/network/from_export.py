@@ -14,9 +14,10 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from nptp_opt.errors import InputError, UnsupportedError
 from nptp_opt.network import aten_linear, aten_moves, aten_pixelwise, aten_views, aten_windows
-from nptp_opt.network.aten_whole import actual, handle
+from nptp_opt.network.aten_whole import actual, handle, is_known
 from nptp_opt.network.calls import Call
 from nptp_opt.network.casts import CASTS, cast_as_recorded
+from nptp_opt.network.decompose import decomposed
 from nptp_opt.network.functional import functional
 from nptp_opt.network.graph import Const, Graph, Value
 from nptp_opt.network.ir import Network
@@ -85,7 +86,8 @@ def export(
     try:
         with torch.no_grad(), quiet_export():
             sample = torch.zeros(shape, device=device)
-            return functional(torch.export.export(model.eval(), (sample,), strict=False))
+            program = torch.export.export(model.eval(), (sample,), strict=False)
+            return decomposed(functional(program), lambda op: op in _CHECKS or is_known(op))
     except UnsupportedError as error:
         raise UnsupportedError(f"{name}: {error}") from None
     except DynamicOutputShapeException as error:
@@ -183,6 +185,9 @@ class _Importer:
         self.inputs.append(node.name)
 
     def _call(self, node: fx.Node) -> None:
+        if self._is_constant(node):
+            self._derive(node)
+            return
         if node.target is operator.getitem:
             self._getitem(node)
             return
@@ -191,9 +196,6 @@ class _Importer:
         if packet in _CHECKS:
             return
         call = self._described(node, packet, overload)
-        if self._is_constant(node):
-            self._derive(node)
-            return
         many = isinstance(node.meta["val"], (list, tuple))
         result = handle(call)
         if isinstance(result, Value):
@@ -256,14 +258,16 @@ class _Importer:
         return path.removeprefix("nodes.") if leaf else f"{path}.{op}".lstrip(".")
 
     def _is_constant(self, node: fx.Node) -> bool:
-        """True for a tensor that depends on weights alone, or on nothing."""
-        return isinstance(node.meta.get("val"), torch.Tensor) and all(
-            isinstance(self.env.get(source), Const) for source in node.all_input_nodes
+        """True for a tensor, or a list of some, that depends on weights alone, or on nothing."""
+        return bool(_shapes(node.meta.get("val"))) and all(
+            _is_derivable(self.env.get(source)) for source in node.all_input_nodes
         )
 
     def _derive(self, node: fx.Node) -> None:
-        key = f"derived:{node.name}"
-        self.env[node] = Const(key, tuple(node.meta["val"].shape))
+        """Note a tensor to be computed when weights are; those of a list are taken out of it."""
+        key, value = f"derived:{node.name}", node.meta["val"]
+        consts = [Const(key, shape) for shape in _shapes(value)]
+        self.env[node] = consts[0] if isinstance(value, torch.Tensor) else consts
         self.derived.append(node.name)
 
     def _note(self, node: fx.Node, value: Any) -> None:
@@ -286,6 +290,11 @@ class _Importer:
             self.origins.setdefault(tensor, Origin(node.name, None))
             names.append(tensor)
         return names
+
+
+def _is_derivable(value: Any) -> bool:
+    parts = value if isinstance(value, list) else [value]
+    return all(isinstance(part, Const) for part in parts)
 
 
 def _no_result(given: Any, node: fx.Node | None) -> str:

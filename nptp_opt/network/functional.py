@@ -14,7 +14,6 @@ from torch import fx
 from torch.export.graph_signature import OutputKind
 
 from nptp_opt.errors import UnsupportedError
-from nptp_opt.network.lookalikes import name_shapes
 from nptp_opt.network.ops import words
 
 FRESH = words(
@@ -60,7 +59,6 @@ def functional(program: torch.export.ExportedProgram) -> torch.export.ExportedPr
         program = program.run_decompositions({})
         _refuse_random(program.graph)
     _refuse_changes(program, calls)
-    name_shapes(program.graph)
     return program
 
 

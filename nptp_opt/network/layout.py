@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Axis = str | int
-"""``n``, ``h``, ``w``, ``1`` (a dimension of size 1 that is none of them), or a channel factor."""
+"""``n``, ``h``, ``w``, ``hw`` (rows and columns as one dimension), ``1`` (a dimension of size 1
+that is none of them), or a channel factor."""
 
 Shape = tuple[int, ...]
 
@@ -21,11 +22,13 @@ class Layout:
     """``axes`` names each dimension of a model's tensor.
 
     ``factors`` are the sizes of the channel factors in canonical order; their product is C. A
-    letter that is missing from ``axes`` has size 1.
+    letter that is missing from ``axes`` has size 1. ``pixels`` are the rows and columns that make
+    up a dimension ``hw``.
     """
 
     axes: tuple[Axis, ...]
     factors: Shape
+    pixels: tuple[int, int] | None = None
 
     @property
     def is_standard(self) -> bool:
@@ -39,17 +42,39 @@ class Layout:
     def canonical(self, shape: Sequence[int]) -> Shape:
         """(N, C, H, W) of a tensor of this layout and ``shape``."""
         size = dict(zip(self.axes, shape, strict=True))
-        return size.get("n", 1), math.prod(self.factors), size.get("h", 1), size.get("w", 1)
+        rows, columns = self.pixels or (size.get("h", 1), size.get("w", 1))
+        return size.get("n", 1), math.prod(self.factors), rows, columns
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """Positions of the dimensions that are rows, columns, or both."""
+        return tuple(i for i, axis in enumerate(self.axes) if axis in ("h", "w", "hw"))
 
     def order(self) -> tuple[int, ...]:
         """Permutation of the dimensions after which a reshape gives the canonical tensor."""
-        rank: dict[Axis, float] = {"n": -1, "1": 0.5, "h": 1e6, "w": 2e6}
+        rank: dict[Axis, float] = {"n": -1, "1": 0.5, "h": 1e6, "hw": 1e6, "w": 2e6}
         return tuple(
             sorted(range(len(self.axes)), key=lambda i: rank.get(self.axes[i], self.axes[i]))
         )
 
     def permuted(self, dims: Sequence[int]) -> Layout:
-        return Layout(tuple(self.axes[d] for d in dims), self.factors)
+        return replace(self, axes=tuple(self.axes[d] for d in dims))
+
+    def with_channels(self, *factors: int) -> Layout:
+        """The same dimensions, the channels being others."""
+        return replace(self, factors=factors)
+
+    def reduced(self, dims: Sequence[int], *, keep: bool) -> Layout:
+        """What is left when ``dims`` are summed over: of size 1 where they are kept, else gone."""
+        gone = {self.axes[i] for i in dims}
+        flat = bool(gone & {"h", "w", "hw"})
+        axes = tuple(
+            "h" if flat and axis == "hw" else axis
+            for i, axis in enumerate(self.axes)
+            if keep or i not in dims
+        )
+        factors = [1 if i in gone else size for i, size in enumerate(self.factors)]
+        return _renumbered(axes, factors, None if flat else self.pixels)
 
 
 FEATURES = Layout(("n", "h"), (1,))
@@ -70,37 +95,36 @@ def layout_of_input(shape: Sequence[int], *, channels_last: bool = False) -> Lay
 
 
 def reshaped(layout: Layout, old: Sequence[int], new: Sequence[int]) -> Layout | None:
-    """Layout after a reshape that only splits or merges channels or dimensions of size 1.
+    """Layout after a reshape that only splits or merges channels, pixels or dimensions of size 1.
 
     Channels that are merged must be in canonical order. None when a reshape does anything else:
     then pixels, samples and channels are mixed and the tensor is no feature map any more.
     """
     axes: list[Axis | None] = [None] * len(new)
-    factors = layout.factors
-    mixed: tuple[list[int], list[int]] | None = None
-    for sources, targets in _groups(old, new):
-        if len(sources) == len(targets) == 1:
-            axes[targets[0]] = layout.axes[sources[0]]
-        elif mixed is None:
-            mixed = [axis for i in sources if isinstance(axis := layout.axes[i], int)], targets
-            if len(mixed[0]) < len(sources):
+    runs: list[tuple[int, int, list[int]]] = []
+    pixels = layout.pixels
+    for sources, targets in groups(old, new):
+        names = [layout.axes[i] for i in sources]
+        if all(isinstance(name, int) for name in names):
+            factors = [int(name) for name in names]
+            if factors != list(range(factors[0], factors[0] + len(factors))):
                 return None
+            runs.append((factors[0], len(factors), targets))
+        elif len(names) == len(targets) == 1:
+            axes[targets[0]] = names[0]
+        elif names == ["h", "w"] and len(targets) == 1:
+            axes[targets[0]], pixels = "hw", (old[sources[0]], old[sources[1]])
+        elif names == ["hw"] and tuple(new[t] for t in targets) == pixels:
+            (axes[targets[0]], axes[targets[1]]), pixels = ("h", "w"), None
         else:
             return None
-    if mixed is not None:
-        merged, targets = mixed
-        first, last = merged[0], merged[-1]
-        if merged != list(range(first, last + 1)):
-            return None
-        shift = len(targets) - len(merged)
-        axes = [axis + shift if isinstance(axis, int) and axis > last else axis for axis in axes]
-        for i, target in enumerate(targets):
-            axes[target] = first + i
-        factors = (*factors[:first], *(new[t] for t in targets), *factors[last + 1 :])
-    return _named(axes, factors)
+    order = [target for _, _, targets in sorted(runs) for target in targets]
+    for place, target in enumerate(order):
+        axes[target] = place
+    return _named(axes, tuple(new[target] for target in order), pixels)
 
 
-def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+def groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
     """Smallest runs of old and new dimensions (size 1 left out) that hold the same elements."""
     left = [i for i, size in enumerate(old) if size != 1]
     right = [i for i, size in enumerate(new) if size != 1]
@@ -113,21 +137,24 @@ def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], lis
     return groups
 
 
-def _named(axes: list[Axis | None], factors: Shape) -> Layout:
-    """Fill in dimensions of size 1 with the letters that are missing, in the usual order.
-
-    Factors of size 1 without a dimension are dropped or taken up again; that moves nothing.
-    """
-    used = [axis for axis in axes if isinstance(axis, int)]
-    renumber = {axis: i for i, axis in enumerate(sorted(used))}
-    found = [renumber[axis] if isinstance(axis, int) else axis for axis in axes]
-    kept = tuple(factors[axis] for axis in sorted(used))
-    if not used:
-        found, kept = _with_channel(found), (1,)
-    for position, axis in enumerate(found):
+def _named(axes: list[Axis | None], factors: Shape, pixels: tuple[int, int] | None) -> Layout:
+    """Fill in dimensions of size 1 with the letters that are missing, in the usual order."""
+    if not factors:
+        axes, factors = _with_channel(axes), (1,)
+    for position, axis in enumerate(axes):
         if axis is None:
-            found[position] = _letter(found, position)
-    return Layout(tuple(axis for axis in found if axis is not None), kept)
+            axes[position] = _letter(axes, position)
+    return Layout(tuple(axis for axis in axes if axis is not None), factors, pixels)
+
+
+def _renumbered(
+    axes: tuple[Axis, ...], factors: Sequence[int], pixels: tuple[int, int] | None
+) -> Layout:
+    """The layout without factors of size 1 that no dimension stands for."""
+    used = sorted(axis for axis in axes if isinstance(axis, int))
+    places = {axis: i for i, axis in enumerate(used)}
+    found = tuple(places[axis] if isinstance(axis, int) else axis for axis in axes)
+    return Layout(found, tuple(factors[axis] for axis in used) or (1,), pixels)
 
 
 def _with_channel(axes: list[Axis | None]) -> list[Axis | None]:
@@ -143,7 +170,7 @@ def _letter(axes: list[Axis | None], position: int) -> Axis:
     after = any(isinstance(axis, int) for axis in axes[:position])
     if not after:
         return "n" if "n" not in axes else "1"
-    if "w" in axes[:position]:
+    if "hw" in axes or "w" in axes[:position]:
         return "1"
     last = position == len(axes) - 1
     if "h" not in axes and not last:

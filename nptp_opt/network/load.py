@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nptp_opt.errors import InputError, VerificationError
+from nptp_opt.errors import InputError, VerificationError, last_lines
 from nptp_opt.network.ir import Network
 from nptp_opt.network.ref import GIVEN, ModelRef
 from nptp_opt.notebook import html_table
@@ -139,9 +139,10 @@ def _doubled(value: torch.Tensor) -> torch.Tensor:
 def load_model(ref: str, input_shape: tuple[int, ...], seed: int = 0) -> LoadedModel:
     """The model ``ref`` at one input shape.
 
-    ``ref`` is a torchvision name, the path of an .onnx file, or ``module:callable`` where the
-    callable returns a torch.nn.Module. ``seed`` makes random weights. Raises InputError, or
-    UnsupportedError for what the importer does not know, with the name of the node.
+    ``ref`` is a torchvision name, the path of an .onnx file, or ``module:attribute`` where the
+    attribute is a torch.nn.Module or a callable that returns one. ``seed`` makes random weights.
+    Raises InputError, or UnsupportedError for what the importer does not know, with the name of the
+    node.
     """
     _check_shape(input_shape)
     if ref.startswith(GIVEN):
@@ -247,22 +248,26 @@ def _from_zoo(ref: str, shape: tuple[int, ...], seed: int) -> LoadedModel:
 
 
 def _called(ref: str, seed: int) -> torch.nn.Module:
-    """What ``module:callable`` returns, the current folder being importable."""
+    """The module of ``module:attribute``, or what it returns; the current folder is importable."""
     import torch
+
+    from nptp_opt.network.zoo import make_torchvision_importable
 
     module_name, _, attribute = ref.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        function = getattr(importlib.import_module(module_name), attribute)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = function()
+        make_torchvision_importable()
+        model = getattr(importlib.import_module(module_name), attribute)
+        if not isinstance(model, torch.nn.Module):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                model = model()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code may raise anything
-        first = (str(error).splitlines() or [""])[0]
         hint = "" if not isinstance(error, ModuleNotFoundError) else f" (looked in {here} too)"
-        raise InputError(f"model {ref!r}: {type(error).__name__}: {first}{hint}") from None
+        why = f"{type(error).__name__}: {last_lines(error)}{hint}"
+        raise InputError(f"model {ref!r}: {why}") from None
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"model {ref!r}: returned {type(model).__name__}, not a torch.nn.Module")
     return model.eval()

@@ -49,36 +49,46 @@ ELEMENTWISE = words(
 
 WHOLE = words(
     """
-    _safe_softmax _upsample_bicubic2d_aa _upsample_bilinear2d_aa adaptive_avg_pool3d
-    adaptive_max_pool2d adaptive_max_pool3d addmm all amax amin aminmax any argmax argmin argsort
-    avg_pool3d batch_norm bmm cat constant_pad_nd conv3d conv_transpose3d count_nonzero cummax
-    cummin cumprod cumsum diagonal expand flatten flip gather glu grid_sampler grid_sampler_2d
-    im2col index index_select kthvalue layer_norm linalg_vector_norm linear log_softmax logcumsumexp
-    logsumexp matmul max max_pool2d_with_indices max_pool3d max_pool3d_with_indices max_unpool2d
-    mean median min mm mode movedim nanmean nanmedian nanquantile nansum pad permute prod quantile
-    relayout repeat repeat_interleave reshape roll rot90 scaled_dot_product_attention select
+    _safe_softmax _unsafe_index _unsafe_index_put _upsample_bicubic2d_aa _upsample_bilinear2d_aa
+    _upsample_nearest_exact1d _upsample_nearest_exact2d adaptive_avg_pool1d adaptive_avg_pool2d
+    adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d addmm
+    affine_grid_generator all amax amin aminmax any argmax argmin argsort avg_pool1d avg_pool2d
+    avg_pool3d baddbmm batch_norm bmm bucketize cat channel_shuffle col2im constant_pad_nd conv1d
+    conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d count_nonzero cummax cummin
+    cumprod cumsum diagonal expand flatten flip gather glu grid_sampler grid_sampler_2d
+    grid_sampler_3d group_norm gru im2col index index_add index_copy index_fill index_put
+    index_select instance_norm kthvalue layer_norm linalg_vector_norm linear log_softmax
+    logcumsumexp logsumexp lstm masked_scatter matmul max max_pool1d max_pool2d
+    max_pool2d_with_indices max_pool3d max_pool3d_with_indices max_unpool2d max_unpool3d mean median
+    min mm mode movedim mv nanmean nanmedian nanquantile nansum native_channel_shuffle
+    native_group_norm native_layer_norm pad permute pixel_shuffle pixel_unshuffle prelu prod
+    quantile reflection_pad1d reflection_pad2d reflection_pad3d relayout repeat repeat_interleave
+    replication_pad1d replication_pad2d replication_pad3d reshape rms_norm rnn_relu rnn_tanh roll
+    rot90 scaled_dot_product_attention scatter scatter_add scatter_reduce searchsorted select
     select_scatter slice slice_scatter softmax sort squeeze stack std std_mean sum t take_along_dim
-    tile topk transpose tril triu unflatten unfold unsqueeze var var_mean view
+    tile topk transpose tril triu unflatten unfold unsqueeze upsample_bicubic2d upsample_bilinear2d
+    upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d
+    var var_mean view
     """
 )
-"""Ops that see their inputs whole: they run on one device."""
+"""Ops that see their inputs whole: they run on one device. All are pure: no state, no chance."""
 
 SEVERAL = words(
     """
-    adaptive_max_pool2d adaptive_max_pool3d aminmax cummax cummin kthvalue max
-    max_pool2d_with_indices max_pool3d_with_indices median min mode nanmedian sort std_mean topk
-    var_mean
+    adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d aminmax cummax cummin gru kthvalue
+    lstm max max_pool2d_with_indices max_pool3d_with_indices median min mode nanmedian
+    native_group_norm native_layer_norm rnn_relu rnn_tanh sort std_mean topk var_mean
     """
 )
 """Whole ops with several results, each of which is a node: values and where they stand, say."""
 
 SELECTS = words(
     """
-    amax amin aminmax argmax argmin argsort cat clamp clamp_max clamp_min count_nonzero cummax
-    cummin diagonal expand flatten flip gather index index_select kthvalue masked_fill max maximum
-    median min minimum mode permute repeat repeat_interleave reshape roll rot90 select
-    select_scatter slice slice_scatter sort squeeze stack t take_along_dim tile topk transpose tril
-    triu unflatten unfold unsqueeze where
+    amax amin aminmax argmax argmin argsort bucketize cat clamp clamp_max clamp_min count_nonzero
+    cummax cummin diagonal expand flatten flip gather index index_select kthvalue masked_fill max
+    maximum median min minimum mode permute repeat repeat_interleave reshape roll rot90 searchsorted
+    select select_scatter slice slice_scatter sort squeeze stack t take_along_dim tile topk
+    transpose tril triu unflatten unfold unsqueeze where
     """
 )
 """Ops whose whole numbers are elements of their inputs, count elements, or say where they are."""
@@ -95,6 +105,11 @@ UNCALLED = VIEWS | {"softmax", "log_softmax"}
 
 FLOP_PER_ELEMENT = {
     "batch_norm": 2.0,
+    "group_norm": 7.0,
+    "instance_norm": 7.0,
+    "rms_norm": 4.0,
+    "native_layer_norm": 7.0,
+    "native_group_norm": 7.0,
     "layer_norm": 7.0,
     "channel_norm": 7.0,
     "channel_softmax": 3.0,
@@ -121,6 +136,18 @@ FREE = VIEWS | {
     "broadcast",
     "pixel_shuffle",
     "pixel_unshuffle",
+    "channel_shuffle",
+    "diagonal",
+    "flip",
+    "index",
+    "movedim",
+    "repeat",
+    "roll",
+    "select",
+    "stack",
+    "cat",
+    "tile",
+    "unfold",
 }
 """Ops that move data and compute nothing."""
 

@@ -3,18 +3,22 @@
 torchvision 0.2x registers fake kernels for its compiled ops at import. The wheel's compiled half is
 built for CUDA; beside a CPU-only torch it does not load, the ops have no schema, and the import
 fails with "operator torchvision::nms does not exist". No model here calls these ops, so naming
-their schemas is enough.
+their schemas is enough; that has to be done before anything imports torchvision, a user's own
+module included.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import sys
+from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from nptp_opt.errors import InputError, unknown_name
+from nptp_opt.errors import InputError, last_lines, unknown_name
 
 if TYPE_CHECKING:
     import torch
@@ -26,19 +30,33 @@ _keep: list[Any] = []
 
 def torchvision_models() -> ModuleType:
     """The module ``torchvision.models``; raises InputError when it cannot be imported."""
+    make_torchvision_importable()
     try:
         return importlib.import_module("torchvision.models")
     except ImportError as error:
         raise InputError(
             f"torchvision cannot be imported ({error}): pip install 'nptp-opt[zoo]'"
         ) from None
-    except RuntimeError as error:
-        if "torchvision::" not in str(error) or _keep:
-            raise
-    _define_schemas()
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    return importlib.import_module("torchvision.models")
+
+
+@cache
+def make_torchvision_importable() -> None:
+    """Name the schemas of torchvision's compiled ops where its compiled half does not load."""
+    spec = None if "torchvision" in sys.modules else importlib.util.find_spec("torchvision")
+    if spec is not None and spec.origin and not _compiled_half_loads(Path(spec.origin).parent):
+        _define_schemas()
+
+
+def _compiled_half_loads(folder: Path) -> bool:
+    import torch
+
+    for library in folder.glob("_C*.so"):
+        try:
+            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
+        except OSError:
+            continue
+        return True
+    return False
 
 
 def _define_schemas() -> None:
@@ -70,6 +88,6 @@ def build(name: str) -> torch.nn.Module:
     except NotImplementedError:
         raise
     except Exception as error:  # noqa: BLE001 - torchvision's builders raise what they like
-        first = (str(error).splitlines() or [""])[0]
-        raise InputError(f"model {name!r}: torchvision cannot build it: {first}") from None
+        why = last_lines(error)
+        raise InputError(f"model {name!r}: torchvision cannot build it: {why}") from None
     return model

@@ -101,6 +101,14 @@ def not_a_module():
     return 3
 
 
+def fitting_badly():
+    """A state dict with other keys: torch's message names them below its first line."""
+    return nn.Conv2d(2, 2, 1).load_state_dict({"kernel": torch.ones(2, 2, 1, 1)})
+
+
+made_already = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU())
+
+
 def branching():
     return Chain(lambda x: x if x.sum() > 0 else -x)
 

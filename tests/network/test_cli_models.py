@@ -1,6 +1,9 @@
 """Models on the command line: what imports can be inspected, what does not ends in one line."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +81,8 @@ FILES = {
     absent: "there is no such file",
 }
 CALLABLES = {
-    "broken": "RuntimeError: no weights here",
+    "broken": "RuntimeError: no weights here and a second line",
+    "fitting_badly": 'Unexpected key(s) in state_dict: "kernel"',
     "not_a_module": "not a torch.nn.Module",
     "missing": "has no attribute 'missing'",
     "branching": "control flow and sizes that depend on data are not supported",
@@ -111,6 +115,35 @@ def test_hostile_files_end_in_one_line_that_names_the_node(tmp_path, make):
 @pytest.mark.parametrize("name", CALLABLES)
 def test_callables_that_cannot_be_planned_end_in_one_line(tmp_path, name):
     refused(tmp_path, f"tests.network.models:{name}", CALLABLES[name], "1x2x9x8")
+
+
+def test_a_module_itself_may_be_named():
+    """It was called, as if it were what makes one."""
+    found = inspected("tests.network.models:made_already", "1x2x9x8")
+    assert found["layers"][0]["shape"] == [1, 3, 7, 6]
+
+
+OWN = """
+import torchvision
+from torchvision.models import resnet18
+
+def net():
+    return resnet18(weights=None)
+"""
+
+
+@pytest.mark.parametrize("model", ["own:net", "torchvision.models:resnet18"])
+def test_a_module_may_import_torchvision(tmp_path, model):
+    """Torch's operators of torchvision were not named before: "torchvision::nms does not exist"."""
+    (tmp_path / "own.py").write_text(OWN)
+    code = "from nptp_opt.cli import main; main()"
+    args = [sys.executable, "-c", code, "inspect", model, "--input", "1x3x64x64", "--json"]
+    path = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        args, cwd=tmp_path, env=os.environ | path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["layers"]) > 20
 
 
 def inspected(model, shape="1x3x224x224"):

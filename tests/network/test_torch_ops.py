@@ -98,6 +98,113 @@ def test_operators_without_a_window_run_whole_in_the_model_s_own_types(function)
     assert found[0] == "spatial" and {"gather", "whole"}.intersection(found)
 
 
+def grouped(x):
+    """Two groups of two channels, of which the softmax of means picks a mixture (ResNeSt)."""
+    n, c, h, w = x.shape
+    split = x.reshape(n, 2, c // 2, h, w)
+    weights = split.sum(1).mean((2, 3)).reshape(n, 1, c // 2, 1, 1)
+    weights = (split * weights).mean((3, 4)).softmax(1)
+    return (split * weights[..., None, None]).sum(1).repeat(1, 1, 2, 2)[:, :, ::2, 1::2]
+
+
+def selective(x):
+    """Branches stacked, weighted by a softmax over them, and summed (SKNet)."""
+    paths = torch.stack([x, x.relu() * 2], dim=1)
+    weights = paths.sum(1).mean((2, 3), keepdim=True)
+    weights = torch.cat([weights, weights * 2], 1).view(1, 2, 4, 1, 1).softmax(1)
+    return (paths * weights).sum(dim=1)
+
+
+def tokens(x):
+    """Rows and columns as one dimension, and back."""
+    n, c, h, w = x.shape
+    y = x.flatten(2).transpose(1, 2)
+    y = y + F.linear(F.layer_norm(y, (c,)), SQUARE[:, :, 0, 0]) * torch.arange(72.0).view(72, 1)
+    y = F.group_norm(y.transpose(1, 2), 2).transpose(1, 2) * y.mean(1, keepdim=True)
+    return y.transpose(1, 2).reshape(n, c, h, w)
+
+
+def shuffled(x):
+    """A pixel shuffle and back, written as views and permutations."""
+    n, c, h, w = x.shape
+    y = x.view(n, 1, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, 1, 2 * h, 2 * w)
+    y = y.relu().view(n, 1, h, 2, w, 2).permute(0, 3, 5, 1, 2, 4)
+    return y.reshape(n, c, h, w)
+
+
+def standardised(x):
+    """Statistics over pixels and channels by hand (EvoNorm, GRN)."""
+    var, mean = torch.var_mean(x, (2, 3), keepdim=True)
+    y = (x - mean) / (var + 1e-5).sqrt() + x.std((1, 2, 3), keepdim=True, unbiased=False)
+    gate = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)
+    return y * gate / (gate.mean(1, keepdim=True) + 1e-6) + x.var(1, keepdim=True, correction=0)
+
+
+def attended(x):
+    """Softmax over all pixels (GCNet)."""
+    return x * F.softmax(x.flatten(2), 2).view(x.shape)
+
+
+def windows(x):
+    """Space to depth, in channels-last order, with a norm over one of the groups of channels."""
+    n, c, h, w = x.shape
+    y = x[..., :8].permute(0, 2, 3, 1).reshape(n, h // 2, 2, 4, 2, c).transpose(2, 3)
+    y = F.layer_norm(y, (c,)).softmax(3)
+    y = y.transpose(2, 3).reshape(n, h, 8, c).permute(0, 3, 1, 2)
+    return F.pad(y, (0, 1))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        grouped,
+        selective,
+        tokens,
+        shuffled,
+        standardised,
+        attended,
+        windows,
+        lambda x: x.flip(2) + x.flip((2, 3)),
+        lambda x: x.roll((-2, 3), (2, 3)) + x.roll(4, 2),
+        lambda x: x.repeat(1, 1, 2, 3)[:, :, 3:11, 5:14],
+        lambda x: x * x.mean(3, keepdim=True) + x.amax(2, keepdim=True) - x.sum(3, keepdim=True),
+        lambda x: x * torch.stack(x.unbind(1), 1) + x.select(1, 2).unsqueeze(1),
+        lambda x: x * x.mean((1, 2, 3), keepdim=True) + x.sum((1, 2)).view(1, 1, 1, 9),
+        lambda x: F.rms_norm(x.permute(0, 2, 3, 1), (4,), TABLE[:4]).permute(0, 3, 1, 2),
+        lambda x: F.prelu(x, TABLE[:4]) + F.prelu(x, TABLE[:1]),
+        lambda x: torch.addcmul(x, x, x, value=0.3) + F.softsign(x) + F.hardswish(x.type_as(x)),
+    ],
+)
+def test_what_real_models_have_is_cut(function):
+    assert "gather" not in kinds(function)
+
+
+def test_a_gathered_map_goes_on_as_the_map_that_it_is_added_to():
+    """Behind attention over tokens nothing was a map again."""
+
+    def function(x):
+        y = x.permute(0, 2, 3, 1)
+        y = y + y.flip(3).cumsum(3)
+        z = y.flatten(1, 2)
+        z = z + F.scaled_dot_product_attention(z, z, z)
+        return z.view(y.shape).permute(0, 3, 1, 2).relu()
+
+    network = check_module(Chain(function), SHAPE).network
+    maps = [node for layer in network.layers for node in layer.nodes if node.maps]
+    assert [node.op for node in maps].count("add") == 2 and maps[-1].op == "conv2d"
+
+
+def test_a_convolution_of_a_map_that_lies_otherwise_gathers_it_first():
+    """It was refused: "its input's dimensions are not sample, channels, then rows and columns"."""
+
+    def function(x):
+        y = F.conv2d(x.permute(0, 2, 1, 3), torch.ones(8, 8, 3, 3), padding=1)
+        return y.permute(0, 2, 1, 3)
+
+    network = check_module(Chain(function), SHAPE).network
+    assert [layer.op for layer in network.layers].count("conv2d") == 3
+
+
 def test_whole_numbers_are_floating_point_ones_before_a_convolution():
     """An index reached the convolution as int64: a traceback of torch where the plan ran."""
 

@@ -22,7 +22,7 @@ from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Network
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.model import Plan, Step
-from nptp_opt.plan.network_json import network_from_json, network_hash, network_to_json
+from nptp_opt.plan.network_json import NetworkEntry, network_hash, network_to_json
 
 __all__ = [
     "ModelRef",
@@ -100,7 +100,7 @@ class PlanDocument(Strict):
 
     schema_: Annotated[Literal["nptp-opt/plan/1"], Field(alias="schema")]
     model: ModelEntry
-    network: dict[str, Any]
+    network: NetworkEntry
     cluster: Cluster
     cluster_hash: str
     segments: Annotated[tuple[SegmentEntry, ...], Field(strict=False, min_length=1)]
@@ -225,7 +225,7 @@ def plan_from_json(data: Any, where: str = "plan") -> Plan:
         document = PlanDocument.model_validate(data)
     except ValidationError as error:
         raise explain(error, where) from None
-    network = network_from_json(document.network, f"{where}: network")
+    network = document.network.network()
     return Plan(
         model=ModelRef(document.model.ref, document.model.input, document.model.seed),
         network=network,

@@ -5,11 +5,23 @@ import json
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from nptp_opt.errors import InputError
+from nptp_opt.files import explain
+from nptp_opt.geometry import Window
+from nptp_opt.geometry.axis_maps import Broadcast, Hull
 from nptp_opt.network.load import load_model, load_module
-from nptp_opt.plan.network_json import network_from_json, network_hash, network_to_json
+from nptp_opt.plan.network_json import NetworkEntry, network_hash, network_to_json
 from tests.network.models import UNet
+
+
+def network_from_json(document):
+    """The network as a plan file's reader sees it."""
+    try:
+        return NetworkEntry.model_validate(document).network()
+    except ValidationError as error:
+        raise explain(error, "network") from None
 
 
 def through_text(network):
@@ -38,6 +50,26 @@ def test_every_axis_map_survives_the_trip():
     assert network_from_json(through_text(network)) == network
 
 
+def test_a_hull_of_hulls_and_fields_left_out_are_read():
+    """Parts of a hull are axis maps of any kind; fields with defaults may be absent."""
+    inner = {"map": "hull", "parts": [{"map": "window", "n_in": 8, "n_out": 8}]}
+    network = network_to_json(load_model("squeezenet1_1", (1, 3, 64, 64)).network)
+    node = network["layers"][0]["nodes"][0]
+    node["maps"][0][0] = {"map": "hull", "parts": [inner, {"map": "broadcast", "n_out": 8}]}
+    read = network_from_json(network).layers[0].nodes[0].maps[0][0]
+    assert read == Hull((Hull((Window(8, 8),)), Broadcast(8)))
+
+
+def test_whole_scales_stay_whole():
+    """A scale of 2 and one of 2.0 have different hashes; reading must not turn the one into the
+    other."""
+    network = network_to_json(load_model("squeezenet1_1", (1, 3, 64, 64)).network)
+    for scale in (2, 2.0):
+        written = {"map": "nearest", "n_in": 4, "n_out": 2, "scale": scale, "exact": False}
+        network["layers"][0]["nodes"][0]["maps"][0][0] = written
+        assert repr(network_to_json(network_from_json(network))) == repr(network)
+
+
 def document():
     return copy.deepcopy(network_to_json(load_model("squeezenet1_1", (1, 3, 64, 64)).network))
 
@@ -56,6 +88,23 @@ def unknown_field(d):
 
 def zero_stride(d):
     d["layers"][0]["nodes"][0]["maps"][0][0]["stride"] = 0
+
+
+def text_stride(d):
+    d["layers"][0]["nodes"][0]["maps"][0][0]["stride"] = "2"
+
+
+def other_axis_field(d):
+    d["layers"][0]["maps"]["x"][0]["factor"] = 2
+
+
+def one_axis(d):
+    d["layers"][0]["maps"]["x"].pop()
+
+
+def words_for_a_number(d):
+    """Bug: the reader ended in a traceback of ``float``."""
+    d["layers"][0]["nodes"][0]["attrs"]["value"] = {"float": "much"}
 
 
 def text_size(d):
@@ -81,14 +130,21 @@ def two_shapes(d):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (remove_schema, "network.schema"),
-        (stale_schema, "network.schema"),
-        (unknown_field, r"layers\.0\.colour: unknown field"),
-        (zero_stride, r"layers\.0\.nodes\.0\.maps\.0\.0: sizes and strides"),
+        (remove_schema, "network: schema"),
+        (stale_schema, "network: schema"),
+        (unknown_field, r"layers\.0: unknown key 'colour'"),
+        (
+            zero_stride,
+            r"layers\.0\.nodes\.0\.maps\.0\.0\.window\.stride: .* or equal to 1",
+        ),
+        (text_stride, r"layers\.0\.nodes\.0\.maps\.0\.0\.window\.stride: .* valid integer"),
+        (other_axis_field, r"maps\.x\.0\.window: unknown key 'factor'"),
+        (one_axis, r"layers\.0\.maps\.x"),
+        (words_for_a_number, r"layers\.0\.nodes\.0\.attrs: must be one of \"inf\""),
         (text_size, r"shapes\.x"),
         (swapped_layers, "before it is made"),
         (infinite_flop, r"layers\.2\.flop"),
-        (other_map, r"maps\.x\.0\.map: must be one of"),
+        (other_map, r"maps\.x\.0: Input tag 'eval' .*'window', 'broadcast'"),
         (two_shapes, "two shapes"),
     ],
 )

@@ -147,7 +147,7 @@ def attended(x):
 
 def windows(x):
     """Space to depth, in channels-last order, with a norm over one of the groups of channels."""
-    n, c, h, w = x.shape
+    n, c, h, _ = x.shape
     y = x[..., :8].permute(0, 2, 3, 1).reshape(n, h // 2, 2, 4, 2, c).transpose(2, 3)
     y = F.layer_norm(y, (c,)).softmax(3)
     y = y.transpose(2, 3).reshape(n, h, 8, c).permute(0, 3, 1, 2)

@@ -84,7 +84,6 @@ def solve(
     threads: int = DEFAULTS.limits.threads,
     objective: Objective = DEFAULTS.objective,
     latency_limit_s: float = DEFAULTS.latency_limit_s,
-    overlap: bool = DEFAULTS.overlap,
     transfer_dtype: TransferDtype | None = None,
     trust_import: bool = False,
     watch: Watch = DEFAULTS.watch,
@@ -111,7 +110,6 @@ def solve(
         tell=tell,
         objective=objective,
         latency_limit_s=latency_limit_s,
-        overlap=overlap,
     )
     if not trust_import:
         hold_import(model, seed)

@@ -13,7 +13,9 @@ from nptp_opt.cluster import TransferDtype
 from nptp_opt.commands.outputs import check_outputs
 from nptp_opt.commands.progress import moving
 from nptp_opt.commands.support import (
+    ObjectiveChoice,
     finite,
+    gone_options,
     input_option,
     input_shape,
     json_flag,
@@ -49,7 +51,7 @@ POINTS = 9
               show_default="the planner's")  # fmt: skip
 @click.option("--transfer-dtype", type=click.Choice(get_args(TransferDtype)),
               help="What feature maps are sent as.", show_default="the cluster file's")  # fmt: skip
-@click.option("--objective", type=click.Choice(get_args(Objective)), default="latency",
+@click.option("--objective", type=ObjectiveChoice(get_args(Objective)), default="latency",
               help="What the planner nptp minimises; energy needs the devices' watts (sending is "
               "free without joules_per_byte).")  # fmt: skip
 @click.option("--latency-limit-ms", type=click.FloatRange(min=0, min_open=True), callback=finite,
@@ -57,7 +59,7 @@ POINTS = 9
 @click.option("--pareto", metavar="A,B", help="Plans between two objectives: OUTPUT.1.json, ...")
 @click.option("--points", type=click.IntRange(min=2), help="Most plans of --pareto.",
               show_default=str(POINTS))  # fmt: skip
-@click.option("--overlap", is_flag=True, help="Let segments compute while their halos travel.")
+@gone_options
 @click.option("--trust-import", is_flag=True,
               help="Do not hold the imported network against the model first.")  # fmt: skip
 @limit_options("Seconds of search; a plan's bound is extra.")
@@ -159,7 +161,6 @@ def _plan_options(options: dict[str, Any]) -> Any:
     given["objective"] = options["objective"]
     if options["latency_limit_ms"] is not None:
         given["latency_limit_s"] = options["latency_limit_ms"] * 1e-3
-    given["overlap"] = options["overlap"]
     if options["formulation"] is not None:
         given["formulation"] = options["formulation"]
     return PlanOptions(limits=limits_from(**options), **given)

@@ -64,7 +64,7 @@ def _plan(path: Path) -> dict[str, Any]:
         "value_s": plan.latency_s,
         "bound_s": plan.bound_s,
         "solve_s": plan.provenance["solve_s"],
-        "predicted_s": plan.predicted_s,
+        "synchronous_s": plan.synchronous_s,
         "notes": {
             "bytes": plan.transfer_bytes,
             "energy_j": plan.energy_j,

@@ -70,11 +70,9 @@ def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choic
     """
     if not network.spatial:  # nothing to choose: there is one plan
         return single_on(network, cluster.source)
-    if options.objective == "predicted":
-        return _settled(network, cluster, options)
     if options.objective != "latency":
         return by_objective(network, cluster, options, _best_latency)
-    return _best_latency(network, cluster, options)
+    return _settled(network, cluster, options)
 
 
 def objective_search(

@@ -28,7 +28,6 @@ class PlanOptions:
     """``formulation`` and ``solver`` solve the single layers of ``nptp`` and ``layerwise``.
 
     ``nptp`` tells ``watch`` its incumbents; planners ``tell`` what was left out for lack of time.
-    With ``overlap`` segments that become cheaper by it compute while their halos are on the way.
     """
 
     planner: str = "nptp"
@@ -39,7 +38,6 @@ class PlanOptions:
     tell: Tell = log.warning
     objective: Objective = "latency"
     latency_limit_s: float = math.inf
-    overlap: bool = False
 
 
 DEFAULTS = PlanOptions()

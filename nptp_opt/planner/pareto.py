@@ -46,8 +46,7 @@ Query = tuple[float, float]
 def parse_pair(text: str) -> Pair:
     """Read ``A,B``; raises InputError for anything but two different objectives."""
     names = text.split(",")
-    every = {name: name for name in get_args(Objective)}
-    known: dict[str, Objective] = {k: v for k, v in every.items() if k != "predicted"}
+    known: dict[str, Objective] = {name: name for name in get_args(Objective)}
     for name in names:
         if name not in known:
             raise unknown_name("objective of `pareto`", name, known)
@@ -58,8 +57,8 @@ def parse_pair(text: str) -> Pair:
 
 def check_pareto(cluster: Cluster, options: PlanOptions, pair: Pair) -> None:
     """Raise InputError for options or devices that a front of ``pair`` cannot be made with."""
-    if options.planner != "nptp" or options.overlap or options.objective != "latency":
-        raise InputError("`pareto` is for the planner nptp without `objective` and `overlap`")
+    if options.planner != "nptp" or options.objective != "latency":
+        raise InputError("`pareto` is for the planner nptp without `objective`")
     check_planner(options)
     for objective in pair:
         check_objective(cluster, objective)

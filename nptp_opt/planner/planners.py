@@ -7,14 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
 from nptp_opt import __version__
-from nptp_opt.bound import latency_bound
+from nptp_opt.bound import clock_bound
 from nptp_opt.bound.objective import objective_bound
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import measured_share
-from nptp_opt.errors import InputError
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.evaluate.memory import fitting_steps, require_fit
-from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.evaluate.usage import values_of
 from nptp_opt.layer import registry
 from nptp_opt.layer.solve import pick_solver
@@ -52,7 +50,7 @@ def plan_network(
     for text in _of_another_model(network, cluster):
         tell(text)
     choices = PLANNERS.find(options.planner).plan(network, cluster, replace(options, tell=tell))
-    plan = plan_of(model, network, cluster, choices, overlap=options.overlap)
+    plan = plan_of(model, network, cluster, choices)
     require_latency(plan.latency_s, options, plan.bound_s)
     require_fit(network, cluster, plan.steps, options.planner)
     made = provenance(options, time.monotonic() - began)
@@ -79,22 +77,21 @@ def plan_of(
     cluster: Cluster,
     choices: Sequence[Choice],
     *,
-    overlap: bool = False,
     bound_s: float | None = None,
 ) -> Plan:
     """The plan of given segments and partitions: steps, prediction and bound, no provenance.
 
     ``bound_s`` is the network's bound where it is known already.
     """
-    steps = fitting_steps(network, cluster, choices, overlap=overlap)
+    steps = fitting_steps(network, cluster, choices)
     values = values_of(network, cluster, steps)
     return Plan(
         model=model,
         network=network,
         cluster=cluster,
         steps=steps,
-        predicted_s=simulate(network, cluster, steps),
-        bound_s=latency_bound(network, cluster, overlap=overlap) if bound_s is None else bound_s,
+        latency_s=values.latency_s,
+        bound_s=clock_bound(network, cluster) if bound_s is None else bound_s,
         energy_j=values.energy_j,
         period_s=values.period_s,
     )
@@ -104,11 +101,6 @@ def check_planner(options: PlanOptions) -> None:
     """Raise InputError for a planner, formulation or solver that is not known, or for options that
     contradict each other.
     """
-    if options.overlap and options.objective in ("energy", "throughput"):
-        raise InputError(
-            f"overlap makes plans faster by computing more: objective {options.objective} "
-            "would suffer; leave out `overlap` or choose the objective latency or bytes"
-        )
     PLANNERS.find(options.planner)
     pick_solver(registry.find(options.formulation)[0], options.solver)
 
@@ -118,8 +110,6 @@ def provenance(options: PlanOptions, solve_s: float) -> dict[str, object]:
     limits = asdict(options.limits)
     if limits["time_limit_s"] == float("inf"):
         limits["time_limit_s"] = None
-    if options.overlap:
-        limits["overlap"] = True
     return {
         "tool": f"nptp-opt {__version__}",
         "planner": options.planner,

@@ -146,9 +146,9 @@ def plan_totals(plan: Plan) -> dict[str, Any]:
     """What ``solve`` and ``show`` say of the whole plan."""
     return {
         "latency_s": plan.latency_s,
-        "predicted_s": plan.predicted_s,
         "bound_s": plan.bound_s,
         "gap": plan.gap,
+        "synchronous_s": plan.synchronous_s,
         "bytes": plan.transfer_bytes,
         "energy_j": plan.energy_j,
         "period_s": plan.period_s,

@@ -113,7 +113,7 @@ def hand_plan(
             open_layers = []
     steps = assemble(network, cluster, choices)
     ref = ModelRef(f"tests.runtime.models:{name}", INPUT, 0)
-    return Plan(ref, network, cluster, steps, predicted_s=1.0)
+    return Plan(ref, network, cluster, steps, latency_s=1.0)
 
 
 def overlapped(plan: Plan) -> Plan:
@@ -129,5 +129,5 @@ def overlapped(plan: Plan) -> Plan:
             steps.append(replace(step, overlap=True, makespan_s=price_s))
         else:
             steps.append(step)
-    predicted_s = simulate(plan.network, plan.cluster, steps)
-    return replace(plan, steps=tuple(steps), predicted_s=predicted_s, bound_s=None)
+    latency_s = simulate(plan.network, plan.cluster, steps)
+    return replace(plan, steps=tuple(steps), latency_s=latency_s, bound_s=None)

@@ -63,7 +63,7 @@ def _plan(path: Path) -> dict[str, Any]:
     return {
         "value_s": plan.latency_s,
         "bound_s": plan.bound_s,
-        "solve_s": plan.provenance["solve_s"],
+        "solve_s": plan.provenance.solve_s,
         "predicted_s": plan.predicted_s,
         "notes": {
             "bytes": plan.transfer_bytes,

@@ -92,7 +92,7 @@ def test_a_front_of_one_plan_says_why() -> None:
     plans = pareto_front(MODEL, NETWORK, on, PlanOptions(), ("latency", "bytes"), 5)
     assert len(plans) == 1
     why = "one plan is the best seen in both latency and bytes: one device does it all"
-    assert plans[0].provenance["notes"] == [why]
+    assert plans[0].provenance.notes == (why,)
 
 
 def test_a_thinned_front_keeps_its_ends_and_what_stands_out() -> None:

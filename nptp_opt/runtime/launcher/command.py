@@ -124,8 +124,8 @@ def replanner(plan: Plan, model: LoadedModel, say: Say) -> Replan:
     from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
     from nptp_opt.planner.replan import replan_network
 
-    named = plan.provenance.get("planner")
-    options = PlanOptions(planner=str(named) if named in PLANNERS else "nptp")
+    named = plan.provenance.planner
+    options = PlanOptions(planner=named if named is not None and named in PLANNERS else "nptp")
 
     def replan(cluster: Cluster) -> Plan:
         say(f"planning again for {len(cluster.devices)} devices by {options.planner!r}")

@@ -149,15 +149,19 @@ def save_plan(plan: Plan, path: str | Path) -> None:
     write_plan(plan, Path(path))
 
 
-def verify(plan: Plan, model: LoadedModel | None = None, *, seed: int = 0) -> Report:
+def verify(
+    plan: Plan, model: LoadedModel | None = None, *, seed: int = 0, bound: bool = False
+) -> Report:
     """Does the plan compute what the model computes? Every layer in torch, outputs by a witness.
 
-    Without ``model`` the plan's own reference is loaded. ``seed`` makes the input. Raises
-    InputError where the model cannot be loaded; what is wrong with the plan is in the report.
+    Without ``model`` the plan's own reference is loaded. ``seed`` makes the input. ``bound``
+    computes the plan's bound again, which can take as long as the rest; without it the report says
+    that the bound was not checked. Raises InputError where the model cannot be loaded; what is
+    wrong with the plan is in the report.
     """
     from nptp_opt.verification.torch_check import verify_plan
 
-    return verify_plan(plan, model or _model_of(plan), seed=seed)
+    return verify_plan(plan, model or _model_of(plan), seed=seed, bound=bound)
 
 
 def run(

@@ -24,6 +24,7 @@ from nptp_opt.network.load import load_module as _load_module
 from nptp_opt.network.ref import GIVEN
 from nptp_opt.plan.model import Plan
 from nptp_opt.planner.options import DEFAULTS, PlanOptions, Tell, Watch
+from nptp_opt.runtime.launcher.request import RUN, RunRequest
 
 if TYPE_CHECKING:
     import torch
@@ -168,15 +169,15 @@ def run(
     plan: Plan,
     model: LoadedModel | None = None,
     *,
-    repeats: int = 10,
-    warmup: int = 2,
-    timeout_s: float = 30.0,
-    threads: int = 1,
-    seed: int = 0,
-    emulate: bool = False,
-    transport: str | None = None,
-    throttle: Throttle | None = None,
-    elastic: bool = False,
+    repeats: int = RUN.repeats,
+    warmup: int = RUN.warmup,
+    timeout_s: float = RUN.timeout_s,
+    threads: int = RUN.threads,
+    seed: int = RUN.seed,
+    emulate: bool = RUN.emulate,
+    transport: str | None = RUN.transport,
+    throttle: Throttle | None = RUN.throttle,
+    elastic: bool = RUN.elastic,
     progress: Callable[[str], None] = lambda text: None,
 ) -> RunReport:
     """Execute a plan with one process per device on this machine and measure the latency.
@@ -188,7 +189,7 @@ def run(
 
     Raises VerificationError for a plan that is wrong on paper, ExecutionError where a device fails.
     """
-    from nptp_opt.runtime.launcher.command import RunRequest, execute
+    from nptp_opt.runtime.launcher.command import execute
     from nptp_opt.verification.static import require_right
 
     request = RunRequest(

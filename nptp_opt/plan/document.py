@@ -23,6 +23,7 @@ from nptp_opt.network.ir import Network
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.model import Plan, Step
 from nptp_opt.plan.network_json import NetworkEntry, network_hash, network_to_json
+from nptp_opt.plan.provenance import Provenance, Seconds
 
 __all__ = [
     "ModelRef",
@@ -45,7 +46,6 @@ PLAN_SCHEMA = "nptp-opt/plan/1"
 # -- the document ------------------------------------------------------------------------------
 
 Index = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Rectangle(Strict):
@@ -110,7 +110,7 @@ class PlanDocument(Strict):
     gap: Seconds | None
     energy_j: Seconds | None = None
     period_s: Seconds | None = None
-    provenance: dict[str, Any]
+    provenance: Provenance
     hash: str
 
 
@@ -140,7 +140,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
         "bound_s": plan.bound_s,
         "gap": plan.gap,
         **_objectives_to_json(plan),
-        "provenance": dict(plan.provenance),
+        "provenance": plan.provenance.to_json(),
         "network": network_to_json(plan.network),
     }
     return {**content, "hash": content_hash(content)}

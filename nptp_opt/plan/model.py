@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import Ownership, Split, Transfer, input_ownership, split
@@ -18,6 +18,7 @@ from nptp_opt.layer.result import relative_gap
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.notebook import html_table, short
+from nptp_opt.plan.provenance import Provenance
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Plan:
     """Joules of one inference; None where a device has no ``watts``."""
     period_s: float | None = None
     """Seconds between results of a full pipeline; None in plans of before it was priced."""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
 
     def __repr__(self) -> str:
         return (
@@ -64,7 +65,7 @@ class Plan:
 
     def _repr_html_(self) -> str:
         rows = {
-            "planner": self.provenance.get("planner"),
+            "planner": self.provenance.planner,
             "segments": len(self.steps),
             "latency_s": self.latency_s,
             "predicted_s": self.predicted_s,

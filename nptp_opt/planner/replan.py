@@ -60,8 +60,7 @@ def replan_network(plan: Plan, cluster: Cluster) -> Plan:
     found = plan_of(plan.model, network, cluster, choices, overlap=overlap, bound_s=known)
     require_fit(network, cluster, found.steps, "nptp")
     spent = {"planner": "nptp", "replanned": True, "solve_s": time.monotonic() - began}
-    kept = {k: v for k, v in plan.provenance.items() if k not in _AIMS}
-    return replace(found, provenance=kept | spent)
+    return replace(found, provenance=plan.provenance.without(_AIMS).model_copy(update=spent))
 
 
 def _bound_s(plan: Plan, cluster: Cluster) -> float | None:

@@ -195,7 +195,10 @@ def _merged(split: Tensor) -> Tensor:
 
 
 def broadcast(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
-    return values[0].expand(-1, node.shape[1], tile.height, tile.width)
+    n, c, h, w = values[0].shape
+    before, after = node.attrs.get("factors", ([c], [node.shape[1]]))
+    split = values[0].reshape(n, *before, h, w)
+    return _merged(split.expand(-1, *after, tile.height, tile.width))
 
 
 def group_normalise(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:

@@ -61,6 +61,7 @@ def test_circular_padding_wraps_what_negative_widths_leave(widths):
         lambda x: x.where(MASK, torch.tensor(0.5)),
         lambda x: x * ((x > 0.1) + (x > 0.3)),
         lambda x: x * torch.cat([x > 0.1, x > 0.4], 1)[:, :4],
+        lambda x: torch.stack((x > 0.1).unbind(1), 1) * x,
         lambda x: x * ((x * 10).long() > 3),
         lambda x: (x * 3).byte() / 2,
         lambda x: F.glu(torch.cat([x, x * 2], 1), 1),
@@ -85,8 +86,6 @@ def test_truth_values_and_largest_values_are_maps_that_are_cut(function):
         lambda x: x * x.gather(1, x.argmax(1, keepdim=True)),
         lambda x: x * (x > 0.2).any(1, keepdim=True),
         lambda x: x * (x > 0.2).sum((2, 3), keepdim=True),
-        lambda x: x * torch.var_mean(x, (2, 3), keepdim=True)[0],
-        lambda x: torch.stack((x > 0.1).unbind(1), 1) * x,
         lambda x: F.grid_sample(x, GRID, align_corners=False),
         lambda x: x.sort(2)[0].cumsum(3).rot90(1, (2, 3)),
         lambda x: F.glu(x.repeat(1, 1, 2, 1), 2),
@@ -104,7 +103,8 @@ def grouped(x):
     split = x.reshape(n, 2, c // 2, h, w)
     weights = split.sum(1).mean((2, 3)).reshape(n, 1, c // 2, 1, 1)
     weights = (split * weights).mean((3, 4)).softmax(1)
-    return (split * weights[..., None, None]).sum(1).repeat(1, 1, 2, 2)[:, :, ::2, 1::2]
+    mixed = (split * weights[..., None, None]).sum(1)
+    return torch.cat([mixed, -mixed], 1)
 
 
 def selective(x):
@@ -141,8 +141,18 @@ def standardised(x):
 
 
 def attended(x):
-    """Softmax over all pixels (GCNet)."""
-    return x * F.softmax(x.flatten(2), 2).view(x.shape)
+    """Softmax over all pixels, and the sum that it weights (GCNet)."""
+    weights = F.softmax(x[:, :1].flatten(2), 2)
+    context = torch.matmul(x.flatten(2).unsqueeze(1), weights.unsqueeze(-1)).view(1, 4, 1, 1)
+    return x * F.softmax(x.flatten(2), 2).view(x.shape) + context
+
+
+def deviating(x):
+    """The standard deviation of groups of channels, expanded to the map (EvoNorm)."""
+    n, c, h, w = x.shape
+    split = x.reshape(n, 2, c // 2, h, w)
+    spread = split.var(dim=(2, 3, 4), unbiased=False, keepdim=True).add(1e-5).sqrt()
+    return x * x.sigmoid() / spread.expand(split.shape).reshape(x.shape)
 
 
 def windows(x):
@@ -163,6 +173,7 @@ def windows(x):
         shuffled,
         standardised,
         attended,
+        deviating,
         windows,
         lambda x: x.flip(2) + x.flip((2, 3)),
         lambda x: x.roll((-2, 3), (2, 3)) + x.roll(4, 2),

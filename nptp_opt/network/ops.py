@@ -51,23 +51,24 @@ WHOLE = words(
     """
     _safe_softmax _upsample_bicubic2d_aa _upsample_bilinear2d_aa adaptive_avg_pool3d
     adaptive_max_pool2d adaptive_max_pool3d addmm all amax amin aminmax any argmax argmin argsort
-    avg_pool3d batch_norm bmm cat constant_pad_nd conv3d conv_transpose3d count_nonzero cummax
-    cummin cumprod cumsum diagonal expand flatten flip gather glu grid_sampler grid_sampler_2d
-    im2col index index_select kthvalue layer_norm linalg_vector_norm linear log_softmax logcumsumexp
-    logsumexp matmul max max_pool2d_with_indices max_pool3d max_pool3d_with_indices max_unpool2d
-    mean median min mm mode movedim nanmean nanmedian nanquantile nansum pad permute prod quantile
-    relayout repeat repeat_interleave reshape roll rot90 scaled_dot_product_attention select
-    select_scatter slice slice_scatter softmax sort squeeze stack std std_mean sum t take_along_dim
-    tile topk transpose tril triu unflatten unfold unsqueeze var var_mean view
+    avg_pool3d batch_norm bmm cat col2im constant_pad_nd conv3d conv_transpose3d count_nonzero
+    cummax cummin cumprod cumsum diagonal expand flatten flip gather glu grid_sampler
+    grid_sampler_2d gru im2col index index_put index_select kthvalue layer_norm linalg_vector_norm
+    linear log_softmax logcumsumexp logsumexp lstm matmul max max_pool2d_with_indices max_pool3d
+    max_pool3d_with_indices max_unpool2d mean median min mm mode movedim nanmean nanmedian
+    nanquantile nansum pad permute prod quantile relayout repeat repeat_interleave reshape rnn_tanh
+    roll rot90 scaled_dot_product_attention scatter scatter_add scatter_reduce select select_scatter
+    slice slice_scatter softmax sort squeeze stack std std_mean sum t take_along_dim tile topk
+    transpose tril triu unflatten unfold unsqueeze var var_mean view
     """
 )
 """Ops that see their inputs whole: they run on one device."""
 
 SEVERAL = words(
     """
-    adaptive_max_pool2d adaptive_max_pool3d aminmax cummax cummin kthvalue max
-    max_pool2d_with_indices max_pool3d_with_indices median min mode nanmedian sort std_mean topk
-    var_mean
+    adaptive_max_pool2d adaptive_max_pool3d aminmax cummax cummin gru kthvalue lstm max
+    max_pool2d_with_indices max_pool3d_with_indices median min mode nanmedian rnn_tanh sort std_mean
+    topk var_mean
     """
 )
 """Whole ops with several results, each of which is a node: values and where they stand, say."""
@@ -75,10 +76,10 @@ SEVERAL = words(
 SELECTS = words(
     """
     amax amin aminmax argmax argmin argsort cat clamp clamp_max clamp_min count_nonzero cummax
-    cummin diagonal expand flatten flip gather index index_select kthvalue masked_fill max maximum
-    median min minimum mode permute repeat repeat_interleave reshape roll rot90 select
-    select_scatter slice slice_scatter sort squeeze stack t take_along_dim tile topk transpose tril
-    triu unflatten unfold unsqueeze where
+    cummin diagonal expand flatten flip gather index index_put index_select kthvalue masked_fill max
+    maximum median min minimum mode permute repeat repeat_interleave reshape roll rot90 scatter
+    select select_scatter slice slice_scatter sort squeeze stack t take_along_dim tile topk
+    transpose tril triu unflatten unfold unsqueeze where
     """
 )
 """Ops whose whole numbers are elements of their inputs, count elements, or say where they are."""

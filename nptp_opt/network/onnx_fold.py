@@ -58,10 +58,12 @@ def folded(node: onnx.NodeProto, known: Known, opset: int, path: Path) -> Known:
     model = _alone(node, values, opset)
     _check_results(model, node, where)
     try:
-        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
-            results = ReferenceEvaluator(model).run(None, values)
-    except NotImplementedError:
+        evaluator = ReferenceEvaluator(model)
+    except (NotImplementedError, RuntimeError):  # a definition that it has no function for
         return {}
+    try:
+        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
+            results = evaluator.run(None, values)
     except Exception as error:  # noqa: BLE001 - the evaluator raises its own kinds
         raise InputError(f"{where}: op {node.op_type}: {error}") from None
     named = zip((each for each in node.output if each), results, strict=True)

@@ -77,8 +77,8 @@ for _name, _function in _OF_TWO.items():
 
 @op("Mean", takes=None)
 def mean_of_all(attrs: Attrs, *operands: Tensor) -> Tensor:
-    mean: Tensor = reduce(torch.add, operands) / len(operands)
-    return mean
+    total: Tensor = reduce(torch.add, operands)
+    return total / len(operands)
 
 
 @op("Mod", reads="fmod", takes=2)
@@ -151,7 +151,8 @@ def elu(attrs: Attrs, x: Tensor) -> Tensor:
 
 @op("Selu", reads="alpha gamma")
 def selu(attrs: Attrs, x: Tensor) -> Tensor:
-    return F.elu(x, attrs["alpha"]) * attrs["gamma"]
+    found: Tensor = F.elu(x, attrs["alpha"])
+    return found * attrs["gamma"]
 
 
 @op("Celu", reads="alpha")

@@ -48,11 +48,16 @@ def _float(value: Any) -> Tensor:
     return found if found.is_floating_point() else found.float()
 
 
+def _one(value: Tensor) -> Tensor:
+    """A single number, which stays a map where it is one."""
+    return value if value.dim() == 4 else value.reshape(())
+
+
 def _along(attrs: Attrs, value: Any, x: Tensor) -> Tensor:
     """Scales or zero points as they are broadcast: one for all, each index, or each block."""
     found = _float(value)
     if found.numel() == 1:
-        return found.reshape(())
+        return _one(found)
     axis = (1 if attrs["axis"] is None else attrs["axis"]) % x.dim()
     if attrs["block_size"]:
         grown = found.repeat_interleave(attrs["block_size"], axis)
@@ -85,10 +90,19 @@ def dequantize(attrs: Attrs, x: Tensor, scale: Tensor, zero: Tensor | None = Non
 @op("DynamicQuantizeLinear", makes=3)
 def quantize_by_range(attrs: Attrs, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """To 0 ... 255, by the smallest and the largest element; 0 lies between them."""
-    low, high = x.amin().clamp(max=0.0), x.amax().clamp(min=0.0)
+    low, high = _ends(x)
+    low, high = low.clamp(max=0.0), high.clamp(min=0.0)
     scale = (high - low) / 255.0
     zero = torch.clamp(torch.round(-low / scale), 0.0, 255.0)
     return torch.clamp(torch.round(x / scale) + zero, 0.0, 255.0), scale, zero
+
+
+def _ends(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest element; of a map as maps of one pixel, which are cut."""
+    if x.dim() != 4 or x.shape[0] != 1:
+        return x.amin(), x.amax()
+    pixels = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
+    return pixels[0].amin(1, keepdim=True), pixels[1].amax(1, keepdim=True)
 
 
 def _centred(x: Any, zero: Any, axis: int | None = None) -> Tensor:
@@ -98,7 +112,7 @@ def _centred(x: Any, zero: Any, axis: int | None = None) -> Tensor:
         return found
     shift = _float(zero)
     if shift.numel() == 1:
-        return found - shift.reshape(())
+        return found - _one(shift)
     if axis is None:
         raise refuse("several zero points")
     return found - shift.reshape(-1, *[1] * (found.dim() - axis % found.dim() - 1))

@@ -152,7 +152,7 @@ def elu(attrs: Attrs, x: Tensor) -> Tensor:
 @op("Selu", reads="alpha gamma")
 def selu(attrs: Attrs, x: Tensor) -> Tensor:
     found: Tensor = F.elu(x, attrs["alpha"])
-    return found * attrs["gamma"]
+    return found * float(attrs["gamma"])
 
 
 @op("Celu", reads="alpha")

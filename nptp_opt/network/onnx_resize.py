@@ -259,7 +259,8 @@ def _sampling(attrs: Attrs) -> _Sampling:
     legacy = attrs.op_type == "Upsample" or attrs.version < 11
     mode = {"bilinear": "linear"}.get(attrs["mode"], attrs["mode"])
     where = "asymmetric" if legacy else attrs["coordinate_transformation_mode"]
-    if where not in _COORDINATES or mode not in ("nearest", "linear", "cubic"):
+    odd = mode == "nearest" and where == "tf_crop_and_resize"  # engines show different parts
+    if odd or where not in _COORDINATES or mode not in ("nearest", "linear", "cubic"):
         raise refuse(f"{mode} interpolation at {where} coordinates")
     return _Sampling(
         mode,
@@ -286,6 +287,8 @@ def _axes(attrs: Attrs, x: Tensor, given: Sequence[Any]) -> list[_Axis]:
             out = int(np.floor(np.float32(n) * np.float32(scale)))
             found[i] = _Axis(n, out, float(np.float32(scale)))
     for i, (start, end) in zip(listed, shown, strict=True):
+        if (start, end) != (0.0, 1.0) and found[i].scale == 1.0:
+            raise refuse("a part of an axis at factor 1: engines disagree on what it shows")
         found[i] = replace(found[i], start=start, end=end)
     return [found[i] for i in range(x.dim())]
 

@@ -157,7 +157,11 @@ def _session(model: onnx.ModelProto, options: Any) -> Any:
 
 
 def _evaluator(model: onnx.ModelProto) -> tuple[str, Run]:
-    return _evaluator_name(), ReferenceEvaluator(model, new_ops=[LRN]).run
+    """Raises InputError where that has no function for an operator of the model."""
+    try:
+        return _evaluator_name(), ReferenceEvaluator(model, new_ops=[LRN]).run
+    except Exception as error:  # noqa: BLE001 - the evaluator raises its own kinds
+        raise _failed(error, _evaluator_name()) from None
 
 
 class LRN(OpRun):  # type: ignore[misc]

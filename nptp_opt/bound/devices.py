@@ -9,7 +9,7 @@ import numpy as np
 
 from nptp_opt.bound.chain import Chain
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import FloatArray, Speed, layer_speed
+from nptp_opt.cost import FloatArray, Links, Speed, layer_speed, speeds_of
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer
 
@@ -66,19 +66,16 @@ class Classes:
 
     def seconds_per_byte(self, *, up: bool = False) -> FloatArray:
         """Per class, of its own link's way ``up`` or down, or of the medium."""
-        if self.cluster.shared:
-            return np.full(len(self.members), 1.0 / self.cluster.network.bytes_per_s)
-        first = [self.cluster.devices[group[0]] for group in self.members]
-        return 1.0 / np.array([d.up_bytes_per_s if up else d.down_bytes_per_s for d in first])
+        links, first = Links.of(self.cluster), [group[0] for group in self.members]
+        return np.asarray(1.0 / (links.up if up else links.down)[first])
 
 
 def classes_of(chain: Chain, cluster: Cluster) -> Classes:
     """Classes of equal speed and overhead on every layer, and of equal link."""
-    speeds = [[layer_speed(device, layer) for layer in chain.layers] for device in cluster.devices]
+    speeds = speeds_of(cluster.devices, chain.layers)
     others = [layer for layer in chain.network.shared_out if layer not in chain.layers]
     flop = np.array([layer.flop_per_pixel for layer in chain.layers])
-    pixel_s = flop / np.array([[speed.flop_per_s for speed in own] for own in speeds])
-    fixed_s = np.array([[speed.overhead_s for speed in own] for own in speeds])
+    pixel_s, fixed_s = flop / speeds.flop_per_s, speeds.overhead_s
     share = _shares(pixel_s @ np.array(chain.areas[1:]))
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, device in enumerate(cluster.devices):

@@ -25,7 +25,7 @@ from nptp_opt.bound.latency import read_pixels
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import FloatArray, gather_compute_s
 from nptp_opt.cost.objectives import Objective
-from nptp_opt.cost.speed import layer_speed
+from nptp_opt.cost.speed import speeds_of
 from nptp_opt.network.ir import Network
 
 SAFETY = 1e-9
@@ -70,15 +70,10 @@ def layer_seconds(network: Network, cluster: Cluster) -> tuple[FloatArray, Float
     """Seconds (n, layers) of whole layers on every device, and (n,) of the head on the sink."""
     pixels = read_pixels(network)
     layers = [layer for layer in network.spatial if pixels[layer.name]]
-    seconds = np.zeros((len(cluster.devices), len(layers)))
-    for i, device in enumerate(cluster.devices):
-        for k, layer in enumerate(layers):
-            speed = layer_speed(device, layer)
-            flop = layer.flop_per_pixel * pixels[layer.name]
-            seconds[i, k] = speed.overhead_s + flop / speed.flop_per_s
+    flop = np.array([layer.flop_per_pixel * pixels[layer.name] for layer in layers])
     head_s = np.zeros(len(cluster.devices))
     head_s[cluster.sink] = gather_compute_s(cluster, cluster.sink, network.head)
-    return seconds, head_s
+    return speeds_of(cluster.devices, layers).seconds(flop), head_s
 
 
 def _limit_prices(seconds: FloatArray, watts: FloatArray, left_s: FloatArray) -> FloatArray:

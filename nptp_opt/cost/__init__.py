@@ -13,10 +13,10 @@ from nptp_opt.cost.layer import (
 )
 from nptp_opt.cost.loads import (
     FloatArray,
+    Links,
     Load,
     LoadArrays,
     Transfer,
-    comm_s,
     comms_s,
     makespan_s,
     makespans_s,
@@ -46,13 +46,13 @@ from nptp_opt.cost.segment import (
 )
 from nptp_opt.cost.speed import (
     Speed,
-    SpeedTable,
+    Speeds,
     for_layer,
     layer_key,
     layer_speed,
     mean_gflops,
     measured_share,
-    speed_table,
+    speeds_of,
 )
 from nptp_opt.cost.transfer import (
     SCALE_BYTES,
@@ -69,16 +69,16 @@ __all__ = [
     "FloatArray",
     "Form",
     "LayerCost",
+    "Links",
     "Load",
     "LoadArrays",
     "Ownership",
     "Speed",
-    "SpeedTable",
+    "Speeds",
     "Split",
     "StepPrices",
     "Transfer",
     "candidate_array",
-    "comm_s",
     "comms_s",
     "for_layer",
     "gather_compute_s",
@@ -111,7 +111,7 @@ __all__ = [
     "sent_bytes",
     "sent_element_bytes",
     "sent_pixel_bytes",
-    "speed_table",
+    "speeds_of",
     "split",
     "transfer_loads",
 ]

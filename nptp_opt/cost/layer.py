@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
-from nptp_opt.cost.loads import Load, comm_s, makespan_s
+from nptp_opt.cost.loads import FloatArray, Links, Load, makespan_s
 from nptp_opt.cost.transfer import sent_element_bytes
 from nptp_opt.geometry import (
     BOTTOM,
@@ -23,6 +24,9 @@ from nptp_opt.geometry import (
     axis_tables,
 )
 from nptp_opt.layer.problem import LayerProblem, LayerShape
+
+Amount = TypeVar("Amount", float, FloatArray)
+"""Of one tile, or of many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,7 @@ class LayerCost:
         layer = problem.layer
         self.problem = problem
         self.cluster = problem.cluster
+        self.links = Links.of(problem.cluster)
         self.flop_per_pixel = layer_flop_per_pixel(layer)
         self.weight_bytes = layer_weight_bytes(layer)
         self.pixel_bytes = layer.in_channels * layer.bytes_per_element
@@ -124,10 +129,17 @@ class LayerCost:
 
     def compute_s(self, device: int, tile: Tile) -> float:
         """Compute seconds of ``tile`` on ``device``, its fixed cost included; 0 for no tile."""
-        if tile.is_empty:
-            return 0.0
+        return 0.0 if tile.is_empty else self.compute_s_of(device, tile.area)
+
+    def compute_s_of(self, device: int, area: Amount) -> Amount:
+        """``compute_s`` of tiles of ``area`` pixels, none of them empty."""
         overhead = self.cluster.devices[device].overhead_s
-        return overhead + self.seconds_per_pixel(device) * tile.area
+        return overhead + self.seconds_per_pixel(device) * area
+
+    def comm_s_of(self, device: int, recv_bytes: Amount, messages: Amount) -> Amount:
+        """Seconds that ``device`` receives so much, with nobody else on a shared medium."""
+        rate = float(self.links.down[device])
+        return recv_bytes / rate + self.cluster.network.latency_s * messages
 
     def recv_bytes(self, tile: Tile) -> int:
         """Bytes of need minus own, as they are sent; scales of rectangles are not counted."""
@@ -170,8 +182,8 @@ class LayerCost:
 
     def tile_s(self, device: int, tile: Tile) -> float:
         """comm + compute of ``tile`` on a switched network."""
-        load = self.load(device, tile)
-        return comm_s(self.cluster, device, load) + load.compute_s
+        comm_s = self.comm_s_of(device, self.recv_bytes(tile), self.messages(tile))
+        return comm_s + self.compute_s(device, tile)
 
     def makespan_s(self, tiles: Mapping[int, Tile]) -> float:
         """Exact aligned makespan of a partition, given as device number -> tile."""
@@ -240,7 +252,7 @@ class LayerCost:
 
     def comm_form(self, device: int, contacts: int, *, lower: bool = False) -> Form:
         """Communication seconds of ``device`` on a switched network."""
-        rate = self.cluster.devices[device].down_bytes_per_s
+        rate = float(self.links.down[device])
         wait = self.cluster.network.latency_s * messages_of(contacts)
         return self.recv_form(contacts, lower=lower) * (1.0 / rate) + Form(0.0, 0.0, 0.0, wait)
 

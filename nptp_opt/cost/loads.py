@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.geometry import Tile
+from nptp_opt.geometry import IntArray, Tile
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -45,11 +45,26 @@ class LoadArrays:
     messages: FloatArray
 
 
-def comm_s(cluster: Cluster, device: int, load: Load) -> float:
-    """Seconds that ``device`` spends on its own link of a switched network."""
-    node = cluster.devices[device]
-    seconds = max(load.recv_bytes / node.down_bytes_per_s, load.send_bytes / node.up_bytes_per_s)
-    return seconds + cluster.network.latency_s * load.messages
+@dataclass(frozen=True)
+class Links:
+    """Bytes per second (n,) into every device and out of it; on one medium all are its rate."""
+
+    down: FloatArray
+    up: FloatArray
+
+    @classmethod
+    def of(cls, cluster: Cluster) -> Links:
+        """The links of a cluster's devices."""
+        if cluster.shared:
+            rates = np.full(len(cluster.devices), cluster.network.bytes_per_s)
+            return cls(rates, rates)
+        down = [device.down_bytes_per_s for device in cluster.devices]
+        up = [device.up_bytes_per_s for device in cluster.devices]
+        return cls(np.array(down), np.array(up))
+
+    def message_s(self, size: IntArray, src: IntArray, dst: IntArray) -> FloatArray:
+        """Seconds that messages of ``size`` bytes keep their links busy, latency left out."""
+        return np.asarray(size / np.minimum(self.up[src], self.down[dst]))
 
 
 def makespan_s(cluster: Cluster, loads: Sequence[Load]) -> float:
@@ -71,10 +86,8 @@ def makespans_s(cluster: Cluster, loads: LoadArrays) -> FloatArray:
 
 def comms_s(cluster: Cluster, loads: LoadArrays) -> FloatArray:
     """Seconds (..., devices) of exchange; on a shared medium everybody waits for all of it."""
-    wait = cluster.network.latency_s * loads.messages
+    links, wait = Links.of(cluster), cluster.network.latency_s * loads.messages
     if cluster.shared:
-        total = loads.recv_bytes.sum(axis=-1) / cluster.network.bytes_per_s + wait.max(axis=-1)
-        return np.broadcast_to(total[..., None], wait.shape)
-    down = np.array([device.down_bytes_per_s for device in cluster.devices])
-    up = np.array([device.up_bytes_per_s for device in cluster.devices])
-    return np.asarray(np.maximum(loads.recv_bytes / down, loads.send_bytes / up) + wait)
+        total = loads.recv_bytes.sum(axis=-1, keepdims=True) / links.down
+        return np.asarray(total + wait.max(axis=-1, keepdims=True))
+    return np.asarray(np.maximum(loads.recv_bytes / links.down, loads.send_bytes / links.up) + wait)

@@ -1,4 +1,4 @@
-"""Given prices of many partitions at once, for planners: equal to ``segment_loads`` entry by entry.
+"""Given prices of many partitions at once, for planners: equal to a step's loads, entry by entry.
 
 Legend of shapes: P candidates before the segment, Q candidates of its output, n devices; a tile is
 four integers (y0, y1, x0, x1).
@@ -18,7 +18,7 @@ from nptp_opt.cost.objectives import Weights, step_prices
 from nptp_opt.cost.pairs import covered_loads, own_links, pair_loads
 from nptp_opt.cost.regions import CandidateTiles, SegmentRegions
 from nptp_opt.cost.segment import Ownership, gather_compute_s, gather_needs
-from nptp_opt.cost.speed import layer_speed
+from nptp_opt.cost.speed import speeds_of
 from nptp_opt.cost.transfer import rectangle_bytes, sent_pixel_bytes
 from nptp_opt.geometry import IntArray, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs
@@ -132,13 +132,11 @@ def segment_prices(
 ) -> StepPrices:
     """Prices of one segment for Q partitions of its output."""
     found = SegmentRegions.of(layers, tiles)
-    speeds = [[layer_speed(device, layer) for layer in layers] for device in cluster.devices]
+    speeds = speeds_of(cluster.devices, layers)
     compute_s = np.zeros(tiles.array.shape[:2])
     for k, layer in enumerate(layers):
         area = found.area(layer.name)
-        overhead_s = np.array([own[k].overhead_s for own in speeds])
-        pixel_s = np.array([layer.flop_per_pixel / own[k].flop_per_s for own in speeds])
-        compute_s += overhead_s * (area > 0) + pixel_s * area
+        compute_s += speeds.on(k).tile_s(layer.flop_per_pixel, area)
     moving = [tensor for tensor in external_inputs(layers) if tensor not in network.replicated]
     needs = {tensor: found.tiles(tensor) for tensor in moving}
     return StepPrices(cluster, network, needs, compute_s)

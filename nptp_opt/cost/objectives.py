@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost.loads import FloatArray, LoadArrays, makespans_s
+from nptp_opt.cost.loads import FloatArray, Links, LoadArrays, makespans_s
 
 Objective = Literal["latency", "predicted", "bytes", "energy", "throughput"]
 
@@ -119,12 +119,12 @@ def resources(cluster: Cluster) -> list[Weights]:
     """Everything that can be busy: a device, a link or the medium, in seconds per input."""
     n = len(cluster.devices)
     zero, one = np.zeros(n), np.eye(n)
-    found = [Weights(0.0, one[i], zero, zero) for i in range(n)]
+    found, links = [Weights(0.0, one[i], zero, zero) for i in range(n)], Links.of(cluster)
     if cluster.shared:
-        return [*found, Weights(0.0, zero, zero + 1 / cluster.network.bytes_per_s, zero)]
-    for i, device in enumerate(cluster.devices):
-        found.append(Weights(0.0, zero, one[i] / device.down_bytes_per_s, zero))
-        found.append(Weights(0.0, zero, zero, one[i] / device.up_bytes_per_s))
+        return [*found, Weights(0.0, zero, 1 / links.down, zero)]
+    for i in range(n):
+        found.append(Weights(0.0, zero, one[i] / links.down[i], zero))
+        found.append(Weights(0.0, zero, zero, one[i] / links.up[i]))
     return found
 
 

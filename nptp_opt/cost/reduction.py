@@ -16,7 +16,7 @@ import numpy.typing as npt
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.loads import Load, LoadArrays, Transfer
 from nptp_opt.cost.segment import Ownership, gather_needs, transfer_loads
-from nptp_opt.cost.speed import layer_speed
+from nptp_opt.cost.speed import layer_speed, speeds_of
 from nptp_opt.geometry import IntArray, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs
 
@@ -118,12 +118,9 @@ def reduction_load_arrays(
     n = links.shape[-1]
     links[..., np.arange(n), np.arange(n)] = 0.0
     partial, finish = _flop(network, layer)
-    speeds = [layer_speed(device, layer) for device in cluster.devices]
-    speed = np.array([each.flop_per_s for each in speeds])
-    overhead = np.array([each.overhead_s for each in speeds])
-    compute = overhead * (owns | uses) + (partial * area + finish * uses) / speed
+    speeds = speeds_of(cluster.devices, [layer]).on(0)
     return LoadArrays(
-        compute_s=compute,
+        compute_s=speeds.seconds(partial * area + finish * uses, owns | uses),
         recv_bytes=links.sum(axis=-1),
         send_bytes=links.sum(axis=-2),
         messages=(links > 0).sum(axis=-1),

@@ -1,20 +1,25 @@
 """How fast a device computes one layer: from its profile, or from its FLOP/s. The only place.
 
-Seconds of a tile are ``overhead_s`` per call plus ``pixel_s`` times its area.
+Seconds of a tile are ``overhead_s`` per call and its operations by ``flop_per_s``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster, Device
 from nptp_opt.cost.loads import FloatArray
-from nptp_opt.geometry import Window
+from nptp_opt.geometry import IntArray, Window
 from nptp_opt.layer.problem import LayerShape
 from nptp_opt.network.ir import Layer
+
+BoolArray = npt.NDArray[np.bool_]
+Flop = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +42,33 @@ def layer_speed(device: Device, layer: Layer | LayerShape) -> Speed:
 
 
 @dataclass(frozen=True)
-class SpeedTable:
-    """Speeds of devices on layers: two arrays (devices, layers)."""
+class Speeds:
+    """Speeds of devices on layers, both (devices, layers); on one layer (devices,)."""
 
     flop_per_s: FloatArray
     overhead_s: FloatArray
 
-    def seconds(self, flop: FloatArray) -> FloatArray:
-        """Of a call per device and layer that computes ``flop`` operations, (..., layers)."""
-        return np.asarray(self.overhead_s + flop / self.flop_per_s)
+    def on(self, layer: int) -> Speeds:
+        """On the layer of that place."""
+        return Speeds(self.flop_per_s[:, layer], self.overhead_s[:, layer])
+
+    def seconds(self, flop: Flop, called: BoolArray | Literal[True] = True) -> FloatArray:
+        """Of calls (..., as the speeds) that compute ``flop`` operations; 0 where none is made."""
+        return np.asarray(self.overhead_s * called + flop / self.flop_per_s)
+
+    def tile_s(self, flop_per_pixel: float, area: IntArray) -> FloatArray:
+        """Of tiles (..., devices) of ``area`` pixels on one layer; 0 where there is none."""
+        # Rounded in this order: planners choose between candidates of equal cost by the last bit.
+        return np.asarray(self.overhead_s * (area > 0) + flop_per_pixel / self.flop_per_s * area)
 
 
-def speed_table(devices: Sequence[Device], layers: Sequence[Layer]) -> SpeedTable:
+def speeds_of(devices: Sequence[Device], layers: Sequence[Layer]) -> Speeds:
     """``layer_speed`` of every device on every layer."""
     speeds = [[layer_speed(device, layer) for layer in layers] for device in devices]
     shape = len(devices), len(layers)
     flop_per_s = np.array([[speed.flop_per_s for speed in own] for own in speeds])
     overhead_s = np.array([[speed.overhead_s for speed in own] for own in speeds])
-    return SpeedTable(flop_per_s.reshape(shape), overhead_s.reshape(shape))
+    return Speeds(flop_per_s.reshape(shape), overhead_s.reshape(shape))
 
 
 def mean_gflops(device: Device, layers: Sequence[Layer]) -> float:

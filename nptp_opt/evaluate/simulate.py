@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import FloatArray
+from nptp_opt.cost import FloatArray, Links
 from nptp_opt.evaluate.events import run_events
 from nptp_opt.evaluate.work import StepWork, Task, step_work
 from nptp_opt.geometry import IntArray
@@ -141,12 +141,11 @@ class _Simulation:
     def _links(self) -> tuple[FloatArray, IntArray, IntArray]:
         """Seconds on its links, the sender's and the receiver's, of every message; a shared medium
         is one link that all use."""
+        seconds = Links.of(self.cluster).message_s(self.bytes, self.src, self.dst)
         if self.cluster.shared:
-            nobody = np.zeros_like(self.src)
-            return self.bytes / self.cluster.network.bytes_per_s, nobody, nobody
-        up = np.array([device.up_bytes_per_s for device in self.cluster.devices])
-        down = np.array([device.down_bytes_per_s for device in self.cluster.devices])
-        return self.bytes / np.minimum(up[self.src], down[self.dst]), self.src, self.dst
+            medium = np.zeros_like(self.src)
+            return seconds, medium, medium
+        return seconds, self.src, self.dst
 
     def _feeds(self) -> tuple[IntArray, IntArray]:
         """The messages that await each task, in their order."""

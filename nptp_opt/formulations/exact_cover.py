@@ -70,15 +70,12 @@ def priced(cost: LayerCost, device: int, shapes: IntArray, value_s: float) -> Ca
     y0, y1, x0, x1 = cut
     area = ((y1 - y0) * (x1 - x0)).astype(float)
     bytes_ = cost.recv_bytes_of(*cut).astype(float)
-    compute = cluster.devices[device].overhead_s + cost.seconds_per_pixel(device) * area
+    compute = cost.compute_s_of(device, area)
     inner = [y0 > 0, y1 < problem.height, x0 > 0, x1 < problem.width]
     messages = np.sum(inner, axis=0)
     need = cost.tables_y.need[y0, y1] * cost.tables_x.need[x0, x1]
     memory = cost.weight_bytes + cost.pixel_bytes * need + cost.out_pixel_bytes * area
-    rate = (
-        cluster.network.bytes_per_s if cluster.shared else cluster.devices[device].down_bytes_per_s
-    )
-    seconds = bytes_ / rate + compute + messages * cluster.network.latency_s
+    seconds = cost.comm_s_of(device, bytes_, messages) + compute
     keep = (memory <= cluster.devices[device].memory_bytes) & (seconds <= value_s * (1 + SLACK))
     columns = (*shapes.T, bytes_, compute, messages, area)
     kept = [column[keep] for column in columns]
@@ -143,10 +140,10 @@ def add_makespan(rows: _Rows, c: Candidates, cost: LayerCost, unit_s: float) -> 
     cluster, n = cost.cluster, len(c)
     latency = cluster.network.latency_s
     if not cluster.shared:
-        for i, device in enumerate(cluster.devices):
+        for i in range(len(cluster.devices)):
             own = np.flatnonzero(c.device == i)
-            price: FloatArray = c.bytes_[own] / device.down_bytes_per_s + c.messages[own] * latency
-            _add_below(rows, f"time_{i}", own, (price + c.compute_s[own]) / unit_s, n)
+            comm_s = cost.comm_s_of(i, c.bytes_[own], c.messages[own].astype(float))
+            _add_below(rows, f"time_{i}", own, (comm_s + c.compute_s[own]) / unit_s, n)
         return 1
     sent = np.append(c.bytes_ / cluster.network.bytes_per_s / unit_s, [-1.0, 1.0, 1.0])
     rows.add("phases", np.arange(n + 3), sent, -np.inf, 0.0)

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import FloatArray, mean_gflops, speed_table
+from nptp_opt.cost import FloatArray, mean_gflops, speeds_of
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.memory import overfull_devices
 from nptp_opt.layer.limits import Limits
@@ -200,7 +200,7 @@ def _shares(
     if not layers:
         return [1.0 / n] * n
     least = min(1.0 / min(layer.height for layer in layers), 0.5 / n)
-    speeds = speed_table([cluster.devices[i] for i in chosen], layers)
+    speeds = speeds_of([cluster.devices[i] for i in chosen], layers)
     flop = np.array([layer.flop for layer in layers])
     map_s, fixed = (flop / speeds.flop_per_s).T, exchange_s + speeds.overhead_s.T
     # One row "sum of shares = 1", then a row per layer and device: (share, makespan) in columns.

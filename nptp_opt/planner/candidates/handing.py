@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import FloatArray, layer_speed, sent_bytes
+from nptp_opt.cost import FloatArray, Links, sent_bytes, speeds_of
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.candidates.catalogue import column_groups, distinct
 from nptp_opt.planner.candidates.templates import Template, columns, strips
@@ -51,11 +51,9 @@ def handing_shares(network: Network, cluster: Cluster) -> list[FloatArray]:
     if cluster.shared or len(cluster.devices) < 2:
         return []
     size = sum(sent_bytes(cluster, network, name, network.full(name)) for name in network.inputs)
-    seconds = np.zeros(len(cluster.devices))
-    found: list[FloatArray] = []
+    seconds, found = np.zeros(len(cluster.devices)), list[FloatArray]()
     for layer in network.spatial:
-        speeds = [layer_speed(device, layer).flop_per_s for device in cluster.devices]
-        seconds = seconds + layer.flop / np.array(speeds)
+        seconds = seconds + layer.flop / speeds_of(cluster.devices, [layer]).flop_per_s[:, 0]
         x = _balanced(cluster, seconds, size)
         found += [] if x is None else [x]
     if not found:
@@ -78,10 +76,9 @@ def _between(divisions: Sequence[FloatArray], source: int) -> list[FloatArray]:
 
 def _balanced(cluster: Cluster, seconds: FloatArray, size: float) -> FloatArray | None:
     """Shares with which all take as long; None where the source had better do nothing."""
-    source = cluster.devices[cluster.source]
-    down = np.array([device.down_bytes_per_s for device in cluster.devices])
-    per_s = 1.0 / (seconds + size / down)
-    sending_s = size / source.up_bytes_per_s
+    links = Links.of(cluster)
+    per_s = 1.0 / (seconds + size / links.down)
+    sending_s = size / links.up[cluster.source]
     per_s[cluster.source] = 1.0 / (seconds[cluster.source] - sending_s)
     if not 0.0 < per_s[cluster.source] < np.inf:
         return None

@@ -106,3 +106,11 @@ def test_a_failed_write_keeps_the_old_file(
 
 def _full_disk(*_: object) -> None:
     raise OSError(28, "No space left on device")
+
+
+def test_a_gather_with_tiles_is_refused(plan: Plan) -> None:
+    """They were read, executed by nobody and checked by nobody."""
+    content = plan_to_json(plan)
+    content["segments"][-1]["tiles"] = content["segments"][0]["tiles"]
+    with pytest.raises(InputError, match=r"segments\.2: tiles belong to spatial and global"):
+        plan_from_json(content)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from nptp_opt.comparison.runs import Run
 
 if TYPE_CHECKING:
-    from nptp_opt.plan.model import Plan, Step
+    from nptp_opt.plan.model import Plan
+from nptp_opt.plan.steps import Step
 
 RESULT_FIELDS = (
     "termination",

@@ -21,6 +21,7 @@ from nptp_opt.evaluate.latencies import Evaluator
 from nptp_opt.evaluate.memory import require_fit
 from nptp_opt.geometry import Tile
 from nptp_opt.plan.model import Plan
+from nptp_opt.plan.steps import GlobalStep, SpatialStep
 from nptp_opt.planner.candidates.catalogue import distinct, family_templates, single_templates
 from nptp_opt.planner.candidates.templates import Template, from_tiles
 from nptp_opt.planner.local_search.moves import Partition, first_idle
@@ -81,9 +82,9 @@ def _ways(plan: Plan, cluster: Cluster) -> list[list[Choice]]:
     found: list[list[Choice]] = []
     for step in plan.steps:
         layers = plan.layers_of(step)
-        if step.kind == "global":
+        if isinstance(step, GlobalStep):
             found.append([Choice(layers)])
-        if step.kind == "spatial":
+        if isinstance(step, SpatialStep):
             tiles = {number[i]: tile for i, tile in step.tiles.items() if not tile.is_empty}
             mended = _without_lost(tiles, cluster.kinds)
             found.append([Choice(layers, partition) for partition in mended])

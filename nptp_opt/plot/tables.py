@@ -16,7 +16,8 @@ from nptp_opt import __version__
 from nptp_opt.layer.result import relative_gap
 from nptp_opt.network import describe
 from nptp_opt.network.ir import Network
-from nptp_opt.plan.model import Plan, Step
+from nptp_opt.plan.model import Plan
+from nptp_opt.plan.steps import Step
 
 if TYPE_CHECKING:
     from nptp_opt.runtime.launcher.report import RunReport

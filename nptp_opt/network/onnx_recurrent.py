@@ -87,14 +87,20 @@ def _weights(op_type: str, w: Tensor, r: Tensor, b: Tensor | None) -> list[Tenso
     """torch's weights of one layer, direction by direction."""
     found: list[Tensor] = []
     for i in range(w.shape[0]):
-        given = [w[i], r[i], *([] if b is None else b[i].chunk(2))]
+        given = [w[i], r[i], *([] if b is None else _parts(b[i], 2))]
         found += [_reordered(each, GATES[op_type]) for each in given]
     return found
 
 
 def _reordered(weight: Tensor, order: tuple[int, ...]) -> Tensor:
-    gates = weight.chunk(len(order))
+    gates = _parts(weight, len(order))
     return torch.cat([gates[i] for i in order])
+
+
+def _parts(weight: Tensor, count: int) -> list[Tensor]:
+    """Equal parts, each an op of its own: so they are weights, too."""
+    size = weight.shape[0] // count
+    return [weight.narrow(0, i * size, size) for i in range(count)]
 
 
 def _results(attrs: Attrs, y: Tensor, last: list[Tensor], directions: int) -> tuple[Tensor, ...]:

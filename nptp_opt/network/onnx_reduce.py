@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from nptp_opt.network.onnx_rules import Attrs, OnnxOp, op, refuse
+from nptp_opt.network.onnx_rules import Attrs, OnnxOp, cut, op, refuse
 
 
 def axes_of(attrs: Attrs, given: Any) -> list[int] | None:
@@ -60,8 +61,8 @@ def running(attrs: Attrs, x: Tensor, axis: Any) -> Tensor:
     function, start = (torch.cumsum, 0.0) if attrs.op_type == "CumSum" else (torch.cumprod, 1.0)
     x = x.flip(dim) if attrs["reverse"] else x
     if attrs["exclusive"]:
-        x = torch.cat([torch.full_like(x.narrow(dim, 0, 1), start), x], dim)
-        x = x.narrow(dim, 0, x.shape[dim] - 1)
+        sides = [0, 0] * (x.dim() - 1 - dim) + [1, 0]
+        x = F.pad(cut(x, dim, 0, x.shape[dim] - 1), sides, value=start)
     found = function(x, dim)
     return found.flip(dim) if attrs["reverse"] else found
 
@@ -82,4 +83,4 @@ def largest(attrs: Attrs, x: Tensor, count: Any = None) -> tuple[Tensor, Tensor]
     axis, upwards = attrs["axis"], attrs["largest"] == 0
     size = attrs["k"] if count is None else int(count.item())
     values, places = torch.sort(x, dim=axis, descending=not upwards, stable=True)
-    return values.narrow(axis, 0, size), places.narrow(axis, 0, size)
+    return cut(values, axis, 0, size), cut(places, axis, 0, size)

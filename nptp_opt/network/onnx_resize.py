@@ -110,9 +110,13 @@ def _half(x: Numbers, axis: _Axis) -> Numbers:
 
 
 def _symmetric(x: Numbers, axis: _Axis) -> Numbers:
-    """An output that is cut to whole elements lies in the middle."""
-    cut = axis.out / (np.float32(axis.scale) * axis.n)
-    return axis.n / 2 * (1 - cut) + _half(x, axis)
+    """An output that is cut to whole elements lies in the middle.
+
+    Summed in the order in which ONNX Runtime does it: halves are rounded by it.
+    """
+    cut = np.float32(axis.out) / (np.float32(axis.scale) * np.float32(axis.n))
+    moved = np.float32(axis.n / 2) * (np.float32(1.0) - cut)
+    return moved + (x + np.float32(0.5)) / np.float32(axis.scale) - np.float32(0.5)
 
 
 def _cropped(x: Numbers, axis: _Axis) -> Numbers:

@@ -160,10 +160,17 @@ def tensor_of(array: np.ndarray[Any, Any]) -> torch.Tensor:
         array = array.astype(np.uint8 if array.dtype.name[0] == "u" else np.int8)
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    whole = array if array.flags.c_contiguous and array.flags.writeable else array.copy()
     try:
-        return torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
+        return torch.from_numpy(whole)
     except TypeError:
         raise UnsupportedError(f"a constant of type {array.dtype} is not supported") from None
+
+
+def cut(x: torch.Tensor, axis: int, start: int, stop: int) -> torch.Tensor:
+    """Indices ``[start, stop)`` of one axis, as an op that every tensor has a rule for."""
+    found: torch.Tensor = torch.ops.aten.slice(x, axis, start, stop)
+    return found
 
 
 def name_of(node: onnx.NodeProto) -> str:

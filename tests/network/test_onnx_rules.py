@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from nptp_opt.errors import UnsupportedError
+from nptp_opt.errors import InputError, UnsupportedError
 from nptp_opt.network import onnx_rules
 from nptp_opt.network.from_onnx import read_onnx
 from nptp_opt.network.load import load_model
@@ -308,3 +308,74 @@ def test_a_part_without_elements_is_left_out_and_refused_anywhere_else(tmp_path)
     relu = helper.make_node("Relu", ["b"], ["y"], name="it")
     path = save(tmp_path / "n.onnx", [split, relu], [("x", SHAPE)], ["y"], sizes)
     refused(path, "'it': op Relu .* without elements, 1x4x8x0", UnsupportedError, SHAPE)
+
+
+def test_whole_numbers_become_fractions_where_they_are_cast(tmp_path):
+    """Bug: a cast to FLOAT did nothing, whatever it was given."""
+    nodes = [
+        helper.make_node("ArgMax", ["x"], ["i"], axis=1),
+        helper.make_node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["f", "two"], ["y"]),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, [("x", SHAPE)], ["y"], [("two", np.float32(2))])
+    (found,), (expected,) = outputs(path)
+    assert torch.equal(found.reshape(expected.shape), expected)
+    assert (expected % 1 == 0.5).any()
+
+
+def test_whole_numbers_are_divided_towards_zero():
+    """Bug: their quotient was a fraction."""
+    attrs = Attrs(helper.make_node("Div", ["a", "b"], ["y"]), 17)
+    found = RULES["Div"].run(attrs, torch.tensor([-7, 7, 6]), torch.tensor([2, 2, 3]))
+    assert found.tolist() == [-3, 3, 2]
+
+
+def test_a_constant_of_one_element_keeps_its_dimensions(tmp_path):
+    """Bug: one that was worked out from shapes was a number: the result lost dimensions."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Cast", ["s"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Slice", ["f", "one", "two"], ["c"]),
+        helper.make_node("Reshape", ["c", "ones"], ["cc"]),
+        helper.make_node("ReduceMax", ["x"], ["m"], axes=[0, 1, 2], keepdims=0),
+        helper.make_node("Mul", ["m", "cc"], ["y"]),
+    ]
+    given = [("one", np.int64([1])), ("two", np.int64([2])), ("ones", np.int64([1, 1, 1, 1]))]
+    path = save(tmp_path / "m.onnx", nodes, [("x", SHAPE)], ["y"], given)
+    found, expected = read_onnx(Path(path), SHAPE, 0)(torch.ones(SHAPE))[0], torch.full((12,), 4.0)
+    assert torch.equal(found, expected.reshape(1, 1, 1, 12))
+
+
+def test_known_places_are_slices_where_they_are_few_runs(tmp_path):
+    """So channels that are picked by places stay maps; they were not known at all."""
+    for places in ([0, 1, 2], [3, 1, 0], [-1, 0], [1, 3]):
+        path = one_node(tmp_path / "m.onnx", "Gather", constants=[("i", np.int64(places))], axis=1)
+        model = load_model(path, SHAPE)
+        (found,), (expected,) = outputs(path)
+        assert torch.equal(found.reshape(expected.shape), expected)
+        assert {layer.kind for layer in model.network.layers} == {"spatial"}
+        assert largest_error(model) < TOLERANCE
+
+
+def test_places_of_maxima_are_counted_over_all_channels(tmp_path):
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["p", "i"], kernel_shape=[2, 2], storage_order=order,
+                         strides=[2, 2], name=f"pool{order}")
+        for order in (0, 1)
+    ]  # fmt: skip
+    for node in nodes:
+        last = helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT)
+        path = save(tmp_path / "m.onnx", [node, last], [("x", SHAPE)], ["y"])
+        (found,), (expected,) = outputs(path)
+        assert torch.equal(found.reshape(expected.shape), expected)
+
+
+def test_a_witness_without_the_operator_says_so(tmp_path):
+    """Bug: it ended in a traceback: neither engine has a function for GlobalLpPool."""
+    path = one_node(tmp_path / "m.onnx", "GlobalLpPool", p=3, opset=22)
+    module = read_onnx(Path(path), SHAPE, 0)
+    x = torch.randn(SHAPE)
+    sums = (x.double().abs() ** 3).sum((2, 3), keepdim=True)
+    torch.testing.assert_close(module(x)[0].double(), sums ** (1 / 3), rtol=1e-5, atol=0.0)
+    with pytest.raises(InputError, match=r"evaluator .* cannot run the file: No registered"):
+        module.witness().outputs(x)

@@ -24,6 +24,7 @@ from nptp_opt.network.load import load_module as _load_module
 from nptp_opt.network.ref import GIVEN
 from nptp_opt.plan.model import Plan
 from nptp_opt.planner.options import DEFAULTS, PlanOptions, Tell, Watch
+from nptp_opt.runtime.launcher.request import RUN, RunRequest
 
 if TYPE_CHECKING:
     import torch
@@ -43,8 +44,8 @@ def load_model(
 ) -> LoadedModel:
     """A model at one input shape, ready to be planned, verified and run.
 
-    ``model`` is a torchvision name, the path of an .onnx file, ``module:callable`` whose callable
-    returns a torch.nn.Module, or such a module itself. ``input_shape`` is (batch, channels, rows,
+    ``model`` is a torchvision name, the path of an .onnx file, ``module:attribute`` that is
+    or returns a torch.nn.Module, or such a module itself. ``input_shape`` is (batch, channels, rows,
     columns) in elements, or what the model takes; without it, the size that a file was made with,
     else 1x3x224x224. ``seed`` makes random weights where the model has none.
 
@@ -147,30 +148,34 @@ def save_plan(plan: Plan, path: str | Path) -> None:
     write_plan(plan, Path(path))
 
 
-def verify(plan: Plan, model: LoadedModel | None = None, *, seed: int = 0) -> Report:
+def verify(
+    plan: Plan, model: LoadedModel | None = None, *, seed: int = 0, bound: bool = False
+) -> Report:
     """Does the plan compute what the model computes? Every layer in torch, outputs by a witness.
 
-    Without ``model`` the plan's own reference is loaded. ``seed`` makes the input. Raises
-    InputError where the model cannot be loaded; what is wrong with the plan is in the report.
+    Without ``model`` the plan's own reference is loaded. ``seed`` makes the input. ``bound``
+    computes the plan's bound again, which can take as long as the rest; without it the report says
+    that the bound was not checked. Raises InputError where the model cannot be loaded; what is
+    wrong with the plan is in the report.
     """
     from nptp_opt.verification.torch_check import verify_plan
 
-    return verify_plan(plan, model or _model_of(plan), seed=seed)
+    return verify_plan(plan, model or _model_of(plan), seed=seed, bound=bound)
 
 
 def run(
     plan: Plan,
     model: LoadedModel | None = None,
     *,
-    repeats: int = 10,
-    warmup: int = 2,
-    timeout_s: float = 30.0,
-    threads: int = 1,
-    seed: int = 0,
-    emulate: bool = False,
-    transport: str | None = None,
-    throttle: Throttle | None = None,
-    elastic: bool = False,
+    repeats: int = RUN.repeats,
+    warmup: int = RUN.warmup,
+    timeout_s: float = RUN.timeout_s,
+    threads: int = RUN.threads,
+    seed: int = RUN.seed,
+    emulate: bool = RUN.emulate,
+    transport: str | None = RUN.transport,
+    throttle: Throttle | None = RUN.throttle,
+    elastic: bool = RUN.elastic,
     progress: Callable[[str], None] = lambda text: None,
 ) -> RunReport:
     """Execute a plan with one process per device on this machine and measure the latency.
@@ -182,7 +187,7 @@ def run(
 
     Raises VerificationError for a plan that is wrong on paper, ExecutionError where a device fails.
     """
-    from nptp_opt.runtime.launcher.command import RunRequest, execute
+    from nptp_opt.runtime.launcher.command import execute
     from nptp_opt.verification.static import require_right
 
     request = RunRequest(

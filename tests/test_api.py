@@ -74,7 +74,7 @@ def test_a_cluster_is_read_from_a_file_or_made_of_its_keys() -> None:
 
 def test_messages_of_the_library_name_arguments_and_those_of_the_command_options() -> None:
     from nptp_opt.commands.support import as_options
-    from nptp_opt.runtime.launcher.command import RunRequest
+    from nptp_opt.runtime.launcher.request import RunRequest
 
     with pytest.raises(nptp.InputError) as caught:
         RunRequest(secret_file=Path("s"))

@@ -27,6 +27,7 @@ from nptp_opt.instances.networks import NetworkInstance
 from nptp_opt.instances.reader import LayerEntry, LayerInstance
 from nptp_opt.layer.registry import MethodSpec
 from nptp_opt.plan.document import ModelEntry, PlanDocument, SegmentEntry, TileEntry, TransferEntry
+from nptp_opt.plan.provenance import Provenance
 from tools.docs import api, diagram, hooks, markdown, sections
 from tools.docs.source import ROOT, definitions, module_at, modules
 
@@ -158,6 +159,7 @@ KEYS = [
     ("profile.md", "`link`", Link, set()),
     ("plan.md", "The document", PlanDocument, set()),
     ("plan.md", "`model`", ModelEntry, set()),
+    ("plan.md", "`provenance`", Provenance, set()),
     ("plan.md", "`segments`", SegmentEntry, set()),
     ("plan.md", "`tiles`", TileEntry, set()),
     ("plan.md", "`transfers`", TransferEntry, set()),

@@ -2,4 +2,6 @@
 
 from nptp_opt.bound.latency import compute_bound, latency_bound, read_pixels
 
-__all__ = ["compute_bound", "latency_bound", "read_pixels"]
+clock_bound = compute_bound
+
+__all__ = ["clock_bound", "compute_bound", "latency_bound", "read_pixels"]

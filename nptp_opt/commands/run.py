@@ -16,6 +16,7 @@ from nptp_opt.commands.support import (
     say,
 )
 from nptp_opt.errors import VerificationError
+from nptp_opt.runtime.launcher.request import RUN, RunRequest
 
 if TYPE_CHECKING:
     pass
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("plan", type=FILE)
-@click.option("--repeats", type=click.IntRange(min=1), default=10, help="Measured runs.")
-@click.option("--warmup", type=click.IntRange(min=0), default=2, help="Runs before these.")
+@click.option("--repeats", type=click.IntRange(min=1), default=RUN.repeats, help="Measured runs.")
+@click.option("--warmup", type=click.IntRange(min=0), default=RUN.warmup, help="Runs before these.")
 @click.option("--stream", type=click.IntRange(min=1), help="So many inputs, without a warm-up.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=1), default=30.0,
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=1), default=RUN.timeout_s,
               help="Seconds without a sign of life or progress.")  # fmt: skip
-@click.option("--threads", type=click.IntRange(min=1), default=1, help="Threads per device.")
-@click.option("--seed", type=int, default=0, help="Seed of the inputs.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=RUN.threads, help="Threads per device."
+)
+@click.option("--seed", type=int, default=RUN.seed, help="Seed of the inputs.")
 @click.option("--emulate", is_flag=True, help="One network namespace per device, at its rates.")
 @click.option("--transport", type=click.Choice(["gloo", "tcp"]),
               help="How tensors travel.", show_default="gloo; tcp with --emulate")  # fmt: skip
@@ -50,7 +53,7 @@ def run(plan: Path, as_json: bool, **options: Any) -> None:
     """
     from nptp_opt.plan.document import load_plan
     from nptp_opt.plot.tables import print_run, run_summary
-    from nptp_opt.runtime.launcher.command import RunRequest, execute
+    from nptp_opt.runtime.launcher.command import execute
     from nptp_opt.verification.static import require_right
 
     request = RunRequest(**options)

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("plan", type=click.Path(path_type=Path))
 @click.option("--seed", type=int, default=0, help="Seed of the input.")
+@click.option("--bound", is_flag=True, help="Compute the plan's bound again, too.")
 @json_flag
-def verify(plan: Path, seed: int, as_json: bool) -> None:
+def verify(plan: Path, seed: int, bound: bool, as_json: bool) -> None:
     """Prove in torch that PLAN computes the same tensors as the unpartitioned model."""
     from nptp_opt.plan.document import read_plan
     from nptp_opt.verification.torch_check import verify_plan
@@ -34,7 +35,7 @@ def verify(plan: Path, seed: int, as_json: bool) -> None:
     say(f"verifying {read.model.ref} on {len(read.cluster.devices)} devices")
     model = load(read.model.ref, read.model.input, read.model.seed)
     with moving("comparing with the model"):
-        report = verify_plan(read, model, stale=stale, seed=seed)
+        report = verify_plan(read, model, stale=stale, seed=seed, bound=bound)
     content = report.to_json()
     table = {key: value for key, value in content.items() if key != "layer_max_rel_error"}
     print_json(content) if as_json else print_table(table)

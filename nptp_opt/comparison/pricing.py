@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from nptp_opt.comparison.runs import Run
 
 if TYPE_CHECKING:
-    from nptp_opt.plan.model import Plan, Step
+    from nptp_opt.plan.model import Plan
+from nptp_opt.plan.steps import Step
 
 RESULT_FIELDS = (
     "termination",
@@ -52,18 +53,18 @@ def _layer(run: Run, path: Path) -> dict[str, Any]:
 
 
 def _plan(path: Path) -> dict[str, Any]:
-    """The plan's latency is the sum of its segments' makespans; ``paper`` prices each of these,
-    and what the plan uses besides time.
+    """The plan's latency is the sum of its segments' makespans; ``static`` prices each of
+    these, what the plan uses besides time, and its bound, which tables compare.
     """
     from nptp_opt.plan.document import read_plan
-    from nptp_opt.verification.static import paper_faults
+    from nptp_opt.verification.static import bound_faults, paper_faults
 
     plan, stale = read_plan(path)
-    faults = [*stale, *paper_faults(plan)]
+    faults = [*stale, *paper_faults(plan)] or bound_faults(plan)
     return {
         "value_s": plan.latency_s,
         "bound_s": plan.bound_s,
-        "solve_s": plan.provenance["solve_s"],
+        "solve_s": plan.provenance.solve_s,
         "synchronous_s": plan.synchronous_s,
         "notes": {
             "bytes": plan.transfer_bytes,

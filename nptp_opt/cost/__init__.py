@@ -1,7 +1,8 @@
 """Every price of the model of cost (docs/cost.md), in SI units. Nobody else computes one.
 
-Two modes of ownership: ``LayerCost`` prices a layer on its own (aligned), ``segment_loads`` a
-segment inside a network from what the devices hold (given). Both end in ``makespan_s``.
+Two modes of ownership: ``LayerCost`` prices a layer on its own (aligned), a step of a plan
+(``plan.steps``) its segment inside a network from what the devices hold (given). Both end in
+``makespan_s``.
 """
 
 from nptp_opt.cost.layer import (
@@ -27,7 +28,6 @@ from nptp_opt.cost.reduction import (
     RESULT,
     reduction_compute_s,
     reduction_load_arrays,
-    reduction_loads,
     reduction_transfers,
     result_users,
 )
@@ -35,14 +35,12 @@ from nptp_opt.cost.regions import CandidateTiles
 from nptp_opt.cost.segment import (
     Ownership,
     gather_compute_s,
-    gather_loads,
     gather_needs,
     halo_transfers,
     input_ownership,
     segment_compute_s,
-    segment_loads,
     segment_needs,
-    transfer_loads,
+    step_loads,
 )
 from nptp_opt.cost.speed import (
     Speed,
@@ -82,7 +80,6 @@ __all__ = [
     "comms_s",
     "for_layer",
     "gather_compute_s",
-    "gather_loads",
     "gather_needs",
     "gather_prices",
     "halo_transfers",
@@ -101,11 +98,9 @@ __all__ = [
     "rectangle_bytes",
     "reduction_compute_s",
     "reduction_load_arrays",
-    "reduction_loads",
     "reduction_transfers",
     "result_users",
     "segment_compute_s",
-    "segment_loads",
     "segment_needs",
     "segment_prices",
     "sent_bytes",
@@ -113,5 +108,5 @@ __all__ = [
     "sent_pixel_bytes",
     "speeds_of",
     "split",
-    "transfer_loads",
+    "step_loads",
 ]

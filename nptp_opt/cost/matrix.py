@@ -1,4 +1,4 @@
-"""Given prices of many partitions at once, for planners: equal to ``segment_loads`` entry by entry.
+"""Given prices of many partitions at once, for planners: equal to a step's loads, entry by entry.
 
 Legend of shapes: P candidates before the segment, Q candidates of its output, n devices; a tile is
 four integers (y0, y1, x0, x1).
@@ -136,7 +136,7 @@ def segment_prices(
     compute_s = np.zeros(tiles.array.shape[:2])
     for k, layer in enumerate(layers):
         area = found.area(layer.name)
-        compute_s += speeds.on(k).seconds(layer.flop_per_pixel * area, area > 0)
+        compute_s += speeds.on(k).tile_s(layer.flop_per_pixel, area)
     moving = [tensor for tensor in external_inputs(layers) if tensor not in network.replicated]
     needs = {tensor: found.tiles(tensor) for tensor in moving}
     return StepPrices(cluster, network, needs, compute_s)

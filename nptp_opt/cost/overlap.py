@@ -14,7 +14,7 @@ import numpy as np
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.loads import Transfer, comms_s, load_arrays
-from nptp_opt.cost.segment import Ownership, segment_compute_s, transfer_loads
+from nptp_opt.cost.segment import Ownership, segment_compute_s, step_loads
 from nptp_opt.geometry import EMPTY, IntArray, Tile, need_ranges
 from nptp_opt.network.ir import Layer, Network, external_inputs
 
@@ -140,7 +140,7 @@ def overlapped_s(
     owned: Mapping[str, Ownership],
 ) -> float:
     """Makespan of a segment that overlaps: max over devices of max(comm, interior) + rim."""
-    comms = comms_s(cluster, load_arrays(transfer_loads(len(cluster.devices), transfers)))
+    comms = comms_s(cluster, load_arrays(step_loads(len(cluster.devices), transfers)))
     times = [float(comm) for comm in comms]
     for device, tile in tiles.items():
         parts = split(network, layers, device, tile, owned)

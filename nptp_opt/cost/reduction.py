@@ -8,14 +8,13 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost.loads import Load, LoadArrays, Transfer
-from nptp_opt.cost.segment import Ownership, gather_needs, transfer_loads
+from nptp_opt.cost.loads import LoadArrays, Transfer
+from nptp_opt.cost.segment import Ownership, gather_needs
 from nptp_opt.cost.speed import layer_speed, speeds_of
 from nptp_opt.geometry import IntArray, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs
@@ -80,28 +79,6 @@ def _flop(network: Network, layer: Layer) -> tuple[float, float]:
         return 0.0, layer.flop
     anchor = layer.nodes[0]
     return anchor.flop / network.full(anchor.inputs[0]).area, layer.flop - anchor.flop
-
-
-def reduction_loads(
-    cluster: Cluster,
-    network: Network,
-    layer: Layer,
-    owners: Ownership,
-    users: Collection[int],
-    transfers: Sequence[Transfer],
-) -> list[Load]:
-    """Loads of a global layer; ``owners`` is empty for one that reduces nothing."""
-    loads = transfer_loads(len(cluster.devices), transfers)
-    none = Tile(0, 0, 0, 0)
-    return [
-        replace(
-            load,
-            compute_s=reduction_compute_s(
-                cluster, network, layer, i, owners.get(i, none), uses=i in users
-            ),
-        )
-        for i, load in enumerate(loads)
-    ]
 
 
 def reduction_load_arrays(

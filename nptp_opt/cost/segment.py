@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.cost.loads import Load, Transfer
 from nptp_opt.cost.speed import layer_speed
 from nptp_opt.cost.transfer import sent_bytes
-from nptp_opt.geometry import EMPTY, IntArray, Tile
+from nptp_opt.geometry import IntArray, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs, regions
 
 Ownership = Mapping[int, Tile]
@@ -61,15 +60,18 @@ def _sides(tiles: Ownership) -> IntArray:
     return np.array(sides, dtype=np.int64).reshape(-1, 4)
 
 
-def transfer_loads(n_devices: int, transfers: Iterable[Transfer]) -> list[Load]:
-    """Bytes and messages per device of a set of transfers; compute is left at 0."""
+def step_loads(
+    n_devices: int, transfers: Iterable[Transfer], compute_s: Mapping[int, float] | None = None
+) -> list[Load]:
+    """Loads of ``transfers`` per device, and seconds of those that compute."""
     recv, send = [0] * n_devices, [0] * n_devices
     senders: list[set[int]] = [set() for _ in range(n_devices)]
     for move in transfers:
         recv[move.dst] += move.bytes
         send[move.src] += move.bytes
         senders[move.dst].add(move.src)
-    return [Load(0.0, recv[i], send[i], len(senders[i])) for i in range(n_devices)]
+    seconds = compute_s or {}
+    return [Load(seconds.get(i, 0.0), recv[i], send[i], len(senders[i])) for i in range(n_devices)]
 
 
 def segment_compute_s(cluster: Cluster, device: int, layers: Sequence[Layer], tile: Tile) -> float:
@@ -93,17 +95,6 @@ def segment_needs(layers: Sequence[Layer], tiles: Ownership) -> dict[str, dict[i
     }
 
 
-def segment_loads(
-    cluster: Cluster, layers: Sequence[Layer], tiles: Ownership, transfers: Sequence[Transfer]
-) -> list[Load]:
-    """Loads of a segment with ``tiles`` of its output; ``transfers`` bring the halos."""
-    loads = transfer_loads(len(cluster.devices), transfers)
-    return [
-        replace(load, compute_s=segment_compute_s(cluster, i, layers, tiles.get(i, EMPTY)))
-        for i, load in enumerate(loads)
-    ]
-
-
 def gather_needs(
     network: Network, layers: Sequence[Layer], device: int, collect: Sequence[str] = ()
 ) -> dict[str, dict[int, Tile]]:
@@ -119,12 +110,3 @@ def gather_compute_s(cluster: Cluster, device: int, layers: Sequence[Layer]) -> 
         speed.seconds(layer.flop) if layer.is_called else layer.flop / speed.flop_per_s
         for layer, speed in speeds
     )
-
-
-def gather_loads(
-    cluster: Cluster, layers: Sequence[Layer], device: int, transfers: Sequence[Transfer]
-) -> list[Load]:
-    """Loads of fetching ``transfers`` to one device, which then runs whole-map layers."""
-    loads = transfer_loads(len(cluster.devices), transfers)
-    loads[device] = replace(loads[device], compute_s=gather_compute_s(cluster, device, layers))
-    return loads

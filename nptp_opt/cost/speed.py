@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster, Device
 from nptp_opt.cost.loads import FloatArray
-from nptp_opt.geometry import Window
+from nptp_opt.geometry import IntArray, Window
 from nptp_opt.layer.problem import LayerShape
 from nptp_opt.network.ir import Layer
 
@@ -55,6 +55,11 @@ class Speeds:
     def seconds(self, flop: Flop, called: BoolArray | Literal[True] = True) -> FloatArray:
         """Of calls (..., as the speeds) that compute ``flop`` operations; 0 where none is made."""
         return np.asarray(self.overhead_s * called + flop / self.flop_per_s)
+
+    def tile_s(self, flop_per_pixel: float, area: IntArray) -> FloatArray:
+        """Of tiles (..., devices) of ``area`` pixels on one layer; 0 where there is none."""
+        # Rounded in this order: planners choose between candidates of equal cost by the last bit.
+        return np.asarray(self.overhead_s * (area > 0) + flop_per_pixel / self.flop_per_s * area)
 
 
 def speeds_of(devices: Sequence[Device], layers: Sequence[Layer]) -> Speeds:

@@ -6,23 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import (
-    RESULT,
-    Ownership,
-    gather_loads,
-    gather_needs,
-    halo_transfers,
-    input_ownership,
-    makespan_s,
-    overlapped_s,
-    reduction_loads,
-    reduction_transfers,
-    result_users,
-    segment_loads,
-    segment_needs,
-)
+from nptp_opt.cost import Ownership, input_ownership, result_users
 from nptp_opt.network.ir import Layer, Network, external_inputs
-from nptp_opt.plan.model import Step
+from nptp_opt.plan.steps import GatherStep, GlobalStep, SpatialStep, Step
 
 LEAST_OVERLAP = 1e-9
 """Relative gain below which a segment does not overlap: the rounding of a sum is no gain."""
@@ -127,8 +113,8 @@ class Assembler:
     ) -> Step:
         key = (*key, users)
         if key not in self._made:
-            layer = choice.layers[-1]
-            self._made[key] = _global_step(self.network, self.cluster, layer, owned, users)
+            step = GlobalStep.used_by(choice.layers[-1], users)
+            self._made[key] = step.priced(self.network, self.cluster, owned)
         return self._made[key]
 
 
@@ -138,44 +124,25 @@ def _devices(tiles: Ownership) -> list[int]:
 
 def segment_step(
     network: Network, cluster: Cluster, choice: Choice, owned: Mapping[str, Ownership]
-) -> Step:
+) -> SpatialStep:
     """One segment, priced with what the devices hold before it."""
     tiles = {i: tile for i, tile in sorted(choice.tiles.items()) if not tile.is_empty}
-    moves = halo_transfers(cluster, network, segment_needs(choice.layers, tiles), owned)
-    loads = segment_loads(cluster, choice.layers, tiles, moves)
     names = tuple(layer.name for layer in choice.layers)
-    return Step("spatial", names, tiles, None, tuple(moves), makespan_s(cluster, loads))
+    return SpatialStep(names, tiles).priced(network, cluster, owned)
 
 
 def overlapping(
-    network: Network, cluster: Cluster, step: Step, owned: Mapping[str, Ownership]
-) -> Step:
-    """The step as it overlaps, where that lowers its price: it may cost more computing."""
-    layers = tuple(network.by_name[name] for name in step.layers)
-    price = overlapped_s(network, cluster, layers, step.tiles, step.transfers, owned)
-    worth = price < step.makespan_s * (1 - LEAST_OVERLAP)
-    return replace(step, makespan_s=price, overlap=True) if worth else step
+    network: Network, cluster: Cluster, step: SpatialStep, owned: Mapping[str, Ownership]
+) -> SpatialStep:
+    """The step as it overlaps, where that lowers its cost: it may take more computing."""
+    other = replace(step, overlap=True)
+    cost_s = other.cost_s(network, cluster, owned)
+    worth = cost_s < step.makespan_s * (1 - LEAST_OVERLAP)
+    return replace(other, makespan_s=cost_s) if worth else step
 
 
-def _global_step(
-    network: Network,
-    cluster: Cluster,
-    layer: Layer,
-    owned: Mapping[str, Ownership],
-    users: frozenset[int],
-) -> Step:
-    owners = owned[layer.nodes[0].inputs[0]] if layer.reduces else {}
-    moves = reduction_transfers(network, layer, owners, users)
-    loads = reduction_loads(cluster, network, layer, owners, users, moves)
-    held = dict.fromkeys(sorted(users), RESULT)
-    return Step("global", (layer.name,), held, None, tuple(moves), makespan_s(cluster, loads))
-
-
-def final_step(network: Network, cluster: Cluster, owned: Mapping[str, Ownership]) -> Step:
+def final_step(network: Network, cluster: Cluster, owned: Mapping[str, Ownership]) -> GatherStep:
     """The head (or collecting the results) at the sink."""
-    sink = cluster.sink
-    needs = gather_needs(network, network.head, sink, network.spatial_outputs)
-    moves = halo_transfers(cluster, network, needs, owned)
-    loads = gather_loads(cluster, network.head, sink, moves)
     names = tuple(layer.name for layer in network.head)
-    return Step("gather", names, {}, sink, tuple(moves), makespan_s(cluster, loads))
+    step = GatherStep(names, cluster.sink, network.spatial_outputs)
+    return step.priced(network, cluster, owned)

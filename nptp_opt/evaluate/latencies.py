@@ -12,7 +12,8 @@ from nptp_opt.evaluate.memory import fitting_steps, overfull
 from nptp_opt.evaluate.simulate import simulate, simulated_s
 from nptp_opt.evaluate.work import StepWork, step_work
 from nptp_opt.network.ir import Network
-from nptp_opt.plan.model import Step, owned_maps
+from nptp_opt.plan.model import owned_maps
+from nptp_opt.plan.steps import Step
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from nptp_opt.errors import InfeasibleError
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.geometry import EMPTY, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs, regions
-from nptp_opt.plan.model import Step, split_of
+from nptp_opt.plan.steps import GatherStep, SpatialStep, Step
 
 
 def overfull(network: Network, cluster: Cluster, steps: Sequence[Step]) -> list[int]:
@@ -65,17 +65,15 @@ def peak_bytes(network: Network, n_devices: int, steps: Sequence[Step], source: 
     owned: dict[str, Ownership] = {name: {source: network.full(name)} for name in network.inputs}
     peaks = [0] * n_devices
     for number, step in enumerate(steps):
-        layers = [network.by_name[name] for name in step.layers]
         for device in range(n_devices):
             held = sum(
                 _bytes(network, tensor, tiles.get(device, EMPTY))
                 for tensor, tiles in owned.items()
                 if last.get(tensor, -1) >= number
             )
-            working = _working(network, step, layers, device, owned)
+            working = _working(network, step, device, owned)
             peaks[device] = max(peaks[device], held + working)
-        if step.kind != "gather":
-            owned[step.layers[-1]] = step.tiles
+        owned |= step.makes
     weights = _weights(network, n_devices, steps)
     return [peak + weight for peak, weight in zip(peaks, weights, strict=True)]
 
@@ -83,7 +81,7 @@ def peak_bytes(network: Network, n_devices: int, steps: Sequence[Step], source: 
 def _last_uses(network: Network, steps: Sequence[Step]) -> dict[str, int]:
     found = dict.fromkeys(network.spatial_outputs, len(steps) - 1)
     for number, step in enumerate(steps):
-        for tensor in external_inputs([network.by_name[name] for name in step.layers]):
+        for tensor in external_inputs(step.layers_of(network)):
             found[tensor] = max(number, found.get(tensor, 0))
     return found
 
@@ -91,10 +89,10 @@ def _last_uses(network: Network, steps: Sequence[Step]) -> dict[str, int]:
 def _weights(network: Network, n_devices: int, steps: Sequence[Step]) -> list[int]:
     found = [0] * n_devices
     for step in steps:
-        layers = [network.by_name[name] for name in step.layers]
-        running = step.tiles if step.device is None else {step.device: EMPTY}
-        for device, tile in running.items():
-            wanted = regions(layers, tile) if step.kind == "spatial" else {}
+        layers = step.layers_of(network)
+        for device in step.devices:
+            spatial = isinstance(step, SpatialStep)
+            wanted = regions(layers, step.tiles[device]) if spatial else {}
             found[device] += sum(_weight_bytes(layer, wanted.get(layer.name)) for layer in layers)
     return found
 
@@ -106,38 +104,29 @@ def _weight_bytes(layer: Layer, tile: Tile | None) -> int:
     return -(-layer.param_bytes * tile.height // layer.height)
 
 
-def _working(
-    network: Network,
-    step: Step,
-    layers: Sequence[Layer],
-    device: int,
-    owned: Mapping[str, Ownership],
-) -> int:
+def _working(network: Network, step: Step, device: int, owned: Mapping[str, Ownership]) -> int:
     """Bytes of halo buffers and inner maps of one step on one device."""
     received = sum(_arriving(network, move) for move in step.transfers if move.dst == device)
-    if step.device == device:
-        return received + max((_size(network, layer.name) for layer in layers), default=0)
-    tile = step.tiles.get(device, EMPTY)
-    if step.kind != "spatial" or tile.is_empty:
+    if device not in step.devices:
         return received
-    if step.overlap:
-        return received + _in_pieces(network, step, layers, device, owned)
-    return received + _inner_peak(network, layers, regions(layers, tile))
+    if isinstance(step, GatherStep):
+        return received + max((_size(network, name) for name in step.layers), default=0)
+    if isinstance(step, SpatialStep):
+        return received + _making(network, step, device, owned)
+    return received
 
 
-def _in_pieces(
-    network: Network,
-    step: Step,
-    layers: Sequence[Layer],
-    device: int,
-    owned: Mapping[str, Ownership],
+def _making(
+    network: Network, step: SpatialStep, device: int, owned: Mapping[str, Ownership]
 ) -> int:
-    """Bytes of a tile that is put together from pieces, and of the largest piece in the making."""
-    parts = split_of(network, step, device, owned)
-    assert parts is not None
+    """Bytes of inner maps, or of a tile that is put together from pieces and of the largest piece
+    in the making."""
+    layers, parts = step.layers_of(network), step.split(network, device, owned)
+    if parts is None:
+        return _inner_peak(network, layers, regions(layers, step.tiles[device]))
     pieces = (piece for piece in (parts.interior, *parts.rim) if not piece.is_empty)
     making = max(_inner_peak(network, layers, regions(layers, piece)) for piece in pieces)
-    return _bytes(network, layers[-1].name, step.tiles[device]) + making
+    return _bytes(network, step.layers[-1], step.tiles[device]) + making
 
 
 def _arriving(network: Network, move: Transfer) -> int:

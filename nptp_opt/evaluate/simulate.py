@@ -21,7 +21,8 @@ from nptp_opt.evaluate.events import run_events
 from nptp_opt.evaluate.work import StepWork, Task, step_work
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Network
-from nptp_opt.plan.model import Step, owned_maps
+from nptp_opt.plan.model import owned_maps
+from nptp_opt.plan.steps import Step
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,11 @@ def _simulation(network: Network, cluster: Cluster, steps: Sequence[Step]) -> _S
 
 
 def _makers(network: Network, steps: Sequence[Step]) -> IntArray:
-    """By number of a layer the step that makes its map, -1 for none."""
+    """By number of a layer the step that hands its output on, -1 for none."""
     makers = np.full(len(network.layers), -1)
     for k, step in enumerate(steps):
-        if step.kind == "spatial":
-            makers[network.number[step.layers[-1]]] = k
+        for tensor in step.makes:
+            makers[network.number[tensor]] = k
     return makers
 
 

@@ -12,7 +12,7 @@ from nptp_opt.cost.objectives import Usage, Weights, energy_j, period_s
 from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.evaluate.work import task_seconds
 from nptp_opt.network.ir import Network
-from nptp_opt.plan.model import Step
+from nptp_opt.plan.steps import Step
 
 
 @dataclass(frozen=True)

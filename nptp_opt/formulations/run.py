@@ -327,7 +327,6 @@ def export_model(
     objective is in units of 1/100 of the best single device's time (``cover``: of the partition
     that its candidates were pruned with).
     """
-    from nptp_opt.solvers.modelfile import to_lp, to_mps
+    from nptp_opt.solvers.modelfile import model_text
 
-    writer = {"mps": to_mps, "lp": to_lp}[kind]
-    write_text(path, writer(build_milp(problem, formulation)))
+    write_text(path, model_text(build_milp(problem, formulation), kind))

@@ -83,13 +83,20 @@ def batch_norm(node: Node, params: Params, values: Sequence[Tensor], tile: Tile)
         plain = replace(node, attrs={"eps": node.attrs["eps"]})
         return batch_norm(plain, cut, [values[0].transpose(1, 2)], tile).transpose(1, 2)
     return F.batch_norm(
-        values[0],
+        _leading(node, values[0]),
         params["running_mean"],
         params["running_var"],
         params.get("weight"),
         params.get("bias"),
         eps=node.attrs["eps"],
-    )
+    ).reshape(values[0].shape)
+
+
+def _leading(node: Node, x: Tensor) -> Tensor:
+    """A volume with its depth among its rows: what weights for each channel are applied to."""
+    n, c, h, w = x.shape
+    channels = node.attrs.get("channels", c)
+    return x if channels == c else x.reshape(n, channels, c // channels * h, w)
 
 
 def cast(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
@@ -104,7 +111,7 @@ def cast(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Te
 
 
 def prelu(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
-    return F.prelu(values[0], params["weight"].reshape(-1))
+    return F.prelu(_leading(node, values[0]), params["weight"].reshape(-1)).reshape(values[0].shape)
 
 
 def channel_norm(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
@@ -195,7 +202,10 @@ def _merged(split: Tensor) -> Tensor:
 
 
 def broadcast(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
-    return values[0].expand(-1, node.shape[1], tile.height, tile.width)
+    n, c, h, w = values[0].shape
+    before, after = node.attrs.get("factors", ([c], [node.shape[1]]))
+    split = values[0].reshape(n, *before, h, w)
+    return _merged(split.expand(-1, *after, tile.height, tile.width))
 
 
 def group_normalise(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
@@ -205,10 +215,12 @@ def group_normalise(node: Node, params: Params, values: Sequence[Tensor], tile: 
     mean, rstd = stats[:, :groups, :, :], stats[:, groups:, :, :]
     n, c, h, w = x.shape
     split = x.reshape(n, groups, c // groups, h, w)
-    normed = ((split - mean.unsqueeze(2)) * rstd.unsqueeze(2)).reshape(n, c, h, w)
+    normed = _leading(node, ((split - mean.unsqueeze(2)) * rstd.unsqueeze(2)).reshape(n, c, h, w))
     if "weight" in params:
         normed = normed * params["weight"].view(1, -1, 1, 1)
-    return normed + params["bias"].view(1, -1, 1, 1) if "bias" in params else normed
+    if "bias" in params:
+        normed = normed + params["bias"].view(1, -1, 1, 1)
+    return normed.reshape(n, c, h, w)
 
 
 # -- reductions: a partial of each tile, then one result from all of them ------------------------

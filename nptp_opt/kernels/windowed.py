@@ -99,14 +99,19 @@ def conv_transpose2d(node: Node, params: Params, crops: list[Tensor], tile: Tile
             dilation=node.attrs["dilation"],
             groups=groups,
         )
-        spots = [
-            _overlap(cast(Transposed, axis), a, b, full.shape[2 + i])
-            for i, (axis, (a, b)) in enumerate(zip(node.maps[0], ranges(tile), strict=True))
-        ]
-        (dst_y, src_y), (dst_x, src_x) = spots
-        out[:, :, dst_y, dst_x] = full[:, :, src_y, src_x]
+        _put_overlap(node, full, out, tile)
     bias = params.get("bias")
     return out if bias is None else out + bias.view(1, -1, 1, 1)
+
+
+def _put_overlap(node: Node, full: Tensor, out: Tensor, tile: Tile) -> None:
+    """Copy what a crop's result has of the tile to where it lies in it."""
+    spots = [
+        _overlap(cast(Transposed, axis), a, b, full.shape[2 + i])
+        for i, (axis, (a, b)) in enumerate(zip(node.maps[0], ranges(tile), strict=True))
+    ]
+    (dst_y, src_y), (dst_x, src_x) = spots
+    out[:, :, dst_y, dst_x] = full[:, :, src_y, src_x]
 
 
 def _overlap(axis: Transposed, a: int, b: int, length: int) -> tuple[slice, slice]:
@@ -239,3 +244,57 @@ def _inside(axis: AxisMap, a: int, b: int) -> tuple[int, int]:
 
 def pixel_unshuffle(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
     return F.pixel_unshuffle(crops[0], node.attrs["factor"])
+
+
+# -- volumes: the depth is among the channels, and never cut ---------------------------------------
+
+
+def _volume(node: Node, crop: Tensor) -> Tensor:
+    """The crop as (N, C, depth, rows, columns)."""
+    n, _, height, width = crop.shape
+    return crop.reshape(n, *node.attrs["volume"], height, width)
+
+
+def conv3d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
+    made = F.conv3d(
+        _volume(node, padded(node, crops[0], tile, 0.0)),
+        params["weight"],
+        params.get("bias"),
+        node.attrs["stride"],
+        tuple(node.attrs["padding"]),
+        node.attrs["dilation"],
+        node.attrs["groups"],
+    )
+    return made.flatten(1, 2)
+
+
+def conv_transpose3d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
+    """As of maps; the depth is padded, and grown at its end, by torch."""
+    crop, bias = crops[0], params.get("bias")
+    out = crop.new_zeros((crop.shape[0], node.shape[1], tile.height, tile.width))
+    if crop.numel():
+        full = F.conv_transpose3d(
+            _volume(node, crop),
+            params["weight"],
+            stride=node.attrs["stride"],
+            padding=tuple(node.attrs["padding"]),
+            output_padding=(node.attrs["more"], 0, 0),
+            groups=node.attrs["groups"],
+            dilation=node.attrs["dilation"],
+        )
+        _put_overlap(node, full.flatten(1, 2), out, tile)
+    if bias is None:
+        return out
+    return out + bias.repeat_interleave(node.shape[1] // len(bias)).view(1, -1, 1, 1)
+
+
+def max_pool3d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
+    kernel, stride, padding = (node.attrs[role] for role in ("kernel", "stride", "padding"))
+    volume = _volume(node, padded(node, crops[0], tile, -torch.inf))
+    return F.max_pool3d(volume, kernel, stride, padding, node.attrs["dilation"]).flatten(1, 2)
+
+
+def avg_pool3d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
+    kernel, stride, padding = (node.attrs[role] for role in ("kernel", "stride", "padding"))
+    volume = _volume(node, padded(node, crops[0], tile, 0.0))
+    return F.avg_pool3d(volume, kernel, stride, padding).flatten(1, 2)

@@ -7,9 +7,10 @@ the whole input, so tiles divide the features. A flattening before it is part of
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nptp_opt.geometry.axis_maps import Whole
+from nptp_opt.network.aten_pixelwise import elementwise, reduced
 from nptp_opt.network.calls import Call, NotLocalError, axis_of, handles, layout_of
 from nptp_opt.network.graph import Const, Value
 from nptp_opt.network.layout import FEATURES
@@ -38,7 +39,9 @@ def linear(call: Call) -> Value:
 
 @handles("matmul", "mm", "addmm", reads="self other input mat1 mat2 alpha beta")
 def matmul(call: Call) -> Value:
-    """A product with a weight, as a linear layer of the whole sample."""
+    """A product with a weight, as a linear layer of the whole sample; or a sum of pixels."""
+    if isinstance(call.given(), Value) and isinstance(call.args.get("other"), Value):
+        return _sum_of_pixels(call)
     plain = call.args.get("alpha", 1) == call.args.get("beta", 1) == 1
     *first, value, weight = (v for v in call.args.values() if isinstance(v, (Value, Const)))
     bias = first[0] if first else None
@@ -51,6 +54,22 @@ def matmul(call: Call) -> Value:
     if source is None:
         raise NotLocalError("its rows are no samples of a map")
     return _features(call, product, source)
+
+
+def _sum_of_pixels(call: Call) -> Value:
+    """A map times one weight for each pixel, summed over the pixels."""
+    value, weights = call.feature("self"), call.feature("other")
+    rank = len(value.shape)
+    if len(weights.shape) != rank or weights.shape[-1] != 1 or axis_of(value, -1) != "hw":
+        raise NotLocalError("it is no sum over pixels with one weight for each")
+    dims = [*range(rank - 2), rank - 1, rank - 2]
+    shape = tuple(weights.shape[d] for d in dims)
+    weights = replace(weights, shape=shape, layout=layout_of(weights).permuted(dims))
+    products = replace(
+        call, op="mul", overload="Tensor", shape=value.shape, name=f"{call.name}.mul"
+    )
+    made = elementwise(replace(products, args={"self": value, "other": weights}))
+    return reduced(call, made, "sum", [rank - 1], keep=True)
 
 
 def _source(call: Call, product: _Product) -> Value | None:

@@ -241,10 +241,6 @@ def _cropped(
     return value, {axis: (max(sides[0], 0), max(sides[1], 0)) for axis, sides in widths.items()}
 
 
-@handles(
-    "avg_pool3d",
-    reads="self kernel_size stride padding ceil_mode count_include_pad",
-)
 def channel_window(call: Call) -> Value:
     """The mean over neighbouring channels inside a local response norm."""
     value = call.feature()

@@ -14,7 +14,7 @@ from nptp_opt.network.aten_windows import reduction
 from nptp_opt.network.calls import ALL, IGNORED, Call, NotLocalError, dim_of, handles, layout_of
 from nptp_opt.network.casts import as_operand, result_type
 from nptp_opt.network.graph import Const, Value, identity
-from nptp_opt.network.layout import FEATURES, Layout, standard
+from nptp_opt.network.layout import FEATURES, Axis, Layout, standard
 from nptp_opt.network.ops import ELEMENTWISE
 
 
@@ -104,8 +104,23 @@ def _lying(call: Call, value: Value, layout: Layout) -> Value:
     """An operand, checked to lie as the result does; a gathered one is brought to lie so."""
     if value.layout is None and value.shape == call.shape and not layout.is_standard:
         return laid_out(call, value, layout)
-    _check_operand(value, layout, call.shape)
-    return value
+    lifted = (1,) * (len(call.shape) - len(value.shape)) + value.shape
+    factors = _factors_under(value, layout, call.shape)
+    if math.prod(factors) == 1 or factors == layout.factors:
+        return value
+    return _repeated(call, replace(value, shape=lifted), layout, factors)
+
+
+def _repeated(call: Call, value: Value, layout: Layout, factors: Sequence[int]) -> Value:
+    """Channels repeated along the factors that an operand has one of and the result several."""
+    grown = dict(zip(layout.axes, value.shape, strict=True)) | dict(enumerate(layout.factors))
+    shape = tuple(grown[axis] for axis in layout.axes)
+    flat = grown.get("hw") == 1
+    axes = tuple("h" if flat and axis == "hw" else axis for axis in layout.axes)
+    out = replace(layout, axes=axes, pixels=None if flat else layout.pixels)
+    attrs = {"factors": [list(factors), list(layout.factors)]}
+    made = replace(call, name=f"{call.name}.broadcast", shape=shape)
+    return replace(made.emit("broadcast", [value.tensor], out, attrs=attrs), dtype=value.dtype)
 
 
 def laid_out(call: Call, value: Value, layout: Layout) -> Value:
@@ -129,15 +144,27 @@ def laid_out(call: Call, value: Value, layout: Layout) -> Value:
     return replace(value, tensor=tensor, layout=layout)
 
 
-def _check_operand(value: Value, layout: Layout, result: Sequence[int]) -> None:
-    """An operand must lie as the result does, wherever it is not broadcast."""
+def _factors_under(value: Value, layout: Layout, result: Sequence[int]) -> tuple[int, ...]:
+    """An operand's channels by the factors of the result, of which each may be of size 1.
+
+    Raises NotLocalError where it lies otherwise than the result does, if it is not broadcast there.
+    """
     own = value.layout or standard(value.shape[1])
     names = layout.axes[len(result) - len(own.axes) :]
+    found: dict[Axis, int] = {}
+    channels: list[tuple[int, int]] = []
     for axis, name, size in zip(own.axes, names, value.shape, strict=True):
-        if size != 1 and (axis != name or (axis == "hw" and own.pixels != layout.pixels)):
+        if size == 1:
+            continue
+        if isinstance(axis, int) and isinstance(name, int):
+            channels.append((name, axis))
+        elif axis != name or (axis == "hw" and own.pixels != layout.pixels):
             raise NotLocalError("its operands' dimensions lie differently")
-    if math.prod(own.factors) != 1 and own.factors != layout.factors:
+        found[name] = size
+    order = [axis for _, axis in sorted(channels)]
+    if order != sorted(order):
         raise NotLocalError("its operands' channels are split differently")
+    return tuple(found.get(i, 1) for i in range(len(layout.factors)))
 
 
 def const_view(shape: Sequence[int], layout: Layout, result: Sequence[int]) -> dict[str, list[int]]:
@@ -196,12 +223,24 @@ def batch_norm_of_inference(call: Call) -> list[Value]:
     return [_with_running_statistics(call)]
 
 
+def _leading_channels(value: Value) -> dict[str, Any]:
+    """How a node is told that its weights are for the first factor of the channels (of volumes).
+
+    Raises NotLocalError where the second dimension is not that factor.
+    """
+    attrs = _over(value, [1])
+    if attrs and attrs["over"] != [0]:
+        raise NotLocalError("its weights are not for the first of the channels' groups")
+    return {"channels": attrs["factors"][0]} if attrs else {}
+
+
 def _with_running_statistics(call: Call) -> Value:
-    value, attrs = call.feature(), {"eps": float(call.args["eps"])}
+    value, attrs = call.feature(), dict[str, Any](eps=float(call.args["eps"]))
     if value.layout == FEATURES:
         attrs["by_row"] = True
     else:
-        value = _channels_of(call, [1])
+        value = call.feature()
+        attrs |= _leading_channels(value)
     roles = ("weight", "bias", "running_mean", "running_var")
     params = {role: call.weight(role) for role in roles}
     return call.emit("batch_norm", [value.tensor], layout_of(value), attrs=attrs, params=params)
@@ -210,9 +249,9 @@ def _with_running_statistics(call: Call) -> Value:
 @handles("prelu", "_prelu_kernel", reads="self weight")
 def prelu(call: Call) -> Value:
     """Leaky rectifier with a weight for each channel, or one for all."""
-    value = _channels_of(call, [1])
-    params = {"weight": call.weight("weight")}
-    return call.emit("prelu", [value.tensor], layout_of(value), params=params)
+    value = call.feature()
+    params, attrs = {"weight": call.weight("weight")}, _leading_channels(value)
+    return call.emit("prelu", [value.tensor], layout_of(value), attrs=attrs, params=params)
 
 
 @handles("layer_norm", "rms_norm", reads="input normalized_shape weight bias eps")
@@ -240,10 +279,10 @@ def group_norm(call: Call) -> Value:
         return _with_running_statistics(call)
     value = call.feature()
     layout = layout_of(value)
-    if layout.axes[:2] != ("n", 0) or len(layout.factors) != 1:
+    if layout.axes[:2] != ("n", 0) or list(layout.channels) != sorted(layout.channels):
         raise NotLocalError("its input's dimensions are not sample, channels, then pixels")
-    n, c, _, _ = layout.canonical(value.shape)
-    groups = int(call.args.get("num_groups", c))
+    n = layout.canonical(value.shape)[0]
+    groups = int(call.args.get("num_groups", layout.factors[0]))
     attrs = {
         "groups": groups,
         "eps": float(call.args["eps"]),
@@ -262,7 +301,7 @@ def group_norm(call: Call) -> Value:
         "group_normalise",
         [value.tensor, stats],
         layout,
-        attrs={"groups": groups},
+        attrs={"groups": groups, **_leading_channels(value)},
         params=params,
     )
 
@@ -280,10 +319,10 @@ def softmax(call: Call) -> Value:
 
 def _softmax_of_pixels(call: Call, value: Value, dim: int) -> Value:
     """Exponentials over their sum: both the largest value and the sum are reductions."""
-    peak = _reduced(call, value, "amax", [dim], keep=True)
+    peak = reduced(call, value, "amax", [dim], keep=True)
     above = _computed(call, [value, peak], "sub", "Tensor", {"in": 0}, {"in": 1})
     powers = _computed(call, [above], "exp", "default", {"in": 0})
-    total = _reduced(call, powers, "sum", [dim], keep=True)
+    total = reduced(call, powers, "sum", [dim], keep=True)
     return _computed(call, [powers, total], "div", "Tensor", {"in": 0}, {"in": 1})
 
 
@@ -308,10 +347,10 @@ def _spread(call: Call, how: str) -> tuple[Value, Value]:
     if count <= less:
         raise NotLocalError("it has no degree of freedom")
     keep = bool(call.args.get("keepdim"))
-    centre = _reduced(call, value, "mean", dims, keep=True)
+    centre = reduced(call, value, "mean", dims, keep=True)
     off = _computed(call, [value, centre], "sub", "Tensor", {"in": 0}, {"in": 1})
     squares = _computed(call, [off], "mul", "Tensor", {"in": 0}, {"in": 0})
-    found = _reduced(call, squares, "mean", dims, keep=keep)
+    found = reduced(call, squares, "mean", dims, keep=keep)
     if less:
         found = _computed(call, [found], "mul", "Scalar", {"in": 0}, count / (count - less))
     if how == "std":
@@ -323,7 +362,7 @@ def _spread(call: Call, how: str) -> tuple[Value, Value]:
 @handles("mean", "sum", "amax", reads="self dim keepdim")
 def reduce(call: Call) -> Value:
     """Mean, sum or maximum over the channels, or over rows and columns."""
-    return _reduced(call, call.feature(), call.op, _dims(call), keep=bool(call.args["keepdim"]))
+    return reduced(call, call.feature(), call.op, _dims(call), keep=bool(call.args["keepdim"]))
 
 
 @handles("max", reads="self dim keepdim")
@@ -331,7 +370,7 @@ def largest(call: Call) -> Value:
     """Largest values over the channels, or over rows and columns; where they are is found whole."""
     if call.overload != "dim":
         raise NotLocalError("it reduces every dimension")
-    return _reduced(call, call.feature(), "amax", _dims(call), keep=bool(call.args["keepdim"]))
+    return reduced(call, call.feature(), "amax", _dims(call), keep=bool(call.args["keepdim"]))
 
 
 @handles("amin", "min", reads="self dim keepdim")
@@ -340,7 +379,7 @@ def smallest(call: Call) -> Value:
     if call.op == "min" and call.overload != "dim":
         raise NotLocalError("it reduces every dimension")
     negated = _computed(call, [call.feature()], "neg", "default", {"in": 0})
-    most = _reduced(call, negated, "amax", _dims(call), keep=bool(call.args["keepdim"]))
+    most = reduced(call, negated, "amax", _dims(call), keep=bool(call.args["keepdim"]))
     return _computed(call, [most], "neg", "default", {"in": 0})
 
 
@@ -371,16 +410,17 @@ def vector_norm(call: Call) -> Value:
         raise NotLocalError(f"ord = {call.args['ord']}: only the Euclidean norm is known of maps")
     value = call.feature()
     squares = _computed(call, [value], "mul", "Tensor", {"in": 0}, {"in": 0})
-    total = _reduced(call, squares, "sum", _dims(call), keep=bool(call.args["keepdim"]))
+    total = reduced(call, squares, "sum", _dims(call), keep=bool(call.args["keepdim"]))
     return _computed(call, [total], "sqrt", "default", {"in": 0})
 
 
 def _computed(call: Call, values: Sequence[Value], op: str, overload: str, *args: Any) -> Value:
     """An elementwise op of maps in the middle of a call; the first one gives the result's shape."""
     attrs = {"overload": overload, "args": list(args), "kwargs": {}, "views": {}}
-    first = values[0]
+    first, layout = values[0], layout_of(values[0])
     made = replace(call, name=f"{call.name}.{op}", shape=first.shape)
-    return made.emit(op, [value.tensor for value in values], layout_of(first), attrs=attrs)
+    tensors = [_lying(made, value, layout).tensor for value in values]
+    return made.emit(op, tensors, layout, attrs=attrs)
 
 
 def _dims(call: Call) -> list[int]:
@@ -397,7 +437,7 @@ def _pixels_of(value: Value) -> set[int]:
     return {i for i in layout_of(value).spatial if value.shape[i] != 1}
 
 
-def _reduced(call: Call, value: Value, how: str, dims: Sequence[int], *, keep: bool) -> Value:
+def reduced(call: Call, value: Value, how: str, dims: Sequence[int], *, keep: bool) -> Value:
     """``mean``, ``sum`` or ``amax`` of a map over ``dims``: channels first, then pixels."""
     gone = {dim_of(value, d) for d in dims}
     layout = layout_of(value)

@@ -266,10 +266,12 @@ def expand(call: Call) -> Value:
     if call.shape == value.shape:
         return value
     layout = layout_of(value)
-    if len(call.shape) != len(value.shape) or len(layout.factors) != 1:
-        raise NotLocalError("it adds dimensions, or the channels are split into groups")
+    if len(call.shape) != len(value.shape):
+        raise NotLocalError("it adds dimensions")
     grown = {a for a, s, t in zip(layout.axes, value.shape, call.shape, strict=True) if s != t}
-    if not grown <= {0, "h", "w"}:
+    if grown & {"n", "1", "hw"}:
         raise NotLocalError("it repeats samples")
-    factors = (call.shape[layout.axes.index(0)],) if 0 in layout.axes else layout.factors
-    return call.emit("broadcast", [value.tensor], replace(layout, factors=factors))
+    sizes = dict(zip(layout.axes, call.shape, strict=True))
+    factors = tuple(sizes.get(i, size) for i, size in enumerate(layout.factors))
+    attrs = {"factors": [list(layout.factors), list(factors)]} if len(factors) > 1 else {}
+    return call.emit("broadcast", [value.tensor], replace(layout, factors=factors), attrs=attrs)

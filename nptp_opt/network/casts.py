@@ -27,7 +27,8 @@ MOVES = words(
     """
     alias cat chunk clone concat contiguous detach expand flatten flip getitem lift_fresh
     lift_fresh_copy narrow permute pixel_shuffle pixel_unshuffle reshape roll select slice split
-    split_with_sizes squeeze stack t transpose unflatten unsqueeze unsafe_view _unsafe_view view
+    split_with_sizes squeeze stack t transpose unbind unflatten unsqueeze unsafe_view _unsafe_view
+    view
     """
 )
 """Ops that hand values on unchanged, in whatever type they are."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import fx
 from torch.export import ExportedProgram, default_decompositions
 
 from nptp_opt.network.lookalikes import name_shapes
@@ -19,7 +20,10 @@ ROUNDS = 4
 
 
 def decomposed(program: ExportedProgram, is_known: Callable[[str], bool]) -> ExportedProgram:
-    """The same program with fewer kinds of operators; ``is_known`` is asked by an op's name."""
+    """The same program with fewer kinds of operators; ``is_known`` is asked by an op's name.
+
+    What depends on weights alone is left as it is: torch works it out when weights are loaded.
+    """
     for _ in range(ROUNDS):
         name_shapes(program.graph)
         unknown = {target for target in _targets(program) if not is_known(_packet(target))}
@@ -34,8 +38,14 @@ def decomposed(program: ExportedProgram, is_known: Callable[[str], bool]) -> Exp
 
 
 def _targets(program: ExportedProgram) -> set[Any]:
-    nodes = program.graph.nodes
-    return {node.target for node in nodes if isinstance(node.target, torch._ops.OpOverload)}
+    """The operators that compute from the model's inputs."""
+    inputs = set(program.graph_signature.user_inputs)
+    from_input: set[fx.Node] = set()
+    for node in program.graph.nodes:
+        if node.name in inputs or from_input.intersection(node.all_input_nodes):
+            from_input.add(node)
+    targets = {node.target for node in from_input}
+    return {target for target in targets if isinstance(target, torch._ops.OpOverload)}
 
 
 def _packet(target: Any) -> str:

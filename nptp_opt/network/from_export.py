@@ -13,7 +13,14 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from nptp_opt.errors import InputError, UnsupportedError
-from nptp_opt.network import aten_linear, aten_moves, aten_pixelwise, aten_views, aten_windows
+from nptp_opt.network import (
+    aten_linear,
+    aten_moves,
+    aten_pixelwise,
+    aten_views,
+    aten_volumes,
+    aten_windows,
+)
 from nptp_opt.network.aten_whole import actual, handle, is_known
 from nptp_opt.network.calls import Call
 from nptp_opt.network.casts import CASTS, cast_as_recorded
@@ -33,10 +40,14 @@ __all__ = [
     "aten_moves",
     "aten_pixelwise",
     "aten_views",
+    "aten_volumes",
     "aten_windows",
     "export",
     "import_program",
 ]
+
+NUMBERS = (bool, int, float, torch.SymBool, torch.SymFloat, torch.SymInt)
+"""What a node may make beside tensors: the number that a constant holds, say."""
 
 _CHECKS = ("_assert_tensor_metadata", "_assert_async", "_assert_scalar", "sym_constrain_range")
 
@@ -128,7 +139,6 @@ class _Importer:
     made: dict[Value, str] = field(default_factory=dict)
 
     def run(self) -> Imported:
-        self._refuse_control_flow()
         self._placeholders()
         self.become_maps = _that_become_maps(self.program.graph)
         for node in self.program.graph.nodes:
@@ -145,18 +155,6 @@ class _Importer:
         results = tuple(names.get(tensor, tensor) for tensor in outputs)
         modules = {_path_of(node): node.name for node in self.program.graph.nodes}
         return Imported(network, self.program, origins, tuple(self.derived), results, modules)
-
-    def _refuse_control_flow(self) -> None:
-        for node in self.program.graph.nodes:
-            known = (
-                isinstance(node.target, torch._ops.OpOverload) or node.target is operator.getitem
-            )
-            if node.op not in ("placeholder", "output", "get_attr") and not known:
-                op = getattr(node.target, "__name__", node.target)
-                raise UnsupportedError(
-                    f"node {node.name!r}: op {op} is not supported (control flow and "
-                    "data-dependent sizes cannot be planned)"
-                )
 
     def _placeholders(self) -> None:
         signature = self.program.graph_signature
@@ -177,7 +175,7 @@ class _Importer:
         layout = layout_of_input(shape, channels_last=_is_channels_last(node))
         if layout is None:
             raise UnsupportedError(
-                f"input {node.name!r}: {len(shape)} dimensions; 2 to 4 are known"
+                f"input {node.name!r}: {len(shape)} dimensions; 2 to 5 are known"
             )
         self.graph.shapes[node.name] = layout.canonical(shape)
         self.env[node] = Value(node.name, shape, layout, node.meta["val"].dtype)
@@ -192,6 +190,12 @@ class _Importer:
             self._getitem(node)
             return
         target: Any = node.target
+        if not isinstance(target, torch._ops.OpOverload):
+            op = getattr(target, "__name__", target)
+            raise UnsupportedError(
+                f"node {node.name!r}: op {op} is not supported (control flow and "
+                "data-dependent sizes cannot be planned)"
+            )
         packet, overload = target._schema.name.split("::")[1], target._overloadname
         if packet in _CHECKS:
             return
@@ -258,16 +262,16 @@ class _Importer:
         return path.removeprefix("nodes.") if leaf else f"{path}.{op}".lstrip(".")
 
     def _is_constant(self, node: fx.Node) -> bool:
-        """True for a tensor, or a list of some, that depends on weights alone, or on nothing."""
-        return bool(_shapes(node.meta.get("val"))) and all(
-            _is_derivable(self.env.get(source)) for source in node.all_input_nodes
-        )
+        """True for tensors and numbers that depend on weights alone, or on nothing."""
+        value = node.meta.get("val")
+        known = bool(_shapes(value)) or isinstance(value, NUMBERS)
+        return known and all(_is_derivable(self.env.get(each)) for each in node.all_input_nodes)
 
     def _derive(self, node: fx.Node) -> None:
         """Note a tensor to be computed when weights are; those of a list are taken out of it."""
         key, value = f"derived:{node.name}", node.meta["val"]
-        consts = [Const(key, shape) for shape in _shapes(value)]
-        self.env[node] = consts[0] if isinstance(value, torch.Tensor) else consts
+        consts = [Const(key, shape) for shape in _shapes(value)] or [Const(key, ())]
+        self.env[node] = consts if isinstance(value, (list, tuple)) else consts[0]
         self.derived.append(node.name)
 
     def _note(self, node: fx.Node, value: Any) -> None:

@@ -1,12 +1,12 @@
 """Front end for ONNX: a file becomes a torch module, which is exported like any other.
 
 What depends on constants alone (shapes, axes, scales) is worked out by the onnx package's own
-evaluator; everything else by the rules.
+evaluator; everything else by the rules, and by ONNX's own definitions of operators through others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,83 +14,131 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx.reference import ReferenceEvaluator
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from nptp_opt.errors import InputError, UnsupportedError
-from nptp_opt.network import onnx_ops, onnx_resize, onnx_shapes, onnx_windows
-from nptp_opt.network.onnx_file import Known, OnnxFile, check_size, declared_input, read_file
-from nptp_opt.network.onnx_rules import RULES, Attrs, check_node, name_of, refuse
+from nptp_opt.network import (
+    onnx_choice,
+    onnx_ops,
+    onnx_quantised,
+    onnx_recurrent,
+    onnx_reduce,
+    onnx_resize,
+    onnx_shapes,
+    onnx_windows,
+)
+from nptp_opt.network.onnx_bodies import expanded
+from nptp_opt.network.onnx_file import OnnxFile, declared_input, initialisers, read_file
+from nptp_opt.network.onnx_fold import BOUNDED, DRAWN, folded, folds
+from nptp_opt.network.onnx_rules import (
+    RULES,
+    Attrs,
+    check_node,
+    name_of,
+    refuse,
+    tensor_of,
+    unread,
+)
 from nptp_opt.network.onnx_witness import OnnxWitness
 
 __all__ = [
     "OnnxModule",
     "OnnxNode",
     "declared_input",
+    "onnx_choice",
     "onnx_ops",
+    "onnx_quantised",
+    "onnx_recurrent",
+    "onnx_reduce",
     "onnx_resize",
     "onnx_shapes",
     "onnx_windows",
     "read_onnx",
 ]
 
-FOLDABLE = frozenset(
-    {"Add", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Floor",
-     "Gather", "Identity", "Mul", "Neg", "Reshape", "Shape", "Size", "Slice", "Sqrt", "Squeeze",
-     "Sub", "Transpose", "Unsqueeze", "Where"}
-)  # fmt: skip
-"""Ops that are worked out when the file is read, where all their inputs are known."""
+Step = tuple[onnx.NodeProto, str]
+"""A node that is kept, and its key."""
 
 
 def read_onnx(path: Path, input_shape: tuple[int, ...], seed: int) -> OnnxModule:
     """The file as a torch module of one input; ``seed`` makes the weights that it lacks.
 
-    Raises InputError for a file that is broken or reaches outside its folder, UnsupportedError
-    with the node's name for an operator that is not known, or for what no rule reads of it.
+    Raises InputError for a file that is broken or reaches outside its folder. A node that no rule
+    reads raises UnsupportedError with its name when the module is run.
     """
     file = read_file(path, input_shape, seed)
-    for node in file.graph.node:
-        _check_known(node, path)
+    for graph in _graphs(file.graph):
+        for node in graph.node:
+            _refuse_external(node, path)
     try:
         return OnnxModule(file, partial(read_file, path, input_shape, seed))
     except UnsupportedError as error:
         raise UnsupportedError(f"{path}: {error}") from None
 
 
-def _check_known(node: onnx.NodeProto, path: Path) -> None:
-    where = f"{path}: node {name_of(node)!r}"
-    if node.domain not in ("", "ai.onnx"):
-        raise UnsupportedError(f"{where}: op {node.op_type} of {node.domain} is not supported")
-    if node.op_type not in RULES and node.op_type not in FOLDABLE:
-        raise UnsupportedError(f"{where}: op {node.op_type} is not supported")
-    if any(each.t.data_location == onnx.TensorProto.EXTERNAL for each in node.attribute):
-        raise UnsupportedError(f"{where}: external data in an attribute of op {node.op_type}")
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and all graphs inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for each in node.attribute:
+            for inner in (each.g, *each.graphs) if each.HasField("g") else each.graphs:
+                yield from _graphs(inner)
+
+
+def _refuse_external(node: onnx.NodeProto, path: Path) -> None:
+    """Only weights may lie in other files, and only those of the outer graph."""
+    inner = [proto for each in node.attribute for proto in each.g.initializer]
+    for proto in (*inner, *(each.t for each in node.attribute)):
+        if proto.data_location == onnx.TensorProto.EXTERNAL:
+            where = f"{path}: node {name_of(node)!r}"
+            raise UnsupportedError(f"{where}: external data in an attribute of op {node.op_type}")
+
+
+def _has_no_rule(node: onnx.NodeProto, opset: int, used: Collection[str]) -> bool:
+    """Whether a node needs the definition of its operator through others."""
+    rule = RULES.get(node.op_type)
+    return rule is None or next(unread(node, rule, opset, used), None) is not None
 
 
 class OnnxNode(torch.nn.Module):
-    """One operator; a module of its own so that the exported graph bears its name."""
+    """One operator; a module of its own so that the exported graph bears its name.
 
-    def __init__(self, node: onnx.NodeProto, opset: int) -> None:
+    What its rule does not read of it is refused when it is run: no branch that is not taken and
+    nothing that is folded away needs a rule.
+    """
+
+    def __init__(self, node: onnx.NodeProto, opset: int, used: Collection[str]) -> None:
         super().__init__()
         self.name, self.op_type = name_of(node), str(node.op_type)
-        self.attrs = Attrs(node, opset)
+        self.refusal: UnsupportedError | None = None
+        try:
+            check_node(node, opset, used)
+            self.attrs = Attrs(node, opset)
+        except UnsupportedError as error:
+            self.refusal = error
 
     def forward(self, *values: Any) -> Any:
+        if self.refusal is not None:
+            raise self.refusal
         try:
-            return _filled(RULES[self.op_type].run(self.attrs, *values))
+            result = RULES[self.op_type].run(self.attrs, *values)
+            return result if self.op_type == "Split" else _filled(result)
         except UnsupportedError as error:
             raise UnsupportedError(
                 f"node {self.name!r}: op {self.op_type} is not supported with {error}"
             ) from None
         except GuardOnDataDependentSymNode:
             raise
-        except (RuntimeError, ValueError) as error:  # torch's own, where inputs do not fit
+        except (RuntimeError, ValueError, IndexError) as error:  # torch's, where inputs do not fit
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise InputError(f"op {self.op_type}: {lines[0]}") from None
 
 
 def _filled(result: Any) -> Any:
-    """The result of a rule; refuses one without elements, which nobody could be given a part of."""
+    """The result of a rule; refuses one without elements, which nobody could be given a part of.
+
+    Only a split may have such parts, which a concatenation leaves out.
+    """
     for each in result if isinstance(result, (list, tuple)) else [result]:
         if isinstance(each, torch.Tensor) and each.numel() == 0:
             raise refuse(f"a result without elements, {'x'.join(map(str, each.shape))}")
@@ -106,90 +154,123 @@ class OnnxModule(torch.nn.Module):
     def __init__(self, file: OnnxFile, again: Callable[[], OnnxFile]) -> None:
         super().__init__()
         self.opset, self.data, self.path, self.again = file.opset, file.data, file.path, again
+        self.dtype = file.dtype
         self.outputs = [str(each.name) for each in file.graph.output]
-        self.protos: list[tuple[onnx.NodeProto, str]] = []
+        self.makers = {name: node.op_type for node in file.graph.node for name in node.output}
         self.nodes = torch.nn.ModuleDict()
         self.weights = torch.nn.ParameterDict()
         self.known = dict(file.known)
         self.keys: dict[str, str] = {}
+        self.branches: dict[str, list[tuple[list[Step], list[str]]]] = {}
         used = _used(file.graph)
-        for node in file.graph.node:
-            if self._folds(node, self.known):
-                self.known.update(self._folded(node, self.known))
-            else:
-                self._keep(node, used)
+        model = expanded(file.model, file.opset, partial(_has_no_rule, opset=file.opset, used=used))
+        self.steps = self._kept(model.graph, _used(model.graph))
 
     def witness(self) -> OnnxWitness:
         """Another engine for the same file, made when it is first asked for anything."""
-        return OnnxWitness(self.again, [(key, node.output[0]) for node, key in self.protos])
+        inner = [(key, node.output[0]) for node, key in self.steps if node.output[0] in self.makers]
+        return OnnxWitness(self.again, inner)
 
-    def _keep(self, node: onnx.NodeProto, used: Collection[str]) -> None:
+    def _kept(self, graph: onnx.GraphProto, used: Collection[str]) -> list[Step]:
+        """The nodes of a graph that are not worked out at once."""
+        steps = []
+        for node in graph.node:
+            results = self._folded(node, self.known)
+            self.known.update(results)
+            if not results:
+                steps.append(self._step(node, used))
+        return steps
+
+    def _step(self, node: onnx.NodeProto, used: Collection[str]) -> Step:
         """A node of its own: a part of the file's message would hold all of it in memory."""
         key = _free(name_of(node), self.nodes)
         own = onnx.NodeProto()
         own.CopyFrom(node)
-        self.protos.append((own, key))
-        rule = RULES.get(node.op_type)
-        if rule is None:
-            return
-        check_node(node, self.opset, used)
-        self.nodes[key] = OnnxNode(node, self.opset)
-        for i, name in enumerate(node.input):
-            value = self.known.get(name)
-            if value is not None and value.dtype.kind == "f" and i not in rule.static:
-                self._register(name, value)
+        rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        if node.op_type == "If":
+            self.branches[key] = [self._branch(node, side, used) for side in ("else", "then")]
+        elif rule is not None:
+            self.nodes[key] = OnnxNode(node, self.opset, used)
+            for i, name in enumerate(node.input):
+                if name in self.known and i not in rule.static | rule.either:
+                    self._register(name, self.known[name])
+        return own, key
+
+    def _branch(
+        self, node: onnx.NodeProto, side: str, used: Collection[str]
+    ) -> tuple[list[Step], list[str]]:
+        """The nodes of one side of a choice, and the names of its results."""
+        graph = next(each.g for each in node.attribute if each.name == f"{side}_branch")
+        self.known.update(initialisers(graph, self.path))
+        return self._kept(graph, used), [str(each.name) for each in graph.output]
 
     def _register(self, name: str, value: np.ndarray[Any, Any]) -> None:
         """As a parameter that shares its memory with the known value."""
         if name not in self.keys:
             self.keys[name] = _free(name, self.weights)
-            own = np.array(value, dtype=np.float32)
-            if value.dtype == np.float32:
-                self.known[name] = own
-            tensor = torch.from_numpy(own)
-            self.weights[self.keys[name]] = torch.nn.Parameter(tensor, requires_grad=False)
+            if value.dtype == np.float64:
+                value = value.astype(np.float32)
+            own = np.array(value)
+            self.known[name] = own
+            self.weights[self.keys[name]] = torch.nn.Parameter(tensor_of(own), requires_grad=False)
 
-    def _folds(self, node: onnx.NodeProto, known: Mapping[str, Any]) -> bool:
-        return node.op_type in FOLDABLE and all(not name or name in known for name in node.input)
-
-    def _folded(self, node: onnx.NodeProto, known: Known) -> Known:
-        if node.op_type == "ConstantOfShape":
-            shape = [int(v) for v in known[node.input[0]]]
-            check_size(shape, f"{self.path}: node {name_of(node)!r}")
-        values = {name: known[name] for name in node.input if name}
-        try:
-            results = ReferenceEvaluator(_alone(node, values, self.opset)).run(None, values)
-        except Exception as error:  # noqa: BLE001 - the evaluator raises its own kinds
-            raise InputError(f"{self.path}: node {name_of(node)!r}: {error}") from None
-        return {k: np.asarray(v) for k, v in zip(node.output, results, strict=True)}
+    def _folded(self, node: onnx.NodeProto, known: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The results of a node all of whose inputs are known; nothing for any other."""
+        values = {name: known[name] for name in node.input if name in known}
+        static = {name: each for name, each in values.items() if isinstance(each, np.ndarray)}
+        return folded(node, static, self.opset, self.path) if folds(node, static) else {}
 
     def forward(self, x: torch.Tensor) -> list[Any]:
-        values: dict[str, Any] = {**self.known, self.data: x}
-        for node, key in self.protos:
-            values.update(zip(node.output, self._ran(node, key, values), strict=False))
+        data = x if self.dtype == torch.float32 else x.to(self.dtype)
+        values: dict[str, Any] = {**self.known, self.data: data}
+        self._run(self.steps, values)
         return [self._returned(values[name], name) for name in self.outputs]
+
+    def _run(self, steps: list[Step], values: dict[str, Any]) -> None:
+        for node, key in steps:
+            values.update(zip(node.output, self._ran(node, key, values), strict=False))
 
     def _returned(self, value: Any, name: str) -> torch.Tensor:
         if isinstance(value, torch.Tensor):
             return value
-        raise UnsupportedError(f"output {name!r} does not depend on the input's values")
+        raise UnsupportedError(
+            f"output {name!r} (op {self.makers.get(name, 'Constant')}) does not depend on the "
+            "input's values: leave it out"
+        )
 
     def _ran(self, node: onnx.NodeProto, key: str, values: dict[str, Any]) -> list[Any]:
-        arrays = {name: values[name] for name in node.input if name}
-        static = all(isinstance(value, np.ndarray) for value in arrays.values())
-        if static and node.op_type in FOLDABLE:
-            return list(self._folded(node, arrays).values())
+        results = self._folded(node, values)
+        if results:
+            return [results.get(name) for name in node.output]
+        if key in self.branches:
+            return self._chosen(node, key, values)
         if key not in self.nodes:
-            raise UnsupportedError(
-                f"node {name_of(node)!r}: op {node.op_type} is not supported with inputs that "
-                "depend on the data: only constants and shapes are known there"
-            )
-        fixed = RULES[node.op_type].static
-        given = [self._given(node, i, values, i in fixed) for i in range(len(node.input))]
-        result = self.nodes[key](*given)
+            raise UnsupportedError(_why_unknown(node))
+        result = self.nodes[key](*self._inputs(node, values))
         return list(result) if isinstance(result, (list, tuple)) else [result]
 
-    def _given(self, node: onnx.NodeProto, i: int, values: Mapping[str, Any], static: bool) -> Any:
+    def _chosen(self, node: onnx.NodeProto, key: str, values: dict[str, Any]) -> list[Any]:
+        """The results of the side that a known condition takes."""
+        condition = self._input(node, 0, values, static=True)
+        steps, names = self.branches[key][bool(condition)]
+        self._run(steps, values)
+        return [values[name] for name in names]
+
+    def _inputs(self, node: onnx.NodeProto, values: Mapping[str, Any]) -> list[Any]:
+        rule = RULES[node.op_type]
+        found = [
+            self._input(node, i, values, static=i in rule.static) for i in range(len(node.input))
+        ]
+        raw = rule.static | rule.either
+        return [
+            tensor_of(value) if isinstance(value, np.ndarray) and i not in raw else value
+            for i, value in enumerate(found)
+        ]
+
+    def _input(
+        self, node: onnx.NodeProto, i: int, values: Mapping[str, Any], *, static: bool
+    ) -> Any:
+        """An input: a tensor, or an array where it is known and not one of the weights."""
         name = node.input[i]
         if not name:
             return None
@@ -198,26 +279,26 @@ class OnnxModule(torch.nn.Module):
                 f"node {name_of(node)!r}: op {node.op_type} is not supported with input {i + 1} "
                 f"({name!r}) that depends on the data: dynamic shapes are not known"
             )
-        return self.weights[self.keys[name]] if not static and name in self.keys else values[name]
+        rule = RULES.get(node.op_type)
+        raw = static or (rule is not None and i in rule.either)
+        return self.weights[self.keys[name]] if name in self.keys and not raw else values[name]
+
+
+def _why_unknown(node: onnx.NodeProto) -> str:
+    domain = "" if node.domain in ("", "ai.onnx") else f" of {node.domain}"
+    why = ""
+    if node.op_type in DRAWN:
+        why = ": it draws random numbers"
+    elif node.op_type in BOUNDED:
+        why = ": the sizes of what it makes depend on data"
+    return f"node {name_of(node)!r}: op {node.op_type}{domain} is not supported{why}"
 
 
 def _used(graph: onnx.GraphProto) -> frozenset[str]:
-    """Names that some node reads or the graph returns; nodes of inner graphs are refused."""
-    read = (name for node in graph.node for name in node.input)
-    return frozenset([*read, *(each.name for each in graph.output)])
-
-
-def _alone(node: onnx.NodeProto, values: Known, opset: int) -> onnx.ModelProto:
-    """A model of one node, which the evaluator reads with the file's opset."""
-    inputs = [
-        onnx.helper.make_tensor_value_info(
-            name, onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
-        )
-        for name, value in values.items()
-    ]
-    outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in node.output]
-    graph = onnx.helper.make_graph([node], "alone", inputs, outputs)
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    """Names that some node reads or some graph returns."""
+    graphs = list(_graphs(graph))
+    read = (name for each in graphs for node in each.node for name in node.input)
+    return frozenset([*read, *(out.name for each in graphs for out in each.output)])
 
 
 def _free(name: str, taken: Any) -> str:

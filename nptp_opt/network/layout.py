@@ -87,11 +87,19 @@ def standard(channels: int) -> Layout:
 
 
 def layout_of_input(shape: Sequence[int], *, channels_last: bool = False) -> Layout | None:
-    """Layout of a model input of rank 2 to 4; None for any other rank."""
+    """Layout of a model input of rank 2 to 5, a volume being the last; None for any other rank."""
+    if len(shape) < 2:
+        return None
     if channels_last and len(shape) == 4:
         return Layout(("n", "h", "w", 0), (shape[3],))
-    axes: dict[int, tuple[Axis, ...]] = {2: ("n", 0), 3: ("n", 0, "w"), 4: ("n", 0, "h", "w")}
-    return Layout(axes[len(shape)], (shape[1],)) if len(shape) in axes else None
+    axes: dict[int, tuple[Axis, ...]] = {
+        2: ("n", 0),
+        3: ("n", 0, "w"),
+        4: ("n", 0, "h", "w"),
+        5: ("n", 0, 1, "h", "w"),
+    }
+    channels = tuple(shape[1:3]) if len(shape) == 5 else (shape[1],)
+    return Layout(axes[len(shape)], channels) if len(shape) in axes else None
 
 
 def reshaped(layout: Layout, old: Sequence[int], new: Sequence[int]) -> Layout | None:

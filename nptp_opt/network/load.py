@@ -169,7 +169,7 @@ def _check_named_as_model(ref: str) -> None:
     if not attribute and (Path(file).is_file() or Path(file).suffix in _WEIGHTS):
         raise InputError(
             f"model {ref!r}: of files only .onnx is read; write module:callable for one that "
-            "makes the torch.nn.Module, or a torchvision name"
+            "is or makes the torch.nn.Module, or a torchvision name"
         )
 
 

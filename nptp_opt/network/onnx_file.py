@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
+import torch
 
 from nptp_opt.errors import InputError, UnsupportedError
 
@@ -24,10 +26,16 @@ MAX_CONSTANT_ELEMENTS = 2**30
 
 Known = dict[str, np.ndarray[Any, Any]]
 
+TAKEN = {onnx.TensorProto.FLOAT: torch.float32, onnx.TensorProto.FLOAT16: torch.float16}
+"""Types that the data may have in the file; it is given in float32 in any case."""
+
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A file that one input completes: ``data`` is its name, ``known`` is everything else."""
+    """A file that one input completes: ``data`` is its name, ``known`` is everything else.
+
+    ``dtype`` is the type of the data in the file.
+    """
 
     path: Path
     model: onnx.ModelProto
@@ -35,6 +43,7 @@ class OnnxFile:
     known: Known
     data: str
     shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
 
     @property
     def graph(self) -> onnx.GraphProto:
@@ -47,10 +56,11 @@ def read_file(path: Path, input_shape: tuple[int, ...], seed: int) -> OnnxFile:
     Raises InputError for a file that is broken or reaches outside its folder.
     """
     model = _read(path, seed)
-    known = _initialisers(model.graph, path)
+    known = initialisers(model.graph, path)
     data, missing = _inputs(model.graph, known, input_shape, path)
     known.update(_random(missing, seed))
-    return OnnxFile(path, model, _opset(model, path), known, data, input_shape)
+    dtype = next(_type(each, path) for each in model.graph.input if each.name == data)
+    return OnnxFile(path, model, _opset(model, path), known, data, input_shape, dtype)
 
 
 def declared_input(path: Path) -> tuple[int, ...] | None:
@@ -153,7 +163,7 @@ def _check_float(kind: int, where: str) -> None:
         raise InputError(f"{where}, and only FLOAT can be made up, not {name}")
 
 
-def _initialisers(graph: onnx.GraphProto, path: Path) -> Known:
+def initialisers(graph: onnx.GraphProto, path: Path) -> Known:
     """Every initialiser as an array."""
     known: Known = {}
     if graph.sparse_initializer:
@@ -201,25 +211,38 @@ def _inputs(
     if not chosen:
         found = ", ".join(f"{each.name} {_dims(each)}" for each in free) or "none"
         raise InputError(f"{path}: no input takes {'x'.join(map(str, shape))}; inputs: {found}")
-    _check_data(chosen[0], path)
-    missing = dict(_missing(each, path) for each in free if each.name != chosen[0].name)
+    sizes = _bound(chosen[0], shape)
+    missing = dict(_missing(each, sizes, path) for each in free if each.name != chosen[0].name)
     if missing:
         log.warning("%s: %d inputs have no value: random ones", path, len(missing))
     return str(chosen[0].name), missing
 
 
-def _check_data(value: onnx.ValueInfoProto, path: Path) -> None:
+def _type(value: onnx.ValueInfoProto, path: Path) -> torch.dtype:
     kind = value.type.tensor_type.elem_type
-    if kind != onnx.TensorProto.FLOAT:
+    if kind not in TAKEN:
         name = onnx.TensorProto.DataType.Name(kind)
         raise UnsupportedError(
-            f"{path}: input {value.name!r} takes {name}: only FLOAT (float32) is supported"
+            f"{path}: input {value.name!r} takes {name}: only FLOAT and FLOAT16 are supported"
         )
+    return TAKEN[kind]
 
 
-def _missing(value: onnx.ValueInfoProto, path: Path) -> tuple[str, tuple[int, ...]]:
+def _bound(data: onnx.ValueInfoProto, shape: Sequence[int]) -> dict[str, int]:
+    """What the data's shape says of the sizes that the file names; an open first one is a batch."""
+    dims = data.type.tensor_type.shape.dim
+    named = {dim.dim_param: size for dim, size in zip(dims, shape, strict=True) if dim.dim_param}
+    return {"": shape[0], **named}
+
+
+def _missing(
+    value: onnx.ValueInfoProto, sizes: Mapping[str, int], path: Path
+) -> tuple[str, tuple[int, ...]]:
     """Name and shape of an input that gets random values."""
     where, dims = f"{path}: input {value.name!r}", _dims(value)
+    names = [dim.dim_param for dim in value.type.tensor_type.shape.dim]
+    dims = [sizes.get(name) if d is None else d for d, name in zip(dims, names, strict=True)]
+    dims[:1] = [sizes[""] if d is None else d for d in dims[:1]]
     if None in dims:
         raise InputError(f"{where} has no fixed shape and no value")
     _check_float(value.type.tensor_type.elem_type, f"{where} has no value")

@@ -1,10 +1,10 @@
-"""ONNX operators on single elements, norms, products and reductions in plain torch functions."""
+"""ONNX operators on single elements, norms and products in plain torch functions."""
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
@@ -16,64 +16,90 @@ FLOAT_LIMIT = 3.4e38
 """Bounds from here on are those of float32 itself: no bounds."""
 
 
-def tensor(value: Any) -> Any:
-    """A static value as a tensor; one number as a number, so that it takes any dtype."""
-    if isinstance(value, np.ndarray):
-        return value.item() if value.size == 1 else torch.from_numpy(value)
-    return value
-
-
-def axes_of(attrs: Attrs, given: Any) -> list[int] | None:
-    """Axes from an input or, as before opset 13 or 18, from an attribute."""
-    found = attrs["axes"] if given is None else given
-    return None if found is None else [int(v) for v in found]
-
-
 def _unary(function: OnnxOp) -> OnnxOp:
     return lambda attrs, x: function(x)
 
 
 _UNARY: dict[str, OnnxOp] = {
-    "Relu": F.relu, "Sigmoid": torch.sigmoid, "Tanh": torch.tanh, "Exp": torch.exp,
-    "Log": torch.log, "Sqrt": torch.sqrt, "Abs": torch.abs, "Neg": torch.neg, "Erf": torch.erf,
-    "Softplus": F.softplus, "Reciprocal": torch.reciprocal, "HardSwish": F.hardswish,
-    "Mish": F.mish, "Floor": torch.floor, "Sin": torch.sin, "Cos": torch.cos, "Sign": torch.sign,
+    "Abs": torch.abs, "Acos": torch.acos, "Acosh": torch.acosh, "Asin": torch.asin,
+    "Asinh": torch.asinh, "Atan": torch.atan, "Atanh": torch.atanh, "BitwiseNot": torch.bitwise_not,
+    "Ceil": torch.ceil, "Cos": torch.cos, "Cosh": torch.cosh, "Erf": torch.erf, "Exp": torch.exp,
+    "Floor": torch.floor, "HardSwish": F.hardswish, "IsNaN": torch.isnan, "Log": torch.log,
+    "Mish": F.mish, "Neg": torch.neg, "Not": torch.logical_not, "Reciprocal": torch.reciprocal,
+    "Relu": F.relu, "Round": torch.round, "Sigmoid": torch.sigmoid, "Sign": torch.sign,
+    "Sin": torch.sin, "Sinh": torch.sinh, "Softplus": F.softplus, "Sqrt": torch.sqrt,
+    "Tan": torch.tan, "Tanh": torch.tanh,
 }  # fmt: skip
 for _name, _function in _UNARY.items():
     op(_name)(_unary(_function))
 
 
-def _binary(function: OnnxOp) -> OnnxOp:
-    def run(attrs: Attrs, first: Any, *more: Any) -> Any:
-        total = tensor(first)
-        for each in more:
-            total = function(total, tensor(each))
-        return total
-
-    return run
+def _joined(function: OnnxOp) -> OnnxOp:
+    return lambda attrs, *operands: reduce(function, operands)
 
 
 def _placed(function: OnnxOp) -> OnnxOp:
     """Of two operands; before opset 7 the second may be broadcast from a given axis."""
 
-    def run(attrs: Attrs, first: Any, second: Any) -> Any:
-        a, b = tensor(first), tensor(second)
-        if attrs["axis"] is not None and isinstance(b, Tensor):
+    def run(attrs: Attrs, a: Tensor, b: Tensor) -> Any:
+        if attrs["axis"] is not None:
             b = b.reshape(*b.shape, *[1] * (a.dim() - attrs["axis"] % a.dim() - b.dim()))
         return function(a, b)
 
     return run
 
 
-_BINARY: dict[str, OnnxOp] = {
-    "Add": lambda a, b: a + b, "Sub": lambda a, b: a - b, "Mul": lambda a, b: a * b,
-    "Div": lambda a, b: a / b, "Pow": lambda a, b: a**b,
+def _quotient(a: Tensor, b: Tensor) -> Tensor:
+    """Of whole numbers rounded towards zero."""
+    whole = not (a.is_floating_point() or b.is_floating_point())
+    return torch.div(a, b, rounding_mode="trunc") if whole else a / b
+
+
+_PLACED: dict[str, OnnxOp] = {
+    "Add": torch.add, "And": torch.logical_and, "Div": _quotient, "Equal": torch.eq,
+    "Greater": torch.gt, "Less": torch.lt, "Mul": torch.mul, "Or": torch.logical_or,
+    "Pow": torch.pow, "Sub": torch.sub, "Xor": torch.logical_xor,
 }  # fmt: skip
-for _name, _function in _BINARY.items():
+for _name, _function in _PLACED.items():
     op(_name, reads="axis", idle="broadcast", takes=2)(_placed(_function))
-op("Sum", takes=None)(_binary(lambda a, b: a + b))
-op("Max", takes=None)(_binary(torch.maximum))
-op("Min", takes=None)(_binary(torch.minimum))
+
+_JOINED: dict[str, OnnxOp] = {"Max": torch.maximum, "Min": torch.minimum, "Sum": torch.add}
+for _name, _function in _JOINED.items():
+    op(_name, takes=None)(_joined(_function))
+
+_OF_TWO: dict[str, OnnxOp] = {
+    "BitwiseAnd": torch.bitwise_and, "BitwiseOr": torch.bitwise_or,
+    "BitwiseXor": torch.bitwise_xor, "GreaterOrEqual": torch.ge, "LessOrEqual": torch.le,
+}  # fmt: skip
+for _name, _function in _OF_TWO.items():
+    op(_name, takes=2)(_joined(_function))
+
+
+@op("Mean", takes=None)
+def mean_of_all(attrs: Attrs, *operands: Tensor) -> Tensor:
+    total: Tensor = reduce(torch.add, operands)
+    return total / len(operands)
+
+
+@op("Mod", reads="fmod", takes=2)
+def mod(attrs: Attrs, a: Tensor, b: Tensor) -> Tensor:
+    """With the sign of the divisor, or of the dividend as in C."""
+    return torch.fmod(a, b) if attrs["fmod"] else torch.remainder(a, b)
+
+
+@op("Where", takes=3)
+def where(attrs: Attrs, condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(condition, yes, no)
+
+
+@op("IsInf", reads="detect_negative detect_positive")
+def is_inf(attrs: Attrs, x: Tensor) -> Tensor:
+    kinds = {(1, 1): torch.isinf, (1, 0): torch.isneginf, (0, 1): torch.isposinf}
+    function = kinds.get((attrs["detect_negative"], attrs["detect_positive"]))
+    if function is None:
+        raise refuse("neither infinity to be found")
+    found: Tensor = function(x)
+    return found
 
 
 @op("Identity")
@@ -88,13 +114,29 @@ def dropout(attrs: Attrs, x: Tensor, ratio: Any = None, training: Any = None) ->
     return x
 
 
+_KIND = onnx.TensorProto
+TYPES = {
+    _KIND.FLOAT: torch.float32, _KIND.FLOAT16: torch.float16, _KIND.BFLOAT16: torch.bfloat16,
+    _KIND.BOOL: torch.bool, _KIND.INT8: torch.int8, _KIND.UINT8: torch.uint8,
+    _KIND.INT16: torch.int16, _KIND.INT32: torch.int32, _KIND.INT64: torch.int64,
+}  # fmt: skip
+"""ONNX's types of elements that torch computes with, but for float64."""
+
+
 @op("Cast", reads="to", idle="saturate round_mode")
 def cast(attrs: Attrs, x: Tensor) -> Tensor:
-    if attrs["to"] not in (onnx.TensorProto.FLOAT, "FLOAT"):
-        kind = attrs["to"]
-        name = kind if isinstance(kind, str) else onnx.TensorProto.DataType.Name(kind)
-        raise refuse(f"a cast of data to {name}: only FLOAT is known")
-    return x
+    """Before opset 6 the type is a word."""
+    kind = attrs["to"]
+    name = kind if isinstance(kind, str) else onnx.TensorProto.DataType.Name(kind)
+    dtype = TYPES.get(onnx.TensorProto.DataType.Value(name))
+    if dtype is None:
+        raise refuse(f"a cast of data to {name}")
+    return x.to(dtype)
+
+
+@op("CastLike", idle="saturate round_mode", takes=2)
+def cast_like(attrs: Attrs, x: Tensor, other: Tensor) -> Tensor:
+    return x.to(other.dtype)
 
 
 @op("LeakyRelu", reads="alpha")
@@ -107,11 +149,43 @@ def elu(attrs: Attrs, x: Tensor) -> Tensor:
     return F.elu(x, attrs["alpha"])
 
 
+@op("Selu", reads="alpha gamma")
+def selu(attrs: Attrs, x: Tensor) -> Tensor:
+    found: Tensor = F.elu(x, attrs["alpha"])
+    return found * float(attrs["gamma"])
+
+
+@op("Celu", reads="alpha")
+def celu(attrs: Attrs, x: Tensor) -> Tensor:
+    return F.celu(x, attrs["alpha"])
+
+
+@op("ThresholdedRelu", reads="alpha")
+def thresholded_relu(attrs: Attrs, x: Tensor) -> Tensor:
+    return F.threshold(x, attrs["alpha"], 0.0)
+
+
+@op("Swish", reads="alpha")
+def swish(attrs: Attrs, x: Tensor) -> Tensor:
+    return F.silu(x) if attrs["alpha"] == 1.0 else x * torch.sigmoid(x * attrs["alpha"])
+
+
+@op("Softsign")
+def softsign(attrs: Attrs, x: Tensor) -> Tensor:
+    return x / (x.abs() + 1.0)
+
+
+@op("Shrink", reads="bias lambd")
+def shrink(attrs: Attrs, x: Tensor) -> Tensor:
+    """What lies within ``lambd`` of 0 becomes 0, the rest moves towards 0 by ``bias``."""
+    far = x.abs() > attrs["lambd"]
+    return torch.where(far, x - x.sign() * attrs["bias"], 0.0)
+
+
 @op("PRelu", takes=2)
-def prelu(attrs: Attrs, x: Tensor, slope: Any) -> Tensor:
+def prelu(attrs: Attrs, x: Tensor, slope: Tensor) -> Tensor:
     """Before opset 7 a vector of slopes lies along the channels."""
-    slope = tensor(slope)
-    if attrs.version < 7 and isinstance(slope, Tensor) and slope.dim() == 1:
+    if attrs.version < 7 and slope.dim() == 1 and slope.numel() > 1:
         slope = slope.reshape(-1, *[1] * (x.dim() - 2))
     below: Tensor = slope * (x - F.relu(x))
     return F.relu(x) + below
@@ -137,14 +211,23 @@ def clip(attrs: Attrs, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
     return x if bounds == [None, None] else torch.clamp(x, *bounds)
 
 
-@op("Softmax", "LogSoftmax", reads="axis")
+@op("Softmax", "LogSoftmax", "Hardmax", reads="axis")
 def softmax(attrs: Attrs, x: Tensor) -> Tensor:
     """Before opset 13 over all axes from the given one on."""
-    function = F.log_softmax if attrs.op_type == "LogSoftmax" else F.softmax
-    if attrs.version >= 13:
-        return function(x, attrs["axis"])
+    function: OnnxOp = _ALONG.get(attrs.op_type, F.softmax)
     axis = attrs["axis"] % x.dim()
-    return function(x.flatten(axis), axis).reshape(x.shape)
+    rows = x if attrs.version >= 13 else x.flatten(axis)
+    found: Tensor = function(rows, axis)
+    return found.reshape(x.shape)
+
+
+def _first_largest(x: Tensor, axis: int) -> Tensor:
+    """1 where the largest element of the axis stands first, 0 elsewhere."""
+    places = torch.arange(x.shape[axis]).reshape(-1, *[1] * (x.dim() - axis % x.dim() - 1))
+    return (x.argmax(axis, keepdim=True) == places).to(x.dtype)
+
+
+_ALONG: dict[str, OnnxOp] = {"LogSoftmax": F.log_softmax, "Hardmax": _first_largest}
 
 
 # -- norms and products ---------------------------------------------------------------------------
@@ -166,6 +249,7 @@ def instance_norm(attrs: Attrs, x: Tensor, scale: Any, bias: Any) -> Tensor:
 
 @op("GroupNormalization", reads="epsilon num_groups", takes=3)
 def group_norm(attrs: Attrs, x: Tensor, scale: Any, bias: Any) -> Tensor:
+    """As from opset 21 on; onnx's own checker takes no file with the definition before."""
     return F.group_norm(x, attrs["num_groups"], scale, bias, attrs["epsilon"])
 
 
@@ -191,8 +275,7 @@ def local_response_norm(attrs: Attrs, x: Tensor) -> Tensor:
 
 @op("Gemm", reads="alpha beta transA transB", idle="broadcast", takes=3)
 def gemm(attrs: Attrs, a: Tensor, b: Any, c: Any = None) -> Tensor:
-    if attrs["transA"]:
-        raise refuse("transA=1")
+    a = a.t() if attrs["transA"] else a
     weight = b if attrs["transB"] else b.t()
     weight = weight * attrs["alpha"] if attrs["alpha"] != 1.0 else weight
     bias = c if c is None or attrs["beta"] == 1.0 else c * attrs["beta"]
@@ -207,25 +290,3 @@ def matmul(attrs: Attrs, a: Tensor, b: Any) -> Tensor:
     if isinstance(b, torch.nn.Parameter) and b.dim() == 2:
         return F.linear(a, b.t())
     return torch.matmul(a, b)
-
-
-# -- reductions -----------------------------------------------------------------------------------
-
-
-def _reduction(function: OnnxOp) -> OnnxOp:
-    def run(attrs: Attrs, x: Tensor, axes: Any = None) -> Any:
-        found = axes_of(attrs, axes)
-        if not found and attrs["noop_with_empty_axes"]:
-            return x
-        return function(x, found or list(range(x.dim())), bool(attrs["keepdims"]))
-
-    return run
-
-
-_REDUCTIONS: dict[str, OnnxOp] = {
-    "ReduceMean": torch.mean, "ReduceSum": torch.sum, "ReduceMax": torch.amax,
-}  # fmt: skip
-for _name, _function in _REDUCTIONS.items():
-    op(_name, reads="axes keepdims noop_with_empty_axes", takes=2, static=(1,))(
-        _reduction(_function)
-    )

@@ -1,7 +1,8 @@
 """Resize and Upsample: ONNX has many ways to sample, torch a few.
 
 Where the result samples is worked out as ONNX Runtime does it, for every axis. A call of torch is
-taken only if it samples there too; otherwise the node is refused.
+taken if it samples there too, on maps that are cut; otherwise every axis on its own is picked from
+or multiplied by a matrix of weights, whole.
 
     half_pixel            (x + 0.5) / scale - 0.5
     pytorch_half_pixel    the same, 0 for a single element
@@ -9,18 +10,22 @@ taken only if it samples there too; otherwise the node is refused.
     asymmetric            x / scale
     align_corners         x * (n - 1) / (out - 1)
     tf_half_pixel_for_nn  (x + 0.5) / scale
+    tf_crop_and_resize    between two given places, as shares of the axis
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
+from nptp_opt.network.onnx_choice import taken
 from nptp_opt.network.onnx_rules import Attrs, op, refuse
 
 Numbers = np.ndarray[Any, Any]
@@ -28,11 +33,16 @@ Numbers = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class _Axis:
-    """``n`` elements become ``out``; ``scale`` is the factor as the node states it."""
+    """``n`` elements become ``out``; ``scale`` is the factor as the node states it.
+
+    ``start`` and ``end`` are the part that ``tf_crop_and_resize`` shows.
+    """
 
     n: int
     out: int
     scale: float
+    start: float = 0.0
+    end: float = 1.0
 
     @property
     def is_kept(self) -> bool:
@@ -46,17 +56,53 @@ class _Sampling:
     mode: str
     where: str
     rounding: str
+    antialias: bool = False
+    cubic: float = -0.75
+    excludes: bool = False
+    """Whether weights that lie outside of the input are left out."""
+    outside: float | None = None
+    """What a place outside of the input gives, if it does not give the nearest element."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether torch may have a call that samples like this."""
+        odd = self.antialias or self.excludes or self.outside is not None
+        return not odd and (self.mode != "cubic" or self.cubic == -0.75)
+
+    def unrounded(self, axis: _Axis) -> Numbers:
+        """Where each element of the result lies on its axis."""
+        return _COORDINATES[self.where](np.arange(axis.out, dtype=np.float32), axis)
 
     def places(self, axis: _Axis) -> Numbers:
         """Where each element of the result samples its axis."""
-        found = _COORDINATES[self.where](np.arange(axis.out, dtype=np.float32), axis)
+        found = self.unrounded(axis)
         if self.mode == "nearest":
             found = _rounded(found, self.rounding, axis.scale)
         return found if self.mode == "cubic" else np.clip(found, 0, axis.n - 1)
 
-    def __str__(self) -> str:
-        rounding = f" and {self.rounding}" if self.mode == "nearest" else ""
-        return f"{self.mode} interpolation at {self.where} coordinates{rounding}"
+    def matrix(self, axis: _Axis) -> Numbers:
+        """The weight of every element of the input in every element of the result."""
+        places = self.places(axis).astype(np.float64)
+        wide = max(1.0, 1.0 / axis.scale) if self.antialias else 1.0
+        reach = math.ceil((2.0 if self.mode == "cubic" else 1.0) * wide)
+        found = np.zeros((axis.out, axis.n))
+        for shift in range(-reach, reach + 1):
+            at = np.floor(places) + shift
+            weight = self._weight((at - places) / wide)
+            kept = (at >= 0) & (at < axis.n)
+            weight = np.where(kept, weight, 0.0) if self.excludes else weight
+            index = np.clip(at, 0, axis.n - 1).astype(np.int64)
+            np.add.at(found, (np.arange(axis.out), index), weight)
+        weights: Numbers = found / found.sum(axis=1, keepdims=True)
+        return weights
+
+    def _weight(self, far: Numbers) -> Numbers:
+        """Of an element at this distance, in elements."""
+        t, a = np.abs(far), self.cubic
+        if self.mode != "cubic":
+            return np.clip(1.0 - t, 0.0, None)
+        near = ((a + 2) * t - (a + 3)) * t * t + 1
+        return np.where(t <= 1, near, np.where(t < 2, ((t - 5) * t + 8) * t * a - 4 * a, 0.0))
 
 
 def _half(x: Numbers, axis: _Axis) -> Numbers:
@@ -64,9 +110,22 @@ def _half(x: Numbers, axis: _Axis) -> Numbers:
 
 
 def _symmetric(x: Numbers, axis: _Axis) -> Numbers:
-    """An output that is cut to whole elements lies in the middle."""
-    cut = axis.out / (np.float32(axis.scale) * axis.n)
-    return axis.n / 2 * (1 - cut) + _half(x, axis)
+    """An output that is cut to whole elements lies in the middle.
+
+    Summed in the order in which ONNX Runtime does it: halves are rounded by it.
+    """
+    cut = np.float32(axis.out) / (np.float32(axis.scale) * np.float32(axis.n))
+    moved = np.float32(axis.n / 2) * (np.float32(1.0) - cut)
+    return moved + (x + np.float32(0.5)) / np.float32(axis.scale) - np.float32(0.5)
+
+
+def _cropped(x: Numbers, axis: _Axis) -> Numbers:
+    """A single element lies in the middle."""
+    last = np.float32(axis.n - 1)
+    if axis.out == 1:
+        return x * 0 + np.float32(0.5) * np.float32(axis.start + axis.end) * last
+    step = np.float32(axis.end - axis.start) * last / np.float32(axis.out - 1)
+    return np.float32(axis.start) * last + x * step
 
 
 _COORDINATES: dict[str, Callable[[Numbers, _Axis], Numbers]] = {
@@ -75,6 +134,7 @@ _COORDINATES: dict[str, Callable[[Numbers, _Axis], Numbers]] = {
     "half_pixel_symmetric": _symmetric,
     "asymmetric": lambda x, axis: x / np.float32(axis.scale),
     "align_corners": lambda x, axis: x * np.float32(axis.n - 1) / np.float32(max(axis.out - 1, 1)),
+    "tf_crop_and_resize": _cropped,
     "tf_half_pixel_for_nn": lambda x, axis: (x + np.float32(0.5)) / np.float32(axis.scale),
 }
 
@@ -152,44 +212,69 @@ def _calls(mode: str, rank: int) -> Iterator[_Call]:
 
 @op(
     "Resize", "Upsample",
-    reads="antialias axes coordinate_transformation_mode cubic_coeff_a exclude_outside height_scale"
-    " keep_aspect_ratio_policy mode nearest_mode scales width_scale",
-    idle="extrapolation_value",
+    reads="antialias axes coordinate_transformation_mode cubic_coeff_a exclude_outside"
+    " extrapolation_value height_scale keep_aspect_ratio_policy mode nearest_mode scales"
+    " width_scale",
     takes=4,
     static=(1, 2, 3),
 )  # fmt: skip
 def resize(attrs: Attrs, x: Tensor, *given: Any) -> Tensor:
     sampling = _sampling(attrs)
     axes = _axes(attrs, x, given)
-    if x.dim() < 3 or not (axes[0].is_kept and axes[1].is_kept):
-        raise refuse("a resize of channels or samples")
     if all(axis.is_kept for axis in axes):
         return x
-    if all(axis.n == axis.out for axis in axes):
+    if all(axis.n == axis.out for axis in axes) and sampling.outside is None:
         raise refuse("factors that change no size: engines disagree on what they do")
     if min(axis.out for axis in axes) < 1:
         raise refuse("a result without elements")
-    for call in _calls(sampling.mode, x.dim() - 2):
-        if all(call.fits(sampling, axis) for axis in axes[2:]):
-            return call.run(x, axes[2:])
-    sizes = "x".join(str(axis.n) for axis in axes[2:]), "x".join(str(a.out) for a in axes[2:])
-    raise refuse(f"{sampling} from {sizes[0]} to {sizes[1]}: nothing in torch samples there")
+    if x.dim() > 2 and axes[0].is_kept and axes[1].is_kept and sampling.is_plain:
+        for call in _calls(sampling.mode, x.dim() - 2):
+            if all(call.fits(sampling, axis) for axis in axes[2:]):
+                return call.run(x, axes[2:])
+    return _extrapolated(_axis_by_axis(x, sampling, axes), sampling, axes)
+
+
+def _axis_by_axis(x: Tensor, sampling: _Sampling, axes: Sequence[_Axis]) -> Tensor:
+    for dim, axis in enumerate(axes):
+        if axis.is_kept and sampling.outside is None:
+            continue
+        if sampling.mode == "nearest":
+            x = taken(x, dim, sampling.places(axis).astype(np.int64))
+        else:
+            weights = torch.from_numpy(sampling.matrix(axis)).to(x.dtype)
+            x = torch.matmul(x.transpose(dim, -1), weights.t()).transpose(dim, -1)
+    return x
+
+
+def _extrapolated(x: Tensor, sampling: _Sampling, axes: Sequence[_Axis]) -> Tensor:
+    """The result with what lies outside of the input replaced."""
+    if sampling.outside is None:
+        return x
+    inside = np.ones([1] * x.dim(), dtype=bool)
+    for dim, axis in enumerate(axes):
+        at = sampling.unrounded(axis)
+        kept = (at >= 0) & (at <= axis.n - 1)
+        inside = inside & kept.reshape(-1, *[1] * (x.dim() - dim - 1))
+    return x if inside.all() else torch.where(torch.from_numpy(inside), x, sampling.outside)
 
 
 def _sampling(attrs: Attrs) -> _Sampling:
-    """How the node samples; refuses what no call of torch has."""
+    """How the node samples."""
     legacy = attrs.op_type == "Upsample" or attrs.version < 11
     mode = {"bilinear": "linear"}.get(attrs["mode"], attrs["mode"])
     where = "asymmetric" if legacy else attrs["coordinate_transformation_mode"]
-    if where not in _COORDINATES or mode not in ("nearest", "linear", "cubic"):
+    odd = mode == "nearest" and where == "tf_crop_and_resize"  # engines show different parts
+    if odd or where not in _COORDINATES or mode not in ("nearest", "linear", "cubic"):
         raise refuse(f"{mode} interpolation at {where} coordinates")
-    if mode != "nearest" and attrs["antialias"]:
-        raise refuse("antialias=1")
-    if mode == "cubic" and attrs["cubic_coeff_a"] != -0.75:
-        raise refuse(f"cubic_coeff_a={attrs['cubic_coeff_a']:g}: torch's is -0.75")
-    if mode == "cubic" and attrs["exclude_outside"]:
-        raise refuse("exclude_outside=1: torch repeats the border")
-    return _Sampling(mode, where, "legacy" if legacy else attrs["nearest_mode"])
+    return _Sampling(
+        mode,
+        where,
+        "legacy" if legacy else attrs["nearest_mode"],
+        mode != "nearest" and bool(attrs["antialias"]),
+        -0.75 if attrs["cubic_coeff_a"] is None else attrs["cubic_coeff_a"],
+        mode == "cubic" and bool(attrs["exclude_outside"]),
+        attrs["extrapolation_value"] if where == "tf_crop_and_resize" else None,
+    )
 
 
 def _axes(attrs: Attrs, x: Tensor, given: Sequence[Any]) -> list[_Axis]:
@@ -197,6 +282,7 @@ def _axes(attrs: Attrs, x: Tensor, given: Sequence[Any]) -> list[_Axis]:
     scales, sizes = _targets(attrs, given)
     listed = [a % x.dim() for a in attrs["axes"]] if attrs["axes"] else list(range(x.dim()))
     found = {i: _Axis(n, n, 1.0) for i, n in enumerate(x.shape)}
+    shown = _shown(attrs, given, len(listed))
     if sizes is not None:
         found.update(_by_size(attrs, listed, [found[i].n for i in listed], sizes))
     else:
@@ -204,7 +290,21 @@ def _axes(attrs: Attrs, x: Tensor, given: Sequence[Any]) -> list[_Axis]:
             n = found[i].n
             out = int(np.floor(np.float32(n) * np.float32(scale)))
             found[i] = _Axis(n, out, float(np.float32(scale)))
+    for i, (start, end) in zip(listed, shown, strict=True):
+        if (start, end) != (0.0, 1.0) and found[i].scale == 1.0:
+            raise refuse("a part of an axis at factor 1: engines disagree on what it shows")
+        found[i] = replace(found[i], start=start, end=end)
     return [found[i] for i in range(x.dim())]
+
+
+def _shown(attrs: Attrs, given: Sequence[Any], rank: int) -> list[tuple[float, float]]:
+    """The part of every listed axis that the result shows."""
+    roi = given[0] if given and attrs.version >= 11 and attrs.op_type == "Resize" else None
+    if attrs["coordinate_transformation_mode"] != "tf_crop_and_resize" or roi is None:
+        return [(0.0, 1.0)] * rank
+    if len(roi) != 2 * rank:
+        raise refuse(f"a part of {len(roi)} numbers for {rank} axes")
+    return [(float(roi[i]), float(roi[i + rank])) for i in range(rank)]
 
 
 def _targets(attrs: Attrs, given: Sequence[Any]) -> tuple[list[float] | None, list[int] | None]:

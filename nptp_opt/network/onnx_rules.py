@@ -11,7 +11,9 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx
+import torch
 
 from nptp_opt.errors import UnsupportedError
 
@@ -29,7 +31,8 @@ class Rule:
     """One operator in torch functions, and what of a node it takes into account.
 
     ``run`` gets the node's ``Attrs`` and its inputs: those at ``static`` positions, which must be
-    known when the file is read, as numpy arrays, everything else as tensors, absent ones as None.
+    known when the file is read, as numpy arrays, those at ``either`` positions too where they are
+    known, everything else as tensors, absent ones as None.
     ``idle`` attributes change no output that the rule makes. Of ``takes`` and ``makes`` None is
     any number.
     """
@@ -40,6 +43,7 @@ class Rule:
     takes: int | None
     makes: int | None
     static: frozenset[int]
+    either: frozenset[int]
     newest: int
 
 
@@ -53,6 +57,7 @@ def op(
     takes: int | None = 1,
     makes: int | None = 1,
     static: Collection[int] = (),
+    either: Collection[int] = (),
     newest: int = REVIEWED,
 ) -> Callable[[OnnxOp], OnnxOp]:
     """Register a rule for these operators; raises KeyError on a duplicate."""
@@ -62,7 +67,8 @@ def op(
             if name in RULES:
                 raise KeyError(f"two rules for {name}")
             words = frozenset(reads.split()), frozenset(idle.split())
-            RULES[name] = Rule(function, *words, takes, makes, frozenset(static), newest)
+            places = frozenset(static), frozenset(either)
+            RULES[name] = Rule(function, *words, takes, makes, *places, newest)
         return function
 
     return register
@@ -107,13 +113,14 @@ def check_node(node: onnx.NodeProto, opset: int, used: Collection[str]) -> None:
 
     ``used`` are the names that some node reads or the graph returns.
     """
-    for why in _unread(node, RULES[node.op_type], opset, used):
+    for why in unread(node, RULES[node.op_type], opset, used):
         raise UnsupportedError(
             f"node {name_of(node)!r}: op {node.op_type} is not supported with {why}"
         )
 
 
-def _unread(node: onnx.NodeProto, rule: Rule, opset: int, used: Collection[str]) -> Iterator[str]:
+def unread(node: onnx.NodeProto, rule: Rule, opset: int, used: Collection[str]) -> Iterator[str]:
+    """What a node states beyond its rule."""
     schema = onnx.defs.get_schema(node.op_type, opset)
     if schema.since_version > rule.newest:
         yield (
@@ -142,6 +149,28 @@ def _shown(attribute: onnx.AttributeProto) -> str:
     value = _value(attribute)
     simple = isinstance(value, (int, float, str, list)) and len(str(value)) < 60
     return repr(value) if simple else f"a {type(value).__name__}"
+
+
+def tensor_of(array: np.ndarray[Any, Any]) -> torch.Tensor:
+    """An array of the file as a tensor, one of fewer than 8 bits in 8.
+
+    Raises UnsupportedError for a type that torch has not.
+    """
+    if array.dtype.name in ("int2", "int4", "uint2", "uint4"):
+        array = array.astype(np.uint8 if array.dtype.name[0] == "u" else np.int8)
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    whole = array if array.flags.c_contiguous and array.flags.writeable else array.copy()
+    try:
+        return torch.from_numpy(whole)
+    except TypeError:
+        raise UnsupportedError(f"a constant of type {array.dtype} is not supported") from None
+
+
+def cut(x: torch.Tensor, axis: int, start: int, stop: int) -> torch.Tensor:
+    """Indices ``[start, stop)`` of one axis, as an op that every tensor has a rule for."""
+    found: torch.Tensor = torch.ops.aten.slice(x, axis, start, stop)
+    return found
 
 
 def name_of(node: onnx.NodeProto) -> str:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
+from nptp_opt.network.casts import EXACT
 from nptp_opt.network.onnx_rules import Attrs, op, refuse
 
 
@@ -47,6 +48,10 @@ class _Windows:
         last = math.ceil(steps)
         last -= last * stride >= n + low
         return high if last == math.floor(steps) else last * stride + reach - n - low
+
+    @property
+    def is_dilated(self) -> bool:
+        return any(d != 1 for d in self.dilation)
 
     @property
     def is_poolable(self) -> bool:
@@ -109,10 +114,17 @@ def _pool_windows(attrs: Attrs, x: Tensor) -> _Windows:
 
 
 _WINDOW = "auto_pad dilations kernel_shape pads strides"
+CONV = f"{_WINDOW} group"
+"""Attributes of convolutions."""
 
 
-@op("Conv", reads=f"{_WINDOW} group", takes=3)
+@op("Conv", reads=CONV, takes=3)
 def conv(attrs: Attrs, x: Tensor, weight: Any, bias: Any = None) -> Tensor:
+    return convolved(attrs, x, weight, bias)
+
+
+def convolved(attrs: Attrs, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A convolution by the node's attributes."""
     function = _of_rank(attrs, x, F.conv1d, F.conv2d)
     _check_kernel(attrs, weight)
     w = _windows(attrs, x, weight.shape[2:])
@@ -128,34 +140,39 @@ def conv_transpose(attrs: Attrs, x: Tensor, weight: Any, bias: Any = None) -> Te
     """Where torch's equal padding does not do, the whole result is made and cut."""
     function = _of_rank(attrs, x, F.conv_transpose1d, F.conv_transpose2d)
     _check_kernel(attrs, weight)
-    w = _windows_back(attrs, x, weight.shape[2:])
-    adj = attrs["output_padding"] or [0] * len(w.low)
+    w, more = _windows_back(attrs, x, weight.shape[2:])
     even = w.low == w.high
     result: Tensor = function(
-        x, weight, bias, w.stride, w.low if even else 0, adj, attrs["group"], w.dilation
+        x, weight, bias, w.stride, w.low if even else 0, more, attrs["group"], w.dilation
     )
     return result if even else _padded(result, [-v for v in w.low], [-v for v in w.high], 0.0)
 
 
-def _windows_back(attrs: Attrs, x: Tensor, kernel: Sequence[int]) -> _Windows:
-    """Windows of a transposed convolution: its padding is cut from what they write."""
+def _windows_back(attrs: Attrs, x: Tensor, kernel: Sequence[int]) -> tuple[_Windows, list[int]]:
+    """Windows of a transposed convolution, whose padding is cut from what they write, and how much
+    the result is longer than they reach."""
     rank, sizes = x.dim() - 2, list(x.shape[2:])
     stride, dilation = attrs["strides"] or [1] * rank, attrs["dilations"] or [1] * rank
-    pads = attrs["pads"] or [0] * 2 * rank
+    pads, more = attrs["pads"] or [0] * 2 * rank, attrs["output_padding"] or [0] * rank
     w = _Windows(sizes, list(kernel), stride, dilation, pads[:rank], pads[rank:])
     wanted = _wanted_back(attrs, w)
     if wanted is None:
-        return w
-    adj = attrs["output_padding"] or [0] * rank
+        return w, more
     totals = [
         (n - 1) * s + a + reach - out
-        for n, s, a, reach, out in zip(sizes, stride, adj, w.reach, wanted, strict=True)
+        for n, s, a, reach, out in zip(sizes, stride, more, w.reach, wanted, strict=True)
     ]
-    if min(totals) < 0:
-        raise refuse(f"an output of {wanted}, larger than its windows reach")
-    less, more = [t // 2 for t in totals], [t - t // 2 for t in totals]
-    low, high = (less, more) if attrs["auto_pad"] == "SAME_UPPER" else (more, less)
-    return replace(w, low=low, high=high)
+    if min(totals) < 0 and not attrs["output_shape"]:
+        raise refuse(
+            f"auto_pad={attrs['auto_pad']} and strides {stride} for windows of {w.reach}: engines "
+            "disagree on the size of the result"
+        )
+    more = [a - min(t, 0) for a, t in zip(more, totals, strict=True)]
+    if any(a >= max(s, d) for a, s, d in zip(more, stride, dilation, strict=True)):
+        raise refuse(f"an output of {wanted}, a stride larger than its windows reach")
+    less, half = [max(t, 0) // 2 for t in totals], [(max(t, 0) + 1) // 2 for t in totals]
+    low, high = (less, half) if attrs["auto_pad"] == "SAME_UPPER" else (half, less)
+    return replace(w, low=low, high=high), more
 
 
 def _wanted_back(attrs: Attrs, w: _Windows) -> list[int] | None:
@@ -167,14 +184,51 @@ def _wanted_back(attrs: Attrs, w: _Windows) -> list[int] | None:
     return None
 
 
-@op("MaxPool", reads=f"{_WINDOW} ceil_mode", idle="storage_order")
-def max_pool(attrs: Attrs, x: Tensor) -> Tensor:
+@op("MaxPool", reads=f"{_WINDOW} ceil_mode storage_order", makes=2)
+def max_pool(attrs: Attrs, x: Tensor) -> Any:
     function = _of_rank(attrs, x, F.max_pool1d, F.max_pool2d)
     w = _pool_windows(attrs, x)
-    ready = x if w.is_poolable else _padded(x, w.low, w.ends, -math.inf)
     padding, ceil = (w.low, w.ceil) if w.is_poolable else (0, False)
-    result: Tensor = function(ready, w.kernel, w.stride, padding, w.dilation, ceil)
-    return result
+    if attrs.outputs == 2:
+        return _max_pool_and_places(attrs, x, w)
+    ready = x if w.is_poolable else _padded(x, w.low, w.ends, -math.inf)
+    return function(ready, w.kernel, w.stride, padding, w.dilation, ceil)
+
+
+def _max_pool_and_places(attrs: Attrs, x: Tensor, w: _Windows) -> tuple[Tensor, Tensor]:
+    """ONNX counts places over all samples and channels, by rows or by columns, torch over a map."""
+    if not w.is_poolable or x.dim() != 4:
+        raise refuse("places of its maxima, unless padding is even and maps have two dimensions")
+    values, places = F.max_pool2d(
+        x, w.kernel, w.stride, w.low, w.dilation, w.ceil, return_indices=True
+    )
+    n, c, height, width = x.shape
+    if x.numel() > EXACT:
+        raise refuse(f"places above {EXACT}, which are not carried exactly")
+    if n * c == 1 and not attrs["storage_order"]:
+        return values, places
+    at = places.float()
+    if attrs["storage_order"]:
+        row = torch.floor(at / width)
+        at = (at - row * width) * height + row
+    first = torch.arange(n * c).reshape(n, c, 1, 1) * (height * width)
+    return values, (at + first.float()).to(torch.int64)
+
+
+@op("MaxUnpool", reads="kernel_shape pads strides", takes=3, static=(2,))
+def max_unpool(attrs: Attrs, x: Tensor, places: Tensor, size: Any = None) -> Tensor:
+    """Places are counted over the result, all samples and channels."""
+    rank, kernel = x.dim() - 2, attrs["kernel_shape"]
+    pads, strides = attrs["pads"] or [0] * 2 * rank, attrs["strides"] or [1] * rank
+    sizes = [
+        (n - 1) * s - pads[i] - pads[i + rank] + k
+        for i, (n, s, k) in enumerate(zip(x.shape[2:], strides, kernel, strict=True))
+    ]
+    shape = [*x.shape[:2], *sizes]
+    if size is not None and [int(v) for v in size] != shape:
+        raise refuse(f"output_shape {[int(v) for v in size]} where its windows make {shape}")
+    flat = torch.zeros(math.prod(shape), dtype=x.dtype)
+    return torch.scatter(flat, 0, places.reshape(-1), x.reshape(-1)).reshape(shape)
 
 
 @op("AveragePool", reads=f"{_WINDOW} ceil_mode count_include_pad")
@@ -182,16 +236,42 @@ def average_pool(attrs: Attrs, x: Tensor) -> Tensor:
     function = _of_rank(attrs, x, F.avg_pool1d, F.avg_pool2d)
     w = _pool_windows(attrs, x)
     counted = bool(attrs["count_include_pad"])
-    if any(d != 1 for d in w.dilation):
-        raise refuse(f"dilations {w.dilation}: torch has no dilated average")
-    if w.is_poolable:
+    if w.is_poolable and not w.is_dilated:
         result: Tensor = function(x, w.kernel, w.stride, w.low, w.ceil, counted)
         return result
-    sums: Tensor = function(_padded(x, w.low, w.ends, 0.0), w.kernel, w.stride)
-    return sums if counted and not w.ceil else sums / _shares(x, w, function, counted)
+    means = _means(_padded(x, w.low, w.ends, 0.0), w)
+    return means if counted and not w.ceil else means / _shares(x, w, counted)
 
 
-def _shares(x: Tensor, w: _Windows, function: Any, counted: bool) -> Tensor:
+def _means(x: Tensor, w: _Windows) -> Tensor:
+    """Over windows without padding; torch's own have no dilation, so those are a convolution."""
+    if not w.is_dilated:
+        function: Any = F.avg_pool1d if len(w.kernel) == 1 else F.avg_pool2d
+        result: Tensor = function(x, w.kernel, w.stride)
+        return result
+    weight = torch.full((x.shape[1], 1, *w.kernel), 1.0 / math.prod(w.kernel), dtype=x.dtype)
+    function = F.conv1d if len(w.kernel) == 1 else F.conv2d
+    sums: Tensor = function(x, weight, None, w.stride, 0, w.dilation, x.shape[1])
+    return sums
+
+
+@op("LpPool", reads=f"{_WINDOW} ceil_mode p")
+def lp_pool(attrs: Attrs, x: Tensor) -> Tensor:
+    """The p-norm of every window: the root of a mean of powers times their number."""
+    _of_rank(attrs, x, F.avg_pool1d, F.avg_pool2d)
+    w, p = _pool_windows(attrs, x), attrs["p"]
+    means = _means(_padded(x.abs() ** p, w.low, w.ends, 0.0), w)
+    sums: Tensor = means * math.prod(w.kernel)
+    return sums.pow(1.0 / p)
+
+
+@op("GlobalLpPool", reads="p")
+def global_lp_pool(attrs: Attrs, x: Tensor) -> Tensor:
+    powers: Tensor = x.abs().pow(attrs["p"])
+    return powers.sum(tuple(range(2, x.dim())), keepdim=True).pow(1.0 / attrs["p"])
+
+
+def _shares(x: Tensor, w: _Windows, counted: bool) -> Tensor:
     """The part of every window that is counted: the input, and its declared padding if asked."""
     ones = torch.ones((1, 1, *w.sizes))
     if counted:
@@ -200,8 +280,7 @@ def _shares(x: Tensor, w: _Windows, function: Any, counted: bool) -> Tensor:
         ones = _padded(ones, [0] * len(rest), rest, 0.0)
     else:
         ones = _padded(ones, w.low, w.ends, 0.0)
-    shares: Tensor = function(ones, w.kernel, w.stride)
-    return shares
+    return _means(ones, w)
 
 
 @op("GlobalAveragePool")

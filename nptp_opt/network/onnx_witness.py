@@ -20,7 +20,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from nptp_opt.errors import InputError
-from nptp_opt.network.onnx_file import OnnxFile
+from nptp_opt.network.onnx_file import TAKEN, OnnxFile
 
 MESSAGE_LIMIT = 2**31 - 2**24
 """Bytes of weights from which a model is handed on as a file: no message may have 2 GiB."""
@@ -30,6 +30,8 @@ TOGETHER = 16
 
 OLDEST_IR = 4
 """The first version of the format in which weights need not be inputs."""
+
+_KINDS = {dtype: kind for kind, dtype in TAKEN.items()}
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[Sequence[str], dict[str, Array]], Sequence[Any]]
@@ -72,14 +74,14 @@ class _Engine:
 
     def __init__(self, read: Callable[[], OnnxFile], inner: Sequence[str] = ()) -> None:
         self.read, self.inner, file = read, inner, read()
-        self.data, self.shape = file.data, file.shape
+        self.data, self.shape, self.dtype = file.data, file.shape, file.dtype
         self.outputs = [str(each.name) for each in file.graph.output]
         model = _completed(file, inner)
         self.name, self._run = _runtime(model, exact=bool(inner)) or _evaluator(model)
 
     def values(self, names: Sequence[str], x: torch.Tensor) -> list[torch.Tensor]:
         """These values for an input; the evaluator's where ONNX Runtime gives up on the way."""
-        feeds = {self.data: x.detach().to("cpu", torch.float32).reshape(self.shape).numpy()}
+        feeds = {self.data: x.detach().to("cpu", self.dtype).reshape(self.shape).numpy()}
         try:
             found = self._run(names, feeds)
         except Exception as error:  # noqa: BLE001 - engines raise their own kinds
@@ -87,7 +89,12 @@ class _Engine:
                 raise _failed(error, self.name) from None
             self.name, self._run = _evaluator(_completed(self.read(), self.inner))
             return self.values(names, x)
-        return [torch.from_numpy(np.array(value)) for value in found]
+        return [_in_single(torch.from_numpy(np.array(value))) for value in found]
+
+
+def _in_single(value: torch.Tensor) -> torch.Tensor:
+    """Fractions in float32, other values as they are."""
+    return value.float() if value.is_floating_point() else value
 
 
 def _failed(error: Exception, name: str) -> InputError:
@@ -106,7 +113,7 @@ def _completed(file: OnnxFile, inner: Sequence[str]) -> onnx.ModelProto:
         graph.initializer.append(onnx.numpy_helper.from_array(file.known[name], name))
     del graph.input[:], graph.value_info[:]
     graph.input.append(
-        onnx.helper.make_tensor_value_info(file.data, onnx.TensorProto.FLOAT, file.shape)
+        onnx.helper.make_tensor_value_info(file.data, _KINDS[file.dtype], file.shape)
     )
     for each in graph.output:
         each.type.tensor_type.ClearField("shape")
@@ -150,7 +157,11 @@ def _session(model: onnx.ModelProto, options: Any) -> Any:
 
 
 def _evaluator(model: onnx.ModelProto) -> tuple[str, Run]:
-    return _evaluator_name(), ReferenceEvaluator(model, new_ops=[LRN]).run
+    """Raises InputError where that has no function for an operator of the model."""
+    try:
+        return _evaluator_name(), ReferenceEvaluator(model, new_ops=[LRN]).run
+    except Exception as error:  # noqa: BLE001 - the evaluator raises its own kinds
+        raise _failed(error, _evaluator_name()) from None
 
 
 class LRN(OpRun):  # type: ignore[misc]

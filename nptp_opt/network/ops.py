@@ -14,8 +14,8 @@ def words(text: str) -> frozenset[str]:
 
 WINDOWED = words(
     """
-    avg_pool2d concat conv2d conv_transpose2d linear max_pool2d pad pixel_shuffle pixel_unshuffle
-    resample resample_max slice
+    avg_pool2d avg_pool3d concat conv2d conv3d conv_transpose2d conv_transpose3d linear max_pool2d
+    max_pool3d pad pixel_shuffle pixel_unshuffle resample resample_max slice
     """
 )
 """Ops with a kernel of their own that reads a window of each input; that of ``linear`` is all."""
@@ -85,10 +85,10 @@ SEVERAL = words(
 SELECTS = words(
     """
     amax amin aminmax argmax argmin argsort bucketize cat clamp clamp_max clamp_min count_nonzero
-    cummax cummin diagonal expand flatten flip gather index index_select kthvalue masked_fill max
-    maximum median min minimum mode permute repeat repeat_interleave reshape roll rot90 searchsorted
-    select select_scatter slice slice_scatter sort squeeze stack t take_along_dim tile topk
-    transpose tril triu unflatten unfold unsqueeze where
+    cummax cummin diagonal expand flatten flip gather index index_put index_select kthvalue
+    masked_fill max maximum median min minimum mode permute repeat repeat_interleave reshape roll
+    rot90 scatter searchsorted select select_scatter slice slice_scatter sort squeeze stack t
+    take_along_dim tile topk transpose tril triu unflatten unfold unsqueeze where
     """
 )
 """Ops whose whole numbers are elements of their inputs, count elements, or say where they are."""

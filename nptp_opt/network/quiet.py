@@ -6,10 +6,18 @@ import contextlib
 import io
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 
 SILENT = logging.CRITICAL + 1
 """A level that no record has."""
+
+
+TORCH_S_OWN = (
+    "The tensor attributes? .* assigned during export",
+    ".*isinstance.treespec, LeafSpec",
+)
+"""Warnings about torch's own code, or about attributes that a copy of the model has been given."""
 
 
 @contextlib.contextmanager
@@ -20,7 +28,9 @@ def quiet_export() -> Iterator[None]:
     """
     held, graph = io.StringIO(), ""
     try:
-        with _silent_logs(), contextlib.redirect_stderr(held):
+        with _silent_logs(), contextlib.redirect_stderr(held), warnings.catch_warnings():
+            for message in TORCH_S_OWN:
+                warnings.filterwarnings("ignore", message=message)
             yield
     except Exception as error:
         graph = getattr(error, "partial_fx_graph", "")

@@ -62,7 +62,9 @@ def derived_weights(
             if node.op == "placeholder" and targets[node.name] in state:
                 runner.env[node] = runner.cast(state[targets[node.name]])
             if node.name in names:
-                runner.env[node] = found[f"derived:{node.name}"] = runner.run_node(node)
+                value = runner.env[node] = runner.run_node(node)
+                number = isinstance(value, (bool, int, float))
+                found[f"derived:{node.name}"] = torch.tensor(value) if number else value
     return found
 
 

@@ -20,8 +20,10 @@ from nptp_opt.files import Strict, explain, load_json, write_text
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Network
 from nptp_opt.network.ref import ModelRef
-from nptp_opt.plan.model import Plan, Step
+from nptp_opt.plan.model import Plan
 from nptp_opt.plan.network_json import NetworkEntry, network_hash, network_to_json
+from nptp_opt.plan.provenance import Provenance, Seconds
+from nptp_opt.plan.steps import GatherStep, GlobalStep, SpatialStep, Step
 
 __all__ = [
     "ModelRef",
@@ -46,7 +48,6 @@ OLD_SCHEMAS = ("nptp-opt/plan/1",)
 # -- the document ------------------------------------------------------------------------------
 
 Index = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Rectangle(Strict):
@@ -111,7 +112,7 @@ class PlanDocument(Strict):
     gap: Seconds | None
     energy_j: Seconds | None = None
     period_s: Seconds | None = None
-    provenance: dict[str, Any]
+    provenance: Provenance
     hash: str
 
 
@@ -141,7 +142,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
         "bound_s": plan.bound_s,
         "gap": plan.gap,
         **_objectives_to_json(plan),
-        "provenance": dict(plan.provenance),
+        "provenance": plan.provenance.to_json(),
         "network": network_to_json(plan.network),
     }
     return {**content, "hash": content_hash(content)}
@@ -236,10 +237,7 @@ def plan_from_json(data: Any, where: str = "plan") -> Plan:
         model=ModelRef(document.model.ref, document.model.input, document.model.seed),
         network=network,
         cluster=document.cluster,
-        steps=tuple(
-            _segment_from_json(entry, document.cluster, network, f"{where}: segments.{k}")
-            for k, entry in enumerate(document.segments)
-        ),
+        steps=_steps_from_json(document, network, where),
         latency_s=document.latency_s,
         bound_s=_below(document.bound_s, document.latency_s, where),
         energy_j=document.energy_j,
@@ -284,8 +282,18 @@ def _same(written: float | None, actual: float | None) -> bool:
     return abs(written - actual) <= 1e-9 * max(abs(written), abs(actual))
 
 
-def _segment_from_json(entry: SegmentEntry, cluster: Cluster, network: Network, at: str) -> Step:
-    index = {device.name: i for i, device in enumerate(cluster.devices)}
+def _steps_from_json(document: PlanDocument, network: Network, where: str) -> tuple[Step, ...]:
+    index = {device.name: i for i, device in enumerate(document.cluster.devices)}
+    steps = []
+    for k, entry in enumerate(document.segments):
+        _check_segment(entry, index, network, f"{where}: segments.{k}")
+        last = k == len(document.segments) - 1
+        steps.append(_step(entry, index, network.spatial_outputs if last else ()))
+    return tuple(steps)
+
+
+def _check_segment(entry: SegmentEntry, index: dict[str, int], network: Network, at: str) -> None:
+    """Raise InputError for a segment that is no step."""
     named = [t.device for t in entry.tiles] + ([entry.device] if entry.device is not None else [])
     for name in (*named, *(m.from_ for m in entry.transfers), *(m.to for m in entry.transfers)):
         if name not in index:
@@ -303,18 +311,23 @@ def _segment_from_json(entry: SegmentEntry, cluster: Cluster, network: Network, 
         raise InputError(f"{at}: device belongs to a gather, and a gather needs one")
     if entry.overlap and entry.kind != "spatial":
         raise InputError(f"{at}: overlap belongs to a spatial segment, not to a {entry.kind}")
-    return Step(
-        kind=entry.kind,
-        layers=entry.layers,
-        tiles={index[tile.device]: tile.tile for tile in entry.tiles},
-        device=None if entry.device is None else index[entry.device],
-        transfers=tuple(
-            Transfer(index[m.from_], index[m.to], m.tensor, m.tile, m.bytes)
-            for m in entry.transfers
-        ),
-        makespan_s=entry.makespan_s,
-        overlap=entry.overlap,
+    if entry.tiles and entry.kind == "gather":
+        raise InputError(f"{at}: tiles belong to spatial and global segments, not to a gather")
+
+
+def _step(entry: SegmentEntry, index: dict[str, int], collects: tuple[str, ...]) -> Step:
+    """``collects`` is what the step brings to its device beside what its layers read."""
+    moves = tuple(
+        Transfer(index[m.from_], index[m.to], m.tensor, m.tile, m.bytes) for m in entry.transfers
     )
+    layers, seconds = entry.layers, entry.makespan_s
+    if entry.device is not None:
+        device = index[entry.device]
+        return GatherStep(layers, device, collects, transfers=moves, makespan_s=seconds)
+    tiles = {index[tile.device]: tile.tile for tile in entry.tiles}
+    if entry.kind == "global":
+        return GlobalStep(layers, tiles, transfers=moves, makespan_s=seconds)
+    return SpatialStep(layers, tiles, transfers=moves, makespan_s=seconds, overlap=entry.overlap)
 
 
 def schema_text() -> str:

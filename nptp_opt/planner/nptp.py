@@ -93,7 +93,7 @@ def _settled(network: Network, cluster: Cluster, options: PlanOptions) -> list[C
     halfway = (time.monotonic() + deadline) / 2
     starts = _by_one_template(network, cluster, templates, halfway)
     return settled(
-        Evaluator(network, cluster, overlap=options.overlap),
+        Evaluator(network, cluster, overlap=False),
         [fastest, *starts],
         deadline=deadline,
         latency_limit_s=options.latency_limit_s,
@@ -122,15 +122,15 @@ def _best_latency(
     helped, and what the last templates gain is not lost without barriers."""
     deadline = time.monotonic() + options.limits.time_limit_s
     rivals = [plan(network, cluster) for plan in QUICK.values()]
-    evaluate = Evaluator(network, cluster, overlap=options.overlap)
+    evaluate = Evaluator(network, cluster, overlap=False)
     options.watch(min(evaluate(rival).sum_s for rival in rivals))
     solved = solved or solved_layers(network, cluster, options)
     plans, earlier = _searched(network, cluster, options, solved, deadline)
     plans += rivals
     fitting = [plan for plan in plans if not overfull_devices(network, cluster, plan)]
     best = min(fitting or plans, key=lambda choices: evaluate(choices).sum_s)
-    if options.overlap or time.monotonic() > deadline or not fitting:
-        return best  # with overlap never slower than without, whoever the rivals are
+    if time.monotonic() > deadline or not fitting:
+        return best
     rivals += from_solved(network, cluster, solved)
 
     def caught(plan: list[Choice], others: list[list[Choice]]) -> list[Choice]:
@@ -163,7 +163,7 @@ def _searched(
             cluster,
             deadline,
             watch=options.watch,
-            overlap=options.overlap,
+            overlap=False,
             devices=devices,
         )
         some = [[t for t in batch if t.boxes.keys() <= devices] for batch in (later, last)]

@@ -93,8 +93,8 @@ def pareto_front(
     front = thinned(_front(search, pair), pair, count)
     if len(front) == 1:
         tell(_why_one(front[0], pair))
-    how = provenance(options, time.monotonic() - began) | {"objective": " and ".join(pair)}
-    how |= {"notes": notes} if notes else {}
+    how = provenance(options, time.monotonic() - began, notes)
+    how = how.model_copy(update={"objective": " and ".join(pair)})
     plans = _plans(model, network, cluster, [entry.choices for entry in front])
     return [replace(plan, provenance=how) for plan in plans]
 

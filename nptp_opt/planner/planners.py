@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 from nptp_opt import __version__
 from nptp_opt.bound import clock_bound
@@ -19,6 +21,7 @@ from nptp_opt.layer.solve import pick_solver
 from nptp_opt.network.ir import Network
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.model import Plan
+from nptp_opt.plan.provenance import PlannerOptions, Provenance
 from nptp_opt.planner.objective import check_objective, require_latency
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.registry import PLANNERS
@@ -53,11 +56,11 @@ def plan_network(
     plan = plan_of(model, network, cluster, choices)
     require_latency(plan.latency_s, options, plan.bound_s)
     require_fit(network, cluster, plan.steps, options.planner)
-    made = provenance(options, time.monotonic() - began)
+    made = provenance(options, time.monotonic() - began, notes)
     if options.objective != "latency":
         least = objective_bound(network, cluster, options.objective, options.latency_limit_s)
-        made |= {} if least is None else {"objective_bound": least}
-    return replace(plan, provenance=made | ({"notes": notes} if notes else {}))
+        made = made if least is None else made.model_copy(update={"objective_bound": least})
+    return replace(plan, provenance=made)
 
 
 def _of_another_model(network: Network, cluster: Cluster) -> Iterator[str]:
@@ -105,27 +108,27 @@ def check_planner(options: PlanOptions) -> None:
     pick_solver(registry.find(options.formulation)[0], options.solver)
 
 
-def provenance(options: PlanOptions, solve_s: float) -> dict[str, object]:
+def provenance(options: PlanOptions, solve_s: float, notes: Sequence[str] = ()) -> Provenance:
     """How a plan was made, as its file says it."""
     limits = asdict(options.limits)
-    if limits["time_limit_s"] == float("inf"):
+    if limits["time_limit_s"] == math.inf:
         limits["time_limit_s"] = None
-    return {
-        "tool": f"nptp-opt {__version__}",
-        "planner": options.planner,
-        "formulation": options.formulation if PLANNERS.find(options.planner).solves else None,
-        "solver": options.solver,
-        "options": limits,
-        **_aim(options),
-        "solve_s": solve_s,
-    }
+    return Provenance(
+        tool=f"nptp-opt {__version__}",
+        planner=options.planner,
+        formulation=options.formulation if PLANNERS.find(options.planner).solves else None,
+        solver=options.solver,
+        options=PlannerOptions(**limits),
+        solve_s=solve_s,
+        **_unusual(options, notes),
+    )
 
 
-def _aim(options: PlanOptions) -> dict[str, object]:
-    """Objective and limit, where they are not the latency alone."""
-    found: dict[str, object] = {}
+def _unusual(options: PlanOptions, notes: Sequence[str]) -> dict[str, Any]:
+    """Objective and limit where they are not the latency alone, and notes where there are any."""
+    found: dict[str, Any] = {"notes": tuple(notes)} if notes else {}
     if options.objective != "latency":
         found["objective"] = options.objective
-    if options.latency_limit_s < float("inf"):
+    if options.latency_limit_s < math.inf:
         found["latency_limit_s"] = options.latency_limit_s
     return found

@@ -21,6 +21,7 @@ from nptp_opt.evaluate.latencies import Evaluator
 from nptp_opt.evaluate.memory import require_fit
 from nptp_opt.geometry import Tile
 from nptp_opt.plan.model import Plan
+from nptp_opt.plan.steps import GlobalStep, SpatialStep
 from nptp_opt.planner.candidates.catalogue import distinct, family_templates, single_templates
 from nptp_opt.planner.candidates.templates import Template, from_tiles
 from nptp_opt.planner.local_search.moves import Partition, first_idle
@@ -54,14 +55,13 @@ def replan_network(plan: Plan, cluster: Cluster) -> Plan:
     evaluate = Evaluator(network, cluster, overlap=overlap)
     rivals = [search.cheapest, *itertools.islice(_mended(ways), MOST_MENDED)]
     if math.isinf(evaluate(search.cheapest).sum_s):
-        rivals.append(nptp(network, cluster, PlanOptions(overlap=overlap)))
+        rivals.append(nptp(network, cluster, PlanOptions()))
     choices = min(rivals, key=lambda rival: evaluate(rival).sum_s)
     known = _bound_s(plan, cluster)
-    found = plan_of(plan.model, network, cluster, choices, overlap=overlap, bound_s=known)
+    found = plan_of(plan.model, network, cluster, choices, bound_s=known)
     require_fit(network, cluster, found.steps, "nptp")
     spent = {"planner": "nptp", "replanned": True, "solve_s": time.monotonic() - began}
-    kept = {k: v for k, v in plan.provenance.items() if k not in _AIMS}
-    return replace(found, provenance=kept | spent)
+    return replace(found, provenance=plan.provenance.without(_AIMS).model_copy(update=spent))
 
 
 def _bound_s(plan: Plan, cluster: Cluster) -> float | None:
@@ -82,9 +82,9 @@ def _ways(plan: Plan, cluster: Cluster) -> list[list[Choice]]:
     found: list[list[Choice]] = []
     for step in plan.steps:
         layers = plan.layers_of(step)
-        if step.kind == "global":
+        if isinstance(step, GlobalStep):
             found.append([Choice(layers)])
-        if step.kind == "spatial":
+        if isinstance(step, SpatialStep):
             tiles = {number[i]: tile for i, tile in step.tiles.items() if not tile.is_empty}
             mended = _without_lost(tiles, cluster.kinds)
             found.append([Choice(layers, partition) for partition in mended])

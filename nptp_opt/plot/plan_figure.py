@@ -37,7 +37,7 @@ def draw_plan(plan: Plan) -> Figure:
     kind = plan.cluster.network.kind
     figure.suptitle(
         f"{plan.model.ref} on {len(names)} devices ({kind}), "
-        f"{plan.provenance.get('planner', 'plan')}: {plan.latency_s * 1e3:.1f} ms",
+        f"{plan.provenance.planner or 'plan'}: {plan.latency_s * 1e3:.1f} ms",
         fontsize=9,
         parse_math=False,
     )

@@ -16,7 +16,8 @@ from nptp_opt import __version__
 from nptp_opt.layer.result import relative_gap
 from nptp_opt.network import describe
 from nptp_opt.network.ir import Network
-from nptp_opt.plan.model import Plan, Step
+from nptp_opt.plan.model import Plan
+from nptp_opt.plan.steps import Step
 
 if TYPE_CHECKING:
     from nptp_opt.runtime.launcher.report import RunReport
@@ -69,26 +70,27 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def solve_summary(plan: Plan, path: Path) -> dict[str, Any]:
     """What ``solve`` prints."""
-    objective = plan.provenance.get("objective", "latency")
+    objective = plan.provenance.objective
     aim = _aim(plan, objective)
     gap = plan.gap if objective == "latency" else aim.get("objective_gap")
-    optimal = gap is not None and gap <= plan.provenance["options"]["gap"]
+    sought = plan.provenance.options.gap
+    optimal = gap is not None and sought is not None and gap <= sought
     return {
         "plan": str(path),
-        "planner": plan.provenance["planner"],
+        "planner": plan.provenance.planner,
         "status": "optimal" if optimal else "feasible",
         "objective": objective if objective == "latency" else f"{objective} (bound, gap: latency)",
         **plan_totals(plan),
         **aim,
         "segments": len(plan.steps),
-        "solve_s": plan.provenance["solve_s"],
-        **({"notes": plan.provenance["notes"]} if "notes" in plan.provenance else {}),
+        "solve_s": plan.provenance.solve_s,
+        **({"notes": list(plan.provenance.notes)} if plan.provenance.notes else {}),
     }
 
 
 def _aim(plan: Plan, objective: str) -> dict[str, float | None]:
     """Bound and gap of an objective that has a bound of its own."""
-    least = plan.provenance.get("objective_bound")
+    least = plan.provenance.objective_bound
     values = {"bytes": plan.transfer_bytes, "energy": plan.energy_j, "throughput": plan.period_s}
     if least is None or values.get(objective) is None:
         return {}

@@ -9,22 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from nptp_opt.cost import (
-    Transfer,
-    gather_compute_s,
-    gather_needs,
-    reduction_compute_s,
-    segment_compute_s,
-    segment_needs,
-)
+from nptp_opt.cost import Ownership, Transfer, segment_compute_s, segment_needs
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import EMPTY, Tile
 from nptp_opt.network.ir import Layer, external_inputs
-from nptp_opt.plan.model import Plan, Step, owned_maps, split_of
-
-StepKind = Literal["spatial", "global", "gather"]
+from nptp_opt.plan.model import Plan, owned_maps
+from nptp_opt.plan.steps import Step, StepKind
 
 AT_START = -1
 """The step "before the first": what the network's inputs are made by."""
@@ -115,9 +106,7 @@ def participants(plan: Plan) -> tuple[int, ...]:
     """Numbers of the devices that have anything to do; source and sink always belong to them."""
     busy = {plan.cluster.source, plan.cluster.sink}
     for step in plan.steps:
-        busy |= {i for i, tile in step.tiles.items() if not tile.is_empty}
-        busy |= {end for move in step.transfers for end in (move.src, move.dst)}
-        busy |= set() if step.device is None else {step.device}
+        busy |= {*step.devices, *(end for move in step.transfers for end in (move.src, move.dst))}
     return tuple(sorted(busy))
 
 
@@ -128,10 +117,15 @@ def device_program(plan: Plan, device: int) -> Program:
     for message in _messages(plan, device, outgoing=True):
         sends.setdefault(_complete_after(plan, message), []).append(message)
     receives = _messages(plan, device, outgoing=False)
+    owned = owned_maps(plan.network, plan.cluster, plan.steps)
     tasks = [
-        _task(plan, k, device, receives, sends.get(k, ()))
+        replace(
+            _task(plan, k, device, owned),
+            receives=tuple(message for message in receives if message.step == k),
+            sends=tuple(sends.get(k, ())),
+        )
         for k, step in enumerate(plan.steps)
-        if _works(step, device)
+        if device in step.devices
     ]
     _check_served(plan, device, tasks, sends)
     result = plan.network.outputs if device == plan.cluster.sink else ()
@@ -146,45 +140,38 @@ def check_executable(plan: Plan) -> None:
     """
     last, sink = plan.steps[-1], plan.cluster.sink
     name = plan.cluster.devices[sink].name
-    if last.kind != "gather" or last.device != sink:
+    if last.device != sink:
         raise InputError(
             f"the plan does not end with a gather at the sink {name!r}: "
             "plan again with `nptp-opt solve`"
         )
 
 
-def _works(step: Step, device: int) -> bool:
-    if step.kind == "gather":
-        return device == step.device
-    return not step.tiles.get(device, EMPTY).is_empty
-
-
-def _task(
-    plan: Plan, k: int, device: int, receives: Sequence[Message], sends: Sequence[Message]
-) -> Task:
-    step = plan.steps[k]
-    ahead, rim = _pieces(plan, step, device)
-    modelled_s = sum(piece.modelled_s for piece in (*ahead, *rim))
+def _task(plan: Plan, k: int, device: int, owned: Mapping[str, Ownership]) -> Task:
+    """What ``device`` computes in a step; its messages, and what it keeps, are filled in later."""
+    step, network = plan.steps[k], plan.network
+    ahead, rim = _pieces(plan, step, device, owned)
     return Task(
         step=k,
         kind=step.kind,
         layers=plan.layers_of(step),
         tile=step.tiles.get(device, EMPTY),
-        needs=_needs(plan, k, device),
-        receives=tuple(message for message in receives if message.step == k),
-        sends=tuple(sends),
+        needs={tensor: wanted[device] for tensor, wanted in step.needs(network).items()},
+        receives=(),
+        sends=(),
         keep=frozenset(),
-        modelled_s=modelled_s if step.overlap else _modelled_s(plan, step, device),
+        modelled_s=step.compute_s(network, plan.cluster, device, owned),
         overlap=step.overlap,
         ahead=ahead,
         rim=rim,
     )
 
 
-def _pieces(plan: Plan, step: Step, device: int) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
+def _pieces(
+    plan: Plan, step: Step, device: int, owned: Mapping[str, Ownership]
+) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
     """The interior and the rim of a task that overlaps; nothing for any other."""
-    owned = owned_maps(plan.network, plan.cluster, plan.steps)
-    parts = split_of(plan.network, step, device, owned)
+    parts = step.split(plan.network, device, owned)
     if parts is None:
         return (), ()
     layers = plan.layers_of(step)
@@ -196,37 +183,6 @@ def _pieces(plan: Plan, step: Step, device: int) -> tuple[tuple[Piece, ...], tup
 
     ahead = () if parts.interior.is_empty else (piece(parts.interior),)
     return ahead, tuple(piece(tile) for tile in parts.rim)
-
-
-def _needs(plan: Plan, k: int, device: int) -> dict[str, Tile]:
-    step, network = plan.steps[k], plan.network
-    layers = plan.layers_of(step)
-    if step.kind == "spatial":
-        needs = segment_needs(layers, {device: step.tiles[device]})
-    elif step.kind == "global":
-        small = [name for name in external_inputs(layers) if name in network.replicated]
-        needs = {name: {device: network.full(name)} for name in small}
-    else:
-        collect = network.spatial_outputs if k == len(plan.steps) - 1 else ()
-        needs = gather_needs(network, layers, device, collect)
-    return {tensor: by_device[device] for tensor, by_device in needs.items()}
-
-
-def _modelled_s(plan: Plan, step: Step, device: int) -> float:
-    layers = plan.layers_of(step)
-    if step.kind == "gather":
-        return gather_compute_s(plan.cluster, device, layers)
-    if step.kind == "global":
-        own = _own_of_reduced(plan, layers[-1], device)
-        return reduction_compute_s(plan.cluster, plan.network, layers[-1], device, own, uses=True)
-    return segment_compute_s(plan.cluster, device, layers, step.tiles[device])
-
-
-def _own_of_reduced(plan: Plan, layer: Layer, device: int) -> Tile:
-    """What ``device`` owns of the map that a global layer reduces."""
-    reduced = layer.nodes[0].inputs[:1] if layer.reduces else ()
-    found = (s.tiles for s in plan.steps if s.kind == "spatial" and s.layers[-1:] == reduced)
-    return next(found, {}).get(device, EMPTY)
 
 
 def _messages(plan: Plan, device: int, *, outgoing: bool) -> list[Message]:
@@ -245,15 +201,9 @@ def _messages(plan: Plan, device: int, *, outgoing: bool) -> list[Message]:
 def _complete_after(plan: Plan, message: Message) -> int:
     """The step after which its sender has everything that a message carries."""
     maker = {name: k for k, step in enumerate(plan.steps) for name in step.layers[-1:]}
-    return max(maker.get(_read_for(plan, part), AT_START) for part in message.parts)
-
-
-def _read_for(plan: Plan, part: Transfer) -> str:
-    """The tensor that a sender reads for a transfer: for a partial, the map that is reduced."""
-    layer = plan.network.by_name.get(part.tensor)
-    if layer is None or not layer.reduces:
-        return part.tensor
-    return layer.nodes[0].inputs[0]
+    reader = plan.steps[message.step]
+    sources = (reader.source_of(plan.network, part.tensor) for part in message.parts)
+    return max(maker.get(source, AT_START) for source in sources)
 
 
 def _check_served(

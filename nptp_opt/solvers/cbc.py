@@ -25,7 +25,7 @@ from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.result import Status, Termination
 from nptp_opt.solvers.base import Capabilities, MilpBackend, SolverOutcome
 from nptp_opt.solvers.model import FloatArray, MilpModel
-from nptp_opt.solvers.modelfile import to_mps
+from nptp_opt.solvers.modelfile import model_text
 from nptp_opt.solvers.trace import cbc_trace
 
 GRACE_S = 5.0
@@ -67,7 +67,7 @@ class Cbc(MilpBackend):
     def _solve(self, model: MilpModel, limits: Limits, start: Mapping[str, float]) -> SolverOutcome:
         with tempfile.TemporaryDirectory(prefix="nptp-cbc-") as folder:
             place = Path(folder)
-            (place / "model.mps").write_text(to_mps(model, short_names=True))
+            (place / "model.mps").write_text(model_text(model, "mps", short_names=True))
             if start:
                 _write_start(place / "start.txt", model, start)
             began = time.monotonic()

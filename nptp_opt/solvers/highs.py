@@ -54,7 +54,8 @@ def new_highs() -> Any:
     return solver
 
 
-def _to_lp(model: MilpModel) -> Any:
+def highs_lp(model: MilpModel) -> Any:
+    """The model as a ``highspy.HighsLp``, without names."""
     import highspy
 
     lp = highspy.HighsLp()
@@ -112,7 +113,7 @@ class Highs(MilpBackend):
     def _solve(self, model: MilpModel, limits: Limits, start: Mapping[str, float]) -> SolverOutcome:
         solver = new_highs()
         self._set_options(solver, limits)
-        if _failed(solver.passModel(_to_lp(model))):
+        if failed(solver.passModel(highs_lp(model))):
             raise SolverError("solver 'highs' refused the model")
         if start:
             columns, values = model.start_indices(start)
@@ -120,8 +121,8 @@ class Highs(MilpBackend):
         progress = _Progress()
         solver.cbMipInterrupt.subscribe(progress)
         with stdout_to(2):
-            failed = _failed(solver.run())
-        if failed:
+            status = solver.run()
+        if failed(status):
             raise SolverError("solver 'highs' failed on the model; try another `solver`")
         return _outcome(solver, progress)
 
@@ -139,11 +140,12 @@ class Highs(MilpBackend):
             "threads": limits.threads,
         }
         for option, value in options.items():
-            if _failed(solver.setOptionValue(option, value)):
+            if failed(solver.setOptionValue(option, value)):
                 raise SolverError(f"solver 'highs' refused {option} = {value}")
 
 
-def _failed(status: Any) -> bool:
+def failed(status: Any) -> bool:
+    """Whether a call of highspy was refused; a warning is none."""
     import highspy
 
     return bool(status == highspy.HighsStatus.kError)

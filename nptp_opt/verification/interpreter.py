@@ -17,7 +17,8 @@ from nptp_opt.geometry import Tile
 from nptp_opt.kernels import Crop, combine, crop, partial, paste, run_gather, run_layer
 from nptp_opt.kernels.wire import round_trip
 from nptp_opt.network.ir import Layer, external_inputs, regions
-from nptp_opt.plan.model import Plan, Step, split_of
+from nptp_opt.plan.model import Plan
+from nptp_opt.plan.steps import GatherStep, GlobalStep, SpatialStep, Step
 
 Made = tuple[int, Tile | None, Tensor]
 """Device, tile (None: the whole tensor), and the values that the device computed."""
@@ -53,12 +54,13 @@ class Replay:
         step = self.plan.steps[number]
         if number != self.number:
             self._begin(number, step)
-        if step.kind == "global":
-            yield from self._reduced(step, layer)
-        elif step.device is not None:
-            yield self._gathered(step.device, layer)
-        else:
-            yield from self._tiles(layer)
+        match step:
+            case GlobalStep():
+                yield from self._reduced(step, layer)
+            case GatherStep(device=device):
+                yield self._gathered(device, layer)
+            case SpatialStep():
+                yield from self._tiles(layer)
         if layer.name == step.layers[-1]:
             self._end(number, step)
 
@@ -73,16 +75,16 @@ class Replay:
     def _begin(self, number: int, step: Step) -> None:
         layers = self.plan.layers_of(step)
         self.number = number
-        self.inside: dict[int, dict[str, Crop]] = {device: {} for device in _devices(step)}
+        self.inside: dict[int, dict[str, Crop]] = {device: {} for device in step.devices}
         self.readers = {tensor: layer.name for layer in layers for tensor in layer.inputs}
-        self.pieces = self._split(step) if step.kind == "spatial" else []
+        self.pieces = self._split(step) if isinstance(step, SpatialStep) else []
 
     def _end(self, number: int, step: Step) -> None:
-        name = step.layers[-1] if step.layers else ""
-        if step.kind == "spatial":
-            self.held[name] = self._tiles_made(step, name)
-        elif step.kind == "global":
-            self.held[name] = {device: made[name] for device, made in self.inside.items()}
+        for name in step.makes:
+            if isinstance(step, SpatialStep):
+                self.held[name] = self._tiles_made(step, name)
+            else:
+                self.held[name] = {device: made[name] for device, made in self.inside.items()}
         self.inside, self.pieces = {}, []
         for tensor in [t for t in self.held if self.last_use.get(t, -1) <= number]:
             del self.held[tensor]
@@ -99,7 +101,7 @@ class Replay:
             self._drop(inside, layer)
             yield piece.device, *inside[layer.name]
 
-    def _split(self, step: Step) -> list[_Piece]:
+    def _split(self, step: SpatialStep) -> list[_Piece]:
         """What is computed on its own: every device's tile, or its interior and its rim."""
         owned, layers = (
             {t: _tiles_of(held) for t, held in self.held.items()},
@@ -107,7 +109,7 @@ class Replay:
         )
         pieces = []
         for device, tile in step.tiles.items():
-            parts = split_of(self.network, step, device, owned)
+            parts = step.split(self.network, device, owned)
             if parts is None:
                 pieces.append(_Piece(device, tile, regions(layers, tile)))
                 continue
@@ -117,7 +119,7 @@ class Replay:
             pieces += [_Piece(device, part, regions(layers, part)) for part in parts.rim]
         return pieces
 
-    def _tiles_made(self, step: Step, name: str) -> dict[int, Crop]:
+    def _tiles_made(self, step: SpatialStep, name: str) -> dict[int, Crop]:
         made = {}
         for device, tile in step.tiles.items():
             parts = [p.inside[name] for p in self.pieces if p.device == device]
@@ -149,9 +151,9 @@ class Replay:
         for tensor in [t for t in inside if self.readers.get(t) == layer.name]:
             del inside[tensor]
 
-    def _reduced(self, step: Step, layer: Layer) -> Iterator[Made]:
+    def _reduced(self, step: GlobalStep, layer: Layer) -> Iterator[Made]:
         """A global layer on every device that uses it, from partials of the owned tiles."""
-        for device in step.tiles:
+        for device in step.devices:
             small = {
                 tensor: self.held[tensor][device][1]
                 for tensor in layer.inputs
@@ -164,7 +166,7 @@ class Replay:
             self.inside[device][layer.name] = (RESULT, value)
             yield device, None, value
 
-    def _partials(self, step: Step, layer: Layer, device: int) -> list[Tensor]:
+    def _partials(self, step: GlobalStep, layer: Layer, device: int) -> list[Tensor]:
         senders = {device, *(move.src for move in step.transfers if move.dst == device)}
         crops = self.held[layer.nodes[0].inputs[0]]
         return [partial(layer, crops[i][1]) for i in sorted(senders) if i in crops]
@@ -207,10 +209,6 @@ class _Piece:
 
 def _tiles_of(held: Mapping[int, Crop]) -> dict[int, Tile]:
     return {device: tile for device, (tile, _) in held.items()}
-
-
-def _devices(step: Step) -> tuple[int, ...]:
-    return tuple(step.tiles) if step.device is None else (step.device,)
 
 
 def _last_uses(plan: Plan) -> dict[str, int]:

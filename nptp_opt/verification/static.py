@@ -8,31 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nptp_opt.bound import latency_bound
-from nptp_opt.cost import (
-    RESULT,
-    Load,
-    Ownership,
-    Transfer,
-    gather_loads,
-    gather_needs,
-    halo_transfers,
-    input_ownership,
-    makespan_s,
-    overlapped_s,
-    reduction_loads,
-    reduction_transfers,
-    result_users,
-    segment_loads,
-    segment_needs,
-)
+from nptp_opt.bound import clock_bound
+from nptp_opt.cost import Ownership, Transfer, input_ownership, result_users
 from nptp_opt.errors import VerificationError
 from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.evaluate.usage import values_of
-from nptp_opt.geometry import cover_fault
-from nptp_opt.network.ir import Layer, Network
-from nptp_opt.plan.model import Plan, Step
+from nptp_opt.network.ir import Network
+from nptp_opt.plan.model import Plan
 from nptp_opt.plan.network_json import network_hash
+from nptp_opt.plan.steps import Step
 
 PRICE_TOLERANCE = 1e-9
 """Relative difference up to which a stated makespan counts as the priced one."""
@@ -53,7 +37,7 @@ def network_faults(plan: Plan, network: Network) -> list[str]:
 
 
 def paper_faults(plan: Plan) -> list[str]:
-    """What is wrong with a plan that can be seen without executing it."""
+    """What is wrong with a plan that can be seen without executing it; its bound is left out."""
     faults = _order_faults(plan)
     if faults:
         return faults
@@ -65,34 +49,34 @@ def paper_faults(plan: Plan) -> list[str]:
     )
     for number, step in enumerate(plan.steps):
         at = f"segment {number} ({', '.join(step.layers) or 'collect'})"
-        found = _cover_faults(plan, step, users)
-        if not found:
-            found = [*_transfer_faults(plan, step, owned), *_price_faults(plan, step, owned)]
+        wrong = step.tiles_fault(plan.network, users)
+        found = (
+            [*_transfer_faults(plan, step, owned), *_cost_faults(plan, step, owned)]
+            if wrong is None
+            else [wrong]
+        )
         faults += [f"{at}: {fault}" for fault in found]
-        if step.kind == "spatial":
-            owned[step.layers[-1]] = step.tiles
+        owned |= step.makes
     return faults or _total_faults(plan)
 
 
 def _total_faults(plan: Plan) -> list[str]:
-    """Is the prediction that of the steps, and the bound one that can be proven?"""
+    """Are prediction and other objectives those of the steps?"""
     faults = []
     latency_s = simulate(plan.network, plan.cluster, plan.steps)
     if abs(plan.latency_s - latency_s) > PRICE_TOLERANCE * latency_s:
         faults.append(f"latency_s is {plan.latency_s}, the simulation gives {latency_s}")
-    faults += _objective_faults(plan)
-    return faults if plan.bound_s is None else [*faults, *_bound_faults(plan, plan.bound_s)]
+    return faults + _objective_faults(plan)
 
 
-def _bound_faults(plan: Plan, stated_s: float) -> list[str]:
-    """A bound for plans that may overlap is one for plans that do not, too."""
-    proven_s = 0.0
-    for overlap in (False, True):
-        if overlap or not any(step.overlap for step in plan.steps):
-            proven_s = max(proven_s, latency_bound(plan.network, plan.cluster, overlap=overlap))
-        if stated_s <= proven_s * (1 + PRICE_TOLERANCE):
-            return []
-    return [f"bound_s is {stated_s}, what is proven is {proven_s}"]
+def bound_faults(plan: Plan) -> list[str]:
+    """Is the stated bound one that can be proven? It is computed again, which takes seconds."""
+    if plan.bound_s is None:
+        return []
+    proven_s = clock_bound(plan.network, plan.cluster)
+    if plan.bound_s <= proven_s * (1 + PRICE_TOLERANCE):
+        return []
+    return [f"bound_s is {plan.bound_s}, what is proven is {proven_s}"]
 
 
 def _objective_faults(plan: Plan) -> list[str]:
@@ -129,12 +113,11 @@ def _order_faults(plan: Plan) -> list[str]:
 
 def _result_faults(plan: Plan) -> list[str]:
     """The last step brings every result to the sink, and no segment hides what others read."""
-    if plan.steps[-1].kind != "gather" or plan.steps[-1].device != plan.cluster.sink:
+    if plan.steps[-1].device != plan.cluster.sink:
         return ["the last segment must gather the results on the sink"]
     for number, step in enumerate(plan.steps):
         inside = set(step.layers)
-        hidden = inside - set(step.layers[-1:]) if step.kind == "spatial" else set()
-        for name in sorted(hidden):
+        for name in sorted(step.inner):
             if name in plan.network.outputs or set(plan.network.consumers[name]) - inside:
                 return [f"segment {number}: {name} is read outside its segment but not kept"]
             if plan.network.by_name[name].is_whole:
@@ -142,42 +125,9 @@ def _result_faults(plan: Plan) -> list[str]:
     return []
 
 
-def _cover_faults(plan: Plan, step: Step, users: Mapping[str, frozenset[int]]) -> list[str]:
-    if step.kind == "gather":
-        return []
-    if step.kind == "global":
-        wanted = dict.fromkeys(users[step.layers[-1]], RESULT)
-        return [] if step.tiles == wanted else ["the result is not on the devices that use it"]
-    last = plan.layers_of(step)[-1]
-    full = last.full
-    if last.is_whole and list(step.tiles.values()) != [full]:
-        return [f"{last.name} runs whole: one device has it, not {len(step.tiles)} tiles"]
-    fault = cover_fault(step.tiles.values(), full.y1, full.x1)
-    return [] if fault is None else [f"the tiles do not cover the map exactly once: {fault}"]
-
-
-def _halos(plan: Plan, step: Step, owned: Mapping[str, Ownership]) -> list[Transfer]:
-    """The transfers that the step must have."""
-    layers = plan.layers_of(step)
-    if step.kind == "global":
-        owners = _reduced(layers[-1], owned)
-        return reduction_transfers(plan.network, layers[-1], owners, step.tiles)
-    if step.device is None:
-        needs = segment_needs(layers, step.tiles)
-    else:
-        last = step is plan.steps[-1]
-        collect = plan.network.spatial_outputs if last else ()
-        needs = gather_needs(plan.network, layers, step.device, collect)
-    return halo_transfers(plan.cluster, plan.network, needs, owned)
-
-
-def _reduced(layer: Layer, owned: Mapping[str, Ownership]) -> Ownership:
-    """Owners of the map that a global layer reduces; nobody's where it reduces none."""
-    return owned[layer.nodes[0].inputs[0]] if layer.reduces else {}
-
-
 def _transfer_faults(plan: Plan, step: Step, owned: Mapping[str, Ownership]) -> list[str]:
-    wanted, listed = _halos(plan, step, owned), list(step.transfers)
+    wanted = step.halos(plan.network, plan.cluster, owned)
+    listed = list(step.transfers)
     faults = [f"transfer missing: {_spell(plan, m)}" for m in wanted if m not in listed]
     faults += [f"transfer that is no halo: {_spell(plan, m)}" for m in listed if m not in wanted]
     doubled = next((m for m in listed if listed.count(m) > 1), None)
@@ -193,27 +143,8 @@ def _spell(plan: Plan, move: Transfer) -> str:
     )
 
 
-def _price_faults(plan: Plan, step: Step, owned: Mapping[str, Ownership]) -> list[str]:
-    price = _price_s(plan, step, owned)
-    if abs(price - step.makespan_s) <= PRICE_TOLERANCE * price:
+def _cost_faults(plan: Plan, step: Step, owned: Mapping[str, Ownership]) -> list[str]:
+    cost_s = step.cost_s(plan.network, plan.cluster, owned)
+    if abs(cost_s - step.makespan_s) <= PRICE_TOLERANCE * cost_s:
         return []
-    return [f"makespan_s is {step.makespan_s}, the step costs {price}"]
-
-
-def _price_s(plan: Plan, step: Step, owned: Mapping[str, Ownership]) -> float:
-    if not step.overlap:
-        return makespan_s(plan.cluster, _loads(plan, step, owned))
-    layers = plan.layers_of(step)
-    return overlapped_s(plan.network, plan.cluster, layers, step.tiles, step.transfers, owned)
-
-
-def _loads(plan: Plan, step: Step, owned: Mapping[str, Ownership]) -> list[Load]:
-    cluster, layers = plan.cluster, plan.layers_of(step)
-    if step.device is not None:
-        return gather_loads(cluster, layers, step.device, step.transfers)
-    if step.kind == "global":
-        owners = _reduced(layers[-1], owned)
-        return reduction_loads(
-            cluster, plan.network, layers[-1], owners, step.tiles.keys(), step.transfers
-        )
-    return segment_loads(cluster, layers, step.tiles, step.transfers)
+    return [f"makespan_s is {step.makespan_s}, the step costs {cost_s}"]

@@ -12,7 +12,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from nptp_opt.network.load import LoadedModel
 from nptp_opt.notebook import html_table
 from nptp_opt.plan.model import Plan
 from nptp_opt.verification.interpreter import Replay, replayed_outputs
-from nptp_opt.verification.static import network_faults, paper_faults
+from nptp_opt.verification.static import bound_faults, network_faults, paper_faults
 from nptp_opt.verification.tolerance import (
     OTHER_ENGINE,
     Rounding,
@@ -32,6 +32,9 @@ from nptp_opt.verification.tolerance import (
     largest,
     rounding,
 )
+
+BoundVerdict = Literal["none", "not checked", "proven", "wrong"]
+"""What is known of a plan's ``bound_s``: "none" where it states none."""
 
 
 @dataclass
@@ -55,6 +58,7 @@ class Report:
 
     faults: list[str] = field(default_factory=list)
     errors: dict[torch.dtype, Errors] = field(default_factory=dict)
+    bound: BoundVerdict = "not checked"
     layers: int = 0
     tiles: int = 0
     witness: str = ""
@@ -68,10 +72,12 @@ class Report:
 
     def __repr__(self) -> str:
         verdict = "right" if self.ok else f"{len(self.faults)} faults, first: {self.faults[0]}"
-        return f"<Report of {self.layers} layers, {self.tiles} tiles: {verdict}>"
+        return (
+            f"<Report of {self.layers} layers, {self.tiles} tiles: {verdict}; bound {self.bound}>"
+        )
 
     def _repr_html_(self) -> str:
-        kept = ("layers", "tiles", "max_abs_error", "max_rel_error_float64", "witness")
+        kept = ("bound", "layers", "tiles", "max_abs_error", "max_rel_error_float64", "witness")
         content = self.to_json()
         rows = {name: content[name] for name in kept}
         rows |= {f"fault {k}": fault for k, fault in enumerate(self.faults[:5], start=1)}
@@ -95,6 +101,7 @@ class Report:
             "witness": self.witness or None,
             "witness_max_abs_error": _finite(self.witnessed.absolute) if self.witness else None,
             "witness_max_rel_error": _finite(self.witnessed.relative) if self.witness else None,
+            "bound": self.bound,
             "layers": self.layers,
             "tiles": self.tiles,
             "transfer_dtype": self.transfer_dtype,
@@ -106,9 +113,16 @@ class Report:
 
 
 def verify_plan(
-    plan: Plan, model: LoadedModel, *, stale: Sequence[str] = (), seed: int = 0
+    plan: Plan,
+    model: LoadedModel,
+    *,
+    stale: Sequence[str] = (),
+    seed: int = 0,
+    bound: bool = False,
 ) -> Report:
     """Verify ``plan`` against ``model`` on a random input; ``stale`` are faults found before.
+
+    With ``bound`` the plan's bound is computed again, too, which can take as long as the rest.
 
     Nothing is executed when the plan fails on paper. What rounding may do to each layer is
     measured (``tolerance``); the outputs are held against the model's witness, too. A plan that
@@ -119,6 +133,9 @@ def verify_plan(
     """
     report = Report(faults=[*paper_faults(plan), *stale])
     report.faults += network_faults(plan, model.network)
+    if report.faults:
+        return report
+    _check_bound(plan, report, again=bound)
     if report.faults:
         return report
     shape = plan.network.shapes[plan.network.inputs[0]]
@@ -138,6 +155,14 @@ def verify_plan(
     report.layers = len(plan.network.layers)
     report.tiles = sum(len(step.tiles) for step in plan.steps)
     return report
+
+
+def _check_bound(plan: Plan, report: Report, *, again: bool) -> None:
+    if plan.bound_s is None:
+        report.bound = "none"
+    elif again:
+        report.faults += bound_faults(plan)
+        report.bound = "wrong" if report.faults else "proven"
 
 
 def sent_errors(plan: Plan, model: LoadedModel, x: Tensor) -> Errors:

@@ -82,7 +82,7 @@ def test_the_cheapest_device_alone_is_proven_optimal() -> None:
     on = with_power(make_cluster((1.0, 1.0)), [1.0, 2.0], [0.0, 0.0])
     network = conv_chain((1, 3, 8, 8), [{}, {}])
     plan = plan_network(MODEL, network, on, PlanOptions(objective="energy"))
-    assert plan.energy_j == pytest.approx(plan.provenance["objective_bound"], rel=1e-6)
+    assert plan.energy_j == pytest.approx(plan.provenance.objective_bound, rel=1e-6)
 
 
 def test_of_bytes_nothing_but_zero_is_claimed_and_of_the_latency_nothing_here() -> None:

@@ -115,7 +115,7 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
             ["instance", "--formulation", "--export-mps", "--export-lp", "--json", *limits]
         ),
         "check": ["--json", "instance", "result"],
-        "verify": ["--json", "--seed", "plan"],
+        "verify": ["--bound", "--json", "--seed", "plan"],
         "run": sorted(
             "plan --repeats --warmup --stream --timeout --threads --seed --emulate --transport "
             "--throttle --elastic --trace --calibrate --hosts --secret-file --json".split()
@@ -202,6 +202,8 @@ def test_verify_and_show_a_plan(plan: Path, tmp_path: Path) -> None:
     found = called_json("verify", plan)
     assert found["ok"] and found["layers"] > 0 and found["tiles"] > 0
     assert found["max_abs_error"] < 1e-4
+    assert found["bound"] == "not checked"
+    assert called_json("verify", plan, "--bound")["bound"] == "proven"
     drawn = [tmp_path / f"plan.{kind}" for kind in ("png", "svg", "html")]
     result = call("show", plan, "--png", drawn[0], "--svg", drawn[1], "--html", drawn[2])
     assert result.exit_code == 0

@@ -18,7 +18,6 @@ from nptp_opt.cost import (
     input_ownership,
     makespan_s,
     segment_compute_s,
-    segment_loads,
     segment_needs,
     segment_prices,
 )
@@ -28,6 +27,7 @@ from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile, need_tile
 from nptp_opt.layer.problem import LayerProblem
 from nptp_opt.network.ir import regions
+from nptp_opt.plan.steps import SpatialStep
 from nptp_opt.planner.candidates.templates import columns, strips
 from tests.builders import conv_chain, make_cluster, make_problem
 from tests.networks import residual_network
@@ -160,10 +160,8 @@ def test_price_matrix_equals_the_price_of_the_listed_transfers(
         prices = segment_prices(cluster, network, layers, tiles_after)
         matrix = prices.makespans({"conv0": candidate_array(before, 3)})
         for (p, held), (q, tiles) in itertools.product(enumerate(before), enumerate(after)):
-            needs = segment_needs(layers, tiles)
-            moves = halo_transfers(cluster, network, needs, {"conv0": held})
-            loads = segment_loads(cluster, layers, tiles, moves)
-            assert np.isclose(matrix[p, q], makespan_s(cluster, loads), rtol=1e-12)
+            step = SpatialStep(("conv1", "conv2"), tiles).priced(network, cluster, {"conv0": held})
+            assert np.isclose(matrix[p, q], step.makespan_s, rtol=1e-12)
 
 
 def test_the_input_lies_on_the_source() -> None:
@@ -218,13 +216,11 @@ def test_bytes_follow_the_transfer_type_and_prices_agree() -> None:
     """A halo row of 16 pixels x 4 channels: 4, 2 and 1 bytes each; int8 adds its scale."""
     network = conv_chain((1, 4, 8, 16), [{}, {}])
     held = {0: Tile(0, 4, 0, 16), 1: Tile(4, 8, 0, 16)}
-    needs = segment_needs(network.layers[1:], held)
     for dtype, wanted in {"float32": 256, "float16": 128, "bfloat16": 128, "int8": 68}.items():
         cluster = make_cluster((1.0, 1.0), rates=10.0).sending_as(dtype)
-        moves = halo_transfers(cluster, network, needs, {"conv0": held})
-        assert [move.bytes for move in moves] == [wanted, wanted]
+        step = SpatialStep(("conv1",), held).priced(network, cluster, {"conv0": held})
+        assert [move.bytes for move in step.transfers] == [wanted, wanted]
         owners = candidate_array([held], 2)
         prices = segment_prices(cluster, network, network.layers[1:], CandidateTiles(owners))
-        loads = segment_loads(cluster, network.layers[1:], held, moves)
-        assert prices.makespans({"conv0": owners})[0, 0] == makespan_s(cluster, loads)
-        assert prices.makespans({}, {"conv0": owners})[0, 0] == makespan_s(cluster, loads)
+        assert prices.makespans({"conv0": owners})[0, 0] == step.makespan_s
+        assert prices.makespans({}, {"conv0": owners})[0, 0] == step.makespan_s

@@ -26,7 +26,8 @@ from nptp_opt.network.ir import Layer, Network, Node, external_inputs, regions
 from nptp_opt.network.load import LoadedModel, load_model
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.document import plan_from_json, plan_to_json
-from nptp_opt.plan.model import Plan, Step, owned_maps, split_of
+from nptp_opt.plan.model import Plan, owned_maps
+from nptp_opt.plan.steps import SpatialStep, Step
 from nptp_opt.planner import PlanOptions, plan_network, plan_of
 from nptp_opt.planner.local_search.loosen import (
     OverlapPrices,
@@ -34,7 +35,7 @@ from nptp_opt.planner.local_search.loosen import (
     loosened,
     overlapped_latency_s,
 )
-from nptp_opt.verification import interpreter as replay
+from nptp_opt.verification import torch_check
 from nptp_opt.verification.static import paper_faults
 from nptp_opt.verification.torch_check import verify_plan
 from tests.builders import conv_chain, make_cluster
@@ -328,11 +329,10 @@ def test_paper_finds_a_price_that_is_not_overlaps(plan: Plan) -> None:
 def test_an_interior_that_reads_beyond_what_is_owned_is_a_fault(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Were the split wrong (the whole tile ahead of its halo), verify would say so."""
-
-    monkeypatch.setattr(
-        replay, "split_of", lambda network, step, device, owned: Split(step.tiles[device], ())
-    )
+    """Were the split wrong (the whole tile ahead of its halo), verify would say so, and not only by
+    the step's cost."""
+    monkeypatch.setattr(SpatialStep, "split", lambda step, _, i, owned: Split(step.tiles[i], ()))
+    monkeypatch.setattr(torch_check, "paper_faults", lambda plan: [])
     report = verify_plan(plan, loaded(REF.ref))
     assert any("neither owns nor receives" in fault for fault in report.faults)
 
@@ -343,7 +343,7 @@ def test_pieces_pay_for_their_own_calls(plan: Plan) -> None:
     for step in plan.steps:
         layers = plan.layers_of(step)
         for device, tile in step.tiles.items() if step.overlap else ():
-            parts = split_of(plan.network, step, device, owned)
+            parts = step.split(plan.network, device, owned)
             assert parts is not None
             whole_s = segment_compute_s(plan.cluster, device, layers, tile)
             assert sum(parts.seconds(plan.cluster, device, layers)) >= whole_s * (1 - 1e-12)

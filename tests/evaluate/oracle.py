@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from nptp_opt.cluster import Cluster
 from nptp_opt.evaluate.work import Task, task_seconds
 from nptp_opt.network.ir import Network
-from nptp_opt.plan.model import Step, owned_maps, split_of
+from nptp_opt.plan.model import owned_maps
+from nptp_opt.plan.steps import Step
 
 
 @dataclass
@@ -129,7 +130,7 @@ def ahead_s(network: Network, cluster: Cluster, steps: Sequence[Step]) -> dict[T
     for k, step in enumerate(steps):
         layers = tuple(network.by_name[name] for name in step.layers)
         for device in step.tiles if step.overlap else ():
-            parts = split_of(network, step, device, owned)
+            parts = step.split(network, device, owned)
             assert parts is not None
             found[k, device] = parts.seconds(cluster, device, layers)[0]
     return {task: seconds for task, seconds in found.items() if seconds > 0}

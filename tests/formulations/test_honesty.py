@@ -146,7 +146,7 @@ def test_cover_exports_its_model(tmp_path: Path) -> None:
         solver.run()
         assert solver.getInfo().objective_function_value == pytest.approx(100, rel=1e-6)
     export_model(layer, "strip", tmp_path / "c.lp", "mps")
-    assert (tmp_path / "c.lp").read_text().startswith("NAME strip")
+    assert (tmp_path / "c.lp").read_text().split()[:2] == ["NAME", "strip"]
     assert value is not None
 
 

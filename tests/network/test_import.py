@@ -168,7 +168,7 @@ def test_trap_align_corners_at_a_cut():
     ("ref", "match"),
     [
         ("vgg61", "unknown model 'vgg61'.*Did you mean"),
-        ("tests.network.models:broken", "RuntimeError: no weights here$"),
+        ("tests.network.models:broken", "RuntimeError: no weights here and a second line$"),
         ("tests.network.models:not_a_module", "not a torch.nn.Module"),
         ("tests.network.models:missing", "has no attribute"),
         ("no_such_module_at_all:model", "No module named"),

@@ -172,24 +172,87 @@ def test_unknown_operators_are_named(tmp_path):
     refused(path, "node 'where': op NonZero is not supported", UnsupportedError)
 
 
+def choice(path, condition):
+    """A file with an If whose sides are the input's square and its root; the latter has a rule
+    of no engine."""
+    sides = {
+        f"{side}_branch": helper.make_graph(
+            [helper.make_node(op, inputs, [side])], side, [],
+            [helper.make_tensor_value_info(side, TensorProto.FLOAT, None)],
+        )
+        for side, op, inputs in (("then", "Mul", ["x", "x"]), ("else", "Unique", ["x"]))
+    }  # fmt: skip
+    nodes = [*condition, helper.make_node("If", ["c"], ["y"], name="branch", **sides)]
+    return save(path, nodes, [("x", [1, 4, 9, 8])], ["y"], [("t", np.array([1], np.int64))])
+
+
+def test_of_a_choice_by_shapes_one_side_is_taken(tmp_path):
+    """Nothing is asked of the other side, whose operator has no rule."""
+    condition = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Gather", ["s", "t"], ["n"]),
+        helper.make_node("Greater", ["n", "t"], ["c"]),
+    ]
+    model = load_model(choice(tmp_path / "m.onnx", condition), (1, 4, 9, 8))
+    x = torch.randn(1, 4, 9, 8)
+    (found,) = model.reference(x, []).values()
+    assert torch.equal(found, x * x)
+
+
 def test_control_flow_is_refused_by_name(tmp_path):
-    body = helper.make_graph([helper.make_node("Identity", ["x"], ["z"])], "b", [], [
-        helper.make_tensor_value_info("z", TensorProto.FLOAT, None)])  # fmt: skip
-    node = helper.make_node("If", ["c"], ["y"], name="branch", then_branch=body, else_branch=body)
-    path = save(tmp_path / "m.onnx", [node], [("x", [1, 4, 9, 8])], ["y"], [("c", np.array(True))])
-    refused(path, "node 'branch': op If", UnsupportedError)
+    condition = [
+        helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
+        helper.make_node("Cast", ["m"], ["c"], to=TensorProto.BOOL),
+    ]
+    path = choice(tmp_path / "m.onnx", condition)
+    refused(path, "node 'branch': op If .* depends on the data", UnsupportedError)
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["b"], ["d"]), helper.make_node("Mul", ["a", "a"], ["e"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("b", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("a", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("d", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("e", TensorProto.FLOAT, None),
+        ],
+    )
+    node = helper.make_node("Loop", ["t", "", "x"], ["y"], name="again", body=body)
+    path = save(tmp_path / "n.onnx", [node], [("x", [1, 4, 9, 8])], ["y"], [("t", I64(2))])
+    refused(path, "node 'again': op Loop is not supported", UnsupportedError)
+
+
+def test_what_has_a_size_that_depends_on_data_is_refused_by_name(tmp_path):
+    boxes = [("b", [1, 6, 4]), ("s", [1, 1, 6])]
+    weights = [(name, RNG.uniform(size=shape).astype(np.float32)) for name, shape in boxes]
+    nodes = [
+        helper.make_node("Slice", ["x", "i", "j", "i"], ["z"]),
+        helper.make_node("ReduceMax", ["z"], ["m"], axes=[0, 1, 2], keepdims=0),
+        helper.make_node("Mul", ["s", "m"], ["scores"]),
+        helper.make_node("NonMaxSuppression", ["b", "scores"], ["y"], name="boxes"),
+    ]
+    weights += [("i", I64([0])), ("j", I64([1]))]
+    path = save(tmp_path / "m.onnx", nodes, [("x", [1, 1, 6, 1])], ["y"], weights)
+    refused(path, "'boxes': op NonMaxSuppression .* depend on data", UnsupportedError, (1, 1, 6, 1))
+
+
+def test_random_numbers_are_refused_by_name(tmp_path):
+    nodes = [
+        helper.make_node("RandomNormal", [], ["r"], name="noise", shape=[1, 4, 9, 8]),
+        helper.make_node("Add", ["x", "r"], ["y"]),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, [("x", [1, 4, 9, 8])], ["y"])
+    refused(path, "'noise': op RandomNormal .* draws random numbers", UnsupportedError)
 
 
 def test_unsupported_ways_of_using_an_operator_are_named(tmp_path):
     node = helper.make_node(
-        "Resize", ["x", "", "s"], ["y"], name="grow", mode="linear",
-        coordinate_transformation_mode="tf_crop_and_resize",
-    )  # fmt: skip
-    path = save(
-        tmp_path / "m.onnx", [node], [("x", [1, 4, 9, 8])], ["y"],
-        [("s", np.float32([1, 1, 2, 2]))],
-    )  # fmt: skip
-    refused(path, "'grow'", UnsupportedError)
+        "BatchNormalization", ["x", "v", "v", "v", "v"], ["y"], name="grow", training_mode=1
+    )
+    path = save(tmp_path / "m.onnx", [node], [("x", [1, 4, 9, 8])], ["y"], [("v", V)])
+    refused(path, "'grow'.*training mode", UnsupportedError)
 
 
 def test_truncated_and_foreign_files_are_refused(tmp_path):

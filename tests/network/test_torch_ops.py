@@ -61,6 +61,7 @@ def test_circular_padding_wraps_what_negative_widths_leave(widths):
         lambda x: x.where(MASK, torch.tensor(0.5)),
         lambda x: x * ((x > 0.1) + (x > 0.3)),
         lambda x: x * torch.cat([x > 0.1, x > 0.4], 1)[:, :4],
+        lambda x: torch.stack((x > 0.1).unbind(1), 1) * x,
         lambda x: x * ((x * 10).long() > 3),
         lambda x: (x * 3).byte() / 2,
         lambda x: F.glu(torch.cat([x, x * 2], 1), 1),
@@ -85,8 +86,6 @@ def test_truth_values_and_largest_values_are_maps_that_are_cut(function):
         lambda x: x * x.gather(1, x.argmax(1, keepdim=True)),
         lambda x: x * (x > 0.2).any(1, keepdim=True),
         lambda x: x * (x > 0.2).sum((2, 3), keepdim=True),
-        lambda x: x * torch.var_mean(x, (2, 3), keepdim=True)[0],
-        lambda x: torch.stack((x > 0.1).unbind(1), 1) * x,
         lambda x: F.grid_sample(x, GRID, align_corners=False),
         lambda x: x.sort(2)[0].cumsum(3).rot90(1, (2, 3)),
         lambda x: F.glu(x.repeat(1, 1, 2, 1), 2),
@@ -104,7 +103,8 @@ def grouped(x):
     split = x.reshape(n, 2, c // 2, h, w)
     weights = split.sum(1).mean((2, 3)).reshape(n, 1, c // 2, 1, 1)
     weights = (split * weights).mean((3, 4)).softmax(1)
-    return (split * weights[..., None, None]).sum(1).repeat(1, 1, 2, 2)[:, :, ::2, 1::2]
+    mixed = (split * weights[..., None, None]).sum(1)
+    return torch.cat([mixed, -mixed], 1)
 
 
 def selective(x):
@@ -141,8 +141,18 @@ def standardised(x):
 
 
 def attended(x):
-    """Softmax over all pixels (GCNet)."""
-    return x * F.softmax(x.flatten(2), 2).view(x.shape)
+    """Softmax over all pixels, and the sum that it weights (GCNet)."""
+    weights = F.softmax(x[:, :1].flatten(2), 2)
+    context = torch.matmul(x.flatten(2).unsqueeze(1), weights.unsqueeze(-1)).view(1, 4, 1, 1)
+    return x * F.softmax(x.flatten(2), 2).view(x.shape) + context
+
+
+def deviating(x):
+    """The standard deviation of groups of channels, expanded to the map (EvoNorm)."""
+    n, c, h, w = x.shape
+    split = x.reshape(n, 2, c // 2, h, w)
+    spread = split.var(dim=(2, 3, 4), unbiased=False, keepdim=True).add(1e-5).sqrt()
+    return x * x.sigmoid() / spread.expand(split.shape).reshape(x.shape)
 
 
 def windows(x):
@@ -163,6 +173,7 @@ def windows(x):
         shuffled,
         standardised,
         attended,
+        deviating,
         windows,
         lambda x: x.flip(2) + x.flip((2, 3)),
         lambda x: x.roll((-2, 3), (2, 3)) + x.roll(4, 2),
@@ -177,6 +188,62 @@ def windows(x):
 )
 def test_what_real_models_have_is_cut(function):
     assert "gather" not in kinds(function)
+
+
+class Volume(nn.Module):
+    """Input 1x2x5x9x8: convolutions, pools and norms of a video, and back to its size."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv3d(2, 4, 3, padding=1), nn.BatchNorm3d(4), nn.PReLU(4))
+        self.pool, self.mean = nn.MaxPool3d(3, 2, 1), nn.AvgPool3d((1, 2, 2))
+        self.norm = nn.GroupNorm(2, 4)
+        self.up = nn.ConvTranspose3d(4, 4, 3, 2, 1, (0, 0, 1))
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Conv3d(4, 4, 1), nn.Sigmoid())
+        self.last = nn.Conv3d(4, 2, (2, 3, 1), (1, 2, 1), groups=2)
+
+    def forward(self, x):
+        x = self.first(x)
+        y = self.norm(self.pool(x))
+        x = x + self.up(y) * self.gate(y)
+        return self.last(x), self.mean(x), F.instance_norm(y).amax(2)
+
+
+def test_volumes_are_cut_along_rows_and_columns():
+    """3-D convolutions and pools were gathered, and inputs of five dimensions refused."""
+    network = check_module(Volume(), (1, 2, 5, 9, 8)).network
+    assert {layer.kind for layer in network.layers} <= {"spatial", "global", "gather"}
+    assert all(layer.is_view for layer in network.head)
+
+
+class Anchored(nn.Module):
+    """What detection heads add: a grid of anchors, times the stride that a buffer holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3)
+        self.register_buffer("strides", torch.tensor([8.0, 16.0]))
+
+    def forward(self, x):
+        x = self.conv(x)
+        h, w = x.shape[2:]
+        rows, columns = torch.arange(h).type_as(x) + 0.5, torch.arange(w).type_as(x) + 0.5
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).view(1, 2, -1)
+        stride = torch.full((h * w,), self.strides[0]) * self.strides[1].item()
+        boxes = (grid.expand(1, 2, h * w) + x.view(1, 2, 2, -1).softmax(1)[:, 0]) * stride
+        return boxes.permute(0, 2, 1), x.view(1, 4, -1).permute(0, 2, 1).sigmoid().topk(3, 1)[0]
+
+
+def test_anchors_and_strides_are_constants():
+    """No YOLO was imported for a number that a constant holds: "op item is not supported"."""
+    model = check_module(Anchored(), (1, 2, 9, 8))
+    check_import(model)
+    assert model.imported.derived and model.network.layers[0].kind == "spatial"
+
+
+def test_inputs_of_two_dimensions_are_features():
+    model = check_module(nn.Sequential(nn.Linear(10, 6), nn.ReLU(), nn.Linear(6, 3)), (2, 10))
+    assert [layer.op for layer in model.network.vectors] == ["linear", "linear"]
 
 
 def test_a_gathered_map_goes_on_as_the_map_that_it_is_added_to():
@@ -259,7 +326,7 @@ def test_truth_values_and_indices_are_outputs():
         (lambda x: x.double().float(), "op to .* float64, which no feature map is carried in"),
         (lambda x: x.abs().view(torch.int32) * 1.0, "op view .* reads the bits"),
         (lambda x: x + x[:, :, :0].sum(), "op slice .* has no elements"),
-        (lambda x: x * x[x > 0.5].sum(), "op ge is not supported .*data-dependent sizes"),
+        (lambda x: x * x[x > 0.5].sum(), "op index is not supported: the sizes .* depend on data"),
         (
             lambda x: torch.linalg.lstsq(x, torch.ones(1, 4, 8, 1)).solution,
             "op linalg_lstsq .* depend on data",

@@ -73,6 +73,8 @@ def change(data: dict[str, Any], path: str, value: Any) -> None:
         ("segments.0.layers", [], "a spatial segment needs a layer"),
         ("segments.0.device", "d0", "device belongs to a gather"),
         ("latency_s", float("nan"), "latency_s"),
+        ("provenance.solve_s", "long", "provenance.solve_s"),
+        ("provenance.options.sed", 1, "unknown key 'sed'"),
         ("cluster.device.0.gflops", 0.0, "cluster.device.0.gflops"),
     ],
 )
@@ -106,3 +108,31 @@ def test_a_failed_write_keeps_the_old_file(
 
 def _full_disk(*_: object) -> None:
     raise OSError(28, "No space left on device")
+
+
+def test_what_is_not_known_of_a_plans_making_is_not_written(plan: Plan) -> None:
+    """Plan files of before lack fields; they are read, and written again as they were."""
+    data = plan_to_json(plan)
+    for known in ({}, {"planner": "nptp", "options": {"seed": 3}, "notes": ["one", "two"]}):
+        data["provenance"] = known
+        read = plan_from_json(data)
+        assert plan_to_json(read)["provenance"] == known
+    assert read.provenance.notes == ("one", "two")
+    assert (read.provenance.options.seed, read.provenance.options.gap) == (3, None)
+    assert (read.provenance.solve_s, read.provenance.objective) == (None, "latency")
+
+
+def test_the_making_of_a_plan_is_told_by_these_keys(plan: Plan) -> None:
+    """Frozen: readers of plan files go by them."""
+    told = plan_to_json(plan)["provenance"]
+    assert [*told] == ["tool", "planner", "formulation", "solver", "options", "solve_s"]
+    assert [*told["options"]] == ["time_limit_s", "gap", "seed", "threads", "prove"]
+    assert told["formulation"] is told["solver"] is told["options"]["time_limit_s"] is None
+
+
+def test_a_gather_with_tiles_is_refused(plan: Plan) -> None:
+    """They were read, executed by nobody and checked by nobody."""
+    content = plan_to_json(plan)
+    content["segments"][-1]["tiles"] = content["segments"][0]["tiles"]
+    with pytest.raises(InputError, match=r"segments\.2: tiles belong to spatial and global"):
+        plan_from_json(content)

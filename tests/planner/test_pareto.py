@@ -21,7 +21,7 @@ from nptp_opt.planner.candidates.catalogue import distinct, family_templates
 from nptp_opt.planner.objective import ObjectiveSearch, Pair
 from nptp_opt.planner.pareto import FINEST, pareto_front, parse_pair, thinned
 from nptp_opt.planner.path.state_prices import StatePrices
-from nptp_opt.verification.static import paper_faults
+from nptp_opt.verification.static import bound_faults, paper_faults
 from tests.builders import make_cluster
 from tests.cli.test_commands import CLUSTER, call
 from tests.cli.test_commands import MODEL as SMALL
@@ -92,7 +92,7 @@ def test_a_front_of_one_plan_says_why() -> None:
     plans = pareto_front(MODEL, NETWORK, on, PlanOptions(), ("latency", "bytes"), 5)
     assert len(plans) == 1
     why = "one plan is the best seen in both latency and bytes: one device does it all"
-    assert plans[0].provenance["notes"] == [why]
+    assert plans[0].provenance.notes == (why,)
 
 
 def test_a_thinned_front_keeps_its_ends_and_what_stands_out() -> None:
@@ -147,7 +147,7 @@ def test_the_command_writes_the_front_next_to_the_output(tmp_path: Path) -> None
         assert row["plan"] == str(tmp_path / f"plan.{k}.json")
         plan = load_plan(Path(row["plan"]))
         assert plan.transfer_bytes == row["bytes"]
-        assert not paper_faults(plan)
+        assert not paper_faults(plan) and not bound_faults(plan)
     refused = call(*args, "--pareto", "latency,energy")
     assert refused.exit_code == 2 and "watts" in refused.stderr
     on.rename(tmp_path / "cluster.2.toml")

@@ -142,4 +142,4 @@ def test_a_profile_of_another_model_is_told(known: tuple[int, ...], words: str) 
     options = PlanOptions("single", tell=told.append)
     plan = plan_network(ModelRef("chain", (1, 3, 24, 24)), CHAIN, cluster, options)
     assert [text.split()[4] for text in told] == ([words] if words else [])
-    assert plan.provenance.get("notes", []) == told
+    assert list(plan.provenance.notes) == told

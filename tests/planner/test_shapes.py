@@ -25,7 +25,7 @@ from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
 from nptp_opt.planner.pareto import pareto_front
 from nptp_opt.planner.replan import replan_network
-from nptp_opt.verification.static import paper_faults
+from nptp_opt.verification.static import bound_faults, paper_faults
 from nptp_opt.verification.torch_check import verify_plan
 from tests.tangled import tangled
 
@@ -131,7 +131,7 @@ def reference(model: LoadedModel) -> ModelRef:
 def planned(model: LoadedModel, cluster: Cluster, how: PlanOptions) -> Plan:
     """A plan without faults on paper, whose bound holds."""
     plan = plan_network(reference(model), model.network, cluster, how)
-    assert paper_faults(plan) == [], how.planner
+    assert [*paper_faults(plan), *bound_faults(plan)] == [], how.planner
     assert plan.bound_s is not None and plan.bound_s <= plan.latency_s
     return plan
 
@@ -199,7 +199,8 @@ def test_fronts_and_mended_plans_of_every_kind(kind: str) -> None:
     front = pareto_front(reference(model), model.network, cluster, how, ("latency", "bytes"), 2)
     old = planned(model, cluster, options("strip-equal"))
     mended = replan_network(old, devices(2, shared=True))
-    assert [paper_faults(plan) for plan in (*front, mended)] == [[]] * (len(front) + 1)
+    for plan in (*front, mended):
+        assert paper_faults(plan) == bound_faults(plan) == []
 
 
 @pytest.mark.parametrize("kind", ["pad", "pool", "nothing"])

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import cache
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import overlapped_s
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.geometry import Tile
@@ -121,13 +120,8 @@ def overlapped(plan: Plan) -> Plan:
     owned = owned_maps(plan.network, plan.cluster, plan.steps)
     steps = []
     for step in plan.steps:
-        if step.kind == "spatial":
-            layers = plan.layers_of(step)
-            price_s = overlapped_s(
-                plan.network, plan.cluster, layers, step.tiles, step.transfers, owned
-            )
-            steps.append(replace(step, overlap=True, makespan_s=price_s))
-        else:
-            steps.append(step)
+        other = replace(step, overlap=True) if step.kind == "spatial" else step
+        cost_s = other.cost_s(plan.network, plan.cluster, owned)
+        steps.append(replace(other, makespan_s=cost_s))
     latency_s = simulate(plan.network, plan.cluster, steps)
     return replace(plan, steps=tuple(steps), latency_s=latency_s, bound_s=None)

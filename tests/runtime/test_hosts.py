@@ -19,9 +19,9 @@ from nptp_opt.cli import main
 from nptp_opt.cluster import cluster_from_json
 from nptp_opt.errors import ExecutionError, InputError
 from nptp_opt.plan.model import Plan
-from nptp_opt.runtime.launcher.command import RunRequest
 from nptp_opt.runtime.launcher.launch import run_plan
 from nptp_opt.runtime.launcher.pool import DeviceLostError
+from nptp_opt.runtime.launcher.request import RunRequest
 from nptp_opt.runtime.launcher.site import Hosts
 from nptp_opt.runtime.transport.control import ChannelError
 from nptp_opt.runtime.worker import main as worker

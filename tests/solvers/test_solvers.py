@@ -16,7 +16,7 @@ from nptp_opt.errors import InputError, SolverError
 from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.result import ModelSize, Status, Termination
 from nptp_opt.solvers.highs import new_highs
-from nptp_opt.solvers.modelfile import to_lp, to_mps
+from nptp_opt.solvers.modelfile import ModelFile, model_text
 
 each_solver = pytest.mark.parametrize("name", solvers.milp_names())
 
@@ -87,15 +87,61 @@ def test_values_of_a_stopped_run_are_feasible() -> None:
     assert np.abs(integers - integers.round()).max() < 1e-6
 
 
-@pytest.mark.parametrize(("suffix", "text"), [(".mps", to_mps), (".lp", to_lp)])
-def test_model_files_read_back(tmp_path: Path, suffix: str, text: object) -> None:
+@pytest.mark.parametrize("kind", ["mps", "lp"])
+def test_model_files_read_back(tmp_path: Path, kind: ModelFile) -> None:
     """HiGHS reads both file formats and finds the same optimum."""
-    path = tmp_path / f"model{suffix}"
-    path.write_text(text(knapsack()))  # type: ignore[operator]
+    path = tmp_path / f"model.{kind}"
+    path.write_text(model_text(knapsack(), kind))
     solver = new_highs()
     solver.readModel(str(path))
     solver.run()
     assert solver.getInfo().objective_function_value == pytest.approx(-8.5)
+
+
+@pytest.mark.parametrize("kind", ["mps", "lp"])
+@pytest.mark.parametrize("short", [False, True])
+def test_model_files_lose_no_digit_and_no_bound(
+    tmp_path: Path, kind: ModelFile, short: bool
+) -> None:
+    """Every kind of bound and row, an unused column, an offset: as it was, to the last bit."""
+    model = every_kind_of_bound()
+    path = tmp_path / f"model.{kind}"
+    path.write_text(model_text(model, kind, short_names=short))
+    solver = new_highs()
+    solver.readModel(str(path))
+    read = solver.getLp()
+    names = [f"C{j}" for j in range(model.n_columns)] if short else [*model.column_names]
+    at = [read.col_names_.index(name) for name in names]
+    assert [read.col_cost_[j] for j in at] == model.objective.tolist()
+    assert [read.col_lower_[j] for j in at] == model.lo.tolist()
+    assert [read.col_upper_[j] for j in at] == model.hi.tolist()
+    integer = [str(read.integrality_[j]).endswith("kInteger") for j in at]
+    assert integer == model.integer.tolist()
+    assert read.offset_ == model.offset
+    coefficients = {*read.a_matrix_.value_}
+    assert coefficients == {*model.value.tolist()}
+    sides = {*read.row_lower_, *read.row_upper_}
+    assert sides == {*model.row_lo.tolist(), *model.row_hi.tolist()}
+
+
+def every_kind_of_bound() -> solvers.MilpModel:
+    """Free, negative, one-sided, binary and unused columns; equal, ranged and one-sided rows."""
+    inf = np.inf
+    return solvers.MilpModel(
+        name="bounds",
+        objective=np.array([1 / 3, -2.0, 0.0, 0.1, 0.0, 1.0]),
+        lo=np.array([-inf, -5.0, -inf, 2.0, 0.0, -7.0]),
+        hi=np.array([inf, -1.0, -2.0, inf, 1.0, inf]),
+        integer=np.array([0, 1, 0, 1, 1, 0], dtype=bool),
+        start=np.array([0, 2, 4, 6, 7]),
+        column=np.array([0, 1, 1, 3, 0, 2, 3]),
+        value=np.array([1.0, 1 / 7, 0.1 + 0.2, 1.0, 1.0, -1.0, 1.0]),
+        row_lo=np.array([-3.0, 1 / 3, -inf, -4.0]),
+        row_hi=np.array([5.0, 1 / 3, 4.0, inf]),
+        column_names=[f"x_{j}" for j in range(5)] + ["y"],
+        row_names=[f"row_{r}" for r in range(4)],
+        offset=1 / 3,
+    )
 
 
 def test_unknown_solver_names_the_nearest() -> None:

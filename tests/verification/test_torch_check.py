@@ -135,10 +135,30 @@ def lower_prediction(data: dict[str, Any]) -> None:
 def test_wrong_plans_are_rejected_with_what_is_wrong(
     model: LoadedModel, plan: Plan, edit: Callable[[dict[str, Any]], None], words: str
 ) -> None:
-    report = verify_plan(plan_from_json(edited(plan, edit)), model)
+    report = verify_plan(plan_from_json(edited(plan, edit)), model, bound=True)
     assert not report.ok
     assert any(words in fault for fault in report.faults), report.faults
     assert report.errors == {}
+
+
+@pytest.mark.parametrize(
+    ("bound_s", "verdicts"),
+    [
+        ("as planned", ("not checked", "proven")),
+        ("too high", ("not checked", "wrong")),
+        ("none", ("none", "none")),
+    ],
+)
+def test_a_bound_is_computed_again_only_where_asked(
+    model: LoadedModel, plan: Plan, bound_s: str, verdicts: tuple[str, str]
+) -> None:
+    """The report never calls a bound right that was not looked at."""
+    stated = {"as planned": plan.bound_s, "too high": 0.999 * plan.latency_s, "none": None}
+    asked = replace(plan, bound_s=stated[bound_s])
+    without, again = (verify_plan(asked, model, bound=bound) for bound in (False, True))
+    assert (without.bound, again.bound) == verdicts
+    assert without.ok and again.ok == (bound_s != "too high")
+    assert f"bound {again.bound}" in repr(again) and again.to_json()["bound"] == again.bound
 
 
 def test_a_stale_hash_is_found(tmp_path: Path, model: LoadedModel, plan: Plan) -> None:

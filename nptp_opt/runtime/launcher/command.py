@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.errors import InputError
@@ -15,65 +13,13 @@ from nptp_opt.network.load import LoadedModel
 from nptp_opt.plan.model import Plan
 from nptp_opt.runtime.emulation.network import EmulatedCluster
 from nptp_opt.runtime.launcher.launch import Replan, run_plan
-from nptp_opt.runtime.launcher.report import RunReport, Throttle
+from nptp_opt.runtime.launcher.report import RunReport
+from nptp_opt.runtime.launcher.request import RunRequest
 from nptp_opt.runtime.launcher.site import LOCAL, Hosts, Site
 from nptp_opt.runtime.profiling.calibrate import write_calibrated
 from nptp_opt.runtime.profiling.timeline import chrome_trace
-from nptp_opt.runtime.transport.control import check_address, read_secret
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """The options of ``run``. None where the default depends on the others.
-
-    ``stream`` inputs go through one after the other, without a warm-up, instead of ``repeats``.
-    """
-
-    repeats: int = 10
-    warmup: int = 2
-    timeout_s: float = 30.0
-    threads: int = 1
-    seed: int = 0
-    emulate: bool = False
-    transport: str | None = None
-    throttle: Throttle | None = None
-    stream: int | None = None
-    elastic: bool = False
-    trace: Path | None = None
-    calibrate: Path | None = None
-    hosts: str | None = None
-    """HOST:PORT at which workers on other machines join."""
-    secret_file: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.hosts is None and self.secret_file is not None:
-            raise InputError("`secret_file` belongs to `hosts`")
-        if self.hosts is not None:
-            self._check_hosts()
-        if self.calibrate is not None and self.calibrate.suffix != ".json":
-            raise InputError(f"{self.calibrate}: `calibrate` writes a cluster as .json")
-        if self.calibrate is not None and self.chosen_throttle != "none":
-            raise InputError("`calibrate` measures real speeds: use it with `throttle` none")
-
-    def _check_hosts(self) -> None:
-        if self.secret_file is None:
-            raise InputError("`hosts` needs `secret_file`: the same file on every machine")
-        if self.emulate or self.transport == "gloo":
-            raise InputError("`hosts` runs over transport tcp, and not with `emulate`")
-        check_address(self.hosts or "")
-        read_secret(self.secret_file)
-
-    @property
-    def chosen_transport(self) -> str:
-        """gloo on this machine; tcp between namespaces and machines: it needs no common disk."""
-        return self.transport or ("tcp" if self.emulate or self.hosts else "gloo")
-
-    @property
-    def chosen_throttle(self) -> Throttle:
-        """An emulated cluster has the plan's speeds, this machine its own."""
-        return self.throttle or ("pad" if self.emulate else "none")
 
 
 def execute(plan: Plan, model: LoadedModel, request: RunRequest, say: Say) -> RunReport:
@@ -124,8 +70,8 @@ def replanner(plan: Plan, model: LoadedModel, say: Say) -> Replan:
     from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
     from nptp_opt.planner.replan import replan_network
 
-    named = plan.provenance.get("planner")
-    options = PlanOptions(planner=str(named) if named in PLANNERS else "nptp")
+    named = plan.provenance.planner
+    options = PlanOptions(planner=named if named is not None and named in PLANNERS else "nptp")
 
     def replan(cluster: Cluster) -> Plan:
         say(f"planning again for {len(cluster.devices)} devices by {options.planner!r}")

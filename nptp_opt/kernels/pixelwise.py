@@ -44,6 +44,8 @@ def call_aten(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) 
         return _viewed(params[role], views[role], tile) if role in views else params[role]
 
     op = getattr(getattr(torch.ops.aten, node.op), node.attrs["overload"])
+    if op._schema.is_mutable:
+        raise InputError(f"node {node.name!r}: op {node.op!r} may not write into what it is given")
     args, kwargs = operand(node.attrs["args"]), node.attrs["kwargs"]
     made = op(*args, **{name: operand(value) for name, value in kwargs.items()})
     result: Tensor = made[node.attrs["output"]] if "output" in node.attrs else made

@@ -41,7 +41,7 @@ ELEMENTWISE = words(
     isposinf le leaky_relu lerp lgamma log log10 log1p log2 log_sigmoid logaddexp logaddexp2
     logical_and logical_not logical_or logical_xor logit lt masked_fill maximum minimum mish mul
     nan_to_num ne neg pow rad2deg reciprocal relu relu6 remainder round rsqrt rsub selu sgn sigmoid
-    sign signbit silu sin sinc sinh softplus softshrink sqrt square sub tan tanh tanhshrink
+    sign signbit silu sin sinc sinh softplus softshrink sqrt square sub tan tanh
     threshold trunc where xlogy
     """
 )
@@ -49,7 +49,7 @@ ELEMENTWISE = words(
 
 WHOLE = words(
     """
-    _safe_softmax _unsafe_index _unsafe_index_put _upsample_bicubic2d_aa _upsample_bilinear2d_aa
+    _cdist_forward _safe_softmax _upsample_bicubic2d_aa _upsample_bilinear2d_aa
     _upsample_nearest_exact1d _upsample_nearest_exact2d adaptive_avg_pool1d adaptive_avg_pool2d
     adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d addmm
     affine_grid_generator all amax amin aminmax any argmax argmin argsort avg_pool1d avg_pool2d

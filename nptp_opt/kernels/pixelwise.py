@@ -203,6 +203,12 @@ def _merged(split: Tensor) -> Tensor:
     return split.flatten(1, -3)
 
 
+def constant(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    """The tile's part of a constant map; the input only says where the tile is computed."""
+    part = _viewed(params["c0"], node.attrs["view"], tile).to(values[0].dtype)
+    return part.expand(*node.shape[:2], tile.height, tile.width)
+
+
 def broadcast(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
     n, c, h, w = values[0].shape
     before, after = node.attrs.get("factors", ([c], [node.shape[1]]))

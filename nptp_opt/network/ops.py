@@ -27,7 +27,7 @@ CHANNEL_OPS = words(
     """
     batch_norm broadcast cast channel_amax channel_avg_pool channel_concat channel_conv
     channel_log_softmax channel_mean channel_norm channel_pad channel_permute channel_slice
-    channel_softmax channel_sum group_normalise prelu
+    channel_softmax channel_sum constant group_normalise prelu
     """
 )
 """Pixelwise ops that mix the channels of one pixel, with a kernel of their own."""
@@ -133,6 +133,7 @@ FREE = VIEWS | {
     "channel_concat",
     "channel_permute",
     "channel_pad",
+    "constant",
     "broadcast",
     "pixel_shuffle",
     "pixel_unshuffle",

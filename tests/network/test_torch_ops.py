@@ -155,6 +155,14 @@ def deviating(x):
     return x * x.sigmoid() / spread.expand(split.shape).reshape(x.shape)
 
 
+def located(x):
+    """Coordinates of every pixel as channels (CoordConv)."""
+    n, _, h, w = x.shape
+    rows = torch.linspace(-1, 1, h).view(1, 1, h, 1).expand(n, 1, h, w)
+    columns = torch.arange(w).float().view(1, 1, 1, w).expand(n, 1, h, w)
+    return torch.cat([rows, x, columns], 1)[:, :4] + torch.cat([x, columns], 1)[:, 1:]
+
+
 def windows(x):
     """Space to depth, in channels-last order, with a norm over one of the groups of channels."""
     n, c, h, _ = x.shape
@@ -175,8 +183,9 @@ def windows(x):
         attended,
         deviating,
         windows,
+        located,
         lambda x: x.flip(2) + x.flip((2, 3)),
-        lambda x: x.roll((-2, 3), (2, 3)) + x.roll(4, 2),
+        lambda x: x.roll((-2, 3), (2, 3)) + x.roll(4, 2) + x.roll((1, 2), (2, -2)),
         lambda x: x.repeat(1, 1, 2, 3)[:, :, 3:11, 5:14],
         lambda x: x * x.mean(3, keepdim=True) + x.amax(2, keepdim=True) - x.sum(3, keepdim=True),
         lambda x: x * torch.stack(x.unbind(1), 1) + x.select(1, 2).unsqueeze(1),

@@ -7,8 +7,9 @@ folder, which is outside of the repository, unless they are there. Every ``.onnx
 loaded at the input that the file declares, or that ``INPUTS`` has where it leaves sizes open. Its
 largest relative difference to ONNX Runtime on one random input is given for float32; a plan for
 ``examples/four-unequal.toml`` (``strip-equal``, without its bound, which takes longest) is
-verified, every layer and the outputs. ``cut`` is the share of FLOPs, and of those of the convolutions, that is partitioned. Results go to
-``benchmarks/results/onnx_wheels.{json,md}`` with commit, machine and load.
+verified, every layer and the outputs. ``cut`` is the share of FLOPs, and of those of the
+convolutions, that is partitioned. Results go to ``benchmarks/results/onnx_wheels.{json,md}`` with
+commit, machine and load.
 """
 
 from __future__ import annotations

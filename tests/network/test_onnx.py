@@ -350,10 +350,15 @@ def test_an_input_that_the_file_does_not_take_is_refused(tmp_path):
         (("n", 4, 9, 8), (1, 4, 9, 8)),
         ((2, 4, 9, 8), (2, 4, 9, 8)),
         ((1, 4, "h", 8), None),
+        ((-1, 4, -1, -1), None),
+        ((-1, 4, 9, 8), (1, 4, 9, 8)),
     ],
 )
 def test_the_file_says_for_which_input_it_was_made(tmp_path, shape, declared):
-    """Bug: without --input a file that was made for another size was planned for 1x3x224x224."""
+    """Bug: without --input a file that was made for another size was planned for 1x3x224x224.
+
+    Bug: sizes of -1, as Paddle writes open ones, were taken for sizes.
+    """
     data = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [data], [out])

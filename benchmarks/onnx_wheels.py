@@ -1,14 +1,16 @@
 """ONNX files inside public wheels: imported, cut and held against ONNX Runtime, or refused, why.
 
     python benchmarks/onnx_wheels.py --folder /tmp/onnx-wheels
+    python benchmarks/onnx_wheels.py --folder /tmp/onnx-wheels --only nudenet==3.4.2
 
 Protocol. The wheels of ``WHEELS`` are downloaded by pip without what they depend on into the
 folder, which is outside of the repository, unless they are there. Every ``.onnx`` file in them is
 loaded at the input that the file declares, or that ``INPUTS`` has where it leaves sizes open. Its
 largest relative difference to ONNX Runtime on one random input is given for float32; a plan for
-``examples/four-unequal.toml`` (``strip-equal``) is verified, every layer and the outputs. ``cut``
-is the share of FLOPs, and of those of the convolutions, that is partitioned. Results go to
-``benchmarks/results/onnx_wheels.{json,md}`` with commit, machine and load.
+``examples/four-unequal.toml`` (``strip-equal``, without its bound, which takes longest) is
+verified, every layer and the outputs. ``cut`` is the share of FLOPs, and of those of the
+convolutions, that is partitioned. Results go to ``benchmarks/results/onnx_wheels.{json,md}`` with
+machine and load, every file's with its commit; with ``--only`` those of other wheels stay.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import sys
 import time
 import warnings
 import zipfile
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -34,7 +37,7 @@ from nptp_opt.cluster import Cluster, load_cluster
 from nptp_opt.errors import InputError
 from nptp_opt.network.from_onnx import declared_input
 from nptp_opt.network.load import LoadedModel, load_model
-from nptp_opt.planner import PlanOptions, plan_network
+from nptp_opt.planner import PLANNERS, PlanOptions, plan_of
 from nptp_opt.verification.torch_check import verify_plan
 
 ROOT = Path(__file__).parent.parent
@@ -67,11 +70,11 @@ INPUTS = {
 Row = dict[str, Any]
 
 
-def downloaded(folder: Path) -> list[Path]:
+def downloaded(folder: Path, wheels: Sequence[str]) -> list[Path]:
     """The wheels, in order."""
     folder.mkdir(parents=True, exist_ok=True)
     found = []
-    for wanted in WHEELS:
+    for wanted in wheels:
         name, version = wanted.split("==")
         pattern = f"{name.replace('-', '_')}-{version}-*.whl"
         if not any(folder.glob(pattern)):
@@ -122,7 +125,8 @@ def judged(path: Path, cluster: Cluster) -> Row:
     row |= {"import_s": time.perf_counter() - started, "layers": len(model.network.layers)}
     row |= {"cut": share(model), "cut_conv": share(model, ("conv2d", "conv_transpose2d"))}
     row |= {"witness": model.witness.name, "difference": difference(model)}
-    plan = plan_network(model.ref, model.network, cluster, PlanOptions("strip-equal"))
+    choices = PLANNERS.find("strip-equal").plan(model.network, cluster, PlanOptions("strip-equal"))
+    plan = plan_of(model.ref, model.network, cluster, choices, bound_s=0.0)
     report = verify_plan(plan, model)
     return row | {"verified": not report.faults, "faults": [str(f) for f in report.faults][:3]}
 
@@ -152,7 +156,7 @@ def markdown(record: Row) -> str:
         "",
         f"`python benchmarks/onnx_wheels.py`; {record['cpu']}, {record['cores']} cores, load "
         f"{record['load']:.1f}, torch {record['torch']}, ONNX Runtime {record['onnxruntime']}, "
-        f"commit {record['commit']}, {record['date']}.",
+        f"commit {', '.join(sorted({row['commit'] for row in rows}))}, {record['date']}.",
         "",
         f"{len(rows)} files: {len(good)} import and verify, "
         f"{sum('refused' in row for row in rows)} are refused.",
@@ -174,6 +178,13 @@ def markdown(record: Row) -> str:
     return "\n".join(lines) + "\n"
 
 
+def recorded() -> list[Row]:
+    """The files of the last run."""
+    path = RESULTS / "onnx_wheels.json"
+    files: list[Row] = json.loads(path.read_text())["files"] if path.exists() else []
+    return files
+
+
 def write(record: Row) -> None:
     """After every file: a run that is stopped has results, too."""
     RESULTS.mkdir(exist_ok=True)
@@ -184,15 +195,18 @@ def write(record: Row) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
-    folder = parser.parse_args().folder
+    parser.add_argument("--only", nargs="+", choices=WHEELS, default=WHEELS)
+    given = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    record, cluster, rows = about(), load_cluster(CLUSTER), []
-    for wheel in downloaded(folder):
+    record, cluster = about(), load_cluster(CLUSTER)
+    rows = [row for row in recorded() if row["wheel"] not in given.only]
+    for wheel in downloaded(given.folder, given.only):
+        name = "==".join(wheel.name.split("-")[:2]).replace("_", "-")
         for path in unpacked(wheel):
-            rows.append({"wheel": "-".join(wheel.name.split("-")[:2])} | judged(path, cluster))
+            rows.append({"wheel": name, "commit": record["commit"]} | judged(path, cluster))
             print(json.dumps(rows[-1]), flush=True)
-            write(record | {"files": rows})
+            write(record | {"files": sorted(rows, key=lambda row: WHEELS.index(row["wheel"]))})
 
 
 if __name__ == "__main__":

@@ -45,9 +45,9 @@ def load_model(
     """A model at one input shape, ready to be planned, verified and run.
 
     ``model`` is a torchvision name, the path of an .onnx file, ``module:attribute`` that is
-    or returns a torch.nn.Module, or such a module itself. ``input_shape`` is (batch, channels, rows,
-    columns) in elements, or what the model takes; without it, the size that a file was made with,
-    else 1x3x224x224. ``seed`` makes random weights where the model has none.
+    or returns a torch.nn.Module, or such a module itself. ``input_shape`` is (batch, channels,
+    rows, columns) in elements, or what the model takes; without it, the size that a file was made
+    with, else 1x3x224x224. ``seed`` makes random weights where the model has none.
 
     Raises InputError for a model that cannot be loaded, UnsupportedError with the op's name for one
     that cannot be planned.

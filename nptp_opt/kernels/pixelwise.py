@@ -44,6 +44,8 @@ def call_aten(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) 
         return _viewed(params[role], views[role], tile) if role in views else params[role]
 
     op = getattr(getattr(torch.ops.aten, node.op), node.attrs["overload"])
+    if op._schema.is_mutable:
+        raise InputError(f"node {node.name!r}: op {node.op!r} may not write into what it is given")
     args, kwargs = operand(node.attrs["args"]), node.attrs["kwargs"]
     made = op(*args, **{name: operand(value) for name, value in kwargs.items()})
     result: Tensor = made[node.attrs["output"]] if "output" in node.attrs else made
@@ -199,6 +201,12 @@ def channel_amax(node: Node, params: Params, values: Sequence[Tensor], tile: Til
 def _merged(split: Tensor) -> Tensor:
     """The map with its channel factors as one dimension again."""
     return split.flatten(1, -3)
+
+
+def constant(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    """The tile's part of a constant map; the input only says where the tile is computed."""
+    part = _viewed(params["c0"], node.attrs["view"], tile).to(values[0].dtype)
+    return part.expand(*node.shape[:2], tile.height, tile.width)
 
 
 def broadcast(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:

@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass, replace
 
 from nptp_opt.geometry.axis_maps import Whole
-from nptp_opt.network.aten_pixelwise import elementwise, reduced
+from nptp_opt.network.aten_pixelwise import elementwise
+from nptp_opt.network.aten_reductions import reduced
 from nptp_opt.network.calls import Call, NotLocalError, axis_of, handles, layout_of
 from nptp_opt.network.graph import Const, Value
 from nptp_opt.network.layout import FEATURES

@@ -9,6 +9,7 @@ from typing import Any
 
 from nptp_opt.geometry import AxisMap, Window
 from nptp_opt.geometry.axis_maps import Bordered, Cubic, Linear, Nearest, Shuffled, TapMap
+from nptp_opt.network.aten_pixelwise import const_view
 from nptp_opt.network.calls import (
     Call,
     NotLocalError,
@@ -17,7 +18,7 @@ from nptp_opt.network.calls import (
     handles,
     layout_of,
 )
-from nptp_opt.network.graph import Value, identity
+from nptp_opt.network.graph import Const, Value, identity
 from nptp_opt.network.ir import AxisMaps
 from nptp_opt.network.layout import Axis, Layout
 
@@ -126,9 +127,7 @@ def concat(call: Call) -> Value:
 
 
 def _concat(call: Call, given: Sequence[Any], along: int) -> Value:
-    if not all(isinstance(each, Value) for each in given):
-        raise NotLocalError("it joins a map with a constant")
-    values = [replace(call, args={"input": each}).feature() for each in given]
+    values = _with_constants(call, given, along)
     first = layout_of(values[0])
     axis, dim = axis_of(values[0], along), dim_of(values[0], along)
     if any(not _lie_alike(layout_of(v), first) for v in values) or len(first.factors) != 1:
@@ -145,6 +144,33 @@ def _concat(call: Call, given: Sequence[Any], along: int) -> Value:
         maps.append(_along(first, value.shape, call.shape, {axis: part}))
         at += size
     return call.emit("concat", tensors, first, attrs={"axis": axis}, maps=maps)
+
+
+def _with_constants(call: Call, given: Sequence[Any], along: int) -> list[Value]:
+    """The maps to join, those that are constants (coordinates, say) made beside the others."""
+    maps = [
+        replace(call, args={"input": each}).feature() for each in given if isinstance(each, Value)
+    ]
+    if len(maps) == len(given):
+        return maps
+    lead = maps[0] if maps else None
+    if lead is None or not isinstance(axis_of(lead, along), int):
+        raise NotLocalError("it joins a map with a constant, not over channels")
+    left = iter(maps)
+    return [
+        next(left) if isinstance(each, Value) else _constant(call, lead, each, dim_of(lead, along))
+        for each in given
+    ]
+
+
+def _constant(call: Call, lead: Value, const: Any, dim: int) -> Value:
+    """A constant as a map that lies as ``lead`` does; each device takes its own part of it."""
+    if not isinstance(const, Const) or len(layout_of(lead).factors) != 1:
+        raise NotLocalError("it joins a map with what is no tensor, or the channels are split")
+    layout = layout_of(lead).with_channels(const.shape[dim])
+    made = replace(call, name=f"{call.name}.constant", shape=const.shape)
+    attrs = {"view": const_view(const.shape, layout, const.shape)}
+    return made.emit("constant", [lead.tensor], layout, attrs=attrs, params={"c0": const})
 
 
 @handles("stack", reads="tensors dim")

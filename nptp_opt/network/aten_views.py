@@ -219,7 +219,10 @@ def roll(call: Call) -> Value:
     )
     if not dims:
         raise NotLocalError("it rolls every dimension as one")
-    by_axis = {axis_of(value, dim): by for dim, by in zip(dims, shifts, strict=True) if by}
+    by_axis: dict[Axis, int] = {}
+    for dim, by in zip(dims, shifts, strict=True):
+        axis = axis_of(value, dim)
+        by_axis[axis] = by_axis.get(axis, 0) + by
     return _taken(
         call,
         value,

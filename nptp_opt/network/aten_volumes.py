@@ -15,7 +15,7 @@ from typing import Any
 from nptp_opt.geometry import Window
 from nptp_opt.geometry.axis_maps import Transposed
 from nptp_opt.network.aten_moves import channel_window
-from nptp_opt.network.aten_pixelwise import reduced
+from nptp_opt.network.aten_reductions import reduced
 from nptp_opt.network.calls import Call, NotLocalError, handles, layout_of, pair
 from nptp_opt.network.graph import Value
 from nptp_opt.network.layout import Layout

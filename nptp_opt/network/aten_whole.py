@@ -47,6 +47,8 @@ SAME_AS = {
     "__and__": "bitwise_and",
     "__or__": "bitwise_or",
     "__xor__": "bitwise_xor",
+    "_unsafe_index": "index",
+    "_unsafe_index_put": "index_put",
     "_unsafe_view": "reshape",
     "absolute": "abs",
     "clip": "clamp",

@@ -27,7 +27,7 @@ from nptp_opt.network import (
     onnx_shapes,
     onnx_windows,
 )
-from nptp_opt.network.onnx_bodies import expanded
+from nptp_opt.network.onnx_bodies import expanded, with_own_names
 from nptp_opt.network.onnx_file import OnnxFile, declared_input, initialisers, read_file
 from nptp_opt.network.onnx_fold import BOUNDED, DRAWN, folded, folds
 from nptp_opt.network.onnx_rules import (
@@ -188,7 +188,7 @@ class OnnxModule(torch.nn.Module):
         own.CopyFrom(node)
         rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         if node.op_type == "If":
-            self.branches[key] = [self._branch(node, side, used) for side in ("else", "then")]
+            self.branches[key] = [self._branch(node, side, key) for side in ("else", "then")]
         elif rule is not None:
             self.nodes[key] = OnnxNode(node, self.opset, used)
             for i, name in enumerate(node.input):
@@ -196,13 +196,12 @@ class OnnxModule(torch.nn.Module):
                     self._register(name, self.known[name])
         return own, key
 
-    def _branch(
-        self, node: onnx.NodeProto, side: str, used: Collection[str]
-    ) -> tuple[list[Step], list[str]]:
+    def _branch(self, node: onnx.NodeProto, side: str, key: str) -> tuple[list[Step], list[str]]:
         """The nodes of one side of a choice, and the names of its results."""
-        graph = next(each.g for each in node.attribute if each.name == f"{side}_branch")
+        given = next(each.g for each in node.attribute if each.name == f"{side}_branch")
+        graph = with_own_names(given, f"{key}.{side}")
         self.known.update(initialisers(graph, self.path))
-        return self._kept(graph, used), [str(each.name) for each in graph.output]
+        return self._kept(graph, _used(graph)), [str(each.name) for each in graph.output]
 
     def _register(self, name: str, value: np.ndarray[Any, Any]) -> None:
         """As a parameter that shares its memory with the known value."""

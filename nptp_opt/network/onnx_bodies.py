@@ -5,7 +5,7 @@ The bodies are those of the onnx package, and so is what puts them in place (``o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx
 import onnx.inliner
@@ -164,3 +164,28 @@ def _body(node: onnx.NodeProto, opset: int, types: dict[str, onnx.TypeProto]) ->
     for each in body.opset_import:
         each.version = opset if each.domain in ("", "ai.onnx") else each.version
     return body
+
+
+def with_own_names(graph: onnx.GraphProto, prefix: str) -> onnx.GraphProto:
+    """A graph inside a node whose values have names that no graph beside it has.
+
+    Both sides of a choice may use the same names for different values.
+    """
+    own = onnx.GraphProto()
+    own.CopyFrom(graph)
+    local = {name for node in own.node for name in node.output if name}
+    local |= {each.name for each in own.initializer}
+    _rename(own, {name: f"{prefix}.{name}" for name in local})
+    return own
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Give values other names wherever the graph, or one inside it, uses them."""
+    for each in (*graph.initializer, *graph.output):
+        each.name = names.get(each.name, each.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename(attribute.g, names)

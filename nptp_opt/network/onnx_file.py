@@ -252,14 +252,15 @@ def _missing(
 
 
 def _dims(value: onnx.ValueInfoProto) -> list[int | None]:
+    """Sizes as the file declares them; those that it leaves open are None, however it says so."""
     dims = value.type.tensor_type.shape.dim
-    return [int(d.dim_value) if d.HasField("dim_value") else None for d in dims]
+    return [int(d.dim_value) if d.dim_value > 0 else None for d in dims]
 
 
 def _fits(dims: Sequence[int | None], shape: Sequence[int]) -> bool:
     """Rank and channels must agree; other declared sizes are only what the file was made with."""
     agree = len(dims) == len(shape)
-    return agree and (len(dims) < 2 or dims[1] in (None, 0, shape[1]))
+    return agree and (len(dims) < 2 or dims[1] in (None, shape[1]))
 
 
 def _random(shapes: Mapping[str, tuple[int, ...]], seed: int) -> Known:

@@ -1,9 +1,10 @@
-"""ONNX operators along axes: reductions, running sums and products, positions of extremes."""
+"""ONNX operators along axes: reductions, running sums, places of extremes, Fourier transforms."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
@@ -84,3 +85,34 @@ def largest(attrs: Attrs, x: Tensor, count: Any = None) -> tuple[Tensor, Tensor]
     size = attrs["k"] if count is None else int(count.item())
     values, places = torch.sort(x, dim=axis, descending=not upwards, stable=True)
     return cut(values, axis, 0, size), cut(places, axis, 0, size)
+
+
+@op("DFT", reads="axis inverse onesided", takes=3, static=(1, 2))
+def fourier(attrs: Attrs, x: Tensor, length: Any = None, axis: Any = None) -> Tensor:
+    """A product with cosines and sines. The last axis has the real and, maybe, the imaginary part.
+
+    Before opset 20 the axis is an attribute.
+    """
+    default = -2 if attrs["axis"] is None else attrs["axis"]
+    dim = (default if axis is None else int(axis)) % x.dim()
+    if attrs["inverse"] and attrs["onesided"]:
+        raise refuse("inverse=1 and onesided=1")
+    size = x.shape[dim] if length is None else int(length)
+    sides = [0, 0] * (x.dim() - 1 - dim) + [0, size - x.shape[dim]]
+    x = F.pad(x, sides) if size != x.shape[dim] else x
+    kept = size // 2 + 1 if attrs["onesided"] else size
+    cosines, sines = _waves(size, kept, inverse=bool(attrs["inverse"]))
+    parts = [x.select(-1, i).transpose(dim, -1) for i in range(x.shape[-1])]
+    real, imaginary = parts[0] @ cosines, parts[0] @ sines
+    if len(parts) == 2:
+        real, imaginary = real - parts[1] @ sines, imaginary + parts[1] @ cosines
+    return torch.stack([real.transpose(dim, -1), imaginary.transpose(dim, -1)], -1)
+
+
+def _waves(size: int, kept: int, *, inverse: bool) -> tuple[Tensor, Tensor]:
+    """Real and imaginary parts of the roots of unity: elements x frequencies."""
+    steps = np.outer(np.arange(size), np.arange(kept)) % size
+    angles = (2.0 if inverse else -2.0) * np.pi * steps / size
+    scale = 1.0 / size if inverse else 1.0
+    waves = (np.cos(angles) * scale, np.sin(angles) * scale)
+    return torch.from_numpy(waves[0]).float(), torch.from_numpy(waves[1]).float()

@@ -27,7 +27,7 @@ CHANNEL_OPS = words(
     """
     batch_norm broadcast cast channel_amax channel_avg_pool channel_concat channel_conv
     channel_log_softmax channel_mean channel_norm channel_pad channel_permute channel_slice
-    channel_softmax channel_sum group_normalise prelu
+    channel_softmax channel_sum constant group_normalise prelu
     """
 )
 """Pixelwise ops that mix the channels of one pixel, with a kernel of their own."""
@@ -41,7 +41,7 @@ ELEMENTWISE = words(
     isposinf le leaky_relu lerp lgamma log log10 log1p log2 log_sigmoid logaddexp logaddexp2
     logical_and logical_not logical_or logical_xor logit lt masked_fill maximum minimum mish mul
     nan_to_num ne neg pow rad2deg reciprocal relu relu6 remainder round rsqrt rsub selu sgn sigmoid
-    sign signbit silu sin sinc sinh softplus softshrink sqrt square sub tan tanh tanhshrink
+    sign signbit silu sin sinc sinh softplus softshrink sqrt square sub tan tanh
     threshold trunc where xlogy
     """
 )
@@ -49,7 +49,7 @@ ELEMENTWISE = words(
 
 WHOLE = words(
     """
-    _safe_softmax _unsafe_index _unsafe_index_put _upsample_bicubic2d_aa _upsample_bilinear2d_aa
+    _cdist_forward _safe_softmax _upsample_bicubic2d_aa _upsample_bilinear2d_aa
     _upsample_nearest_exact1d _upsample_nearest_exact2d adaptive_avg_pool1d adaptive_avg_pool2d
     adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d addmm
     affine_grid_generator all amax amin aminmax any argmax argmin argsort avg_pool1d avg_pool2d
@@ -133,6 +133,7 @@ FREE = VIEWS | {
     "channel_concat",
     "channel_permute",
     "channel_pad",
+    "constant",
     "broadcast",
     "pixel_shuffle",
     "pixel_unshuffle",

@@ -199,6 +199,30 @@ def test_of_a_choice_by_shapes_one_side_is_taken(tmp_path):
     assert torch.equal(found, x * x)
 
 
+@pytest.mark.parametrize("rows", [9, 10])
+def test_sides_of_a_choice_may_use_the_same_names(rows, tmp_path):
+    """They did not see each other's constants and values."""
+    sides = {
+        f"{side}_branch": helper.make_graph(
+            [helper.make_node("Add", ["x", "c"], ["z"]), helper.make_node("Relu", ["z"], ["w"])],
+            side, [], [helper.make_tensor_value_info("w", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(np.float32(value), "c")],
+        )
+        for side, value in (("then", 1.0), ("else", 5.0))
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Gather", ["s", "two"], ["n"]),
+        helper.make_node("Equal", ["n", "nine"], ["c0"]),
+        helper.make_node("If", ["c0"], ["y"], name="branch", **sides),
+    ]
+    given = [("two", I64([2])), ("nine", I64([9]))]
+    path = save(tmp_path / "m.onnx", nodes, [("x", [1, 4, rows, 8])], ["y"], given)
+    x = torch.randn(1, 4, rows, 8)
+    (found,) = load_model(path, (1, 4, rows, 8)).reference(x, []).values()
+    torch.testing.assert_close(found, (x + (1.0 if rows == 9 else 5.0)).relu())
+
+
 def test_control_flow_is_refused_by_name(tmp_path):
     condition = [
         helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
@@ -326,10 +350,15 @@ def test_an_input_that_the_file_does_not_take_is_refused(tmp_path):
         (("n", 4, 9, 8), (1, 4, 9, 8)),
         ((2, 4, 9, 8), (2, 4, 9, 8)),
         ((1, 4, "h", 8), None),
+        ((-1, 4, -1, -1), None),
+        ((-1, 4, 9, 8), (1, 4, 9, 8)),
     ],
 )
 def test_the_file_says_for_which_input_it_was_made(tmp_path, shape, declared):
-    """Bug: without --input a file that was made for another size was planned for 1x3x224x224."""
+    """Bug: without --input a file that was made for another size was planned for 1x3x224x224.
+
+    Bug: sizes of -1, as Paddle writes open ones, were taken for sizes.
+    """
     data = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [data], [out])

@@ -208,6 +208,13 @@ def group_norm(rng, sizes):
     return "GroupNormalization", {"num_groups": 2}, [weights(rng, 4), weights(rng, 4)]
 
 
+def fourier(rng, sizes):
+    attrs = {"axis": rng.randint(1, 2), "inverse": rng.randint(0, 1)}
+    attrs["onesided"] = 0 if attrs["inverse"] else rng.randint(0, 1)
+    length = [np.int64(rng.randint(2, 12))] if rng.random() < 0.5 else []
+    return "DFT", attrs, length
+
+
 KINDS = {
     f"{make.__name__}-{opset}": (make, opset)
     for make, opset in (
@@ -215,7 +222,7 @@ KINDS = {
         (conv_transpose, 22), (resize, 19), (old_resize, 10), (pad, 19), (slice_, 13),
         (softmax, 13), (softmax, 11), (flatten, 13), (lrn, 13), (norm, 17), (lp_pool, 22),
         (reduction, 18), (running_sum, 14), (gather, 13), (gather_elements, 13), (top_k, 11),
-        (single, 22), (quantize, 13), (group_norm, 21),
+        (single, 22), (quantize, 13), (group_norm, 21), (fourier, 17),
     )
 }  # fmt: skip
 """What is drawn, and the opset whose definition it has."""
@@ -223,7 +230,7 @@ KINDS = {
 
 def drawn(make, opset, rng, path):
     """A file of one node that ``make`` draws, and the shape of its input."""
-    shape = (1, 4, rng.randint(3, 9), rng.randint(3, 9))
+    shape = (1, 4, rng.randint(3, 9), rng.randint(1, 2) if make is fourier else rng.randint(3, 9))
     op, attrs, constants = make(rng, shape[2:])
     names = ["x"] + ["" if value is None else f"c{i}" for i, value in enumerate(constants)]
     results = ["y", "more"] if op == "TopK" else ["y"]

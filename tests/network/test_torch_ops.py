@@ -14,8 +14,10 @@ from nptp_opt.errors import InputError, UnsupportedError
 from nptp_opt.geometry import EMPTY
 from nptp_opt.kernels import pixelwise
 from nptp_opt.network import casts
+from nptp_opt.network.functional import SWITCHES
 from nptp_opt.network.ir import Node
 from nptp_opt.network.load import load_module
+from nptp_opt.network.ops import ELEMENTWISE, WHOLE
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.verification.import_check import check_import
@@ -89,7 +91,6 @@ def test_truth_values_and_largest_values_are_maps_that_are_cut(function):
         lambda x: F.grid_sample(x, GRID, align_corners=False),
         lambda x: x.sort(2)[0].cumsum(3).rot90(1, (2, 3)),
         lambda x: F.glu(x.repeat(1, 1, 2, 1), 2),
-        lambda x: F.conv3d(x.unsqueeze(1), SQUARE.view(1, 1, 1, 4, 4)).squeeze(1),
     ],
 )
 def test_operators_without_a_window_run_whole_in_the_model_s_own_types(function):
@@ -155,6 +156,14 @@ def deviating(x):
     return x * x.sigmoid() / spread.expand(split.shape).reshape(x.shape)
 
 
+def located(x):
+    """Coordinates of every pixel as channels (CoordConv)."""
+    n, _, h, w = x.shape
+    rows = torch.linspace(-1, 1, h).view(1, 1, h, 1).expand(n, 1, h, w)
+    columns = torch.arange(w).float().view(1, 1, 1, w).expand(n, 1, h, w)
+    return torch.cat([rows, x, columns], 1)[:, :4] + torch.cat([x, columns], 1)[:, 1:]
+
+
 def windows(x):
     """Space to depth, in channels-last order, with a norm over one of the groups of channels."""
     n, c, h, _ = x.shape
@@ -175,13 +184,15 @@ def windows(x):
         attended,
         deviating,
         windows,
+        located,
         lambda x: x.flip(2) + x.flip((2, 3)),
-        lambda x: x.roll((-2, 3), (2, 3)) + x.roll(4, 2),
+        lambda x: x.roll((-2, 3), (2, 3)) + x.roll(4, 2) + x.roll((1, 2), (2, -2)),
         lambda x: x.repeat(1, 1, 2, 3)[:, :, 3:11, 5:14],
         lambda x: x * x.mean(3, keepdim=True) + x.amax(2, keepdim=True) - x.sum(3, keepdim=True),
         lambda x: x * torch.stack(x.unbind(1), 1) + x.select(1, 2).unsqueeze(1),
         lambda x: x * x.mean((1, 2, 3), keepdim=True) + x.sum((1, 2)).view(1, 1, 1, 9),
         lambda x: F.rms_norm(x.permute(0, 2, 3, 1), (4,), TABLE[:4]).permute(0, 3, 1, 2),
+        lambda x: F.conv3d(x.unsqueeze(1), SQUARE.view(1, 1, 1, 4, 4)).squeeze(1),
         lambda x: F.prelu(x, TABLE[:4]) + F.prelu(x, TABLE[:1]),
         lambda x: torch.addcmul(x, x, x, value=0.3) + F.softsign(x) + F.hardswish(x.type_as(x)),
     ],
@@ -372,6 +383,67 @@ def test_a_whole_node_calls_nothing_outside_the_vocabulary():
         called("bernoulli", "default", {"in": 0})
     with pytest.raises(InputError, match="cast to 'any' is not known"):
         called("neg", "default", {"in": 0, "dtype": "any"})
+
+
+def test_a_whole_node_writes_into_nothing():
+    """A plan could name the overload that writes its result into a tensor of others."""
+    with pytest.raises(InputError, match="may not write into what it is given"):
+        called("neg", "out", {"in": 0})
+
+
+@pytest.mark.parametrize("op", sorted((ELEMENTWISE | WHOLE) - {"relayout", "movedim"}))
+def test_whole_operators_are_torch_s_and_draw_no_random_numbers(op):
+    packet = getattr(torch.ops.aten, op)
+    plain = [getattr(packet, name) for name in packet.overloads()]
+    assert any(not overload._schema.is_mutable for overload in plain)
+    seeded = any(torch.Tag.nondeterministic_seeded in overload.tags for overload in plain)
+    assert not seeded or op in SWITCHES
+
+
+def written(x, rows):
+    y = x.clone()
+    y[:, :, rows] = x[:, :, :2] * 2
+    return y
+
+
+WHOLE_ONES = {
+    "lstm": lambda x, m: x + m.lstm(x.flatten(2).transpose(1, 2))[0].transpose(1, 2).view(x.shape),
+    "gru": lambda x, m: x * m.gru(x.flatten(2).transpose(1, 2))[1].view(1, 4, 1, 1),
+    "index_put": lambda x, m: written(x, m.rows),
+    "scatter": lambda x, m: x.scatter(2, m.rows.view(1, 1, 2, 1).expand(1, 4, 2, 9), 0.5),
+    "index_add": lambda x, m: x.index_add(2, m.rows, x[:, :, :2]),
+    "col2im": lambda x, m: F.fold(F.unfold(x, 3), x.shape[2:], 3),
+    "grid_sampler_2d": lambda x, m: F.grid_sample(
+        x, x.mean(1)[..., None].expand(1, 8, 9, 2), align_corners=False
+    ),
+    "baddbmm": lambda x, m: torch.baddbmm(x[0], x[0], torch.ones(4, 9, 9))[None],
+    "conv1d": lambda x, m: F.conv1d(x.cumsum(2).flatten(2), m.line, padding=1).view(x.shape),
+    "upsample_trilinear3d": lambda x, m: F.interpolate(x[None], scale_factor=2.0, mode="trilinear")[
+        0, :, ::2, ::2, ::2
+    ],
+    "cdist": lambda x, m: (
+        x + torch.cdist(x.flatten(2), x.flatten(2)).mean((1, 2), keepdim=True)[..., None]
+    ),
+    "einsum": lambda x, m: x + torch.einsum("nchw,ndhw->ncd", x, x).mean((1, 2)).view(1, 1, 1, 1),
+}
+
+
+class WithParts(Chain):
+    """A function of a map and of what it needs: recurrent layers, indices and a filter."""
+
+    def __init__(self, function):
+        super().__init__(lambda x: function(x, self))
+        self.lstm = nn.LSTM(4, 2, bidirectional=True, batch_first=True)
+        self.gru = nn.GRU(4, 4, batch_first=True)
+        self.register_buffer("rows", torch.tensor([5, 2]))
+        self.register_buffer("line", torch.ones(4, 4, 3) / 3)
+
+
+@pytest.mark.parametrize("name", WHOLE_ONES)
+def test_operators_run_whole_between_convolutions(name):
+    """Each was refused for want of an operator."""
+    model = check_module(WithParts(WHOLE_ONES[name]), SHAPE)
+    check_import(model)
 
 
 def test_whole_numbers_survive_lossy_transfers():

@@ -56,7 +56,9 @@ def test_a_step_that_is_not_priced_has_no_makespan() -> None:
 
 def pooled() -> Network:
     """A global pool behind the first convolution: 4 FLOP per pixel, and 10 for the result."""
-    anchor = Node("sum", "mean", ("conv0",), (1, 4, 1, 1), {"partial_elements": 4}, flop=4.0 * 36)
+    anchor = Node(
+        "sum", "global_avg_pool", ("conv0",), (1, 4, 1, 1), {"partial_elements": 4}, flop=4.0 * 36
+    )
     finish = Node("pool", "relu", ("sum",), (1, 4, 1, 1), flop=10.0)
     layer = Layer(
         "pool", "global", (anchor, finish), ("conv0",), (1, 4, 1, 1), {}, 4.0 * 36 + 10.0, 0

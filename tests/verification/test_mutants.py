@@ -259,7 +259,7 @@ MUTANTS = [
            node_attribute("linear", "order", [0, 1, 3, 2])),
     Mutant("whole op for another", call(lambda x: torch.cumsum(x, 3)),
            attribute(aten_whole, "encoded", lambda call, operand: (
-               [operand(call.args["self"]), [2]], {}))),
+               [operand(call.args["self"]), 2], {}))),
     Mutant("flip of the other axis", call(lambda x: torch.flip(x, [3])),
            argument("flip", "dims", [2])),
     Mutant("roll the other way", call(lambda x: torch.roll(x, 3, 2)),

@@ -38,6 +38,8 @@ class Choice:
 
     layers: tuple[Layer, ...]
     tiles: Ownership = field(default_factory=dict)
+    overlap: bool = False
+    """Devices compute what needs no halo while the halo is on its way."""
 
     @property
     def is_global(self) -> bool:
@@ -113,7 +115,7 @@ class Assembler:
     def _segment(self, key: object, choice: Choice, owned: Mapping[str, Ownership]) -> Step:
         if key not in self._made:
             step = segment_step(self.network, self.cluster, choice, owned)
-            if self.overlap:
+            if self.overlap and not choice.overlap:
                 step = overlapping(self.network, self.cluster, step, owned)
             self._made[key] = step
         return self._made[key]
@@ -128,7 +130,7 @@ class Assembler:
         key = (*key, users)
         if key not in self._made:
             layer = choice.layers[-1]
-            self._made[key] = _global_step(self.network, self.cluster, layer, owned, users)
+            self._made[key] = global_step(self.network, self.cluster, layer, owned, users)
         return self._made[key]
 
 
@@ -142,9 +144,12 @@ def segment_step(
     """One segment, priced with what the devices hold before it."""
     tiles = {i: tile for i, tile in sorted(choice.tiles.items()) if not tile.is_empty}
     moves = halo_transfers(cluster, network, segment_needs(choice.layers, tiles), owned)
-    loads = segment_loads(cluster, choice.layers, tiles, moves)
     names = tuple(layer.name for layer in choice.layers)
-    return Step("spatial", names, tiles, None, tuple(moves), makespan_s(cluster, loads))
+    if choice.overlap:
+        price_s = overlapped_s(network, cluster, choice.layers, tiles, moves, owned)
+    else:
+        price_s = makespan_s(cluster, segment_loads(cluster, choice.layers, tiles, moves))
+    return Step("spatial", names, tiles, None, tuple(moves), price_s, choice.overlap)
 
 
 def overlapping(
@@ -157,13 +162,14 @@ def overlapping(
     return replace(step, makespan_s=price, overlap=True) if worth else step
 
 
-def _global_step(
+def global_step(
     network: Network,
     cluster: Cluster,
     layer: Layer,
     owned: Mapping[str, Ownership],
     users: frozenset[int],
 ) -> Step:
+    """The reduction of a map, or what follows on one, on the devices that use the result."""
     owners = owned[layer.nodes[0].inputs[0]] if layer.reduces else {}
     moves = reduction_transfers(network, layer, owners, users)
     loads = reduction_loads(cluster, network, layer, owners, users, moves)

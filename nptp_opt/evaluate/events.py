@@ -118,3 +118,102 @@ def _start_next(events, count, shown, tasks, waiting, at, now):  # type: ignore[
         return
     busy[at] = True
     _show(count, shown, 0, task, now, end)
+
+
+@numba.njit(cache=True, nogil=True)
+def run_steps(store, steps, makers, shared, fixed, limit_s):  # type: ignore[no-untyped-def]
+    """Seconds of a plan of ``steps`` (S), numbers in a ``store`` of priced ones.
+
+    The store: bounds (first task, end, first message, end) of every step, devices of tasks, their
+    seconds ahead and after (·, 2), messages' [src, dst, set of maps] (·, 3), their seconds on the
+    links. ``makers`` (S, X): places in the plan of the steps that make the maps, -1 for none.
+    ``fixed``: devices, source, seconds of handing over and of latency.
+    """
+    bounds, task_device, task_s, ends, link_s = store
+    n, source, message_s, latency_s = fixed
+    first = np.zeros(n + 1, dtype=np.int64)
+    messages = 0
+    for s in steps:
+        messages += bounds[s, 3] - bounds[s, 2]
+        for t in range(bounds[s, 0], bounds[s, 1]):
+            first[task_device[t] + 1] += 1
+    for d in range(n):
+        first[d + 1] += first[d]
+    total = first[n]
+    number = np.full((len(steps), n), -1)
+    device, seconds = np.zeros(total, dtype=np.int64), np.zeros((2, total))
+    fill = first[:-1].copy()
+    last = np.full(n, -1)
+    for k, s in enumerate(steps):
+        for t in range(bounds[s, 0], bounds[s, 1]):
+            d = task_device[t]
+            at = fill[d]
+            fill[d] += 1
+            number[k, d], device[at], last[d] = at, d, k
+            seconds[0, at], seconds[1, at] = task_s[t, 0], task_s[t, 1]
+    arrays = _messages(bounds, steps, makers, ends, link_s, number, shared, messages)
+    feeds = _feeds(bounds, steps, makers, ends, number, messages, total)
+    tasks = device, first, seconds[0], seconds[1]
+    starting = _starting(last)
+    return run_events(tasks, arrays, feeds, starting, source, message_s, latency_s)[0]
+
+
+@numba.njit(cache=True, nogil=True)
+def _messages(bounds, steps, makers, ends, link_s, number, shared, total):  # type: ignore[no-untyped-def]
+    """The messages of a plan as ``run_events`` wants them."""
+    awaits, receiver, seconds = np.zeros(total, np.int64), np.zeros(total, np.int64), np.zeros(total)
+    out, into = np.zeros(total, dtype=np.int64), np.zeros(total, dtype=np.int64)
+    at = 0
+    for k, s in enumerate(steps):
+        for m in range(bounds[s, 2], bounds[s, 3]):
+            src, dst, maps = ends[m]
+            for x in range(makers.shape[1]):
+                awaits[at] += maps >> x & 1 and makers[k, x] >= 0
+            receiver[at], seconds[at] = number[k, dst], link_s[m]
+            if not shared:
+                out[at], into[at] = src, dst
+            at += 1
+    return awaits, receiver, seconds, out, into
+
+
+@numba.njit(cache=True, nogil=True)
+def _feeds(bounds, steps, makers, ends, number, messages, tasks):  # type: ignore[no-untyped-def]
+    """First of every task (T + 1), and messages that await it, in their order."""
+    first, found = np.zeros(tasks + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    for filling in (False, True):
+        at = 0
+        if filling:
+            for t in range(tasks):
+                first[t + 1] += first[t]
+            found = np.zeros(first[tasks], dtype=np.int64)
+            fill = first.copy()
+        for k, s in enumerate(steps):
+            for m in range(bounds[s, 2], bounds[s, 3]):
+                src, _, maps = ends[m]
+                for x in range(makers.shape[1]):
+                    if maps >> x & 1 and makers[k, x] >= 0:
+                        task = number[makers[k, x], src]
+                        if filling:
+                            found[fill[task]] = at
+                            fill[task] += 1
+                        else:
+                            first[task + 1] += 1
+                at += 1
+    return first, found
+
+
+@numba.njit(cache=True, nogil=True)
+def _starting(last):  # type: ignore[no-untyped-def]
+    """Devices with tasks by their last step, the latest first; of several the last device."""
+    count = 0
+    found = np.zeros(len(last), dtype=np.int64)
+    for d in range(len(last) - 1, -1, -1):
+        if last[d] < 0:
+            continue
+        at = count
+        while at > 0 and last[found[at - 1]] < last[d]:
+            found[at] = found[at - 1]
+            at -= 1
+        found[at] = d
+        count += 1
+    return found[:count]

@@ -34,7 +34,8 @@ class Clock:
 
     def __init__(self, network: Network, cluster: Cluster) -> None:
         self.network, self.cluster = network, cluster
-        self.evaluations = 0
+        self.work = 0
+        """Tasks and messages of all plans that were simulated."""
         self.limited = limited(cluster)
         held = input_ownership(network, cluster)
         self._inputs = {name: candidate_array([tiles], self._n)[0] for name, tiles in held.items()}
@@ -52,10 +53,11 @@ class Clock:
 
     def seconds(self, choices: Sequence[Choice], limit_s: float = np.inf) -> float:
         """Simulated latency of the plan; infinite as soon as it is seen to be above ``limit_s``."""
-        self.evaluations += 1
         if len(self._steps) > MOST_STEPS:
             self.forget()
-        return self._store.run(*self._plan(choices), limit_s)
+        found_s, work = self._store.run(*self._plan(choices), limit_s)
+        self.work += work
+        return found_s
 
     def fits(self, choices: Sequence[Choice]) -> bool:
         """Does the plan keep within the devices' memory?"""
@@ -220,14 +222,15 @@ class _Store:
             return self.cluster.network.bytes_per_s
         return np.asarray(self._rates[ends[:, 0], ends[:, 1]])
 
-    def run(self, steps: Sequence[int], makers: Sequence[Sequence[int]], limit_s: float) -> float:
+    def run(
+        self, steps: Sequence[int], makers: Sequence[Sequence[int]], limit_s: float
+    ) -> tuple[float, int]:
         """Simulate a plan of these steps; ``makers`` are places in the plan."""
         most = max(map(len, makers), default=0)
         padded = np.array([[*row, *[-1] * (most - len(row))] for row in makers], dtype=np.int64)
         store = self._bounds, self._devices, self._seconds, self._ends, self._link_s
         numbers = np.array(steps, dtype=np.int64)
-        found = run_steps(store, numbers, padded, self._rates is None, self._fixed, limit_s)
-        return float(found)
+        return run_steps(store, numbers, padded, self._rates is None, self._fixed, limit_s)
 
 
 def _grown(array: np.ndarray, size: int) -> np.ndarray:

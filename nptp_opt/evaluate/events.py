@@ -20,9 +20,10 @@ READY, ARRIVED, DONE, FREE = 0, 1, 2, 3
 
 
 @numba.njit(cache=True, nogil=True)
-def run_events(tasks, messages, feeds, starting, source, message_s, latency_s):  # type: ignore[no-untyped-def]
+def run_events(tasks, messages, feeds, starting, source, message_s, latency_s, limit_s):  # type: ignore[no-untyped-def]
     """Seconds in all, tasks done, stretches [kind, index], and their [start, end].
 
+    Ends early, with infinite seconds, once a device cannot be done by ``limit_s`` any more.
     ``tasks``: device (T), first task of every device (D + 1), seconds ahead and after (T).
     ``messages``: tasks awaited (M), task of the receiver, seconds on the links, link out, link in.
     ``feeds``: first of every task (T + 1), message (F). ``starting`` (D): devices, who begins
@@ -31,6 +32,7 @@ def run_events(tasks, messages, feeds, starting, source, message_s, latency_s): 
     awaits, receiver, seconds, out, into = messages
     awaited = awaits.copy()
     waiting = _waiting(tasks, receiver)
+    left_s = waiting[4]
     busy = waiting[2]
     free_s = np.zeros((2, max(out.max(), into.max()) + 1 if len(out) else 1))
     shown = (np.zeros((2 * len(tasks[0]) + len(awaits), 2), dtype=np.int64),
@@ -61,19 +63,25 @@ def run_events(tasks, messages, feeds, starting, source, message_s, latency_s): 
             _start_next(events, count, shown, tasks, waiting, tasks[0][receiver[item]], now)
         else:
             busy[item] = False
+            if now + left_s[item] > limit_s:
+                now = np.inf
+                break
             _start_next(events, count, shown, tasks, waiting, item, now)
     return now, count[2], shown[0][: count[1]], shown[1][: count[1]]
 
 
 @numba.njit(cache=True, nogil=True)
 def _waiting(tasks, receiver):  # type: ignore[no-untyped-def]
-    """Before all: next task of every device, missing messages of every task, who is busy, and
-    which tasks have something ahead."""
-    device, first, ahead_s, _ = tasks
+    """Before all: next task of every device, missing messages of every task, who is busy, which
+    tasks have something ahead, and seconds that every device has to compute."""
+    device, first, ahead_s, rest_s = tasks
+    left_s = np.zeros(len(first) - 1)
+    for task in range(len(device)):
+        left_s[device[task]] += ahead_s[task] + rest_s[task]
     missing = np.zeros(len(device), dtype=np.int64)
     for task in receiver:
         missing[task] += 1
-    return first[:-1].copy(), missing, np.zeros(len(first) - 1, dtype=np.bool_), ahead_s > 0
+    return first[:-1].copy(), missing, np.zeros(len(first) - 1, dtype=np.bool_), ahead_s > 0, left_s
 
 
 @numba.njit(cache=True, nogil=True)
@@ -102,17 +110,19 @@ def _hand_over(events, count, messages, device, now, message_s):  # type: ignore
 def _start_next(events, count, shown, tasks, waiting, at, now):  # type: ignore[no-untyped-def]
     """Let a device begin its next task, or what is ahead of the task's messages, if it can."""
     _, first, ahead_s, rest_s = tasks
-    following, missing, busy, ahead = waiting
+    following, missing, busy, ahead, left_s = waiting
     task = following[at]
     if busy[at] or task == first[at + 1]:
         return
     if ahead[task]:
         ahead[task] = False
         end = now + ahead_s[task]
+        left_s[at] -= ahead_s[task]
         _push(events, count, end, FREE, at)
     elif missing[task] == 0:
         following[at] += 1
         end = now + rest_s[task]
+        left_s[at] -= rest_s[task]
         _push(events, count, end, DONE, task)
     else:
         return
@@ -122,7 +132,8 @@ def _start_next(events, count, shown, tasks, waiting, at, now):  # type: ignore[
 
 @numba.njit(cache=True, nogil=True)
 def run_steps(store, steps, makers, shared, fixed, limit_s):  # type: ignore[no-untyped-def]
-    """Seconds of a plan of ``steps`` (S), numbers in a ``store`` of priced ones.
+    """Seconds of a plan of ``steps`` (S), numbers in a ``store`` of priced ones, and how many tasks
+    and messages it has; infinite seconds as soon as they are seen to be above ``limit_s``.
 
     The store: bounds (first task, end, first message, end) of every step, devices of tasks, their
     seconds ahead and after (·, 2), messages' [src, dst, set of maps] (·, 3), their seconds on the
@@ -155,7 +166,8 @@ def run_steps(store, steps, makers, shared, fixed, limit_s):  # type: ignore[no-
     feeds = _feeds(bounds, steps, makers, ends, number, messages, total)
     tasks = device, first, seconds[0], seconds[1]
     starting = _starting(last)
-    return run_events(tasks, arrays, feeds, starting, source, message_s, latency_s)[0]
+    found = run_events(tasks, arrays, feeds, starting, source, message_s, latency_s, limit_s)
+    return found[0], total + messages
 
 
 @numba.njit(cache=True, nogil=True)

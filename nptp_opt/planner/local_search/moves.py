@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -12,6 +13,12 @@ Partition = dict[int, Tile]
 
 MOST_TOGETHER = 2
 """Rows and columns by which all cuts move together, at most: the halo of one or two layers."""
+
+ALL_TOGETHER = 0.05
+"""Share of random moves that move all cuts by a halo's width."""
+
+ONE_CUT = 0.7
+"""Share of the others that move one maximal cut; the rest move all on a line."""
 
 Move = Callable[[], Partition]
 """A change, made when it is called: most of many moves are never made."""
@@ -61,6 +68,29 @@ def wide_moves(tiles: Mapping[int, Tile], reach: int) -> Iterator[Move]:
         yield from _line_shifts(tiles, shift)
         yield from (partial(_turned_back, move) for move in _line_shifts(upright, shift))
     yield from _together(tiles)
+
+
+def random_move(tiles: Mapping[int, Tile], reach: int, rng: random.Random) -> Partition | None:
+    """One of the shifts of ``moves`` and ``wide_moves`` at random; None where the drawn one is
+    blocked by another cut."""
+    if rng.random() < ALL_TOGETHER:
+        together = [*_together(tiles)]
+        return rng.choice(together)() if together else None
+    turned = rng.random() < 0.5
+    now = _turned(tiles) if turned else tiles
+    rows = sorted({tile.y0 for tile in now.values()} - {0})
+    if not rows:
+        return None
+    row = rng.choice(rows)
+    sides = [*_cuts(now, row)]
+    if rng.random() < ONE_CUT:
+        sides = [rng.choice(sides)]
+    above, below = (list(itertools.chain(*side)) for side in zip(*sides, strict=True))
+    at = row + rng.choice((1, -1)) * (1 << rng.randrange(max(1, reach).bit_length()))
+    if not _passes(now, above, below, at):
+        return None
+    moved = _shifted(now, above, below, at)
+    return _turned(moved) if turned else moved
 
 
 def first_idle(tiles: Mapping[int, Tile], kinds: Sequence[int]) -> dict[int, int]:

@@ -103,7 +103,7 @@ class Assembler:
     def _users(self, choices: Sequence[Choice]) -> Mapping[str, frozenset[int]]:
         if not self.network.replicated:
             return {}
-        parts = [(choice.layers, _devices(choice.tiles)) for choice in choices]
+        parts = [(c.layers[-1].name, self._inputs(c), _devices(c.tiles)) for c in choices]
         return result_users(self.network, self.cluster.sink, parts)
 
     def _inputs(self, choice: Choice) -> tuple[str, ...]:

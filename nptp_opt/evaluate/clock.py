@@ -25,6 +25,9 @@ from nptp_opt.network.ir import Layer, Network, external_inputs
 MOST_STEPS = 100_000
 """Steps that a clock remembers."""
 
+BESIDE = 150
+"""Work of a plan beside its tasks and messages, in their units: to know its steps again."""
+
 Key = tuple[object, ...]
 Users = Mapping[str, frozenset[int]]
 
@@ -35,7 +38,7 @@ class Clock:
     def __init__(self, network: Network, cluster: Cluster) -> None:
         self.network, self.cluster = network, cluster
         self.work = 0
-        """Tasks and messages of all plans that were simulated."""
+        """What was done for all plans so far: about a microsecond per unit."""
         self.limited = limited(cluster)
         held = input_ownership(network, cluster)
         self._inputs = {name: candidate_array([tiles], self._n)[0] for name, tiles in held.items()}
@@ -56,7 +59,7 @@ class Clock:
         if len(self._steps) > MOST_STEPS:
             self.forget()
         found_s, work = self._store.run(*self._plan(choices), limit_s)
-        self.work += work
+        self.work += BESIDE + work
         return found_s
 
     def fits(self, choices: Sequence[Choice]) -> bool:
@@ -72,33 +75,37 @@ class Clock:
 
     def _plan(self, choices: Sequence[Choice]) -> tuple[list[int], list[list[int]]]:
         """Numbers of the plan's steps, and the steps that make the maps that each reads."""
-        users = self._users(choices)
+        known = [self._choices.get(id(choice)) or self._learn(choice) for choice in choices]
+        users = self._users(known)
         held: dict[str, int] = {}  # by map the number of the choice that makes it
         place: dict[str, int] = {}
         numbers, makers = [], []
-        for k, choice in enumerate(choices):
-            _, own, segment = self._choices.get(id(choice)) or self._learn(choice)
-            key: Key = (own, *[held.get(tensor) for tensor in segment.maps])
-            if choice.is_global:
+        for k, (choice, own, segment) in enumerate(known):
+            key: Key = (own, *map(held.get, segment.maps))
+            if segment.is_global:
                 key = (*key, users[segment.output])
             number = self._steps.get(key)
             if number is None:
                 number = self._steps[key] = self._store.add(*self._work(choice, held, users))
             numbers.append(number)
             makers.append([place.get(tensor, -1) for tensor in segment.maps])
-            if not choice.is_global:
+            if not segment.is_global:
                 held[segment.output], place[segment.output] = own, k
-        key = (None, *[held.get(tensor) for tensor in self._final])
+        key = (None, *map(held.get, self._final))
         if key not in self._steps:
             self._steps[key] = self._store.add(*self._gathered(held))
         numbers.append(self._steps[key])
         makers.append([place.get(tensor, -1) for tensor in self._final])
         return numbers, makers
 
-    def _users(self, choices: Sequence[Choice]) -> Users:
+    def _users(self, known: Sequence[tuple[Choice, int, _Segment]]) -> Users:
         if not self.network.replicated:
             return {}
-        parts = [(choice.layers, choice.tiles) for choice in choices]
+        parts = [
+            (segment.output, segment.reads, choice.tiles)
+            for choice, _, segment in known
+            if segment.reads
+        ]
         return result_users(self.network, self.cluster.sink, parts)
 
     def _learn(self, choice: Choice) -> tuple[Choice, int, _Segment]:
@@ -149,15 +156,20 @@ class _Segment:
     """What all choices of the same layers share."""
 
     output: str
+    is_global: bool
     maps: tuple[str, ...]
     """External tensors that move between devices."""
+    reads: tuple[str, ...]
+    """The others: results that every user has."""
     tables: SegmentTables | None
 
     @classmethod
     def of(cls, network: Network, cluster: Cluster, layers: Sequence[Layer]) -> _Segment:
-        spatial = layers[-1].kind == "spatial"
-        tables = segment_tables(cluster, network, layers) if spatial else None
-        return cls(layers[-1].name, _moving(network, external_inputs(layers)), tables)
+        last, reads = layers[-1], external_inputs(layers)
+        tables = segment_tables(cluster, network, layers) if last.kind == "spatial" else None
+        maps = _moving(network, reads)
+        others = tuple(name for name in reads if name not in maps)
+        return cls(last.name, last.kind == "global", maps, others, tables)
 
 
 def _moving(network: Network, tensors: Sequence[str]) -> tuple[str, ...]:

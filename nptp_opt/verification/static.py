@@ -30,7 +30,7 @@ from nptp_opt.errors import VerificationError
 from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.evaluate.usage import values_of
 from nptp_opt.geometry import cover_fault
-from nptp_opt.network.ir import Layer, Network
+from nptp_opt.network.ir import Layer, Network, external_inputs
 from nptp_opt.plan.model import Plan, Step
 from nptp_opt.plan.network_json import network_hash
 
@@ -58,11 +58,8 @@ def paper_faults(plan: Plan) -> list[str]:
     if faults:
         return faults
     owned: dict[str, Ownership] = dict(input_ownership(plan.network, plan.cluster))
-    users = result_users(
-        plan.network,
-        plan.cluster.sink,
-        [(plan.layers_of(step), step.tiles) for step in plan.steps[:-1]],
-    )
+    parts = [(s.layers[-1], external_inputs(plan.layers_of(s)), s.tiles) for s in plan.steps[:-1]]
+    users = result_users(plan.network, plan.cluster.sink, parts)
     for number, step in enumerate(plan.steps):
         at = f"segment {number} ({', '.join(step.layers) or 'collect'})"
         found = _cover_faults(plan, step, users)

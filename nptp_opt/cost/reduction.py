@@ -18,7 +18,7 @@ from nptp_opt.cost.loads import Load, LoadArrays, Transfer
 from nptp_opt.cost.segment import Ownership, gather_needs, transfer_loads
 from nptp_opt.cost.speed import layer_speed
 from nptp_opt.geometry import IntArray, Tile
-from nptp_opt.network.ir import Layer, Network, external_inputs
+from nptp_opt.network.ir import Layer, Network
 
 RESULT = Tile(0, 1, 0, 1)
 """The map of a global layer's result, and the rectangle of a partial in a transfer."""

@@ -23,7 +23,7 @@ READY, ARRIVED, DONE, FREE = 0, 1, 2, 3
 def run_events(tasks, messages, feeds, starting, source, message_s, latency_s, limit_s):  # type: ignore[no-untyped-def]
     """Seconds in all, tasks done, stretches [kind, index], and their [start, end].
 
-    Ends early, with infinite seconds, once a device cannot be done by ``limit_s`` any more.
+    Ends early, with infinite seconds, once a device or a link cannot be done by ``limit_s`` any more.
     ``tasks``: device (T), first task of every device (D + 1), seconds ahead and after (T).
     ``messages``: tasks awaited (M), task of the receiver, seconds on the links, link out, link in.
     ``feeds``: first of every task (T + 1), message (F). ``starting`` (D): devices, who begins
@@ -35,6 +35,10 @@ def run_events(tasks, messages, feeds, starting, source, message_s, latency_s, l
     left_s = waiting[4]
     busy = waiting[2]
     free_s = np.zeros((2, max(out.max(), into.max()) + 1 if len(out) else 1))
+    to_send_s = np.zeros(free_s.shape)
+    for message in range(len(out)):
+        to_send_s[0, out[message]] += seconds[message]
+        to_send_s[1, into[message]] += seconds[message]
     shown = (np.zeros((2 * len(tasks[0]) + len(awaits), 2), dtype=np.int64),
              np.zeros((2 * len(tasks[0]) + len(awaits), 2)))  # fmt: skip
     count = np.zeros(3, dtype=np.int64)  # events, stretches, tasks done
@@ -49,6 +53,11 @@ def run_events(tasks, messages, feeds, starting, source, message_s, latency_s, l
         now, _, kind, item = heappop(events)
         if kind == READY:
             start = max(now, free_s[0, out[item]], free_s[1, into[item]])
+            if start + max(to_send_s[0, out[item]], to_send_s[1, into[item]]) > limit_s:
+                now = np.inf
+                break
+            to_send_s[0, out[item]] -= seconds[item]
+            to_send_s[1, into[item]] -= seconds[item]
             free_s[0, out[item]] = free_s[1, into[item]] = start + seconds[item]
             arrives = start + seconds[item] + latency_s
             _show(count, shown, 1, item, now, arrives)
@@ -173,7 +182,11 @@ def run_steps(store, steps, makers, shared, fixed, limit_s):  # type: ignore[no-
 @numba.njit(cache=True, nogil=True)
 def _messages(bounds, steps, makers, ends, link_s, number, shared, total):  # type: ignore[no-untyped-def]
     """The messages of a plan as ``run_events`` wants them."""
-    awaits, receiver, seconds = np.zeros(total, np.int64), np.zeros(total, np.int64), np.zeros(total)
+    awaits, receiver, seconds = (
+        np.zeros(total, np.int64),
+        np.zeros(total, np.int64),
+        np.zeros(total),
+    )
     out, into = np.zeros(total, dtype=np.int64), np.zeros(total, dtype=np.int64)
     at = 0
     for k, s in enumerate(steps):

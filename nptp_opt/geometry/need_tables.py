@@ -31,7 +31,10 @@ def need_table(axis: AxisMap) -> IntArray | None:
     """
     at = np.arange(axis.n_out + 1, dtype=np.int64)
     if isinstance(axis, Window):
-        first, end = at * axis.stride - axis.pad_lo, (at - 1) * axis.stride - axis.pad_lo + axis.span
+        first, end = (
+            at * axis.stride - axis.pad_lo,
+            (at - 1) * axis.stride - axis.pad_lo + axis.span,
+        )
     elif isinstance(axis, Transposed):
         first = -(-(at + axis.pad - axis.dilation * (axis.kernel - 1)) // axis.stride)
         end = (at - 1 + axis.pad) // axis.stride + 1

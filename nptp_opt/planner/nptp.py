@@ -64,19 +64,21 @@ def fastest(
     templates = with_families(network, cluster, solved)
     starts += from_solved(network, cluster, solved)
     starts += paths(network, cluster, templates, deadline)
-    return searched(
-        clock, starts, templates, deadline=deadline, watch=options.watch, effort=effort
-    )
+    return searched(clock, starts, templates, deadline=deadline, watch=options.watch, effort=effort)
 
 
 def paths(
-    network: Network, cluster: Cluster, templates: Sequence[Template], deadline: float = math.inf
+    network: Network,
+    cluster: Cluster,
+    templates: Sequence[Template],
+    deadline: float = math.inf,
+    discounts: Sequence[float] = DISCOUNTS,
 ) -> Iterator[list[Choice]]:
     """The shortest path under every discount, with and without overlap.
 
     While one does not fit into memory, the first overfull device is given up.
     """
-    for discount in DISCOUNTS:
+    for discount in discounts:
         some = list(templates)
         while some:
             path = ShortestPath(network, discounted(cluster, discount), some, fuse=True)

@@ -1,4 +1,4 @@
-"""The compiled simulation and the evaluation by parts against plain ones."""
+"""The compiled simulation against a plain one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.evaluate.assemble import Assembler, Choice, assemble
-from nptp_opt.evaluate.latencies import Evaluator
 from nptp_opt.evaluate.simulate import simulate, timeline
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.baselines.quick import QUICK
@@ -56,20 +55,6 @@ def test_the_compiled_simulation_equals_the_plain_one(network: Network, overlap:
             assert max(p.end_s for p in timeline(network, cluster, steps)) == pytest.approx(
                 expected, rel=1e-12
             )
-
-
-@pytest.mark.parametrize("overlap", [False, True])
-@pytest.mark.parametrize("network", [CHAIN, RESIDUAL], ids=["chain", "residual"])
-def test_plans_evaluated_one_after_the_other_equal_plans_alone(
-    network: Network, overlap: bool
-) -> None:
-    for cluster in clusters():
-        evaluate = Evaluator(network, cluster, overlap=overlap)
-        for choices in varied(network, cluster, 20):
-            steps = assemble(network, cluster, choices, overlap=overlap)
-            found = evaluate(choices)
-            assert found.sum_s == sum(step.makespan_s for step in steps)
-            assert found.predicted_s == pytest.approx(simulate(network, cluster, steps), rel=1e-12)
 
 
 def test_an_assembler_that_forgets_assembles_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

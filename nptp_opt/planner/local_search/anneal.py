@@ -48,9 +48,8 @@ def searched(
     effort: float = 1.0,
 ) -> Plan:
     """The best plan found from the fastest ``starts``, of those that fit into memory if any do."""
-    distinct = {clock.seconds(plan): plan for plan in starts}
-    ranked = [distinct[value] for value in sorted(distinct)]
-    fitting = [plan for plan in ranked if clock.fits(plan)]
+    ranked = sorted(starts, key=clock.seconds)
+    fitting = _distinct(plan for plan in ranked if clock.fits(plan))
     if not fitting:
         return ranked[0]
     work = effort * work_of(clock.network, clock.cluster)
@@ -74,6 +73,15 @@ def searched(
         watch=watch,
     )
     return last[1]
+
+
+def _distinct(plans: Iterable[Plan]) -> list[Plan]:
+    """The first of all plans that differ in nothing but what overlaps."""
+    kept: dict[object, Plan] = {}
+    for plan in plans:
+        parts = ((choice.layers[-1].name, *sorted(choice.tiles.items())) for choice in plan)
+        kept.setdefault(tuple(parts), plan)
+    return list(kept.values())
 
 
 def work_of(network: Network, cluster: Cluster) -> float:

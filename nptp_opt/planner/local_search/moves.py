@@ -55,24 +55,13 @@ def moves(
     yield from _handing_over(tiles, kinds or ())
 
 
-def wide_moves(tiles: Mapping[int, Tile], reach: int) -> Iterator[Move]:
-    """Several maximal cuts at once: both halves of a line that others cross moved by 1, 2, 4, ...
-    ``reach``, or all cuts by a halo's width.
-
-    Cuts that move by a halo's width from one layer to the next, and back after it, leave every
-    device a halo on one side alone: as many bytes, in half of the messages.
-    """
-    upright = _turned(tiles)
-    steps = [1 << k for k in range(max(1, reach).bit_length())]
-    for shift in (sign * step for step in reversed(steps) for sign in (1, -1)):
-        yield from _line_shifts(tiles, shift)
-        yield from (partial(_turned_back, move) for move in _line_shifts(upright, shift))
-    yield from _together(tiles)
-
-
 def random_move(tiles: Mapping[int, Tile], reach: int, rng: random.Random) -> Partition | None:
-    """One of the shifts of ``moves`` and ``wide_moves`` at random; None where the drawn one is
-    blocked by another cut."""
+    """Tiles after a random shift; None where another cut is in its way.
+
+    Most move one maximal cut by 1, 2, 4, ... ``reach``, others all cuts on a line, some all cuts of
+    the partition by a halo's width: where these move from one layer to the next, and back after it,
+    every device has a halo on one side alone, as many bytes in half of the messages.
+    """
     if rng.random() < ALL_TOGETHER:
         together = [*_together(tiles)]
         return rng.choice(together)() if together else None
@@ -137,15 +126,6 @@ def _passes(tiles: Mapping[int, Tile], above: Sequence[int], below: Sequence[int
     return all(tiles[i].y0 <= at for i in above) and all(at <= tiles[i].y1 for i in below)
 
 
-def _line_shifts(tiles: Mapping[int, Tile], shift: int) -> Iterator[Move]:
-    """Crossed lines: the maximal cuts at one row, if there are several, all moved."""
-    for row in sorted({tile.y0 for tile in tiles.values()} - {0}):
-        sides = list(_cuts(tiles, row))
-        above, below = (list(itertools.chain(*side)) for side in zip(*sides, strict=True))
-        if len(sides) > 1 and _passes(tiles, above, below, row + shift):
-            yield partial(_shifted, tiles, above, below, row + shift)
-
-
 def _together(tiles: Mapping[int, Tile]) -> Iterator[Move]:
     """All horizontal cuts, all vertical ones or both moved by a few rows and columns."""
     height, width = max(t.y1 for t in tiles.values()), max(t.x1 for t in tiles.values())
@@ -207,3 +187,24 @@ def _turned(tiles: Mapping[int, Tile]) -> Partition:
 
 def _turned_back(move: Move) -> Partition:
     return _turned(move())
+
+
+def absorbed(tiles: Mapping[int, Tile], lost: int) -> Iterator[Partition]:
+    """Without device ``lost``: its tile shared out among those that together make up one side."""
+    gap = tiles[lost]
+    rest = {i: tile for i, tile in tiles.items() if i != lost}
+    rows = {i: t for i, t in rest.items() if gap.y0 <= t.y0 and t.y1 <= gap.y1}
+    columns = {i: t for i, t in rest.items() if gap.x0 <= t.x0 and t.x1 <= gap.x1}
+    sides = (
+        {i: Tile(t.y0, gap.y1, t.x0, t.x1) for i, t in columns.items() if t.y1 == gap.y0},
+        {i: Tile(gap.y0, t.y1, t.x0, t.x1) for i, t in columns.items() if t.y0 == gap.y1},
+        {i: Tile(t.y0, t.y1, t.x0, gap.x1) for i, t in rows.items() if t.x1 == gap.x0},
+        {i: Tile(t.y0, t.y1, gap.x0, t.x1) for i, t in rows.items() if t.x0 == gap.x1},
+    )
+    for grown in sides:
+        if _gained(grown, rest) == gap.area:
+            yield rest | grown
+
+
+def _gained(grown: Mapping[int, Tile], before: Mapping[int, Tile]) -> int:
+    return sum(tile.area - before[i].area for i, tile in grown.items())

@@ -3,7 +3,7 @@
 Cuts are moved on one segment alone or on a *span*, neighbouring segments on the same devices, all
 of which get the moved partition; a partition spreads to its neighbours; segments are cut in two,
 joined, or hand layers over; a segment overlaps or no longer does; devices change places, leave
-(their tile shrinks to nothing), or take part of another's tile.
+their tile to its neighbours, or take part of another's.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Sequence
 
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.evaluate.clock import Clock
+from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Layer
 from nptp_opt.planner.candidates.templates import Template, rescaled, snaps
-from nptp_opt.planner.local_search.moves import Partition, first_idle, random_move
+from nptp_opt.planner.local_search.moves import Partition, absorbed, random_move
 from nptp_opt.planner.path.units import is_segment
 
 FINEST = 56
@@ -31,7 +32,7 @@ SHARES = {
     "slide": 1.0,
     "overlap": 1.5,
     "swap": 1.0,
-    "divide": 0.5,
+    "relocate": 1.0,
 }
 """How often each operator is tried, relative to the others."""
 
@@ -83,22 +84,22 @@ class Operators:
         tiles = template.at(last.height, last.width)
         return self._on_span(plan, k, tiles, (last.height, last.width))
 
-    def _divide(self, plan: Plan, k: int) -> Plan | None:
-        """Part of a tile for a device that has none."""
-        idle = first_idle(plan[k].tiles, self.kinds)
-        if not idle:
-            return None
-        device, owner = self.rng.choice([*idle.values()]), self.rng.choice([*plan[k].tiles])
-        tile, share = plan[k].tiles[owner], self.rng.uniform(0.25, 0.75)
-        if self.rng.random() < 0.5:
-            at = tile.y0 + round(share * tile.height)
-            parts = tile.rows(tile.y0, at), tile.rows(at, tile.y1)
-        else:
-            at = tile.x0 + round(share * tile.width)
-            parts = tile.columns(tile.x0, at), tile.columns(at, tile.x1)
-        if any(part.is_empty for part in parts):
-            return None
-        tiles = {**plan[k].tiles, owner: parts[0], device: parts[1]}
+    def _relocate(self, plan: Plan, k: int) -> Plan | None:
+        """A device leaves its tile to neighbours, or takes part of another's, or one after the
+        other."""
+        tiles, device = dict(plan[k].tiles), self.rng.randrange(len(self.kinds))
+        had = device in tiles
+        if had:
+            ways = [*absorbed(tiles, device)]
+            if not ways:
+                return None
+            tiles = self.rng.choice(ways)
+        if not had or self.rng.random() < 0.5:
+            owner = self.rng.choice([*tiles])
+            parts = _parted(tiles[owner], self.rng)
+            if any(part.is_empty for part in parts):
+                return None
+            tiles |= {owner: parts[0], device: parts[1]}
         last = plan[k].layers[-1]
         return self._on_span(plan, k, tiles, (last.height, last.width))
 
@@ -160,7 +161,7 @@ class Operators:
         return self._cut(plan, k, k + 1, at, plan[k])
 
     def _cut(self, plan: Plan, k: int, end: int, at: int, like: Choice) -> Plan | None:
-        """The layers of the segments ``k`` to ``end`` as two, the first partitioned ``like`` one."""
+        """The layers of the segments ``k`` to ``end`` in two, the first partitioned ``like`` one."""
         layers = tuple(layer for choice in plan[k : end + 1] for layer in choice.layers)
         first, second = self._segment(layers[:at]), self._segment(layers[at:])
         if not first or not second:
@@ -192,6 +193,18 @@ class Operators:
             fine = bool(layers) and is_segment(self.network, layers)
             self._segments[names] = layers if fine else None
         return self._segments[names]
+
+
+def _parted(tile: Tile, rng: random.Random) -> tuple[Tile, Tile]:
+    """A tile in two parts in random order; one may be empty."""
+    share = rng.uniform(0.2, 0.8)
+    if rng.random() < 0.5:
+        at = tile.y0 + round(share * tile.height)
+        parts = tile.rows(tile.y0, at), tile.rows(at, tile.y1)
+    else:
+        at = tile.x0 + round(share * tile.width)
+        parts = tile.columns(tile.x0, at), tile.columns(at, tile.x1)
+    return parts if rng.random() < 0.5 else (parts[1], parts[0])
 
 
 def _with(plan: Plan, start: int, end: int, tiles) -> Plan | None:  # type: ignore[no-untyped-def]

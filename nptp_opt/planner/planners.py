@@ -13,8 +13,8 @@ from nptp_opt.bound import clock_bound
 from nptp_opt.bound.objective import objective_bound
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import measured_share
-from nptp_opt.evaluate.assemble import Choice
-from nptp_opt.evaluate.memory import fitting_steps, require_fit
+from nptp_opt.evaluate.assemble import Choice, assemble
+from nptp_opt.evaluate.memory import require_fit
 from nptp_opt.evaluate.usage import values_of
 from nptp_opt.layer import registry
 from nptp_opt.layer.solve import pick_solver
@@ -86,7 +86,7 @@ def plan_of(
 
     ``bound_s`` is the network's bound where it is known already.
     """
-    steps = fitting_steps(network, cluster, choices)
+    steps = assemble(network, cluster, choices)
     values = values_of(network, cluster, steps)
     return Plan(
         model=model,

@@ -13,7 +13,7 @@ from nptp_opt.cost import Ownership, Transfer, input_ownership, result_users
 from nptp_opt.errors import VerificationError
 from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.evaluate.usage import values_of
-from nptp_opt.network.ir import Network
+from nptp_opt.network.ir import Network, external_inputs
 from nptp_opt.plan.model import Plan
 from nptp_opt.plan.network_json import network_hash
 from nptp_opt.plan.steps import Step
@@ -42,11 +42,8 @@ def paper_faults(plan: Plan) -> list[str]:
     if faults:
         return faults
     owned: dict[str, Ownership] = dict(input_ownership(plan.network, plan.cluster))
-    users = result_users(
-        plan.network,
-        plan.cluster.sink,
-        [(plan.layers_of(step), step.tiles) for step in plan.steps[:-1]],
-    )
+    parts = [(s.layers[-1], external_inputs(plan.layers_of(s)), s.tiles) for s in plan.steps[:-1]]
+    users = result_users(plan.network, plan.cluster.sink, parts)
     for number, step in enumerate(plan.steps):
         at = f"segment {number} ({', '.join(step.layers) or 'collect'})"
         wrong = step.tiles_fault(plan.network, users)

@@ -59,6 +59,7 @@ POINTS = 9
 @click.option("--pareto", metavar="A,B", help="Plans between two objectives: OUTPUT.1.json, ...")
 @click.option("--points", type=click.IntRange(min=2), help="Most plans of --pareto.",
               show_default=str(POINTS))  # fmt: skip
+@click.option("--no-bound", is_flag=True, help="Do not prove a bound on the latency.")
 @gone_options
 @click.option("--trust-import", is_flag=True,
               help="Do not hold the imported network against the model first.")  # fmt: skip
@@ -161,6 +162,7 @@ def _plan_options(options: dict[str, Any]) -> Any:
     given["objective"] = options["objective"]
     if options["latency_limit_ms"] is not None:
         given["latency_limit_s"] = options["latency_limit_ms"] * 1e-3
+    given["bound"] = not options["no_bound"]
     if options["formulation"] is not None:
         given["formulation"] = options["formulation"]
     return PlanOptions(limits=limits_from(**options), **given)

@@ -79,6 +79,7 @@ def plan_options(planner: str, planning: Planning, limits: Limits, watch: Watch)
         limits=limits,
         watch=watch,
         objective=planning.get("objective", "latency"),
+        bound=aims(planner),
         **({} if limit_ms is None else {"latency_limit_s": limit_ms * 1e-3}),
     )
 

@@ -64,7 +64,8 @@ def _plan(path: Path) -> dict[str, Any]:
     return {
         "value_s": plan.latency_s,
         "bound_s": plan.bound_s,
-        "solve_s": plan.provenance.solve_s,
+        "solve_s": plan.provenance.search_s,
+        "bound_s_seconds": plan.provenance.bound_s_seconds,
         "synchronous_s": plan.synchronous_s,
         "notes": {
             "bytes": plan.transfer_bytes,

@@ -50,6 +50,7 @@ COLUMNS = {
     "integers": "INTEGER",
     "build_s": "REAL",
     "solve_s": "REAL",
+    "bound_s_seconds": "REAL",
     "wall_s": "REAL",
     "cpu_s": "REAL",
     "peak_mib": "REAL",

@@ -38,6 +38,8 @@ class PlanOptions:
     tell: Tell = log.warning
     objective: Objective = "latency"
     latency_limit_s: float = math.inf
+    bound: bool = True
+    """Prove a bound on the latency, too."""
 
 
 DEFAULTS = PlanOptions()

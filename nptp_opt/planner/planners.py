@@ -53,14 +53,19 @@ def plan_network(
     for text in _of_another_model(network, cluster):
         tell(text)
     choices = PLANNERS.find(options.planner).plan(network, cluster, replace(options, tell=tell))
+    searched = time.monotonic()
     plan = plan_of(model, network, cluster, choices)
-    require_latency(plan.latency_s, options, plan.bound_s)
     require_fit(network, cluster, plan.steps, options.planner)
-    made = provenance(options, time.monotonic() - began, notes)
+    made = provenance(options, notes)
+    if options.bound:
+        plan = replace(plan, bound_s=clock_bound(network, cluster))
+        made = made.model_copy(update={"bound_s_seconds": time.monotonic() - searched})
+    require_latency(plan.latency_s, options, plan.bound_s)
     if options.objective != "latency":
         least = objective_bound(network, cluster, options.objective, options.latency_limit_s)
         made = made if least is None else made.model_copy(update={"objective_bound": least})
-    return replace(plan, provenance=made)
+    spent = {"search_s": searched - began, "solve_s": time.monotonic() - began}
+    return replace(plan, provenance=made.model_copy(update=spent))
 
 
 def _of_another_model(network: Network, cluster: Cluster) -> Iterator[str]:
@@ -82,9 +87,9 @@ def plan_of(
     *,
     bound_s: float | None = None,
 ) -> Plan:
-    """The plan of given segments and partitions: steps, prediction and bound, no provenance.
+    """The plan of given segments and partitions: steps and what they take, no provenance.
 
-    ``bound_s`` is the network's bound where it is known already.
+    ``bound_s`` is the network's bound where it is known.
     """
     steps = assemble(network, cluster, choices)
     values = values_of(network, cluster, steps)
@@ -94,7 +99,7 @@ def plan_of(
         cluster=cluster,
         steps=steps,
         latency_s=values.latency_s,
-        bound_s=clock_bound(network, cluster) if bound_s is None else bound_s,
+        bound_s=bound_s,
         energy_j=values.energy_j,
         period_s=values.period_s,
     )
@@ -108,7 +113,7 @@ def check_planner(options: PlanOptions) -> None:
     pick_solver(registry.find(options.formulation)[0], options.solver)
 
 
-def provenance(options: PlanOptions, solve_s: float, notes: Sequence[str] = ()) -> Provenance:
+def provenance(options: PlanOptions, notes: Sequence[str] = ()) -> Provenance:
     """How a plan was made, as its file says it."""
     limits = asdict(options.limits)
     if limits["time_limit_s"] == math.inf:
@@ -119,7 +124,6 @@ def provenance(options: PlanOptions, solve_s: float, notes: Sequence[str] = ()) 
         formulation=options.formulation if PLANNERS.find(options.planner).solves else None,
         solver=options.solver,
         options=PlannerOptions(**limits),
-        solve_s=solve_s,
         **_unusual(options, notes),
     )
 

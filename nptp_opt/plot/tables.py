@@ -83,6 +83,9 @@ def solve_summary(plan: Plan, path: Path) -> dict[str, Any]:
         **plan_totals(plan),
         **aim,
         "segments": len(plan.steps),
+        "search_s": plan.provenance.search_s,
+        "search_cut": plan.provenance.search_cut,
+        "bound_s_seconds": plan.provenance.bound_s_seconds,
         "solve_s": plan.provenance.solve_s,
         **({"notes": list(plan.provenance.notes)} if plan.provenance.notes else {}),
     }

@@ -104,7 +104,7 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "solve": sorted(
             "model --cluster -c --output -o --input --planner --formulation --transfer-dtype "
             "--trust-import "
-            "--objective --latency-limit-ms --pareto --points --json".split()
+            "--objective --latency-limit-ms --pareto --points --no-bound --json".split()
             + limits
         ),
         "sweep": sorted(

@@ -23,7 +23,7 @@ READY, ARRIVED, DONE, FREE = 0, 1, 2, 3
 def run_events(tasks, messages, feeds, starting, source, message_s, latency_s, limit_s):  # type: ignore[no-untyped-def]
     """Seconds in all, tasks done, stretches [kind, index], and their [start, end].
 
-    Ends early, with infinite seconds, once a device or a link cannot be done by ``limit_s`` any more.
+    Ends early, with infinite seconds, once a device or a link cannot be done by ``limit_s``.
     ``tasks``: device (T), first task of every device (D + 1), seconds ahead and after (T).
     ``messages``: tasks awaited (M), task of the receiver, seconds on the links, link out, link in.
     ``feeds``: first of every task (T + 1), message (F). ``starting`` (D): devices, who begins

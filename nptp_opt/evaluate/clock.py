@@ -195,7 +195,7 @@ def _plain(network: Network, maps: Sequence[str], work: StepWork) -> _Work:
     for message, number in work.awaited.tolist():
         awaited[message] |= bit[number]
     ends = np.stack((work.src, work.dst, awaited), axis=1)
-    return work.devices, np.stack((work.ahead_s, work.rest_s)), ends, work.bytes
+    return work.devices, np.stack((work.ahead_s, work.rest_s)), ends, work.bytes.astype(float)
 
 
 class _Store:
@@ -242,7 +242,8 @@ class _Store:
         padded = np.array([[*row, *[-1] * (most - len(row))] for row in makers], dtype=np.int64)
         store = self._bounds, self._devices, self._seconds, self._ends, self._link_s
         numbers = np.array(steps, dtype=np.int64)
-        return run_steps(store, numbers, padded, self._rates is None, self._fixed, limit_s)
+        found_s, work = run_steps(store, numbers, padded, self._rates is None, self._fixed, limit_s)
+        return float(found_s), int(work)
 
 
 def _grown(array: np.ndarray, size: int) -> np.ndarray:

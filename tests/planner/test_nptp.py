@@ -20,7 +20,7 @@ from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.planner.baselines.quick import QUICK, single_on, strip_equal
 from nptp_opt.planner.candidates.catalogue import family_templates
-from nptp_opt.planner.local_search.anneal import anneal
+from nptp_opt.planner.local_search.anneal import WARM, anneal
 from nptp_opt.planner.local_search.operators import Operators
 from nptp_opt.planner.nptp import fastest
 from nptp_opt.planner.path.discounted import discounted
@@ -116,7 +116,7 @@ def test_who_receives_later_gets_less_to_do() -> None:
     network = conv_chain((1, 1, 64, 64), [{"channels": 64, "kernel": 1, "padding": 0}])
     cluster = make_cluster((0.002, 0.002), rates=1.0)
     start = strip_equal(network, cluster)
-    found_s, found = anneal(Clock(network, cluster), start, [], 3e5)
+    found_s, found = anneal(Clock(network, cluster), start, [], 3e5, warm=WARM)
     assert found_s < 0.95 * seconds(network, cluster, start)
     assert found[0].tiles[0].area > start[0].tiles[0].area
     assert found_s == pytest.approx(seconds(network, cluster, found))

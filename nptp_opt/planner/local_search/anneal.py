@@ -23,13 +23,13 @@ WARM, LUKEWARM, COLD = 0.03, 5e-3, 2e-4
 """Relative loss that is accepted once in e times: at a walk's beginning, at the last walk's, and at
 the end of all."""
 
-WALKS, LAST_SHARE = 4, 0.4
+WALKS, LAST_SHARE = 8, 0.4
 """Walks from different starts, and the part of all work that is left for the last one."""
 
-WORK = 2e4
-"""Work per layer and device, in units of the clock."""
+WORK = 3e5
+"""Work per device and square root of the number of layers, in units of the clock."""
 
-LEAST_WORK, MOST_WORK = 3e5, 2e7
+LEAST_WORK, MOST_WORK = 5e5, 4e7
 """Limits of a search's work, however few or many layers and devices there are."""
 
 CHECKED = 64
@@ -46,6 +46,7 @@ def searched(
     deadline: float = math.inf,
     watch: Watch | None = None,
     effort: float = 1.0,
+    seed: int = 0,
 ) -> Plan:
     """The best plan found from the fastest ``starts``, of those that fit into memory if any do."""
     ranked = sorted(starts, key=clock.seconds)
@@ -55,11 +56,20 @@ def searched(
     work = effort * work_of(clock.network, clock.cluster)
     first = fitting[:WALKS]
     found = []
-    for seed, plan in enumerate(first):
+    for number, plan in enumerate(first):
         part = (1 - LAST_SHARE) / len(first)
-        until = _until(deadline, part / (1 - part * seed))
+        until = _until(deadline, part / (1 - part * number))
         found.append(
-            anneal(clock, plan, templates, work * part, deadline=until, seed=seed, watch=watch)
+            anneal(
+                clock,
+                plan,
+                templates,
+                work * part,
+                deadline=until,
+                warm=WARM,
+                seed=_mixed(seed, number),
+                watch=watch,
+            )
         )
     best = min(found, key=lambda pair: pair[0])[1]
     last = anneal(
@@ -69,7 +79,7 @@ def searched(
         work * LAST_SHARE,
         deadline=deadline,
         warm=LUKEWARM,
-        seed=WALKS,
+        seed=_mixed(seed, WALKS),
         watch=watch,
     )
     return last[1]
@@ -86,8 +96,13 @@ def _distinct(plans: Iterable[Plan]) -> list[Plan]:
 
 def work_of(network: Network, cluster: Cluster) -> float:
     """Work that a search is worth by default."""
-    own = WORK * len(network.shared_out) * len(cluster.devices)
+    own = WORK * math.sqrt(len(network.shared_out)) * len(cluster.devices)
     return min(MOST_WORK, max(LEAST_WORK, own))
+
+
+def _mixed(seed: int, walk: int) -> int:
+    """A seed of its own for every walk of every seed."""
+    return seed * (WALKS + 1) + walk
 
 
 def _until(deadline: float, part: float) -> float:
@@ -103,7 +118,7 @@ def anneal(
     work: float,
     *,
     deadline: float = math.inf,
-    warm: float = WARM,
+    warm: float,
     seed: int = 0,
     watch: Watch | None = None,
 ) -> tuple[float, Plan]:

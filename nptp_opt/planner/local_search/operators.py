@@ -9,7 +9,7 @@ their tile to its neighbours, or take part of another's.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.evaluate.clock import Clock
@@ -117,7 +117,7 @@ class Operators:
             plan, start, end, lambda c: {places.get(d, d): tile for d, tile in c.tiles.items()}
         )
 
-    def _on_span(self, plan: Plan, k: int, tiles: Partition, size: tuple[int, int]) -> Plan:
+    def _on_span(self, plan: Plan, k: int, tiles: Partition, size: tuple[int, int]) -> Plan | None:
         """A partition of a map of ``size`` on a span around segment ``k``."""
         start, end = self._span(plan, k)
         snapped = self.rng.random() < 0.5
@@ -207,8 +207,9 @@ def _parted(tile: Tile, rng: random.Random) -> tuple[Tile, Tile]:
     return parts if rng.random() < 0.5 else (parts[1], parts[0])
 
 
-def _with(plan: Plan, start: int, end: int, tiles) -> Plan | None:  # type: ignore[no-untyped-def]
-    """The plan with other partitions of its segments ``start`` to ``end``."""
+def _with(plan: Plan, start: int, end: int, tiles: Callable[[Choice], Partition]) -> Plan | None:
+    """The plan with other partitions of its segments ``start`` to ``end``; None where all tiles of
+    one are empty."""
     changed = [
         Choice(choice.layers, tiles(choice), choice.overlap) if choice.tiles else choice
         for choice in plan[start : end + 1]

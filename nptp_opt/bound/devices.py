@@ -79,7 +79,7 @@ def classes_of(chain: Chain, cluster: Cluster) -> Classes:
     flop = np.array([layer.flop_per_pixel for layer in chain.layers])
     pixel_s = flop / np.array([[speed.flop_per_s for speed in own] for own in speeds])
     fixed_s = np.array([[speed.overhead_s for speed in own] for own in speeds])
-    share = _shares(pixel_s @ np.array(chain.areas[1:]))
+    share = balanced_shares(pixel_s @ np.array(chain.areas[1:]))
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, device in enumerate(cluster.devices):
         place = i == cluster.source, i == cluster.sink
@@ -91,7 +91,7 @@ def classes_of(chain: Chain, cluster: Cluster) -> Classes:
     return Classes(cluster, members, share[first], pixel_s[first], fixed_s[first])
 
 
-def _shares(seconds: FloatArray) -> FloatArray:
+def balanced_shares(seconds: FloatArray) -> FloatArray:
     """Shares at perfect balance of devices that take ``seconds`` (n,) for all; even ones where
     nothing is computed (pads, shuffles): any that sum to 1 would do."""
     if not seconds.all():

@@ -221,10 +221,10 @@ def compose(outer: Spans, inner: Spans) -> Spans:
 
 def _spans_of(layer: Layer, tensor: str) -> tuple[Spans, Spans]:
     rows, columns = layer.maps[tensor]
-    return _spans(rows), _spans(columns)
+    return axis_spans(rows), axis_spans(columns)
 
 
-def _spans(axis: AxisMap) -> Spans:
+def axis_spans(axis: AxisMap) -> Spans:
     """What every single output reads."""
     known: Any = axis
     return _known_spans(known)[0]
@@ -254,7 +254,7 @@ def identity(n: int) -> Spans:
 
 def _most(axis: AxisMap, outer: Spans) -> Spans:
     """What ranges of the outer axis read at most, by their first and last position."""
-    lo, hi = _spans(axis)
+    lo, hi = axis_spans(axis)
     if not _monotone(axis):
         return np.zeros(len(outer[0]), np.int64), np.full(len(outer[0]), axis.n_in)
     return lo[outer[0]], hi[outer[1] - 1]

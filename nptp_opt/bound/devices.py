@@ -76,7 +76,7 @@ def classes_of(chain: Chain, cluster: Cluster) -> Classes:
     others = [layer for layer in chain.network.shared_out if layer not in chain.layers]
     flop = np.array([layer.flop_per_pixel for layer in chain.layers])
     pixel_s, fixed_s = flop / speeds.flop_per_s, speeds.overhead_s
-    share = _shares(pixel_s @ np.array(chain.areas[1:]))
+    share = balanced_shares(pixel_s @ np.array(chain.areas[1:]))
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, device in enumerate(cluster.devices):
         place = i == cluster.source, i == cluster.sink
@@ -88,7 +88,7 @@ def classes_of(chain: Chain, cluster: Cluster) -> Classes:
     return Classes(cluster, members, share[first], pixel_s[first], fixed_s[first])
 
 
-def _shares(seconds: FloatArray) -> FloatArray:
+def balanced_shares(seconds: FloatArray) -> FloatArray:
     """Shares at perfect balance of devices that take ``seconds`` (n,) for all; even ones where
     nothing is computed (pads, shuffles): any that sum to 1 would do."""
     if not seconds.all():

@@ -150,3 +150,26 @@ def concave(table):  # type: ignore[no-untyped-def]
         for length in range(1, top + 1):
             out[f, length] = base + slope * length
     return out
+
+
+@numba.njit(cache=True)
+def least_per_output(first, last):  # type: ignore[no-untyped-def]
+    """Fewest positions per output that any set of outputs reads; ``first`` and ``last`` per output.
+
+    Where windows follow one another ranges read least; elsewhere a set reads what one output does.
+    """
+    n = len(first)
+    for o in range(n):
+        if last[o] <= first[o]:
+            return 0.0
+    for o in range(1, n):
+        if first[o] < first[o - 1] or last[o] < last[o - 1]:
+            return (last - first).min() / n
+    least = float(last[0] - first[0])
+    for a in range(n):
+        count = last[a] - first[a]
+        least = min(least, float(count))
+        for b in range(a + 1, n):
+            count += last[b] - max(first[b], last[b - 1])
+            least = min(least, count / (b - a + 1))
+    return least

@@ -21,6 +21,7 @@ from nptp_opt.evaluate.memory import limited, overfull
 from nptp_opt.evaluate.work import StepWork, step_work
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer, Network, external_inputs
+from nptp_opt.plan.steps import Step
 
 MOST_STEPS = 100_000
 """Steps that a clock remembers."""
@@ -134,7 +135,7 @@ class Clock:
         owned = self._owned(held)
         if choice.is_global:
             layer = choice.layers[-1]
-            step = global_step(self.network, self.cluster, layer, owned, users[layer.name])
+            step: Step = global_step(self.network, self.cluster, layer, owned, users[layer.name])
         else:
             step = segment_step(self.network, self.cluster, choice, owned)
         work = step_work(self.network, self.cluster, step, owned)

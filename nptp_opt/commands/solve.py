@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from nptp_opt.cluster import TransferDtype
+from nptp_opt.commands.interrupts import INTERRUPTED, stoppable
 from nptp_opt.commands.outputs import check_outputs
 from nptp_opt.commands.progress import moving
 from nptp_opt.commands.support import (
@@ -94,8 +95,8 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
         hold_import(loaded, options["seed"])
     _warn_of_whole(loaded.network)
     say(f"planning {len(loaded.network.layers)} layers on {len(devices.devices)} devices")
-    with moving("planning") as line:
-        chosen = replace(chosen, watch=line.fastest, tell=line.tell)
+    with stoppable() as stop, moving("planning") as line:
+        chosen = replace(chosen, watch=line.fastest, tell=line.tell, stopped=stop.is_set)
         if pair is None:
             plan = solve_with(loaded, devices, chosen)
         else:
@@ -106,6 +107,8 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     write_plan(plan, output)
     summary = solve_summary(plan, output)
     print_json(summary) if options["as_json"] else print_table(summary)
+    if stop.is_set():
+        raise click.exceptions.Exit(INTERRUPTED)
 
 
 def _warn_of_whole(network: Network) -> None:

@@ -9,6 +9,7 @@ worst a baseline, is returned at the limit.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -63,8 +64,19 @@ def fastest(
     solved = solved or solved_layers(network, cluster, options)
     templates = with_families(network, cluster, solved)
     starts += from_solved(network, cluster, solved)
-    starts += paths(network, cluster, templates, deadline)
-    return searched(clock, starts, templates, deadline=deadline, watch=options.watch, effort=effort)
+    starts += itertools.takewhile(
+        lambda _: not options.stopped(), paths(network, cluster, templates, deadline)
+    )
+    return searched(
+        clock,
+        starts,
+        templates,
+        deadline=deadline,
+        watch=options.watch,
+        effort=effort,
+        seed=options.limits.seed,
+        stopped=options.stopped,
+    )
 
 
 def paths(

@@ -16,11 +16,19 @@ Watch = Callable[[float], None]
 Tell = Callable[[str], None]
 """Is told what was left out for lack of time."""
 
+Stopped = Callable[[], bool]
+"""Is asked now and then whether the search is to end with what it has."""
+
 log = logging.getLogger(__name__)
 
 
 def ignore(_: float) -> None:
     """Watches nothing."""
+
+
+def never() -> bool:
+    """Stops nothing."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ class PlanOptions:
     tell: Tell = log.warning
     objective: Objective = "latency"
     latency_limit_s: float = math.inf
+    stopped: Stopped = never
     bound: bool = True
     """Prove a bound on the latency, too."""
 

@@ -18,6 +18,7 @@ from nptp_opt.evaluate.clock import Clock
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.candidates.templates import Template
 from nptp_opt.planner.local_search.operators import Operators, Plan
+from nptp_opt.planner.options import Stopped, never
 
 WARM, LUKEWARM, COLD = 0.03, 5e-3, 2e-4
 """Relative loss that is accepted once in e times: at a walk's beginning, at the last walk's, and at
@@ -47,6 +48,7 @@ def searched(
     watch: Watch | None = None,
     effort: float = 1.0,
     seed: int = 0,
+    stopped: Stopped = never,
 ) -> Plan:
     """The best plan found from the fastest ``starts``, of those that fit into memory if any do."""
     ranked = sorted(starts, key=clock.seconds)
@@ -69,6 +71,7 @@ def searched(
                 warm=WARM,
                 seed=_mixed(seed, number),
                 watch=watch,
+                stopped=stopped,
             )
         )
     best = min(found, key=lambda pair: pair[0])[1]
@@ -81,6 +84,7 @@ def searched(
         warm=LUKEWARM,
         seed=_mixed(seed, WALKS),
         watch=watch,
+        stopped=stopped,
     )
     return last[1]
 
@@ -121,6 +125,7 @@ def anneal(
     warm: float,
     seed: int = 0,
     watch: Watch | None = None,
+    stopped: Stopped = never,
 ) -> tuple[float, Plan]:
     """One walk of so much ``work``: seconds and the best plan seen that fits into memory.
 
@@ -137,6 +142,8 @@ def anneal(
             used_s = time.monotonic() - began
             spent = max((clock.work - first) / work, used_s / max(1e-9, deadline - began))
             spent = max(spent, tries / work)  # where no operator has anything to do
+            if stopped():
+                break
         changed = operators.draw(current)
         if changed is None:
             continue

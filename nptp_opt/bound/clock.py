@@ -12,8 +12,9 @@ the latency.
 perfect balance; they sum to 1. Whoever computes a pixel of layer l adds at least min_i s_i c_il to
 the weighted busy seconds sum s_i busy_i, whoever calls it first min_i s_i o_il. W is the sum of
 these. Device i is busy within a window of at most T - off_i seconds: the head is the sink's last
-``head_s``; where every pixel of every map is read and reads something, nothing but the source
-begins before one hop, and nothing but the sink ends later than a hop before the head begins. So
+``head_s``; where every pixel of every map reads something, nothing but the source begins before one
+hop; where every pixel is read, nothing but the sink ends later than a hop before the head begins.
+So
 
     sum over i of s_i max(0, T - off_i) >= W.
 
@@ -128,26 +129,27 @@ class _Case:
 
     def _off(self) -> FloatArray:
         """Seconds at either end in which each device does not compute, the head included."""
-        found = np.zeros(len(self.cluster.devices))
-        if self.leads_on:
-            found += self.head_s + 2 * self.hop_s
-            found[self.cluster.source] -= self.hop_s
-            found[self.cluster.sink] -= self.hop_s
-        else:
-            found[self.cluster.sink] = self.head_s
-        return found
+        devices = np.arange(len(self.cluster.devices))
+        source, sink = devices == self.cluster.source, devices == self.cluster.sink
+        before_s = self.hop_s * (~source & self.reads_all)
+        after_s = np.where(sink, self.head_s, (self.hop_s + self.head_s) * self.leads_on)
+        return np.asarray(before_s + after_s)
+
+    @cached_property
+    def reads_all(self) -> bool:
+        """Does every pixel of every map read something?"""
+        return all(
+            bool(layer.inputs) and all(_reads(layer, tensor) for tensor in layer.inputs)
+            for layer in self.network.shared_out
+        )
 
     @cached_property
     def leads_on(self) -> bool:
-        """Is every pixel of every map read, and does every one read something? Not where partials
-        are computed: nothing waits for the seconds that these take."""
-        layers = self.network.shared_out
+        """Is every pixel of every map read? Not where partials are computed, for which nothing
+        waits: only the tiles of the map leave before."""
         return all(
-            layer.kind == "spatial"
-            and self.pixels[layer.name] == layer.height * layer.width
-            and bool(layer.inputs)
-            and all(_reads(layer, tensor) for tensor in layer.inputs)
-            for layer in layers
+            layer.kind == "spatial" and self.pixels[layer.name] == layer.height * layer.width
+            for layer in self.network.shared_out
         )
 
     # -- exchange ------------------------------------------------------------------------------

@@ -78,19 +78,22 @@ def every_plan(network: Network, devices: int) -> Iterator[list[Choice]]:
             ]
 
 
+MOST_PLANS = 1500
+
+
 @pytest.mark.parametrize("block", range(4))
 def test_no_bound_is_above_the_exhaustive_optimum(block: int) -> None:
-    """Chains of at most two layers on tiny maps, under the simulation."""
+    """Chains on tiny maps with few enough plans to simulate them all."""
     tried = 0
-    for seed in range(60 * block, 60 * block + 60):
+    for seed in range(40 * block, 40 * block + 40):
         case = small_case(seed)
-        if case is None or len(case[0].spatial) > 2 or case[0].spatial[0].full.area > 12:
+        if case is None or len(case[0].spatial) > 3 or case[0].spatial[0].full.area > 12:
             continue
         network, cluster = case
-        plans = every_plan(network, len(cluster.devices))
-        best = min(
-            simulated(network, cluster, plan, True) for plan in itertools.islice(plans, 1500)
-        )
+        plans = [*itertools.islice(every_plan(network, len(cluster.devices)), MOST_PLANS + 1)]
+        if len(plans) > MOST_PLANS:
+            continue
+        best = min(simulated(network, cluster, plan, True) for plan in plans)
         assert clock_bound(network, cluster) <= best * EXACT, seed
         tried += 1
     assert tried > 5
@@ -172,15 +175,25 @@ def test_nothing_but_the_source_begins_before_a_hop() -> None:
     assert clock_bound(network, cluster) == pytest.approx(1.1)
 
 
-def test_where_pixels_are_unread_no_hop_is_counted() -> None:
-    """What nothing reads may be computed until the very end."""
+def test_where_pixels_are_unread_no_hop_is_counted_at_the_end() -> None:
+    """What nothing reads may be computed until the very end, if a hop after the source began."""
     specs = [{"channels": 1, **POINTWISE}, {"channels": 1, "stride": 2, **POINTWISE}]
     network = conv_chain((1, 1, 10, 10), specs)
     slow, fast = (
         clock_bound(network, make_cluster((1e-7, 1e-7), rates=1e9, latency_ms=ms, shared=True))
         for ms in (100.0, 0.0)
     )
-    assert slow == pytest.approx(fast)
+    assert slow == pytest.approx(fast + 0.05)
+
+
+def test_what_reads_nothing_may_be_computed_at_once() -> None:
+    """Windows of kernel 1 that lie in the padding altogether need no input."""
+    network = conv_chain((1, 1, 10, 10), [{"channels": 1, "kernel": 1, "padding": 2}])
+    slow, fast = (
+        clock_bound(network, make_cluster((1e-7, 1e-7), rates=1e9, latency_ms=ms, shared=True))
+        for ms in (100.0, 0.0)
+    )
+    assert slow == pytest.approx(fast + 0.05)
 
 
 @pytest.mark.parametrize("shared", [False, True])

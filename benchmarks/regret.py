@@ -4,9 +4,9 @@
 
 A bound that is loose says little of a plan; what a long search finds says more. Cases are drawn (by
 a fixed seed) from models, numbers and kinds of devices, links and rates. The rival is the best of
-the default plan, of one search with ``times`` the default work and of four of a quarter of that with
-other seeds. Work is counted in simulated tasks and messages, so the load of the machine changes
-nothing. Regret is (default - best) / best.
+the default plan, of one search with ``times`` the default work and of four of a quarter of that
+with other seeds. Work is counted in simulated tasks and messages, so the load of the machine
+changes nothing. Regret is (default - best) / best.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from layer_cases import provenance
 
 import nptp_opt
 from nptp_opt.bound import clock_bound
@@ -116,7 +118,7 @@ def table(rows: list[dict[str, Any]], times: float) -> str:
         "# Regret of the default plan",
         "",
         f"Against {times:g} times the work once, and a quarter of that from four other seeds; "
-        f"{len(rows)} cases, nptp-opt {nptp_opt.__version__}.",
+        f"{len(rows)} cases, commit {str(provenance()['commit'])[:12]}.",
         "",
         f"Regret: median {statistics.median(regrets):.1%}, worst {max(regrets):.1%}. "
         f"Gap to the bound: median {statistics.median(gaps):.0%}, worst {max(gaps):.0%}.",
@@ -142,7 +144,7 @@ def main() -> None:
     for case in drawn(args.cases):
         rows.append(row_of(case, args.times))
         print(f"{case}: {rows[-1]['regret']:.2%}", file=sys.stderr, flush=True)
-        protocol = {"cases": args.cases, "times": args.times}
+        protocol = {"cases": args.cases, "times": args.times, **provenance()}
         content = json.dumps({"protocol": protocol, "rows": rows}, indent=1)
         args.output.with_suffix(".json").write_text(content + "\n")
         args.output.with_suffix(".md").write_text(table(rows, args.times))

@@ -4,8 +4,8 @@ Little is used of a schedule, so that no order of pieces or messages escapes: a 
 thing at a time; it computes a pixel when it has all that the pixel reads, computed by itself or
 received; a medium or a way of a link carries one message at a time, and takes its bytes over the
 rate for it; a message takes ``message_s`` of its sender before and ``latency_s`` after that (one
-*hop*); the head runs on the sink, after all that it reads. The bound is the largest of three. T is
-the latency.
+*hop*); the head runs on the sink, after all that it reads. The bound is the larger of two. T is the
+latency.
 
 **Busy devices.** Every plan computes at least the pixels of every layer that something reads
 (``read_pixels``), and calls every layer at least once. Device i has a weight s_i, its share at
@@ -18,31 +18,9 @@ So
 
     sum over i of s_i max(0, T - off_i) >= W.
 
-**What leaves the source.** Take a path of layers 1 ... m (``bound.chain``) from an input, tensor 0.
-Let S_l be the pixels of layer l that the source computes, B_l those that all others do, whether
-hidden in a segment, twice, or for a tile; r_l the pixels of tensor l that others receive from the
-source (once each). Any q outputs of layer l read at least g_l q pixels of tensor l - 1: on either
-axis, any set of outputs reads at least g positions per output (of sets whose windows touch, ranges
-read least per output), so by Hall's theorem outputs can be given g positions each that they read
-and share with no other output; the product of both axes gives every output pixel g_l = g_y g_x
-pixels of its own. So
-
-    g_l |B_l| <= |B_(l-1)| + r_(l-1),    B_0 empty,
-
-and sum p_l |B_l| <= sum V_a r_a, with p_l the source's seconds per pixel, V_m = 0 and V_(l-1) =
-(p_l + V_l) / g_l. All that is read is in S_l or B_l, so the source computes sum p_l |S_l| >= W_s -
-sum V_a r_a for at most T - off seconds, where W_s is the path's work on the source. Bytes that
-leave it take at least alpha (W_s - T + off) seconds of the medium, or of its way up, with alpha the
-least of seconds per pixel over V_a. All of these are carried in T less a hop (and the head, as
-above). So
-
-    T >= hop + alpha (W_s + off - T),  or the source does everything and T >= W_s + off.
-
-**What reaches the sink.** If the sink collects the last map, then |S_m| + r_m >= |m| for what it
-computes and receives, and what it computes it has the operands of: |S_(l-1)| + r_(l-1) >= g_l
-|S_l|. So sum p_l |S_l| >= sum p_l D_l - sum V'_a r_a, with D_m = |m|, D_(l-1) = g_l D_l, V'_0 = 0,
-V'_l = p_l + g_l V'_(l-1), and the same follows for the sink's way down. On one medium, seconds of
-both directions add up if source and sink are one device, since no message counts twice.
+**Exchange.** What the source does not compute others do, and for that they receive something of it;
+what the sink collects it computes or receives: a linear programme (``bound.exchange``), of the
+source against all others and of the sink against all others.
 
 What is missing: halos (any q outputs read more than g q pixels), that devices other than the source
 exchange among themselves, and that a device that joins late is idle before. The first two cannot be
@@ -62,6 +40,7 @@ import numpy as np
 
 from nptp_opt.bound.chain import Chain, axis_spans, longest_chain
 from nptp_opt.bound.devices import balanced_shares
+from nptp_opt.bound.exchange import Exchange
 from nptp_opt.bound.latency import SAFETY, read_pixels
 from nptp_opt.bound.tables import least_per_output
 from nptp_opt.cluster import Cluster
@@ -155,91 +134,64 @@ class _Case:
     # -- exchange ------------------------------------------------------------------------------
 
     def exchange_s(self) -> float:
-        """What leaves the source or reaches the sink, or else one of them does everything."""
-        source, sink = self.cluster.source, self.cluster.sink
-        found = [self._out(source), self._into(sink)]
-        if source == sink and self.cluster.shared:
-            found.append(_both(*found))
-        tail_s = self.hop_s + self.head_s * self.leads_on
-        return max(flow.least_s(tail_s) for flow in found)
+        """The least T of the source's programme and of the sink's."""
+        return max(self._apart_s(device) for device in {self.cluster.source, self.cluster.sink})
 
-    def _out(self, device: int) -> _Flow:
-        """What leaves the source, by how much of the path's work others do."""
-        pixel_s, per_output = self._pixel_s(device), self._per_output
-        worth = np.zeros(self.chain.length + 1)
-        for k in range(self.chain.length, 0, -1):
-            worth[k - 1] = _ratio(pixel_s[k - 1] + worth[k], per_output[k - 1])
-        if self.chain.source is None:  # others need nothing of the source
-            worth[:] = np.inf
-        work_s = float(pixel_s @ [self.pixels[layer.name] for layer in self.chain.layers])
-        return _Flow(self._alpha(device, worth[:-1], up=True), work_s + self._off()[device])
+    def _apart_s(self, device: int) -> float:
+        """The least T of the programme, or of a source and sink that does everything."""
+        programme = self._programme(device)
+        found = programme.least_s() if len(self.cluster.devices) > 1 else np.inf
+        if self.cluster.source == self.cluster.sink or not self.reads_all:
+            found = min(found, programme.off_s + float(programme.own_s[1:] @ programme.read))
+        return found
 
-    def _into(self, device: int) -> _Flow:
-        """What reaches the sink; nothing where it does not collect the last map."""
-        last = self.chain.names[-1]
-        wanted = (*external_inputs(self.network.head), *self.network.spatial_outputs)
-        if last not in wanted:
-            return _Flow(0.0, 0.0)
-        pixel_s, per_output = self._pixel_s(device), self._per_output
-        worth, pixels = np.zeros(self.chain.length + 1), float(self.chain.areas[-1])
-        for k in range(1, self.chain.length + 1):
-            worth[k] = pixel_s[k - 1] + per_output[k - 1] * worth[k - 1]
-        work_s = pixels * float(worth[-1])
-        alpha = self._alpha(device, worth[1:], up=False)
-        return _Flow(alpha, work_s + self._off()[device])
-
-    def _pixel_s(self, device: int) -> FloatArray:
-        """Seconds per pixel of the path's layers."""
-        node = self.cluster.devices[device]
-        return np.array(
-            [x.flop_per_pixel / layer_speed(node, x).flop_per_s for x in self.chain.layers]
+    def _programme(self, device: int) -> Exchange:
+        chain, (_, share) = self.chain, self._weighted()
+        seconds = np.array([self._whole_s(layer) for layer in chain.layers])
+        others = np.delete(share * seconds, device, axis=1).min(axis=1, initial=np.inf)
+        areas = np.array(chain.areas, dtype=float)
+        off_path = [layer for layer in self.network.shared_out if layer not in chain.layers]
+        rest = sum(float((share * self._read_s(layer)).min()) for layer in off_path)
+        return Exchange(
+            cluster=self.cluster,
+            device=device,
+            own_s=np.append(0.0, seconds[:, device]),
+            others_s=np.append(0.0, others),
+            rest_s=rest,
+            weight=float(share[device]),
+            per_output=self._per_output * areas[1:] / np.maximum(areas[:-1], 1.0),
+            read=np.array([self.pixels[layer.name] for layer in chain.layers]) / areas[1:],
+            sizes=areas * chain.pixel_bytes,
+            off_s=float(self._off()[device]),
+            tail_s=(self.hop_s + self.head_s * self.leads_on) * self.reads_all,
+            has_input=chain.source is not None,
+            collected=chain.names[-1] in self._collected,
         )
+
+    def _whole_s(self, layer: Layer) -> FloatArray:
+        """Every device's seconds for all of a layer, without its calls."""
+        speeds = [layer_speed(node, layer) for node in self.cluster.devices]
+        return np.array([layer.flop / speed.flop_per_s for speed in speeds])
+
+    def _read_s(self, layer: Layer) -> FloatArray:
+        """As ``_whole_s``, of what is read."""
+        part = self._flop(layer) / layer.flop if layer.flop else 0.0
+        return part * self._whole_s(layer)
+
+    @property
+    def _collected(self) -> tuple[str, ...]:
+        """Tensors that the sink collects entire."""
+        return (*external_inputs(self.network.head), *self.network.spatial_outputs)
 
     @cached_property
     def _per_output(self) -> FloatArray:
         """g of the path's layers."""
-        names = self.chain.names
-        return np.array(
-            [
-                0.0 if name is None else _per_axis(layer, name, 0) * _per_axis(layer, name, 1)
-                for layer, name in zip(self.chain.layers, names, strict=False)
-            ]
-        )
-
-    def _alpha(self, device: int, worth: FloatArray, *, up: bool) -> float:
-        """The least seconds on the way ``up`` or down per second that is spared by a pixel."""
-        node = self.cluster.devices[device]
-        if self.cluster.shared:
-            rate = self.cluster.network.bytes_per_s
-        else:
-            rate = node.up_bytes_per_s if up else node.down_bytes_per_s
-        tensors = self.chain.pixel_bytes[:-1] if up else self.chain.pixel_bytes[1:]
-        found = [_ratio(size / rate, each) for size, each in zip(tensors, worth, strict=True)]
-        return min(found)
-
-
-@dataclass(frozen=True)
-class _Flow:
-    """``alpha`` seconds of a link for every second that T is below ``alone_s``."""
-
-    alpha: float
-    alone_s: float
-
-    def least_s(self, tail_s: float) -> float:
-        """The least T >= tail + alpha (alone - T), or that of the device alone."""
-        if np.isinf(self.alpha):
-            return self.alone_s
-        return min(self.alone_s, (tail_s + self.alpha * self.alone_s) / (1 + self.alpha))
-
-
-def _both(out: _Flow, into: _Flow) -> _Flow:
-    """Both on one medium, both for every second below the earlier of the two."""
-    return _Flow(out.alpha + into.alpha, min(out.alone_s, into.alone_s))
-
-
-def _ratio(value: float, by: float) -> float:
-    """``value / by``, infinite for a ``by`` of 0."""
-    return value / by if by > 0 else float("inf")
+        pairs = zip(self.chain.layers, self.chain.names, strict=False)
+        found = [
+            0.0 if name is None else _per_axis(layer, name, 0) * _per_axis(layer, name, 1)
+            for layer, name in pairs
+        ]
+        return np.array(found)
 
 
 def _per_axis(layer: Layer, tensor: str, axis: int) -> float:

@@ -38,14 +38,15 @@ from functools import cached_property
 
 import numpy as np
 
-from nptp_opt.bound.chain import Chain, axis_spans, longest_chain
-from nptp_opt.bound.devices import balanced_shares
+from nptp_opt.bound.chain import Chain, least_per_output, longest_chain
 from nptp_opt.bound.exchange import Exchange
-from nptp_opt.bound.latency import SAFETY, read_pixels
-from nptp_opt.bound.tables import least_per_output
+from nptp_opt.bound.reads import read_pixels
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import FloatArray, gather_compute_s, layer_speed
 from nptp_opt.network.ir import Layer, Network, external_inputs
+
+SAFETY = 1e-9
+"""Relative margin for the rounding of sums."""
 
 
 def clock_bound(network: Network, cluster: Cluster) -> float:
@@ -195,8 +196,16 @@ class _Case:
 
 
 def _per_axis(layer: Layer, tensor: str, axis: int) -> float:
-    """Fewest positions per output that any outputs of an axis read."""
-    return float(least_per_output(*axis_spans(layer.maps[tensor][axis])))
+    return least_per_output(layer.maps[tensor][axis])
+
+
+def balanced_shares(seconds: FloatArray) -> FloatArray:
+    """Shares at perfect balance of devices that take ``seconds`` (n,) for all; even ones where
+    nothing is computed (pads, shuffles): any that sum to 1 would do."""
+    if not seconds.all():
+        return np.full(len(seconds), 1.0 / len(seconds))
+    rate = 1.0 / seconds
+    return np.asarray(rate / rate.sum())
 
 
 def _reads(layer: Layer, tensor: str) -> bool:

@@ -23,11 +23,11 @@ what the sink collects it computes or receives: a linear programme (``bound.exch
 source against all others and of the sink against all others.
 
 What is missing: halos (any q outputs read more than g q pixels), that devices other than the source
-exchange among themselves, and that a device that joins late is idle before. The first two cannot be
-had from sums over devices that are priced apart: a configuration LP whose columns are all that one
-device can do within T seconds (shares of every map, by a dynamic programme, with exact halos)
-proved no more than 6 % beyond perfect balance for VGG-16 on 8 devices: some devices compute the
-early layers and leave the late ones to others, and nothing in such an LP says that these wait.
+exchange among themselves, and that a device that joins late is idle before. A prototype priced
+devices apart for the first two (a configuration LP whose columns are all that one device can do
+within T seconds, with exact halos but without multipliers for borders): 6 % beyond perfect balance
+for VGG-16 on 8 devices. Some devices compute the early layers in it and leave the late ones to
+others, and nothing says that these wait.
 """
 
 from __future__ import annotations

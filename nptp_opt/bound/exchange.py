@@ -50,6 +50,9 @@ from nptp_opt.cost import FloatArray
 Row = tuple[FloatArray, float]
 """Coefficients and right-hand side of a constraint ``row . x <= value``."""
 
+TOLERANCE = 1e-5
+"""Relative margin for the solver's tolerances: rows and T are scaled to about 1 for it."""
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -79,14 +82,19 @@ class Exchange:
         rows += [*self._busy(), *self._links()]
         costs = np.zeros(self._count)
         costs[0] = 1.0
+        left, right = np.array([row for row, _ in rows]), np.array([value for _, value in rows])
+        unit_s = float(self.own_s.sum()) or 1.0
+        left[:, 0] *= unit_s
+        largest = np.abs(left).max(axis=1)
+        largest[largest == 0] = 1.0
         found = linprog(
             costs,
-            A_ub=np.array([row for row, _ in rows]),
-            b_ub=np.array([value for _, value in rows]),
+            A_ub=left / largest[:, None],
+            b_ub=right / largest,
             bounds=self._bounds(),
             method="highs",
         )
-        return float(found.fun) if found.status == 0 else 0.0
+        return float(found.fun) * unit_s * (1 - TOLERANCE) if found.status == 0 else 0.0
 
     @property
     def _length(self) -> int:

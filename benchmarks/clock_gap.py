@@ -56,7 +56,7 @@ def cluster(n: int, *, shared: bool) -> Cluster:
 
 def planned_s(network: Network, on: Cluster, limit_s: float) -> float:
     """Simulated latency of the plan that is made for it."""
-    options = PlanOptions("nptp", objective="predicted", limits=Limits(time_limit_s=limit_s))
+    options = PlanOptions("nptp", limits=Limits(time_limit_s=limit_s))
     steps = assemble(network, on, PLANNERS["nptp"].plan(network, on, options))
     return simulate(network, on, steps)
 

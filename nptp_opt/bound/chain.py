@@ -77,7 +77,7 @@ def least_per_output(axis: AxisMap) -> float:
 
 @lru_cache(maxsize=4096)
 def _least_per_output(axis: Any) -> float:
-    return float(_fewest(*_spans(axis)))
+    return float(fewest_per_output(*_spans(axis)))
 
 
 def _spans(axis: AxisMap) -> tuple[IntArray, IntArray]:
@@ -88,7 +88,7 @@ def _spans(axis: AxisMap) -> tuple[IntArray, IntArray]:
 
 
 @numba.njit(cache=True)
-def _fewest(first, last):  # type: ignore[no-untyped-def]
+def fewest_per_output(first, last):  # type: ignore[no-untyped-def]
     """Fewest positions per output that any set of outputs reads; ``first`` and ``last`` per output.
 
     Where windows follow one another ranges read least; elsewhere a set reads what one output does.

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nptp_opt.bound.tables import least_per_output
 from torch import nn
 
 from nptp_opt.bound import clock_bound
+from nptp_opt.bound.chain import fewest_per_output
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import input_ownership
 from nptp_opt.evaluate.assemble import Choice, assemble
@@ -231,7 +231,7 @@ def test_outputs_read_at_least_so_many_positions_each(seed: int) -> None:
         for size in range(1, n + 1)
         for some in itertools.combinations(range(n), size)
     )
-    found = least_per_output(first, last)
+    found = fewest_per_output(first, last)
     assert found <= least + 1e-12
     assert not ordered or found == pytest.approx(least) or (last <= first).any()
 

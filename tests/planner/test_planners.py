@@ -35,10 +35,11 @@ def test_nptp_is_never_slower_than_a_baseline_and_no_plan_beats_the_bound(cluste
         name: plan_network(ModelRef("chain", (1, 3, 24, 24)), CHAIN, cluster, PlanOptions(name))
         for name in PLANNERS
     }
-    best = plans["nptp"].latency_s
+    best = plans["nptp"].predicted_s
     for plan in plans.values():
-        assert best <= plan.latency_s * (1 + 1e-12)
-        assert plan.bound_s is not None and plan.bound_s <= plan.latency_s
+        assert best <= plan.predicted_s * (1 + 1e-12)
+        if not any(step.overlap for step in plan.steps):
+            assert plan.bound_s is not None and plan.bound_s <= plan.latency_s
         assert plan.predicted_s > 0
 
 

@@ -97,7 +97,8 @@ def _distinct(plans: Iterable[Plan]) -> list[Plan]:
 
 def work_of(network: Network, cluster: Cluster) -> float:
     """Work that a search is worth by default."""
-    own = WORK * math.sqrt(len(network.shared_out)) * len(cluster.devices) ** 1.5
+    layers, devices = len(network.shared_out), len(cluster.devices)
+    own = WORK * math.sqrt(layers) * math.sqrt(devices) * devices
     return min(MOST_WORK, max(LEAST_WORK, own))
 
 

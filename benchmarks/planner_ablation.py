@@ -13,7 +13,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
@@ -103,9 +103,8 @@ VARIANTS = (
 )
 
 
-def measured(effort: float, seeds: int, tell: Callable[[str], None]) -> list[dict[str, object]]:
+def measured(effort: float, seeds: int) -> Iterator[dict[str, object]]:
     """A row per case and variant."""
-    rows: list[dict[str, object]] = []
     for model, count, kind, rate in CASES:
         network = nptp_opt.load_model(model, (1, 3, 224, 224)).network
         cluster = cluster_of(count, kind, rate)
@@ -119,9 +118,8 @@ def measured(effort: float, seeds: int, tell: Callable[[str], None]) -> list[dic
                 "latencies_s": found,
                 "process_s": (time.process_time() - began) / seeds,
             }
-            rows.append(row)
-            tell(f"{row['case']:24} {variant.name:34} {row['mean_s']:.4f} s")
-    return rows
+            print(f"{row['case']:24} {variant.name:34} {row['mean_s']:.4f} s", flush=True)
+            yield row
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> str:
@@ -133,6 +131,8 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
         cells = [
             f"{mean[case, variant.name]:.4f} s "
             f"({mean[case, variant.name] / mean[case, VARIANTS[0].name] - 1:+.1%})"
+            if (case, variant.name) in mean
+            else ""
             for case in cases
         ]
         lines.append(f"| {variant.name} | " + " | ".join(cells) + " |")
@@ -145,15 +145,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--output", default="benchmarks/results/planner_ablation")
     args = parser.parse_args()
-    rows = measured(args.effort, args.seeds, lambda text: print(text, flush=True))
     protocol = {"effort": args.effort, "seeds": args.seeds}
-    Path(f"{args.output}.json").write_text(
-        json.dumps({"protocol": protocol, "rows": rows}, indent=1)
-    )
     head = (
         f"Mean simulated latency over {args.seeds} seeds, {args.effort:g} of the default work.\n\n"
     )
-    Path(f"{args.output}.md").write_text(head + table(rows))
+    rows: list[dict[str, object]] = []
+    for row in measured(args.effort, args.seeds):
+        rows.append(row)
+        content = json.dumps({"protocol": protocol, "rows": rows}, indent=1)
+        Path(f"{args.output}.json").write_text(content)
+        Path(f"{args.output}.md").write_text(head + table(rows))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from nptp_opt.planner.local_search.anneal import searched
 from nptp_opt.planner.local_search.moves import Partition, absorbed, first_idle
 from nptp_opt.planner.nptp import nptp, paths
 from nptp_opt.planner.options import PlanOptions
+from nptp_opt.planner.path.discounted import FEW_DISCOUNTS
 from nptp_opt.planner.planners import plan_of
 
 _AIMS = frozenset({"objective", "objective_bound", "latency_limit_s", "notes"})
@@ -32,9 +33,6 @@ _AIMS = frozenset({"objective", "objective_bound", "latency_limit_s", "notes"})
 
 EFFORT = 0.2
 """Part of a first plan's search that is gone through again."""
-
-FEW_DISCOUNTS = (1.0, 0.5)
-"""Those of ``DISCOUNTS`` under which a path is sought."""
 
 MOST_MENDED = 12
 """Mended plans that the search may start from; the loss of one device has hardly more."""

@@ -80,14 +80,15 @@ def test_whatever_one_device_can_run_alone_is_planned(seed: int) -> None:
 
 
 def test_the_fastest_plan_that_fits_is_found() -> None:
-    """The fast d1 has no room for the weights; all baselines but the best single device use it.
-    Bugs: it came back after it was given up; what fitted was forgotten, a slow baseline the answer.
+    """The fast d1 has room for the first layer's weights alone, all baselines but the best single
+    device use it. Bugs: it came back after it was given up; what fitted was forgotten, and a slow
+    baseline the answer.
     """
     network = conv_chain((1, 4, 16, 16), [{"channels": 64}] * 4)
     cluster = make_cluster((0.01, 0.5, 0.5), rates=100.0, memory_mib={1: 0.05})
     assert not overfull_devices(network, cluster, single_on(network, 2))
     plan = plan_network(REF, network, cluster)
-    assert all(1 not in step.tiles for step in plan.steps)
+    assert all(1 not in step.tiles for step in plan.steps[1:])
     alone = simulate(network, cluster, assemble(network, cluster, single_on(network, 2)))
     assert plan.latency_s <= alone * (1 + 1e-9)
 

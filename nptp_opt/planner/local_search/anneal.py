@@ -27,8 +27,9 @@ the end of all."""
 WALKS, LAST_SHARE = 8, 0.4
 """Walks from different starts, and the part of all work that is left for the last one."""
 
-WORK = 3e5
-"""Work per device and square root of the number of layers, in units of the clock."""
+WORK = 1.5e5
+"""Work per square root of the number of layers and power 3/2 of the number of devices, in units of
+the clock."""
 
 LEAST_WORK, MOST_WORK = 5e5, 4e7
 """Limits of a search's work, however few or many layers and devices there are."""
@@ -100,7 +101,8 @@ def _distinct(plans: Iterable[Plan]) -> list[Plan]:
 
 def work_of(network: Network, cluster: Cluster) -> float:
     """Work that a search is worth by default."""
-    own = WORK * math.sqrt(len(network.shared_out)) * len(cluster.devices)
+    layers, devices = len(network.shared_out), len(cluster.devices)
+    own = WORK * math.sqrt(layers) * math.sqrt(devices) * devices
     return min(MOST_WORK, max(LEAST_WORK, own))
 
 

@@ -13,6 +13,9 @@ from nptp_opt.cluster import Cluster
 DISCOUNTS = (1.0, 0.7, 0.5, 0.35, 0.2)
 """Parts of the exchange that are waited for."""
 
+FEW_DISCOUNTS = (1.0, 0.5)
+"""Those that are tried where a path takes long, or where a search goes on from an old plan."""
+
 
 def discounted(cluster: Cluster, part: float) -> Cluster:
     """The cluster on which exchange takes ``part`` of its time."""

@@ -23,8 +23,8 @@ from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer, Network, external_inputs
 from nptp_opt.plan.steps import Step
 
-MOST_STEPS = 100_000
-"""Steps that a clock remembers."""
+MOST_STEPS, MOST_ENTRIES = 20_000, 2_000_000
+"""Steps that a clock remembers, as choices; and their tasks and messages: about 100 MB."""
 
 BESIDE = 150
 """Work of a plan beside its tasks and messages, in their units: to know its steps again."""
@@ -57,7 +57,8 @@ class Clock:
 
     def seconds(self, choices: Sequence[Choice], limit_s: float = np.inf) -> float:
         """Simulated latency of the plan; infinite as soon as it is seen to be above ``limit_s``."""
-        if len(self._steps) > MOST_STEPS:
+        known = max(len(self._steps), len(self._choices))
+        if known > MOST_STEPS or self._store.entries > MOST_ENTRIES:
             self.forget()
         found_s, work = self._store.run(*self._plan(choices), limit_s)
         self.work += BESIDE + work
@@ -229,6 +230,11 @@ class _Store:
         self._bounds[self._count] = self._tasks, tasks, self._messages, messages
         self._tasks, self._messages, self._count = tasks, messages, self._count + 1
         return self._count - 1
+
+    @property
+    def entries(self) -> int:
+        """Tasks and messages of all steps."""
+        return self._tasks + self._messages
 
     def _rate(self, ends: IntArray) -> FloatArray | float:
         if self._rates is None:

@@ -41,7 +41,7 @@ OPTIONS = {
 
 def as_options(text: str) -> str:
     """A message of the library with the options' names where it has `arguments` in backticks."""
-    return re.sub(r"`(\w+)`", lambda found: OPTIONS.get(found[1], found[0]), text)
+    return re.sub(r"`(\w+)`", lambda match: OPTIONS.get(match[1], match[0]), text)
 
 
 input_option = click.option(
@@ -105,10 +105,10 @@ def input_shape(text: str | None, model: str) -> tuple[int, ...]:
         from nptp_opt.api import default_input
 
         return default_input(model)
-    return _parsed(text)
+    return _parse_shape(text)
 
 
-def _parsed(text: str) -> tuple[int, ...]:
+def _parse_shape(text: str) -> tuple[int, ...]:
     try:
         shape = tuple(int(part) for part in text.lower().split("x"))
     except ValueError:

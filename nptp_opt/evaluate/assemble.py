@@ -1,4 +1,4 @@
-"""From choices (which layers together, which partition) to the steps of a plan, priced exactly."""
+"""From choices (which layers together, which partition) to a plan's steps, costed exactly."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def _devices(tiles: Ownership) -> list[int]:
 def segment_step(
     network: Network, cluster: Cluster, choice: Choice, owned: Mapping[str, Ownership]
 ) -> SpatialStep:
-    """One segment, priced with what the devices hold before it."""
+    """One segment, evaluated with what the devices hold before it."""
     tiles = {i: tile for i, tile in sorted(choice.tiles.items()) if not tile.is_empty}
     names = tuple(layer.name for layer in choice.layers)
-    return SpatialStep(names, tiles, overlap=choice.overlap).priced(network, cluster, owned)
+    return SpatialStep(names, tiles, overlap=choice.overlap).with_cost(network, cluster, owned)
 
 
 def global_step(
@@ -77,11 +77,11 @@ def global_step(
     users: frozenset[int],
 ) -> GlobalStep:
     """The reduction of a map, or what follows on one, on the devices that use the result."""
-    return GlobalStep.used_by(layer, users).priced(network, cluster, owned)
+    return GlobalStep.used_by(layer, users).with_cost(network, cluster, owned)
 
 
 def final_step(network: Network, cluster: Cluster, owned: Mapping[str, Ownership]) -> GatherStep:
     """The head (or collecting the results) at the sink."""
     names = tuple(layer.name for layer in network.head)
     step = GatherStep(names, cluster.sink, network.spatial_outputs)
-    return step.priced(network, cluster, owned)
+    return step.with_cost(network, cluster, owned)

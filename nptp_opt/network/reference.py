@@ -56,7 +56,7 @@ def derived_weights(
 ) -> dict[str, torch.Tensor]:
     """Weights that the graph computes from other weights, by state key."""
     names, targets = set(imported.derived), _targets(imported)
-    runner, found = _Runner(imported, dtype), dict[str, torch.Tensor]()
+    runner, weights = _Runner(imported, dtype), dict[str, torch.Tensor]()
     with torch.no_grad():
         for node in imported.program.graph.nodes:
             if node.op == "placeholder" and targets[node.name] in state:
@@ -64,8 +64,8 @@ def derived_weights(
             if node.name in names:
                 value = runner.env[node] = runner.run_node(node)
                 number = isinstance(value, (bool, int, float))
-                found[f"derived:{node.name}"] = torch.tensor(value) if number else value
-    return found
+                weights[f"derived:{node.name}"] = torch.tensor(value) if number else value
+    return weights
 
 
 def _targets(imported: Imported) -> dict[str, str]:
@@ -77,13 +77,13 @@ def _arguments(imported: Imported, state: State, x: torch.Tensor) -> dict[str, A
     """Values of the graph's placeholders; None for weights that no node reads."""
     targets = _targets(imported)
     inputs = set(imported.network.inputs)
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for node in imported.program.graph.nodes:
         if node.op == "placeholder" and node.name in inputs:
-            found[node.name] = own(x, imported.origins[node.name], node.meta["val"].shape)
+            values[node.name] = own_tensor(x, imported.origins[node.name], node.meta["val"].shape)
         elif node.op == "placeholder":
-            found[node.name] = state[targets[node.name]] if node.users else None
-    return found
+            values[node.name] = state[targets[node.name]] if node.users else None
+    return values
 
 
 class _Runner(fx.Interpreter):
@@ -126,7 +126,7 @@ def _double(value: Any) -> Any:
     return torch.float64 if short else value
 
 
-def own(x: torch.Tensor, origin: Origin, shape: torch.Size) -> torch.Tensor:
+def own_tensor(x: torch.Tensor, origin: Origin, shape: torch.Size) -> torch.Tensor:
     """The model's own tensor of an input that has the network's shape, or the model's already."""
     layout = origin.layout
     if layout is None or x.shape != layout.canonical(shape):

@@ -44,20 +44,20 @@ class ModuleWitness:
         """The module's tensors; raises InputError where it does not run on ``x``."""
         try:
             with torch.no_grad():
-                found: Any = self._module(x.clone())
+                result: Any = self._module(x.clone())
         except Exception as error:  # noqa: BLE001 - a user's module may raise anything
             lines = str(error).strip().splitlines() or [""]
             raise InputError(
                 f"the model does not run on {'x'.join(map(str, x.shape))} where it is executed: "
                 f"{type(error).__name__}: {lines[-1]}"
             ) from None
-        return [leaf for leaf in tree_leaves(found) if isinstance(leaf, torch.Tensor)]
+        return [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
 
     def inner(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         """Outputs of the modules that are called once and contain no others."""
         seen: list[tuple[str, torch.Tensor]] = []
         hooks = [
-            module.register_forward_hook(_noting(name, seen))
+            module.register_forward_hook(_note_hook(name, seen))
             for name, module in self._module.named_modules()
             if not any(module.children())
         ]
@@ -70,7 +70,7 @@ class ModuleWitness:
         return iter([(name, value) for name, value in seen if calls[name] == 1])
 
 
-def _noting(name: str, seen: list[tuple[str, torch.Tensor]]) -> Callable[..., None]:
+def _note_hook(name: str, seen: list[tuple[str, torch.Tensor]]) -> Callable[..., None]:
     def note(module: nn.Module, args: Any, output: Any) -> None:
         if isinstance(output, torch.Tensor):
             seen.append((name, output.detach().clone()))

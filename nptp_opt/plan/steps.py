@@ -50,7 +50,7 @@ Seconds = tuple[float, float]
 class _Step(ABC):
     """What all steps have. ``layers`` are names, in topological order.
 
-    ``makespan_s`` is what the step takes with given ownership; NaN until it is priced.
+    ``makespan_s`` is what the step takes with given ownership; NaN until it is evaluated.
     """
 
     kind: ClassVar[StepKind]
@@ -122,7 +122,7 @@ class _Step(ABC):
         """Its makespan, from its loads."""
         return makespan_s(cluster, self.loads(network, cluster, owned))
 
-    def priced(self, network: Network, cluster: Cluster, owned: Owned) -> Self:
+    def with_cost(self, network: Network, cluster: Cluster, owned: Owned) -> Self:
         """The step with its transfers, and what it takes with them."""
         step = replace(self, transfers=tuple(self.halos(network, cluster, owned)))
         return replace(step, makespan_s=step.cost_s(network, cluster, owned))

@@ -28,7 +28,7 @@ NEAR = {"half": 2e-3}
 def test_an_export_computes_what_onnx_runtime_does_however_it_is_cut(name, tmp_path):
     model = load_model(getattr(onnx_exports, name)(tmp_path / "m.onnx"), SHAPES[name])
     x = torch.randn(SHAPES[name], generator=torch.Generator().manual_seed(0))
-    found, expected = model.reference(x, []), model.witnessed(x)
+    found, expected = model.reference(x, []), model.witness_outputs(x)
     assert model.witness.name.startswith("ONNX Runtime")
     for output, value in expected.items():
         far = (found[output].reshape(value.shape) - value).abs().max() / value.abs().max()
@@ -51,7 +51,7 @@ def test_quantised_numbers_are_those_of_onnx_runtime(tmp_path):
     """Not one of them is rounded the other way."""
     path = onnx_exports.quantised(tmp_path / "m.onnx")
     model, x = load_model(path, SHAPES["quantised"]), torch.randn(SHAPES["quantised"])
-    ((name, expected),) = model.witnessed(x).items()
+    ((name, expected),) = model.witness_outputs(x).items()
     assert torch.equal(model.reference(x, [])[name].reshape(expected.shape), expected)
 
 

@@ -25,7 +25,7 @@ HALF_FLOP = 18 * 2 * 9 * 4 * 4
 
 def test_a_spatial_step_exchanges_rows_and_computes_its_tiles() -> None:
     """Each half needs one row of the other. The first device is the slower: it decides."""
-    step = SpatialStep(("conv1",), HALVES).priced(CHAIN, CLUSTER, OWNED)
+    step = SpatialStep(("conv1",), HALVES).with_cost(CHAIN, CLUSTER, OWNED)
     assert step.needs(CHAIN) == {"conv0": {0: Tile(0, 4, 0, 6), 1: Tile(2, 6, 0, 6)}}
     assert step.transfers == (
         Transfer(1, 0, "conv0", Tile(3, 4, 0, 6), ROW_BYTES),
@@ -41,13 +41,13 @@ def test_a_spatial_step_exchanges_rows_and_computes_its_tiles() -> None:
 
 def test_a_spatial_step_that_overlaps_computes_ahead_what_it_owns() -> None:
     """Two of three rows need no halo: 12 pixels ahead of it, 6 after it."""
-    step = SpatialStep(("conv1",), HALVES, overlap=True).priced(CHAIN, CLUSTER, OWNED)
+    step = SpatialStep(("conv1",), HALVES, overlap=True).with_cost(CHAIN, CLUSTER, OWNED)
     ahead_s, rest_s = step.seconds(CHAIN, CLUSTER, 0, OWNED)
     assert (ahead_s, rest_s) == pytest.approx((2 / 3 * HALF_FLOP / 1e9, 1 / 3 * HALF_FLOP / 1e9))
     assert step.makespan_s == pytest.approx(ROW_BYTES / 1e6 + 1e-3 + rest_s)
 
 
-def test_a_step_that_is_not_priced_has_no_makespan() -> None:
+def test_a_step_without_cost_has_no_makespan() -> None:
     step = SpatialStep(("conv0", "conv1"), {0: Tile(0, 6, 0, 6), 1: EMPTY})
     assert math.isnan(step.makespan_s)
     assert step.devices == (0,)
@@ -72,7 +72,7 @@ def test_a_global_step_sends_partials_to_those_that_use_the_result() -> None:
     """Both own half of the map and compute a partial; the second alone gets the other's, finishes
     and has the result."""
     network = pooled()
-    step = GlobalStep.used_by(network.layers[1], {1}).priced(network, CLUSTER, OWNED)
+    step = GlobalStep.used_by(network.layers[1], {1}).with_cost(network, CLUSTER, OWNED)
     assert step.needs(network) == {}
     assert step.transfers == (Transfer(0, 1, "pool", RESULT, 16),)
     assert step.source_of(network, "pool") == "conv0"
@@ -94,7 +94,7 @@ def test_a_global_step_must_be_where_its_result_is_used() -> None:
 
 def test_a_gather_step_fetches_what_it_collects() -> None:
     """The first device lacks three rows of the result, and computes nothing."""
-    step = GatherStep((), 0, ("conv1",)).priced(CHAIN, CLUSTER, OWNED)
+    step = GatherStep((), 0, ("conv1",)).with_cost(CHAIN, CLUSTER, OWNED)
     assert step.transfers == (Transfer(1, 0, "conv1", Tile(3, 6, 0, 6), 3 * ROW_BYTES),)
     assert step.makespan_s == pytest.approx(3 * ROW_BYTES / 1e6 + 1e-3)
     assert (step.device, step.devices, step.tiles, step.makes) == (0, (0,), {}, {})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from nptp_opt.errors import InputError, VerificationError, last_lines
 from nptp_opt.network.ir import Network
-from nptp_opt.network.ref import GIVEN, InputShape, ModelRef, Shape, shapes_of
+from nptp_opt.network.ref import GIVEN, InputShape, ModelRef, Shape, shapes_of, spelled
 from nptp_opt.notebook import html_table
 
 if TYPE_CHECKING:
@@ -146,8 +146,7 @@ def load_model(ref: str, input_shape: InputShape, seed: int = 0) -> LoadedModel:
     Raises InputError, or UnsupportedError for what the importer does not know, with the name of the
     node.
     """
-    for shape in shapes_of(input_shape):
-        _check_shape(shape)
+    _check_shapes(input_shape)
     if ref.startswith(GIVEN):
         raise InputError(
             f"model {ref.removeprefix(GIVEN)!r} was given as an object: only Python can load it; "
@@ -176,8 +175,13 @@ def _check_named_as_model(ref: str) -> None:
         )
 
 
+def _check_shapes(shapes: InputShape) -> None:
+    for shape in shapes_of(shapes):
+        _check_shape(shape)
+
+
 def _check_shape(shape: Shape) -> None:
-    text, elements = "x".join(map(str, shape)), 1
+    text, elements = spelled(shape), 1
     for size in shape:
         if size < 1:
             raise InputError(f"input {text}: every size must be at least 1")
@@ -197,6 +201,7 @@ def load_module(
     """
     from nptp_opt.network.witness import ModuleWitness
 
+    _check_shapes(input_shape)
     try:
         own = copy.deepcopy(model)
     except Exception as error:  # noqa: BLE001 - a user's module may raise anything

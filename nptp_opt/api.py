@@ -86,7 +86,7 @@ def solve(
     threads: int = DEFAULTS.limits.threads,
     objective: Objective = DEFAULTS.objective,
     latency_limit_s: float = DEFAULTS.latency_limit_s,
-    overlap: bool = DEFAULTS.overlap,
+    bound: bool = DEFAULTS.bound,
     transfer_dtype: TransferDtype | None = None,
     trust_import: bool = False,
     watch: Watch = DEFAULTS.watch,
@@ -95,7 +95,8 @@ def solve(
     """Plan a model on a cluster.
 
     ``formulation`` and ``solver`` solve the single layers, within ``time_limit_s`` seconds and to
-    the relative ``gap``; ``threads`` 0 lets the solver choose. ``transfer_dtype`` is what feature
+    the relative ``gap``; ``threads`` 0 lets the solver choose. ``bound`` asks for a proven bound on
+    the latency, too. ``transfer_dtype`` is what feature
     maps are sent as, the cluster's where it is None. ``trust_import`` leaves out the comparison of
     the imported network with the model. ``watch`` is told the latency (seconds) of every better
     plan, ``tell`` what was left out for lack of time.
@@ -113,7 +114,7 @@ def solve(
         tell=tell,
         objective=objective,
         latency_limit_s=latency_limit_s,
-        overlap=overlap,
+        bound=bound,
     )
     if not trust_import:
         hold_import(model, seed)

@@ -32,7 +32,7 @@ OPTIONS = {
     **{
         name: "--" + name.replace("_", "-")
         for name in (
-            "against baseline calibrate emulate hosts interface objective overlap pareto peer "
+            "against baseline calibrate emulate hosts interface objective pareto peer "
             "scheduler secret_file serve solver throttle tls_ca_file tls_cert tls_key transport"
         ).split()
     },
@@ -51,6 +51,34 @@ input_option = click.option(
     help="Input shape: batch x channels x height x width; of several inputs, by commas.",
     show_default=f"that of an .onnx file, else {COMMON_INPUT}",
 )
+GONE = {
+    "predicted": "--objective predicted is what every plan is made for now: leave --objective out",
+    "overlap": "--overlap is gone: plans overlap computing and exchange where that makes them "
+    "faster; leave it out",
+}
+"""What to write instead of what there was before."""
+
+
+class ObjectiveChoice(click.Choice[str]):
+    """The objectives; one that is gone says what to write instead."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "predicted":
+            self.fail(GONE["predicted"], param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def _refuse_overlap(_: click.Context, __: click.Parameter, given: str | None) -> None:
+    if given is not None:
+        raise click.UsageError(GONE["overlap"])
+
+
+gone_options = click.option(
+    "--overlap", is_flag=False, flag_value="yes", hidden=True, expose_value=False,
+    callback=_refuse_overlap, help="Gone.",
+)  # fmt: skip
+"""Options of earlier versions, which say what to write instead."""
+
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object.")
 
 

@@ -177,7 +177,7 @@ def make_report(
         max_abs_error=max(run.error for run in runs),
         ok=all(run.ok for run in runs),
         bytes=typical.sent_bytes,
-        predicted_s=plan.predicted_s,
+        predicted_s=plan.latency_s,
         single_device_s=statistics.median(r.seconds for r in references[options.warmup :]),
         spans=typical.spans,
         plan=plan,

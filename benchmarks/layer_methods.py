@@ -4,7 +4,7 @@
 
 Protocol. Every method runs once in this process, one after the other, single-threaded, after a
 warm-up on a 14 x 14 map that compiles everything (compile time is not counted). Times are wall
-clock from the call of ``solve_layer`` to its result, the configuration bound and exact re-pricing
+clock from the call of ``solve_layer`` to its result, the configuration bound and exact evaluation
 included. ``auto``, which runs the others first, has three times their limit; all methods stop at a
 gap of 1e-4. Each case asserts that every bound is at most every value, and that ``auto`` is no
 worse than any other method. Parts: named targets (issue 3), the table of methods, growth with

@@ -30,7 +30,7 @@ from nptp_opt.geometry import Tile
 from nptp_opt.instances import best as table
 from nptp_opt.instances import library
 from nptp_opt.instances.best import TABLE, Best, grade_of, proven
-from nptp_opt.instances.certificates import packed
+from nptp_opt.instances.certificates import pack
 from nptp_opt.instances.library import LibraryEntry, problem_to_json
 from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
@@ -39,7 +39,9 @@ from nptp_opt.layer.solve import solve_layer
 PATH = Path(table.__file__).with_name("best.json")
 
 
-def solved_layer(problem: LayerProblem, method: str, known: Best | None, limits: Limits) -> Best:
+def solve_layer_best(
+    problem: LayerProblem, method: str, known: Best | None, limits: Limits
+) -> Best:
     """What a method finds, from nothing or from the known value on."""
     name, _, solver = method.partition("/")
     warm(Run(problem_to_json(problem), name, solver or None))
@@ -69,29 +71,29 @@ def cpu_s() -> float:
 
 
 @cache
-def imported(ref: str, shape: tuple[int, ...]) -> Any:
+def import_model(ref: str, shape: tuple[int, ...]) -> Any:
     """The model's network; many instances share it."""
     from nptp_opt.network.load import load_model
 
     return load_model(ref, shape).network
 
 
-def planned(problem: Any, limits: Limits) -> Best:
+def plan_network_best(problem: Any, limits: Limits) -> Best:
     """What the planner ``nptp`` finds; its bound holds for every plan."""
     from nptp_opt.planner import PlanOptions, plan_network
 
-    network = imported(problem.model.ref, problem.model.input)
+    network = import_model(problem.model.ref, problem.model.input)
     plan = plan_network(problem.model, network, problem.cluster, PlanOptions(limits=limits))
     return Best(
         value_s=plan.latency_s,
         value_by="nptp",
         bound_s=plan.bound_s,
         bound_by="plan-bound",
-        plan=packed(plan),
+        plan=pack(plan),
     )
 
 
-def merged(old: Best, new: Best) -> Best:
+def merge(old: Best, new: Best) -> Best:
     """The better value, the better bound, and the fastest proof of each method.
 
     A value counts only with what proves it.
@@ -115,12 +117,12 @@ def work(
     problem = library.library().problem(entry)
     if not isinstance(problem, LayerProblem):
         if not (options["missing"] and best.plan):
-            yield planned(problem, limits)
+            yield plan_network_best(problem, limits)
         return
     known = best if options["from_known"] else None
     for method in options["methods"]:
         if not (options["missing"] and method in best.proofs):
-            yield solved_layer(problem, method, known, limits)
+            yield solve_layer_best(problem, method, known, limits)
 
 
 @click.command()
@@ -142,7 +144,7 @@ def main(**options: Any) -> None:
         best = found.get(entry.name, Best())
         try:
             for new in work(entry, best, options, limits):
-                best = merged(best, new)
+                best = merge(best, new)
                 print(f"{grade_of(best):7}{entry.name}  {best.proofs}", file=sys.stderr)
         except NptpError as error:
             print(f"{entry.name}: {error}", file=sys.stderr)
@@ -153,7 +155,7 @@ def main(**options: Any) -> None:
 def keep(name: str, best: Best) -> None:
     """Write the table with this entry, on the table as another process may have left it."""
     found = TABLE.validate_json(PATH.read_text())
-    found[name] = merged(found.get(name, Best()), best)
+    found[name] = merge(found.get(name, Best()), best)
     rows = (
         f"{json.dumps(name)}: {best.model_dump_json(exclude_defaults=True)}"
         for name, best in sorted(found.items())

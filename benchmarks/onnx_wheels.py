@@ -107,7 +107,7 @@ def difference(model: LoadedModel) -> float:
     """Largest relative difference of any output to the witness's."""
     x = torch.randn(model.ref.input, generator=torch.Generator().manual_seed(0))
     found, worst = model.reference(x, []), 0.0
-    for name, value in model.witnessed(x).items():
+    for name, value in model.witness_outputs(x).items():
         far = (found[name].reshape(-1) - value.reshape(-1)).abs().max()
         worst = max(worst, float(far / value.abs().max().clamp_min(1e-12)))
     return worst

@@ -172,7 +172,7 @@ def markdown(record: Row) -> str:
     return "\n".join(lines) + "\n"
 
 
-def finished(stem: Path, about: Row, titles: Iterable[str]) -> dict[str, list[Row]]:
+def finished_rows(stem: Path, about: Row, titles: Iterable[str]) -> dict[str, list[Row]]:
     """Rows of the cases that an earlier run of the same commit has finished."""
     path = stem.with_suffix(".json")
     old = json.loads(path.read_text()) if path.exists() else {"provenance": {}, "rows": {}}
@@ -195,7 +195,7 @@ def main() -> None:
         sources |= {"sample of the grid": grid_rows}
     stem = RESULTS / ("planner_methods_quick" if given.quick else "planner_methods")
     about = provenance()
-    record: Row = {"provenance": about, "rows": finished(stem, about, sources)}
+    record: Row = {"provenance": about, "rows": finished_rows(stem, about, sources)}
     list(itertools.islice(vgg_rows(0, ()), PER_CASE))  # warm-up
     for title, source in sources.items():
         rows = record["rows"][title]

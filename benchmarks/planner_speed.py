@@ -48,7 +48,7 @@ CASES: dict[str, tuple[str, Cluster]] = {
 }
 
 
-def timed(runs: int, work: Callable[[], Value]) -> tuple[Value, float]:
+def time_call(runs: int, work: Callable[[], Value]) -> tuple[Value, float]:
     """The result and the median process time of a few runs."""
     seconds = []
     for _ in range(runs):
@@ -61,12 +61,12 @@ def timed(runs: int, work: Callable[[], Value]) -> tuple[Value, float]:
 def measure(model: str, on: Cluster, runs: int) -> dict[str, float]:
     """Plan, bound and plan again; the plan's latency must not be below its bound."""
     network = load_model(model, (1, 3, 224, 224)).network
-    choices, plan_s = timed(runs, lambda: nptp(network, on, PlanOptions()))
-    bound_s, bounding_s = timed(runs, lambda: clock_bound(network, on))
+    choices, plan_s = time_call(runs, lambda: nptp(network, on, PlanOptions()))
+    bound_s, bounding_s = time_call(runs, lambda: clock_bound(network, on))
     plan = plan_of(ModelRef(model, (1, 3, 224, 224)), network, on, choices)
     assert bound_s <= plan.latency_s * (1 + 1e-9)
     left = on.model_copy(update={"devices": on.devices[:2] + on.devices[3:]})
-    again, again_s = timed(runs, lambda: replan_network(plan, left))
+    again, again_s = time_call(runs, lambda: replan_network(plan, left))
     return {
         "plan_s": plan_s,
         "bound_s": bounding_s,

@@ -47,12 +47,12 @@ def local_link() -> Link:
             target=serve_link, args=(address, secret)
         )
         server.start()
-        found = _called(address, secret)
+        found = _call_link(address, secret)
         server.join()
     return found
 
 
-def _called(address: str, secret: Path) -> Link:
+def _call_link(address: str, secret: Path) -> Link:
     """The link, as soon as the other process listens."""
     deadline = time.monotonic() + PATIENCE_S
     while True:

@@ -109,14 +109,14 @@ def _dtensor(rank: int, meet: str, out: str) -> None:
     """One of the processes; the first writes what was found."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meet}", rank=rank, world_size=DEVICES)
-    rows = [_checked(layer, name, dim, mode) for layer in LAYERS for name, dim in SHARDS.items()
+    rows = [_check(layer, name, dim, mode) for layer in LAYERS for name, dim in SHARDS.items()
             for mode in MODES if dim is not None or layer.startswith("conv")]  # fmt: skip
     if rank == 0:
         Path(out).write_text(json.dumps(rows))
     dist.destroy_process_group()
 
 
-def _checked(layer: str, name: str, dim: int | None, mode: str) -> Row:
+def _check(layer: str, name: str, dim: int | None, mode: str) -> Row:
     mesh = init_device_mesh("cpu", (DEVICES,))
     torch.manual_seed(0)
     shape, run = LAYERS[layer]

@@ -1,4 +1,4 @@
-"""One layer's partition problem: made by hand, solved by several methods, priced once more.
+"""One layer's partition problem: made by hand, solved by several methods, evaluated once more.
 
 A notebook-style script: the cells are marked by ``# %%`` and can be run one by one.
 """

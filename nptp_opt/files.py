@@ -111,7 +111,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     beside: str | None = None
     try:
-        path = _resolved(path)
+        path = _resolve(path)
         if _written_directly(path):
             path.write_bytes(content)
             return
@@ -129,7 +129,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def require_writable(path: Path) -> None:
     """Raise InputError where ``write_bytes`` would; what is there stays, and nothing is left."""
     try:
-        place = _resolved(path)
+        place = _resolve(path)
         if place.is_dir():
             raise InputError(f"{path}: is a folder; name a file")
         if not place.parent.is_dir():
@@ -146,7 +146,7 @@ def require_writable(path: Path) -> None:
         ) from None
 
 
-def _resolved(path: Path) -> Path:
+def _resolve(path: Path) -> Path:
     try:
         return path.resolve()
     except RuntimeError:  # older Pythons' word for links that lead to themselves

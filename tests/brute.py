@@ -1,6 +1,6 @@
 """Brute force over every partition of a tiny map, independent of every optimiser.
 
-Each family has a generator of its own that enumerates its partitions from its definition; prices
+Each family has a generator of its own that enumerates its partitions from its definition; costs
 come from ``LayerCost`` alone.
 """
 
@@ -127,14 +127,14 @@ def assignments(problem: LayerProblem, partition: Partition) -> Iterator[dict[in
         yield dict(zip(owners, tiles, strict=True))
 
 
-def exact_price(cost: LayerCost, tiles: dict[int, Tile]) -> float | None:
+def exact_cost(cost: LayerCost, tiles: dict[int, Tile]) -> float | None:
     """Exact makespan; None where a memory limit is exceeded."""
     fits = all(cost.fits(i, tile) for i, tile in tiles.items())
     return cost.makespan_s(tiles) if fits else None
 
 
-def form_price(cost: LayerCost, tiles: dict[int, Tile]) -> float | None:
-    """Makespan under the bilinear upper prices; None where their memory exceeds a limit."""
+def form_cost(cost: LayerCost, tiles: dict[int, Tile]) -> float | None:
+    """Makespan under the bilinear upper costs; None where their memory exceeds a limit."""
     tall, wide, cluster = cost.problem.height, cost.problem.width, cost.cluster
     sizes = {i: (t.contacts(tall, wide), (t.width, t.height)) for i, t in tiles.items()}
     for i, (k, size) in sizes.items():
@@ -149,15 +149,15 @@ def form_price(cost: LayerCost, tiles: dict[int, Tile]) -> float | None:
     return sent / link.bytes_per_s + link.latency_s * messages + max(compute.values())
 
 
-Price = Callable[[LayerCost, dict[int, Tile]], float | None]
+CostOf = Callable[[LayerCost, dict[int, Tile]], float | None]
 
 
-def optimum(problem: LayerProblem, family: str, price: Price = exact_price) -> float | None:
+def optimum(problem: LayerProblem, family: str, cost_of: CostOf = exact_cost) -> float | None:
     """Smallest makespan over the family; None where no partition fits the memory limits."""
     cost = LayerCost(problem)
-    prices = (
-        price(cost, tiles)
+    costs = (
+        cost_of(cost, tiles)
         for partition in partitions(problem, family)
         for tiles in assignments(problem, partition)
     )
-    return min((p for p in prices if p is not None), default=None)
+    return min((p for p in costs if p is not None), default=None)

@@ -66,16 +66,16 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
 def test_pages_get_all_that_they_ask_for(page: Path) -> None:
     """Every mark names something that can be made, and makes something."""
     text = page.read_text(encoding="utf-8")
-    filled = sections.filled(text)
+    filled = sections.fill(text)
     assert "\n<!-- generate" not in filled
     assert ("\n<!-- generate" in text) == (len(filled) > len(text))
 
 
 def test_a_mark_that_nothing_answers_is_told_with_those_that_are_known() -> None:
     with pytest.raises(ValueError, match=r"nothing generates 'comands'; known: .*commands"):
-        sections.filled("<!-- generate: comands -->")
+        sections.fill("<!-- generate: comands -->")
     with pytest.raises(ValueError, match=r"cost/none\.py: 0 modules"):
-        sections.filled("<!-- generate: docstring cost/none.py -->")
+        sections.fill("<!-- generate: docstring cost/none.py -->")
 
 
 def test_a_page_that_asks_for_the_unknown_is_named() -> None:
@@ -233,6 +233,6 @@ def test_formulas_in_docstrings_are_no_markup() -> None:
         "A *step*, **half-open**, a *b* c, 2\\*w\\*h"
     )
     assert markdown.inline("as in docs/cost.md", "../") == "as in [docs/cost.md](../cost.md)"
-    assert markdown.rendered("One:\n* a\n  b\n* c\n\n    x = y_i") == (
+    assert markdown.render("One:\n* a\n  b\n* c\n\n    x = y_i") == (
         "One:\n\n* a b\n* c\n\n```text\n    x = y_i\n```"
     )

@@ -74,7 +74,7 @@ def test_messages_say_what_to_do_and_nothing_of_the_library(data: object, messag
 
 @pytest.mark.parametrize("field", ["gflops", "up_mbit_per_s", "latency_ms"])
 @pytest.mark.parametrize("value", [1e-320, 1e300])
-def test_numbers_that_make_prices_infinite_are_refused(field: str, value: float) -> None:
+def test_numbers_that_make_costs_infinite_are_refused(field: str, value: float) -> None:
     device = {"name": "a", "gflops": 1.0, "up_mbit_per_s": 1.0, "down_mbit_per_s": 1.0}
     link: dict[str, object] = {"kind": "switched"}
     (link if field == "latency_ms" else device)[field] = value

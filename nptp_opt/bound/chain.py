@@ -32,11 +32,11 @@ class Chain:
     @cached_property
     def sizes(self) -> tuple[tuple[int, int], ...]:
         """Height and width of every tensor; 0 x 0 for a first one that is none."""
-        found = [(layer.height, layer.width) for layer in self.layers]
+        sizes = [(layer.height, layer.width) for layer in self.layers]
         if self.source is None:
-            return ((0, 0), *found)
+            return ((0, 0), *sizes)
         _, _, height, width = self.network.shapes[self.source]
-        return ((height, width), *found)
+        return ((height, width), *sizes)
 
     @cached_property
     def areas(self) -> tuple[int, ...]:
@@ -62,11 +62,11 @@ def longest_chain(network: Network, cluster: Cluster) -> Chain:
         before[layer.name] = best
         weight[layer.name] = layer.flop + weight.get(best or "", 0.0)
     at: str | None = max(reversed(weight), key=lambda name: weight[name])
-    found: list[Layer] = []
+    chain: list[Layer] = []
     while at in weight:
-        found.append(network.by_name[str(at)])
+        chain.append(network.by_name[str(at)])
         at = before[str(at)]
-    return Chain(network, tuple(reversed(found)), at, cluster)
+    return Chain(network, tuple(reversed(chain)), at, cluster)
 
 
 def least_per_output(axis: AxisMap) -> float:

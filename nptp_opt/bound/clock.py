@@ -23,7 +23,7 @@ what the sink collects it computes or receives: a linear programme (``bound.exch
 source against all others and of the sink against all others.
 
 What is missing: halos (any q outputs read more than g q pixels), that devices other than the source
-exchange among themselves, and that a device that joins late is idle before. A prototype priced
+exchange among themselves, and that a device that joins late is idle before. A prototype evaluated
 devices apart for the first two (a configuration LP whose columns are all that one device can do
 within T seconds, with exact halos but without multipliers for borders): 6 % beyond perfect balance
 for VGG-16 on 8 devices. Some devices compute the early layers in it and leave the late ones to

@@ -51,10 +51,10 @@ def energy_bound_j(network: Network, cluster: Cluster, limit_s: float) -> float:
     if math.isfinite(limit_s):
         prices = _limit_prices(seconds, watts, limit_s - head_s)
     total = watts + prices
-    found = (total[:, None] * seconds).min(axis=0).sum() + float(total @ head_s)
+    bound_j = (total[:, None] * seconds).min(axis=0).sum() + float(total @ head_s)
     if prices.any():
-        found -= limit_s * float(prices.sum()) * (1 + SAFETY)
-    return max(0.0, float(found) * (1 - SAFETY))
+        bound_j -= limit_s * float(prices.sum()) * (1 + SAFETY)
+    return max(0.0, float(bound_j) * (1 - SAFETY))
 
 
 def period_bound_s(network: Network, cluster: Cluster) -> float:
@@ -62,8 +62,8 @@ def period_bound_s(network: Network, cluster: Cluster) -> float:
     seconds, head_s = layer_seconds(network, cluster)
     prices = _balance_prices(seconds, head_s)
     prices = prices / prices.sum()
-    found = (prices[:, None] * seconds).min(axis=0).sum() + float(prices @ head_s)
-    return float(found) * (1 - SAFETY)
+    bound_s = (prices[:, None] * seconds).min(axis=0).sum() + float(prices @ head_s)
+    return float(bound_s) * (1 - SAFETY)
 
 
 def layer_seconds(network: Network, cluster: Cluster) -> tuple[FloatArray, FloatArray]:
@@ -79,37 +79,37 @@ def layer_seconds(network: Network, cluster: Cluster) -> tuple[FloatArray, Float
 def _limit_prices(seconds: FloatArray, watts: FloatArray, left_s: FloatArray) -> FloatArray:
     """Prices of the devices' seconds under a limit: zeros where the LP has no solution."""
     n, layers = seconds.shape
-    found = linprog(
+    solution = linprog(
         (watts[:, None] * seconds).ravel(),
-        A_ub=_used(seconds),
+        A_ub=_device_rows(seconds),
         b_ub=left_s,
         A_eq=kron(np.ones((1, n)), eye_array(layers), format="csr"),
         b_eq=np.ones(layers),
         method="highs",
     )
-    if found.status != 0:
+    if solution.status != 0:
         return np.zeros(n)
-    return np.asarray(np.maximum(-np.asarray(found.ineqlin.marginals), 0.0))
+    return np.asarray(np.maximum(-np.asarray(solution.ineqlin.marginals), 0.0))
 
 
 def _balance_prices(seconds: FloatArray, head_s: FloatArray) -> FloatArray:
     """Prices of the devices' seconds when the busiest has as few as possible."""
     n, layers = seconds.shape
     each = kron(np.ones((1, n)), eye_array(layers), format="csr")
-    found = linprog(
+    solution = linprog(
         np.concatenate([np.zeros(n * layers), [1.0]]),
-        A_ub=block_array([[_used(seconds), csr_array(-np.ones((n, 1)))]], format="csr"),
+        A_ub=block_array([[_device_rows(seconds), csr_array(-np.ones((n, 1)))]], format="csr"),
         b_ub=-head_s,
         A_eq=block_array([[each, csr_array((layers, 1))]], format="csr"),
         b_eq=np.ones(layers),
         method="highs",
     )
-    if found.status != 0:
+    if solution.status != 0:
         return np.ones(n)
-    return np.asarray(np.maximum(-np.asarray(found.ineqlin.marginals), 0.0) + 1e-12)
+    return np.asarray(np.maximum(-np.asarray(solution.ineqlin.marginals), 0.0) + 1e-12)
 
 
-def _used(seconds: FloatArray) -> csr_array:
+def _device_rows(seconds: FloatArray) -> csr_array:
     """Rows (n, n x layers) that add up each device's seconds."""
     n, layers = seconds.shape
     rows = np.repeat(np.arange(n), layers)

@@ -15,7 +15,7 @@ from nptp_opt.files import Strict, explain, load_json, read_text
 from nptp_opt.notebook import html_table
 
 Positive = Annotated[float, Field(ge=1e-9, le=1e15, allow_inf_nan=False)]
-"""Speeds, rates and sizes; the range keeps every price finite."""
+"""Speeds, rates and sizes; the range keeps every cost finite."""
 
 NonNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
@@ -225,10 +225,10 @@ def cluster_from_json(data: Any, where: str = "cluster") -> Cluster:
     try:
         return Cluster.model_validate(data)
     except ValidationError as error:
-        raise _explained(error, where) from None
+        raise _explain_device(error, where) from None
 
 
-def _explained(error: ValidationError, where: str) -> InputError:
+def _explain_device(error: ValidationError, where: str) -> InputError:
     """As ``explain``; a device without a speed can have it from a profile, which is no field."""
     first = error.errors()[0]
     if first["type"] == "missing" and first["loc"][-1] == "gflops" and len(first["loc"]) == 3:

@@ -1,4 +1,4 @@
-"""``check``: a layer result, priced without any solver."""
+"""``check``: a layer result, evaluated without any solver."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument("result", type=click.Path(path_type=Path))
 @json_flag
 def check(instance: Path, result: Path, as_json: bool) -> None:
-    """Price a RESULT (as `solve-layer --json` prints it) of INSTANCE without any solver."""
+    """Evaluate a RESULT (as `solve-layer --json` prints it) of INSTANCE without any solver."""
     from nptp_opt.instances.library import open_layer
     from nptp_opt.verification.layer_result import check_result
 

@@ -46,7 +46,7 @@ def profile(model: str, output: Path, shape: str | None, as_json: bool, **option
     check_outputs(output, reads=(model,))
     request = ProfileRequest(input_shape(shape, model), **options)
     with contextlib.redirect_stdout(sys.stderr):  # as for ``load``
-        found = make_profile(model, request, say)
-    write_profile(found, output)
-    content = found.to_json()
+        measured = make_profile(model, request, say)
+    write_profile(measured, output)
+    content = measured.to_json()
     print_json(content) if as_json else print_rows(content["layers"])

@@ -58,7 +58,7 @@ def _console() -> Console:
 
 
 @contextmanager
-def moving(text: str) -> Iterator[Line]:
+def show_progress(text: str) -> Iterator[Line]:
     """Show ``text`` and the seconds since on stderr until the block ends, then take it away."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

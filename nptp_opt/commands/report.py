@@ -47,12 +47,12 @@ def report(
 
     --execute runs every plan once per results file; measured latencies stay in the file.
     """
-    from nptp_opt.comparison.command import print_report, reported
+    from nptp_opt.comparison.command import make_report, print_report
     from nptp_opt.comparison.execute import Request
 
     if (emulate or repeats) and not execute:
         raise InputError("--emulate and --repeats belong to --execute")
     request = Request(emulate=emulate, repeats=repeats or REPEATS) if execute else None
     check_outputs(options["html"], options["csv"], options["markdown"], reads=(results,))
-    content = reported(results, **options, request=request, say=say)
+    content = make_report(results, **options, request=request, say=say)
     print_json(content) if as_json else print_report(content)

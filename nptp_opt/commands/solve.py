@@ -12,7 +12,7 @@ import click
 from nptp_opt.cluster import TransferDtype
 from nptp_opt.commands.interrupts import INTERRUPTED, stoppable
 from nptp_opt.commands.outputs import check_outputs
-from nptp_opt.commands.progress import moving
+from nptp_opt.commands.progress import show_progress
 from nptp_opt.commands.support import (
     ObjectiveChoice,
     finite,
@@ -71,7 +71,7 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     """Plan MODEL (a torchvision name, an .onnx file or module:callable) on a cluster."""
     from nptp_opt.api import hold_import, solve_with
     from nptp_opt.cluster import load_cluster
-    from nptp_opt.plan.document import numbered, write_plan
+    from nptp_opt.plan.document import numbered_paths, write_plan
     from nptp_opt.planner import check_planner
     from nptp_opt.planner.objective import check_objective
     from nptp_opt.planner.pareto import check_pareto, pareto_front, parse_pair
@@ -87,7 +87,7 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     check_outputs(output, reads=(cluster, model))
     if pair is not None:
         check_pareto(devices, chosen, pair)
-        check_outputs(*numbered(output, points), reads=(cluster, model))
+        check_outputs(*numbered_paths(output, points), reads=(cluster, model))
     shape = input_shape(options["shape"], model)
     say(f"importing {model} at {spelled(shape)}")
     loaded = load(model, shape, options["seed"])
@@ -96,7 +96,7 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
         hold_import(loaded, options["seed"])
     _warn_of_whole(loaded.network)
     say(f"planning {len(loaded.network.layers)} layers on {len(devices.devices)} devices")
-    with stoppable() as stop, moving("planning") as line:
+    with stoppable() as stop, show_progress("planning") as line:
         chosen = replace(chosen, watch=line.fastest, tell=line.tell, stopped=stop.is_set)
         if pair is None:
             plan = solve_with(loaded, devices, chosen)
@@ -126,13 +126,13 @@ def _warn_of_whole(network: Network) -> None:
 
 def _write_front(front: Sequence[Plan], output: Path, as_json: bool) -> None:
     """Write the plans of a front; what is there beside them is not ours to delete, but is named."""
-    from nptp_opt.plan.document import numbered, numbered_above, write_plan
+    from nptp_opt.plan.document import higher_numbered_paths, numbered_paths, write_plan
     from nptp_opt.plot.tables import solve_summary
 
-    files = numbered(output, len(front))
+    files = numbered_paths(output, len(front))
     for plan, path in zip(front, files, strict=True):
         write_plan(plan, path)
-    for path in numbered_above(output, len(front)):
+    for path in higher_numbered_paths(output, len(front)):
         say(f"{path}: is not of this front of {len(front)}; delete it if an earlier run left it")
     rows = [solve_summary(plan, path) for plan, path in zip(front, files, strict=True)]
     print_list("front", rows, as_json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from nptp_opt.commands.outputs import check_outputs
-from nptp_opt.commands.progress import moving
+from nptp_opt.commands.progress import show_progress
 from nptp_opt.commands.support import (
     json_flag,
     limit_options,
@@ -45,7 +45,7 @@ def solve_layer(instance: Path, formulation: str, **options: Any) -> None:
         path = options[f"export_{kind}"]
         if path is not None:
             export_model(problem, formulation, path, kind)
-    with moving(f"solving by {formulation}"):
+    with show_progress(f"solving by {formulation}"):
         result = solve_problem(problem, formulation, solver=options["solver"], limits=limits)
     content = layer_result_to_json(problem, result)
     print_json(content) if options["as_json"] else print_layer_result(content)

@@ -42,7 +42,7 @@ OPTIONS = {
 
 def as_options(text: str) -> str:
     """A message of the library with the options' names where it has `arguments` in backticks."""
-    return re.sub(r"`(\w+)`", lambda found: OPTIONS.get(found[1], found[0]), text)
+    return re.sub(r"`(\w+)`", lambda match: OPTIONS.get(match[1], match[0]), text)
 
 
 input_option = click.option(
@@ -106,11 +106,11 @@ def input_shape(text: str | None, model: str) -> InputShape:
         from nptp_opt.api import default_input
 
         return default_input(model)
-    shapes = tuple(_parsed(part) for part in text.split(","))
+    shapes = tuple(_parse_shape(part) for part in text.split(","))
     return shapes[0] if len(shapes) == 1 else shapes
 
 
-def _parsed(text: str) -> Shape:
+def _parse_shape(text: str) -> Shape:
     try:
         shape = tuple(int(part) for part in text.lower().split("x"))
     except ValueError:

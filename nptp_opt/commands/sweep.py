@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from nptp_opt.commands.outputs import check_outputs
-from nptp_opt.commands.progress import moving
+from nptp_opt.commands.progress import show_progress
 from nptp_opt.commands.support import input_option, input_shape, json_flag, load, print_json, say
 from nptp_opt.network.ref import spelled
 
@@ -55,9 +55,9 @@ def sweep(model: str, cluster: Path, shape: str | None, **options: Any) -> None:
     network = load(model, size).network
     limits = Limits(time_limit_s=options["time_limit"])
     names = tuple(dict.fromkeys(planners))
-    with moving(f"planning {len(over)} points") as line:
-        found = sweep_rows(network, over, names, limits, line.say)
-        rows, complete = _finished(found, options["output"])
+    with show_progress(f"planning {len(over)} points") as line:
+        swept = sweep_rows(network, over, names, limits, line.say)
+        rows, complete = _collect_rows(swept, options["output"])
     if rows:
         _draw(rows, axes, f"{model} on {cluster.stem}", options)
         _print({"model": model, "complete": complete, "rows": rows}, as_json=options["as_json"])
@@ -66,13 +66,13 @@ def sweep(model: str, cluster: Path, shape: str | None, **options: Any) -> None:
         raise KeyboardInterrupt
 
 
-def _finished(
-    found: Iterable[dict[str, Any]], table: Path | None
+def _collect_rows(
+    swept: Iterable[dict[str, Any]], table: Path | None
 ) -> tuple[list[dict[str, Any]], bool]:
     """The rows until the end or Ctrl-C, each in the table's file at once, and whether it ended."""
     rows: list[dict[str, Any]] = []
     try:
-        for row in found:
+        for row in swept:
             rows.append(row)
             if table is not None:
                 _write_table(rows, table)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nptp_opt.commands.progress import moving
+from nptp_opt.commands.progress import show_progress
 from nptp_opt.commands.support import (
     json_flag,
     load,
@@ -34,7 +34,7 @@ def verify(plan: Path, seed: int, bound: bool, as_json: bool) -> None:
     read, stale = read_plan(plan)
     say(f"verifying {read.model.ref} on {len(read.cluster.devices)} devices")
     model = load(read.model.ref, read.model.input, read.model.seed)
-    with moving("comparing with the model"):
+    with show_progress("comparing with the model"):
         report = verify_plan(read, model, stale=stale, seed=seed, bound=bound)
     content = report.to_json()
     table = {key: value for key, value in content.items() if key != "layer_max_rel_error"}

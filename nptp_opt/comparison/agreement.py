@@ -30,8 +30,8 @@ def disagreements(records: Sequence[Record]) -> list[dict[str, Any]]:
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(record.instance, []).append(record)
-    found = [fault for group in groups.values() for fault in _contradictions(group)]
-    return sorted(found, key=lambda fault: -fault["excess"])
+    contradictions = [fault for group in groups.values() for fault in _contradictions(group)]
+    return sorted(contradictions, key=lambda fault: -fault["excess"])
 
 
 def agreements(records: Sequence[Record]) -> list[dict[str, Any]]:

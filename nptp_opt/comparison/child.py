@@ -142,20 +142,22 @@ def plan_run(run: Run, folder: Path) -> dict[str, Any]:
         "harness": "finished",
         "status": "optimal" if optimal else "feasible",
         "build_s": began - loading,
-        "trace": [*_falling(seen, plan.latency_s), [spent, plan.latency_s, plan.bound_s]],
+        "trace": [*_better_latencies(seen, plan.latency_s), [spent, plan.latency_s, plan.bound_s]],
     }
 
 
-def _falling(seen: Iterable[tuple[float, float]], final: float) -> list[list[float | None]]:
+def _better_latencies(
+    seen: Iterable[tuple[float, float]], final: float
+) -> list[list[float | None]]:
     """Every better latency; one below the plan's own was that of a plan that exceeds memory, or
     that was given up for one that is no slower than a baseline by the clock."""
-    found: list[list[float | None]] = []
+    trace: list[list[float | None]] = []
     best = math.inf
     for at, value in seen:
         if final <= value < best:
             best = value
-            found.append([at, value, None])
-    return found
+            trace.append([at, value, None])
+    return trace
 
 
 def limits_of(run: Run) -> Any:

@@ -14,7 +14,7 @@ from nptp_opt.comparison.batch import Backend, Local, run_batch
 from nptp_opt.comparison.dask_backend import DaskCluster, Tls
 from nptp_opt.comparison.execute import Request, execute_plans
 from nptp_opt.comparison.page import page
-from nptp_opt.comparison.paired import MEASURES, paired
+from nptp_opt.comparison.paired import MEASURES, paired_ratios
 from nptp_opt.comparison.records import load_records
 from nptp_opt.comparison.runs import HARNESS
 from nptp_opt.comparison.spec import Spec, load_spec, runs_of, spec_from_dict
@@ -92,7 +92,7 @@ class _terminating:  # noqa: N801 - used as a context manager only
         raise KeyboardInterrupt
 
 
-def reported(
+def make_report(
     results: Path,
     *,
     html: Path | None,
@@ -111,42 +111,42 @@ def reported(
         if request is not None:
             execute_plans(store, records, request, say)
             records = load_records(store, request.how)
-    found = tables(records)
+    report = tables(records)
     if html is not None:
-        write_text(html, page(records, found))
+        write_text(html, page(records, report))
     if csv is not None:
         write_text(csv, to_csv(records))
     if markdown is not None:
-        write_text(markdown, to_markdown(found))
-    content: dict[str, Any] = {"runs": len(records), "rules": RULES, "tables": found}
+        write_text(markdown, to_markdown(report))
+    content: dict[str, Any] = {"runs": len(records), "rules": RULES, "tables": report}
     if baseline is not None and against is not None:
-        content["paired"] = paired(records, baseline, against)
+        content["paired"] = paired_ratios(records, baseline, against)
     return content
 
 
 def print_report(content: Mapping[str, Any]) -> None:
     """The tables on the terminal, contradictions first and in red."""
     console = Console(highlight=False)
-    found = content["tables"]
-    if not found["disagreements"]:
+    by_name = content["tables"]
+    if not by_name["disagreements"]:
         console.print("No contradictions between bounds and values.", style="green")
     for name, title in TITLES.items():
-        if found[name]:
+        if by_name[name]:
             style = "bold red" if name in BAD else "bold"
             console.print(f"\n{title}", style=style)
-            for number, block in enumerate(alike(found[name])):
+            for number, block in enumerate(alike(by_name[name])):
                 print("\n" if number else "", end="")
                 print_rows(block)
     console.print(f"\n{content['rules']}", style="dim")
     if "paired" in content:
-        _print_paired(content["paired"])
+        _print_ratios(content["paired"])
 
 
-def _print_paired(found: Mapping[str, Any]) -> None:
+def _print_ratios(ratios: Mapping[str, Any]) -> None:
     for measure in MEASURES:
-        if not found[measure]["instances"]:
+        if not ratios[measure]["instances"]:
             continue
-        print(f"\n{measure}: {found['against']} / {found['baseline']}")
-        print_pairs({k: v for k, v in found[measure].items() if k != "by_instance"})
-        if found[measure].get("by_instance"):
-            print_rows(found[measure]["by_instance"])
+        print(f"\n{measure}: {ratios['against']} / {ratios['baseline']}")
+        print_pairs({k: v for k, v in ratios[measure].items() if k != "by_instance"})
+        if ratios[measure].get("by_instance"):
+            print_rows(ratios[measure]["by_instance"])

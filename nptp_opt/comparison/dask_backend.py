@@ -49,8 +49,8 @@ class DaskCluster:
 
     def rows(self, runs: Sequence[Run], take: Callable[[Run], bool]) -> Iterator[dict[str, Any]]:
         """Claims runs as the cluster has room for them; cancels what is left when stopped."""
-        distributed = _distributed()
-        with _answering(self.scheduler), self._client(distributed) as client:
+        distributed = _import_distributed()
+        with _explain_lost_scheduler(self.scheduler), self._client(distributed) as client:
             left = iter(runs)
             done = distributed.as_completed([])
             waiting: dict[str, Run] = {}
@@ -103,7 +103,7 @@ class DaskCluster:
 
 
 @contextlib.contextmanager
-def _answering(scheduler: str) -> Iterator[None]:
+def _explain_lost_scheduler(scheduler: str) -> Iterator[None]:
     """One line where the scheduler dies; Dask's errors of closed connections are OSErrors."""
     try:
         yield
@@ -114,7 +114,7 @@ def _answering(scheduler: str) -> Iterator[None]:
         ) from None
 
 
-def _distributed() -> Any:
+def _import_distributed() -> Any:
     try:
         import dask
         import distributed

@@ -69,11 +69,11 @@ def execute_plans(
     left = [record for record in plans if record.row["key"] not in known]
     failures = 0
     for number, record in enumerate(left, start=1):
-        found = _execute(store.plan(record.row["key"]), request)
-        store.executed({"key": record.row["key"], "how": request.how, **found})
-        ended = found["message"] or f"{found['measured_s'] * 1e3:.1f} ms"
+        execution = _execute(store.plan(record.row["key"]), request)
+        store.save_execution({"key": record.row["key"], "how": request.how, **execution})
+        ended = execution["message"] or f"{execution['measured_s'] * 1e3:.1f} ms"
         say(f"{number}/{len(left)}  {record.instance}  {record.contender}  {ended}")
-        failures = failures + 1 if found["message"] else 0
+        failures = failures + 1 if execution["message"] else 0
         if failures == FUTILE:
             raise ExecutionError(f"{FUTILE} plans in a row could not be executed; last: {ended}")
 

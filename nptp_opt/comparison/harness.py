@@ -2,7 +2,7 @@
 
 A run is killed with its whole group at its time limit plus grace (counted from where its method is
 called), and above its memory limit.
-Values are never taken from the run: ``pricing.priced`` prices its tiles again.
+Values are never taken from the run: ``recheck`` evaluates its tiles again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 from nptp_opt import __version__
 from nptp_opt.comparison.child import STARTED
-from nptp_opt.comparison.pricing import priced
+from nptp_opt.comparison.recheck import recheck
 from nptp_opt.comparison.runs import Run
 
 POLL_S = 0.02
@@ -160,14 +160,14 @@ def _row(run: Run, folder: Path, end: _End) -> dict[str, Any]:
     }
     if harness == "finished":
         kept = {"status": outcome["status"], "trace": outcome.get("trace", [])}
-        row |= {**kept, "build_s": outcome.get("build_s"), **priced(run, folder)}
+        row |= {**kept, "build_s": outcome.get("build_s"), **recheck(run, folder)}
     return row
 
 
 def _outcome(folder: Path) -> dict[str, Any]:
     path = folder / "outcome.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return found
+    outcome: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return outcome
 
 
 def _harness(

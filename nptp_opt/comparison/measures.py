@@ -74,8 +74,8 @@ def _summary(
 
 
 def _mean_integral(group: Sequence[Record], best: Mapping[str, float]) -> float | None:
-    found = [primal_integral(r, best[r.instance]) for r in group if r.instance in best]
-    return fmean(found) if found else None
+    integrals = [primal_integral(r, best[r.instance]) for r in group if r.instance in best]
+    return fmean(integrals) if integrals else None
 
 
 def primal_integral(record: Record, best: float) -> float:
@@ -152,19 +152,19 @@ def usage(records: Sequence[Record]) -> list[dict[str, Any]]:
         return []
     cases = set.intersection(*({r.case for r in group} for group in groups.values()))
     return [
-        {"contender": name, "cases": len(cases), **_used([r for r in group if r.case in cases])}
+        {"contender": name, "cases": len(cases), **_usage([r for r in group if r.case in cases])}
         for name, group in groups.items()
     ]
 
 
-def _used(group: Sequence[Record]) -> dict[str, float | None]:
+def _usage(group: Sequence[Record]) -> dict[str, float | None]:
     """Energy is None where a device has no watts."""
-    found: dict[str, float | None] = {}
+    usage: dict[str, float | None] = {}
     for field in ("value_s", "synchronous_s", *USED):
         values = [r.row[field] if field in r.row else r.row["notes"].get(field) for r in group]
         known = [value for value in values if value is not None]
-        found[field] = _geomean(known) if len(known) == len(group) else None
-    return found
+        usage[field] = _geomean(known) if len(known) == len(group) else None
+    return usage
 
 
 def _geomean(values: Sequence[float]) -> float | None:
@@ -172,7 +172,7 @@ def _geomean(values: Sequence[float]) -> float | None:
     return shifted_geomean(values, 0.0) if all(values) else 0.0
 
 
-def executed(records: Sequence[Record]) -> list[dict[str, Any]]:
+def execution_table(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Measured latencies of the planners' plans; empty where none was executed.
 
     ``ratio`` is the geometric mean of the measured latency over the lowest of any contender, on
@@ -188,12 +188,12 @@ def executed(records: Sequence[Record]) -> list[dict[str, Any]]:
         best[record.case] = min(record.measured_s, best.get(record.case, math.inf))
     common = by_contender(shared)
     return [
-        _executed(name, group, common.get(name, []), best)
+        _execution_row(name, group, common.get(name, []), best)
         for name, group in by_contender(tried).items()
     ]
 
 
-def _executed(
+def _execution_row(
     name: str,
     group: Sequence[Record],
     shared: Sequence[Record],
@@ -203,7 +203,7 @@ def _executed(
     how = group[0].execution["how"] if group[0].execution else None
     times = [r.measured_s for r in shared if r.measured_s is not None]
     ratios = [r.measured_s / best[r.case] for r in shared if r.measured_s is not None]
-    errors = [abs(said - found) / found for said, found in known if said is not None]
+    errors = [abs(said - measured_s) / measured_s for said, measured_s in known if said is not None]
     return {
         "contender": name,
         "how": how,
@@ -279,8 +279,10 @@ def wins(records: Sequence[Record]) -> list[dict[str, Any]]:
     """On how many shared cases the row's contender has the better value than the column's."""
     shared = by_contender(shared_cases(records))
     values = {name: {r.case: _cost(r, "value") for r in group} for name, group in shared.items()}
-    return [{"contender": a, **{b: _won(values[a], values[b]) for b in values}} for a in values]
+    return [
+        {"contender": a, **{b: _count_wins(values[a], values[b]) for b in values}} for a in values
+    ]
 
 
-def _won(mine: Mapping[Any, float], theirs: Mapping[Any, float]) -> int:
+def _count_wins(mine: Mapping[Any, float], theirs: Mapping[Any, float]) -> int:
     return sum(mine[case] < theirs[case] * (1 - TIE) for case in mine)

@@ -45,19 +45,19 @@ def _part(name: str) -> str:
 
 
 def _curves(records: Sequence[Record]) -> dict[str, Any]:
-    found = {}
+    curves = {}
     for kind in ("layer", "network"):
         group = [record for record in records if record.row["kind"] == kind]
         if group:
-            found[kind] = {
+            curves[kind] = {
                 "time": profiles(group, "time"),
                 "value": profiles(group, "value"),
                 "gap": gap_curves(group),
             }
             executed = [record for record in group if record.measured_s is not None]
             if executed:
-                found[kind]["measured"] = profiles(executed, "measured")
-    return found
+                curves[kind]["measured"] = profiles(executed, "measured")
+    return curves
 
 
 def _run(record: Record) -> list[Any]:
@@ -69,12 +69,12 @@ def _run(record: Record) -> list[Any]:
         "measured_s": record.measured_s,
         "message": record.row["fault"] or record.row["message"],
         "partitions": _partitions(record.row["tiles"]),
-        "trace": _thinned(record.trace),
+        "trace": _thin(record.trace),
     }
     return [own[name] if name in own else record.row[name] for name in FIELDS]
 
 
-def _thinned(trace: Sequence[TracePoint]) -> list[TracePoint]:
+def _thin(trace: Sequence[TracePoint]) -> list[TracePoint]:
     step = max(1, math.ceil(len(trace) / TRACE_POINTS))
     return [*trace[:-1][::step], *trace[-1:]]
 

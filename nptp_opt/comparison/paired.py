@@ -26,7 +26,7 @@ MEASURES: dict[str, Callable[[Record], float | None]] = {
 }
 
 
-def paired(records: Sequence[Record], baseline: str, against: str) -> dict[str, Any]:
+def paired_ratios(records: Sequence[Record], baseline: str, against: str) -> dict[str, Any]:
     """Ratios ``against`` / ``baseline`` of every measure on the cases that both have run.
 
     Seeds are averaged by instance (log scale), the interval is a bootstrap over instances, and the
@@ -42,15 +42,15 @@ def paired(records: Sequence[Record], baseline: str, against: str) -> dict[str, 
     shared = [case for case in before if case in after]
     if not shared:
         raise InputError(f"{baseline!r} and {against!r} have no instance and seed in common")
-    found: dict[str, Any] = {"baseline": baseline, "against": against, "cases": len(shared)}
+    table: dict[str, Any] = {"baseline": baseline, "against": against, "cases": len(shared)}
     for measure, read in MEASURES.items():
         logs: dict[str, list[float]] = {}
         for case in shared:
             a, b = read(before[case]), read(after[case])
             if a is not None and b is not None:
                 logs.setdefault(case[0], []).append(math.log(b / a))
-        found[measure] = _verdict(logs)
-    return found
+        table[measure] = _verdict(logs)
+    return table
 
 
 def _verdict(logs: dict[str, list[float]]) -> dict[str, Any]:

@@ -42,20 +42,20 @@ def plannings(
     wanted = objectives if aims(planner) else ["latency"]
     crossed = itertools.product(wanted, transfer_dtypes or [cluster.transfer_dtype])
     for objective, dtype in crossed:
-        found: dict[str, Any] = {} if objective == "latency" else {"objective": objective}
+        planning: dict[str, Any] = {} if objective == "latency" else {"objective": objective}
         if dtype != cluster.transfer_dtype:
-            found["transfer_dtype"] = dtype
+            planning["transfer_dtype"] = dtype
         if latency_limit_ms is not None:
-            found["latency_limit_ms"] = latency_limit_ms
-        yield found
+            planning["latency_limit_ms"] = latency_limit_ms
+        yield planning
 
 
 def words(planning: Planning) -> str:
     """As in a contender's name, each behind a space: `` bytes int8 <=900ms``."""
-    found = [planning[name] for name in ("objective", "transfer_dtype") if name in planning]
+    parts = [planning[name] for name in ("objective", "transfer_dtype") if name in planning]
     if "latency_limit_ms" in planning:
-        found.append(f"<={planning['latency_limit_ms']:g}ms")
-    return "".join(f" {word}" for word in found)
+        parts.append(f"<={planning['latency_limit_ms']:g}ms")
+    return "".join(f" {word}" for word in parts)
 
 
 def family(named: str) -> str:

@@ -40,7 +40,7 @@ class Record:
 
     @property
     def value_s(self) -> float | None:
-        """The priced value; None where there is none, or where the check found a fault."""
+        """The evaluated value; None where there is none, or where the check found a fault."""
         if self.row["fault"] is not None or self.row["value_s"] is None:
             return None
         return float(self.row["value_s"])
@@ -55,8 +55,8 @@ class Record:
         """Median latency of the executed plan; None where it was not, or failed."""
         if self.value_s is None or self.execution is None:
             return None
-        found: float | None = self.execution["measured_s"]
-        return found
+        seconds: float | None = self.execution["measured_s"]
+        return seconds
 
     @property
     def proven(self) -> bool:
@@ -76,8 +76,8 @@ class Record:
     @property
     def gap(self) -> float:
         """Final gap; 1 without a value or a bound."""
-        found = relative_gap(self.value_s, self.bound_s)
-        return 1.0 if found is None else found
+        gap = relative_gap(self.value_s, self.bound_s)
+        return 1.0 if gap is None else gap
 
     @cached_property
     def trace(self) -> tuple[TracePoint, ...]:
@@ -94,10 +94,10 @@ def load_records(store: Store, how: str | None = None) -> list[Record]:
 
     ``how`` is "local" or "emulated"; by default the emulated ones where there are any.
     """
-    found = store.executions()
+    rows = store.executions()
     if how is None:
-        how = "emulated" if any(row["how"] == "emulated" for row in found) else "local"
-    executions = {row["key"]: row for row in found if row["how"] == how}
+        how = "emulated" if any(row["how"] == "emulated" for row in rows) else "local"
+    executions = {row["key"]: row for row in rows if row["how"] == how}
     return records_of(store.rows(NEEDED), str(store.path), executions)
 
 

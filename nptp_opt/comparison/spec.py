@@ -116,7 +116,7 @@ def runs_of(spec: Spec) -> list[Run]:
     load_plugins(spec.plugins)
     _check_planners(spec)
     formulations = _formulations(spec)
-    found: dict[str, Run] = {}
+    runs: dict[str, Run] = {}
     for problem in _problems(spec):
         content = library.problem_to_json(problem)
         chosen = formulations
@@ -137,10 +137,10 @@ def runs_of(spec: Spec) -> list[Run]:
                 plugins=spec.plugins,
                 planning=planning,
             )
-            found[run.key] = run
-    if not found:
+            runs[run.key] = run
+    if not runs:
         raise InputError("no runs: layers need `formulations`, networks need `planners`")
-    return list(found.values())
+    return list(runs.values())
 
 
 def _problems(spec: Spec) -> Iterator[Problem]:

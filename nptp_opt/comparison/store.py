@@ -209,7 +209,7 @@ class Store:
     def forget_failed(self, runs: Sequence[Run]) -> int:
         """Delete these runs' rows that failed, so that they are done again; how many there were."""
         with self._transaction() as db:
-            found = [
+            failed = [
                 (run.key,)
                 for run in runs
                 if db.execute(
@@ -217,30 +217,30 @@ class Store:
                 ).fetchone()
             ]
             for table in ("runs", "plans", "executions"):
-                db.executemany(f"DELETE FROM {table} WHERE key = ?", found)
-        return len(found)
+                db.executemany(f"DELETE FROM {table} WHERE key = ?", failed)
+        return len(failed)
 
     def counts(self, runs: Sequence[Run]) -> dict[str, int]:
         """How many of these runs ended how."""
         wanted = {run.key for run in runs}
         with self._lock, self._errors():
-            found = self._db.execute("SELECT key, harness FROM runs").fetchall()
-        return dict(Counter(harness for key, harness in found if key in wanted))
+            done = self._db.execute("SELECT key, harness FROM runs").fetchall()
+        return dict(Counter(harness for key, harness in done if key in wanted))
 
     def rows(self, columns: Sequence[str] = tuple(COLUMNS)) -> list[dict[str, Any]]:
         """All rows in the order in which they finished; JSON columns are parsed."""
         names = ", ".join(f'"{name}"' for name in columns)
         with self._lock, self._errors():
-            found = self._db.execute(f"SELECT {names} FROM runs ORDER BY rowid").fetchall()
-        return [_parsed(dict(zip(columns, values, strict=True))) for values in found]
+            records = self._db.execute(f"SELECT {names} FROM runs ORDER BY rowid").fetchall()
+        return [_parse_row(dict(zip(columns, values, strict=True))) for values in records]
 
     def plan(self, key: str) -> str | None:
         """The plan document of a network's run; None where there is none."""
         with self._lock, self._errors():
-            found = self._db.execute("SELECT content FROM plans WHERE key = ?", (key,)).fetchone()
-        return None if found is None else zlib.decompress(found[0]).decode()
+            record = self._db.execute("SELECT content FROM plans WHERE key = ?", (key,)).fetchone()
+        return None if record is None else zlib.decompress(record[0]).decode()
 
-    def executed(self, row: Mapping[str, Any]) -> None:
+    def save_execution(self, row: Mapping[str, Any]) -> None:
         """Commit what was measured of a plan, in place of what was known before."""
         names = ", ".join(EXECUTION)
         marks = ", ".join("?" * len(EXECUTION))
@@ -253,8 +253,8 @@ class Store:
     def executions(self) -> list[dict[str, Any]]:
         """All executions of plans."""
         with self._lock, self._errors():
-            found = self._db.execute(f"SELECT {', '.join(EXECUTION)} FROM executions").fetchall()
-        return [dict(zip(EXECUTION, values, strict=True)) for values in found]
+            records = self._db.execute(f"SELECT {', '.join(EXECUTION)} FROM executions").fetchall()
+        return [dict(zip(EXECUTION, values, strict=True)) for values in records]
 
 
 def _values(run: Run, row: Mapping[str, Any]) -> list[Any]:
@@ -268,14 +268,14 @@ def _values(run: Run, row: Mapping[str, Any]) -> list[Any]:
         "time_limit_s": run.time_limit_s,
         "spec": run.to_json(),
     }
-    found = {**row, **own}
+    merged = {**row, **own}
     return [
-        json.dumps(found[name]) if name in JSON_COLUMNS and name in found else found.get(name)
+        json.dumps(merged[name]) if name in JSON_COLUMNS and name in merged else merged.get(name)
         for name in COLUMNS
     ]
 
 
-def _parsed(row: dict[str, Any]) -> dict[str, Any]:
+def _parse_row(row: dict[str, Any]) -> dict[str, Any]:
     for name in JSON_COLUMNS:
         if row.get(name) is not None:
             row[name] = json.loads(row[name])

@@ -86,15 +86,15 @@ def _values(name: str, low: float, high: float, count: int | None) -> tuple[floa
     return tuple(float(f"{value:.6g}") for value in spaced(low, high, count or POINTS))
 
 
-def changed(cluster: Cluster, point: Point) -> Cluster:
+def cluster_at(cluster: Cluster, point: Point) -> Cluster:
     """The cluster at one point of the ranges."""
     content = cluster.to_json()
     for name in sorted(point):  # devices before gflops: the fastest of those that are left
         content = _CHANGES[name](content, point[name])
-    return cluster_from_json(content, f"cluster at {labelled(point)}")
+    return cluster_from_json(content, f"cluster at {label(point)}")
 
 
-def labelled(point: Point) -> str:
+def label(point: Point) -> str:
     """A point in words."""
     return ", ".join(f"{name}={value:g}" for name, value in point.items())
 
@@ -160,8 +160,8 @@ def points(cluster: Cluster, axes: Sequence[Axis]) -> list[tuple[Point, Cluster]
         raise InputError(f"sweep: more than {MOST_POINTS} points; give smaller counts")
     names = [axis.name for axis in axes]
     combined = itertools.product(*(axis.values for axis in axes))
-    found = [dict(zip(names, values, strict=True)) for values in combined]
-    return [(point, changed(cluster, point)) for point in found]
+    combinations = [dict(zip(names, values, strict=True)) for values in combined]
+    return [(point, cluster_at(cluster, point)) for point in combinations]
 
 
 def sweep_rows(
@@ -175,12 +175,17 @@ def sweep_rows(
     for name in planners:
         check_planner(PlanOptions(name))
     for number, (point, cluster) in enumerate(over, 1):
-        found = {
+        latencies = {
             name: planned_s(network, cluster, PlanOptions(name, limits=limits, tell=say), say)
             for name in planners
         }
-        row = {**point, "latency_s": found, "winner": winner(found), "ratio": ratio(found)}
-        say(f"{number}/{len(over)} {labelled(point)}: {row['winner'] or 'no plan'}")
+        row = {
+            **point,
+            "latency_s": latencies,
+            "winner": winner(latencies),
+            "ratio": ratio(latencies),
+        }
+        say(f"{number}/{len(over)} {label(point)}: {row['winner'] or 'no plan'}")
         yield row
 
 
@@ -198,25 +203,25 @@ def planned_s(
     return simulate(network, cluster, steps)
 
 
-def best_baseline(found: dict[str, float | None]) -> str | None:
+def best_baseline(latencies: dict[str, float | None]) -> str | None:
     """The fastest planner but ``nptp``."""
-    known = {k: v for k, v in found.items() if v is not None and k != "nptp"}
+    known = {k: v for k, v in latencies.items() if v is not None and k != "nptp"}
     return min(known, key=known.__getitem__) if known else None
 
 
-def winner(found: dict[str, float | None]) -> str | None:
+def winner(latencies: dict[str, float | None]) -> str | None:
     """The fastest planner; ``nptp`` only where it is faster by more than ``TIE``."""
-    value, best = found.get("nptp"), best_baseline(found)
-    rival = None if best is None else found[best]
+    value, best = latencies.get("nptp"), best_baseline(latencies)
+    rival = None if best is None else latencies[best]
     if value is not None and (rival is None or value < rival * (1 - TIE)):
         return "nptp"
     return best
 
 
-def ratio(found: dict[str, float | None]) -> float | None:
+def ratio(latencies: dict[str, float | None]) -> float | None:
     """Latency of ``nptp`` over the best baseline's; None without both, or where the latter is 0."""
-    best, value = best_baseline(found), found.get("nptp")
-    rival = None if best is None else found[best]
+    best, value = best_baseline(latencies), latencies.get("nptp")
+    rival = None if best is None else latencies[best]
     return None if value is None or not rival else value / rival
 
 

@@ -49,60 +49,60 @@ MEASURED_FIELDS = ("how", "measured_s", "fastest_s", "slowest_s", "repeats")
 
 def tables(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
     """All tables by name; layers and networks are compared apart."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in TITLES}
+    by_name: dict[str, list[dict[str, Any]]] = {name: [] for name in TITLES}
     for kind in ("layer", "network"):
         group = [record for record in records if record.row["kind"] == kind]
         if group:
-            found["disagreements"] += disagreements(group)
-            found["agreement"] += agreements(group)
-            found["summary"] += measures.summary(group)
-            found["usage"] += measures.usage(group) if kind == "network" else []
-            found["executed"] += measures.executed(group)
-            found["sizes"] += measures.sizes(group)
-            found["roots"] += measures.roots(group)
-            found["wins"] += measures.wins(group)
-    found["failures"] = _failures(records)
-    found["faults"] = [
+            by_name["disagreements"] += disagreements(group)
+            by_name["agreement"] += agreements(group)
+            by_name["summary"] += measures.summary(group)
+            by_name["usage"] += measures.usage(group) if kind == "network" else []
+            by_name["executed"] += measures.execution_table(group)
+            by_name["sizes"] += measures.sizes(group)
+            by_name["roots"] += measures.roots(group)
+            by_name["wins"] += measures.wins(group)
+    by_name["failures"] = _failures(records)
+    by_name["faults"] = [
         {"instance": r.instance, "contender": r.contender, "fault": r.row["fault"]}
         for r in records
         if r.row["fault"] is not None
     ]
-    found["unexecuted"] = [
+    by_name["unexecuted"] = [
         {"instance": r.instance, "contender": r.contender, "message": r.execution["message"]}
         for r in records
         if r.execution is not None and r.execution["measured_s"] is None
     ]
-    return found
+    return by_name
 
 
 def _failures(records: Sequence[Record]) -> list[dict[str, Any]]:
     """How often each contender failed in one way, and an instance where it did."""
-    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    failures: dict[tuple[str, str, str], dict[str, Any]] = {}
     for r in records:
         harness, message = r.row["harness"], r.row["message"] or ""
         if harness != "finished":
             row = {"contender": r.contender, "harness": harness, "runs": 0, "first": r.instance}
-            kept = found.setdefault((r.contender, harness, message), row | {"message": message})
+            kept = failures.setdefault((r.contender, harness, message), row | {"message": message})
             kept["runs"] += 1
-    return list(found.values())
+    return list(failures.values())
 
 
 def alike(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
     """Rows by their columns: who beat whom has others for layers than for networks."""
-    found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
-        found.setdefault(tuple(row), []).append(row)
-    return list(found.values())
+        groups.setdefault(tuple(row), []).append(row)
+    return list(groups.values())
 
 
-def to_markdown(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def to_markdown(by_name: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """The tables as Markdown, contradictions first."""
     parts = [f"# Comparison\n\n{RULES}\n"]
     for name, title in TITLES.items():
-        if found[name]:
-            blocks = (_markdown_table(block) for block in alike(found[name]))
+        if by_name[name]:
+            blocks = (_markdown_table(block) for block in alike(by_name[name]))
             parts.append(f"## {title}\n\n" + "\n\n".join(blocks) + "\n")
-    if not found["disagreements"]:
+    if not by_name["disagreements"]:
         parts.insert(1, "No contradictions.\n")
     return "\n".join(parts)
 

@@ -26,11 +26,11 @@ def warm(run: Run) -> None:
     network = dict(run.instance["cluster"]["network"])
     if run.kind == "network":
         _plan(run, network)
-    elif _compiled(run.method):
+    elif _has_compiled_parts(run.method):
         _partition(run, network)
 
 
-def _compiled(name: str) -> bool:
+def _has_compiled_parts(name: str) -> bool:
     """Whether this package's method has compiled parts. Those of plugins are called once only."""
     spec, method = registry.find(name)
     ours = getattr(method, "__module__", "").partition(".")[0] == "nptp_opt"

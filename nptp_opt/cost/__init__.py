@@ -1,6 +1,6 @@
-"""Every price of the model of cost (docs/cost.md), in SI units. Nobody else computes one.
+"""All costs, by the model of cost (docs/cost.md), in SI units. Nobody else computes one.
 
-Two modes of ownership: ``LayerCost`` prices a layer on its own (aligned), a step of a plan
+Two modes of ownership: ``LayerCost`` is for a layer on its own (aligned), a step of a plan
 (``plan.steps``) its segment inside a network from what the devices hold (given). Both end in
 ``makespan_s``.
 """
@@ -22,7 +22,7 @@ from nptp_opt.cost.loads import (
     makespan_s,
     makespans_s,
 )
-from nptp_opt.cost.matrix import StepPrices, candidate_array, gather_prices, segment_prices
+from nptp_opt.cost.matrix import StepCosts, candidate_array, gather_costs, segment_costs
 from nptp_opt.cost.overlap import Split, interior, overlapped_s, split
 from nptp_opt.cost.reduction import (
     RESULT,
@@ -74,14 +74,14 @@ __all__ = [
     "Speed",
     "Speeds",
     "Split",
-    "StepPrices",
+    "StepCosts",
     "Transfer",
     "candidate_array",
     "comms_s",
     "for_layer",
     "gather_compute_s",
+    "gather_costs",
     "gather_needs",
-    "gather_prices",
     "halo_transfers",
     "input_ownership",
     "interior",
@@ -101,8 +101,8 @@ __all__ = [
     "reduction_transfers",
     "result_users",
     "segment_compute_s",
+    "segment_costs",
     "segment_needs",
-    "segment_prices",
     "sent_bytes",
     "sent_element_bytes",
     "sent_pixel_bytes",

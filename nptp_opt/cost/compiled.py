@@ -1,5 +1,5 @@
 """Compiled: regions, seconds and messages of one segment, as ``regions``, ``split`` and
-``halo_transfers`` have them, for searches that price a segment thousands of times.
+``halo_transfers`` have them, for searches that cost a segment thousands of times.
 
 Legend of shapes: L layers, E reads, T tensors (0 is the output, externals last), X external maps,
 n devices. A tile is four integers (y0, y1, x0, x1); an empty one has y1 <= y0 or x1 <= x0.

@@ -1,4 +1,4 @@
-"""Aligned prices: a layer on its own, tile by tile and as bilinear forms (docs/cost.md)."""
+"""Aligned costs: a layer on its own, tile by tile and as bilinear forms (docs/cost.md)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Amount = TypeVar("Amount", float, FloatArray)
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Price ``wh*w*h + h*h_ + w*w_ + const`` of a tile of width w and height h."""
+    """Cost ``wh*w*h + h*h_ + w*w_ + const`` of a tile of width w and height h."""
 
     wh: float
     h: float
@@ -99,11 +99,11 @@ def _axis_forms(window: Window, tables: AxisTables, cuts: Sequence[int]) -> tupl
 
 
 class LayerCost:
-    """Aligned prices of the tiles of one layer problem (docs/cost.md).
+    """Aligned costs of the tiles of one layer problem (docs/cost.md).
 
-    Exact prices take a ``Tile``. The bilinear ``*_form`` prices hold for all tiles with given
-    border contacts: they never under-price (``lower=False``) or never over-price
-    (``lower=True``); where ``form_is_exact`` both are the exact price.
+    Exact costs take a ``Tile``. The bilinear ``*_form`` costs hold for all tiles with given
+    border contacts: they never underestimate (``lower=False``) or never overestimate
+    (``lower=True``); where ``form_is_exact`` both are the exact cost.
     """
 
     def __init__(self, problem: LayerProblem) -> None:
@@ -193,7 +193,7 @@ class LayerCost:
 
     @cached_property
     def form_is_exact(self) -> bool:
-        """True when the bilinear forms are the exact price of every allowed tile."""
+        """True when the bilinear forms are the exact cost of every allowed tile."""
         forms = (*self._forms_y, *self._forms_x)
         flat = all(f.const_lo == f.const_hi and f.halo_lo == f.halo_hi for f in forms)
         return flat and all(

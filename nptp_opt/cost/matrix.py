@@ -1,4 +1,5 @@
-"""Given prices of many partitions at once, for planners: equal to a step's loads, entry by entry.
+"""Costs of many partitions at once, ownership given, for planners: equal to a step's loads, entry
+by entry.
 
 Legend of shapes: P candidates before the segment, Q candidates of its output, n devices; a tile is
 four integers (y0, y1, x0, x1).
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.loads import FloatArray, LoadArrays
-from nptp_opt.cost.objectives import Weights, step_prices
+from nptp_opt.cost.objectives import Weights, step_costs
 from nptp_opt.cost.pairs import covered_loads, own_links, pair_loads
 from nptp_opt.cost.regions import CandidateTiles, SegmentRegions
 from nptp_opt.cost.segment import Ownership, gather_compute_s, gather_needs
@@ -40,8 +41,8 @@ def candidate_array(candidates: Sequence[Ownership], n_devices: int) -> IntArray
 
 
 @dataclass(frozen=True)
-class StepPrices:
-    """What Q alternatives of one step need and compute, to be priced against P states before it.
+class StepCosts:
+    """What Q alternatives of one step need and compute, to be evaluated against P states before it.
 
     ``needs`` gives per tensor the rectangles (Q, n, 4) that every device reads, ``compute_s`` the
     seconds (Q, n) that it computes.
@@ -61,18 +62,18 @@ class StepPrices:
     ) -> FloatArray:
         """Makespans (P, Q), infinite for pairs that are not ``worth`` it: see ``loads``.
 
-        With ``weights`` the prices that these make of makespan and loads.
+        With ``weights`` the costs that these make of makespan and loads.
         """
         q, n = self.compute_s.shape
         count = max([1, *(len(owners) for owners in before.values())])
         kept = np.ones((count, q), dtype=np.bool_) if worth is None else worth
         count = len(kept)  # more than there are owners where nothing is read that the P differ in
-        found = np.empty((count, q))
+        seconds = np.empty((count, q))
         step = max(1, MOST_AT_ONCE // (q * n))
         for at in (slice(start, start + step) for start in range(0, count, step)):
             some = {t: own[at] if len(own) > 1 else own for t, own in before.items()}
-            found[at] = step_prices(self.cluster, self.loads(some, inside, kept[at]), weights)
-        return np.where(kept, found, np.inf)
+            seconds[at] = step_costs(self.cluster, self.loads(some, inside, kept[at]), weights)
+        return np.where(kept, seconds, np.inf)
 
     def loads(
         self,
@@ -91,11 +92,11 @@ class StepPrices:
         if worth is None:
             worth = np.ones(shape[:2], dtype=np.bool_)
         owners = {t: np.broadcast_to(own, (shape[0], n, 4)) for t, own in before.items()}
-        recv, sent, messages = self._exchanged(owners, inside or {}, worth)
+        recv, sent, messages = self._exchange(owners, inside or {}, worth)
         compute_s = np.broadcast_to(self.compute_s, shape)
         return LoadArrays(compute_s, recv, sent, messages)
 
-    def _exchanged(
+    def _exchange(
         self, before: Mapping[str, IntArray], inside: Mapping[str, IntArray], worth: BoolArray
     ) -> FloatArray:
         """Received, sent and messages as (3, P, Q, n)."""
@@ -103,21 +104,19 @@ class StepPrices:
         if len(before) == 1 and not inside:
             ((tensor, owners),) = before.items()
             return covered_loads(self.needs[tensor], owners, pixel_bytes[0], extra, worth)
-        needs = self._stacked([self.needs[tensor] for tensor in before], len(self.compute_s))
-        owners = self._stacked(list(before.values()), len(worth))
+        needs = self._stack([self.needs[tensor] for tensor in before], len(self.compute_s))
+        owners = self._stack(list(before.values()), len(worth))
         return np.asarray(pair_loads(needs, owners, self._links(inside), pixel_bytes, extra, worth))
 
     def _links(self, inside: Mapping[str, IntArray]) -> FloatArray:
         """Bytes (Q, n, n) that the Q candidates themselves make devices i receive from j."""
         q = len(self.compute_s)
-        needs = self._stacked([self.needs[tensor] for tensor in inside], q)
-        owners = self._stacked(
-            [np.broadcast_to(own, needs.shape[1:]) for own in inside.values()], q
-        )
+        needs = self._stack([self.needs[tensor] for tensor in inside], q)
+        owners = self._stack([np.broadcast_to(own, needs.shape[1:]) for own in inside.values()], q)
         extra = float(rectangle_bytes(self.cluster))
         return np.asarray(own_links(needs, owners, self._pixel_bytes(inside), extra))
 
-    def _stacked(self, arrays: Sequence[IntArray], count: int) -> IntArray:
+    def _stack(self, arrays: Sequence[IntArray], count: int) -> IntArray:
         """Rectangles of several tensors as one array (T, count, n, 4)."""
         empty = np.zeros((0, count, self.compute_s.shape[1], 4), dtype=np.int64)
         return np.ascontiguousarray(np.stack(arrays)) if arrays else empty
@@ -127,29 +126,29 @@ class StepPrices:
         return np.array([float(size) for size in sizes])
 
 
-def segment_prices(
+def segment_costs(
     cluster: Cluster, network: Network, layers: Sequence[Layer], tiles: CandidateTiles
-) -> StepPrices:
-    """Prices of one segment for Q partitions of its output."""
-    found = SegmentRegions.of(layers, tiles)
+) -> StepCosts:
+    """Costs of one segment for Q partitions of its output."""
+    regions = SegmentRegions.of(layers, tiles)
     speeds = speeds_of(cluster.devices, layers)
     compute_s = np.zeros(tiles.array.shape[:2])
     for k, layer in enumerate(layers):
-        area = found.area(layer.name)
+        area = regions.area(layer.name)
         compute_s += speeds.on(k).tile_s(layer.flop_per_pixel, area)
     moving = [tensor for tensor in external_inputs(layers) if tensor not in network.replicated]
-    needs = {tensor: found.tiles(tensor) for tensor in moving}
-    return StepPrices(cluster, network, needs, compute_s)
+    needs = {tensor: regions.tiles(tensor) for tensor in moving}
+    return StepCosts(cluster, network, needs, compute_s)
 
 
-def gather_prices(
+def gather_costs(
     cluster: Cluster,
     network: Network,
     layers: Sequence[Layer],
     device: int,
     collect: Sequence[str] = (),
-) -> StepPrices:
-    """Prices of bringing whole tensors to ``device``, which runs ``layers``; Q is 1."""
+) -> StepCosts:
+    """Costs of bringing whole tensors to ``device``, which runs ``layers``; Q is 1."""
     n = len(cluster.devices)
     needs = {
         tensor: candidate_array([wanted], n)
@@ -158,7 +157,7 @@ def gather_prices(
     }
     compute_s = np.zeros((1, n))
     compute_s[0, device] = gather_compute_s(cluster, device, layers)
-    return StepPrices(cluster, network, needs, compute_s)
+    return StepCosts(cluster, network, needs, compute_s)
 
 
 def _sides(tile: Tile) -> tuple[int, int, int, int]:

@@ -37,7 +37,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Weights:
-    """Price of a step: latency x makespan + the devices' (n,) weights x their loads."""
+    """Cost of a step: latency x makespan + the devices' (n,) weights x their loads."""
 
     latency: float
     compute: FloatArray
@@ -66,24 +66,24 @@ class Weights:
         )
 
 
-def step_prices(cluster: Cluster, loads: LoadArrays, weights: Weights | None) -> FloatArray:
-    """Prices (...) of steps: their makespans, or what ``weights`` make of them."""
+def step_costs(cluster: Cluster, loads: LoadArrays, weights: Weights | None) -> FloatArray:
+    """Costs (...) of steps: their makespans, or what ``weights`` make of them."""
     makespans = makespans_s(cluster, loads)
     return makespans if weights is None else weights.latency * makespans + weights.usage(loads)
 
 
 def step_values(cluster: Cluster, loads: LoadArrays, rows: Sequence[Weights]) -> FloatArray:
-    """Prices (..., R) of steps under every one of ``rows``."""
-    found: FloatArray = (
+    """Costs (..., R) of steps under every one of ``rows``."""
+    values: FloatArray = (
         loads.compute_s @ np.stack([row.compute for row in rows], axis=-1)
         + loads.recv_bytes @ np.stack([row.recv for row in rows], axis=-1)
         + loads.send_bytes @ np.stack([row.send for row in rows], axis=-1)
     )
     latency = np.array([row.latency for row in rows])
-    return found + makespans_s(cluster, loads)[..., None] * latency if latency.any() else found
+    return values + makespans_s(cluster, loads)[..., None] * latency if latency.any() else values
 
 
-def least_prices(compute_s: FloatArray, weights: Weights | None) -> FloatArray:
+def least_costs(compute_s: FloatArray, weights: Weights | None) -> FloatArray:
     """What steps that compute (..., n) seconds cost at least, whatever they exchange."""
     longest: FloatArray = compute_s.max(axis=-1)
     return longest if weights is None else weights.latency * longest + compute_s @ weights.compute
@@ -123,13 +123,13 @@ def resources(cluster: Cluster) -> list[Weights]:
     """Everything that can be busy: a device, a link or the medium, in seconds per input."""
     n = len(cluster.devices)
     zero, one = np.zeros(n), np.eye(n)
-    found, links = [Weights(0.0, one[i], zero, zero) for i in range(n)], Links.of(cluster)
+    rows, links = [Weights(0.0, one[i], zero, zero) for i in range(n)], Links.of(cluster)
     if cluster.shared:
-        return [*found, Weights(0.0, zero, 1 / links.down, zero)]
+        return [*rows, Weights(0.0, zero, 1 / links.down, zero)]
     for i in range(n):
-        found.append(Weights(0.0, zero, one[i] / links.down[i], zero))
-        found.append(Weights(0.0, zero, zero, one[i] / links.up[i]))
-    return found
+        rows.append(Weights(0.0, zero, one[i] / links.down[i], zero))
+        rows.append(Weights(0.0, zero, zero, one[i] / links.up[i]))
+    return rows
 
 
 def rows_of(cluster: Cluster, objective: Objective) -> list[Weights]:

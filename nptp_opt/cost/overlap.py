@@ -61,11 +61,11 @@ def interior(layers: Sequence[Layer], tile: Tile, own: Mapping[str, Tile]) -> Ti
         return EMPTY
     held_y = {tensor: (part.y0, part.y1) for tensor, part in own.items()}
     held_x = {tensor: (part.x0, part.x1) for tensor, part in own.items()}
-    found = Tile(
+    inner = Tile(
         *_longest(layers, 0, (tile.y0, tile.y1), held_y),
         *_longest(layers, 1, (tile.x0, tile.x1), held_x),
     )
-    return EMPTY if found.is_empty else found
+    return EMPTY if inner.is_empty else inner
 
 
 def _longest(layers: Sequence[Layer], axis: int, whole: Range, held: Mapping[str, Range]) -> Range:
@@ -104,23 +104,23 @@ def _are_held(
     layers: Sequence[Layer], axis: int, ranges: IntArray, held: Mapping[str, Range]
 ) -> np.ndarray:
     """For every output range: are its needs along one axis within what is held?"""
-    found = _axis_regions(layers, axis, ranges)
+    ranges_of = _axis_regions(layers, axis, ranges)
     fine = np.ones(len(ranges), dtype=np.bool_)
     for tensor, (lo, hi) in held.items():
-        need = found[tensor]
+        need = ranges_of[tensor]
         fine &= (need[:, 0] >= need[:, 1]) | ((need[:, 0] >= lo) & (need[:, 1] <= hi))
     return fine
 
 
 def _axis_regions(layers: Sequence[Layer], axis: int, ranges: IntArray) -> dict[str, IntArray]:
     """``regions`` along one axis, of many output ranges at once."""
-    found = {layers[-1].name: ranges}
+    ranges_of = {layers[-1].name: ranges}
     for layer in reversed(layers):
-        wanted = found.setdefault(layer.name, np.zeros_like(ranges))
+        wanted = ranges_of.setdefault(layer.name, np.zeros_like(ranges))
         for tensor in layer.inputs:
             need = need_ranges(layer.maps[tensor][axis], wanted)
-            found[tensor] = _hulls(found[tensor], need) if tensor in found else need
-    return found
+            ranges_of[tensor] = _hulls(ranges_of[tensor], need) if tensor in ranges_of else need
+    return ranges_of
 
 
 def _hulls(one: IntArray, other: IntArray) -> IntArray:

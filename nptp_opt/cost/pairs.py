@@ -93,11 +93,11 @@ def covered_loads(
     exact = _exact(needs, owners)
     need_rects, need_of = _distinct(needs)
     own_rects, own_of = _distinct(owners)
-    senders = _met(need_rects.T.astype(exact, order="C"), owners.astype(exact))
-    askers = _met(own_rects.T.astype(exact, order="C"), needs.astype(exact))
+    senders = _common_pixels(need_rects.T.astype(exact, order="C"), owners.astype(exact))
+    askers = _common_pixels(own_rects.T.astype(exact, order="C"), needs.astype(exact))
     sides = (senders, need_of, askers, own_of)
-    found = _covered(needs, owners, sides, pixel_bytes, rectangle_bytes, worth)
-    return np.asarray(found)
+    loads = _covered_loads(needs, owners, sides, pixel_bytes, rectangle_bytes, worth)
+    return np.asarray(loads)
 
 
 def _exact(needs: IntArray, owners: IntArray) -> npt.DTypeLike:
@@ -117,12 +117,12 @@ def _distinct(rectangles: IntArray) -> tuple[IntArray, IntArray]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _met(rectangles, others):  # type: ignore[no-untyped-def]
+def _common_pixels(rectangles, others):  # type: ignore[no-untyped-def]
     """Common pixels and number (2, P, R) of the tiles (P, n, 4) that rectangles (4, R) meet."""
     zero, one = rectangles.dtype.type(0), rectangles.dtype.type(1)
-    found = np.zeros((2, len(others), rectangles.shape[1]), dtype=rectangles.dtype)
+    common = np.zeros((2, len(others), rectangles.shape[1]), dtype=rectangles.dtype)
     for p in range(len(others)):
-        pixels, number = found[0, p], found[1, p]
+        pixels, number = common[0, p], common[1, p]
         for j in range(others.shape[1]):
             y0, y1, x0, x1 = others[p, j]
             if y1 <= y0:
@@ -133,11 +133,11 @@ def _met(rectangles, others):  # type: ignore[no-untyped-def]
                 area = max(rows, zero) * max(columns, zero)
                 pixels[r] += area
                 number[r] += one if area > zero else zero
-    return found
+    return common
 
 
 @numba.njit(cache=True, nogil=True)
-def _covered(needs, owners, sides, pixel_bytes, rectangle_bytes, worth):  # type: ignore[no-untyped-def]
+def _covered_loads(needs, owners, sides, pixel_bytes, rectangle_bytes, worth):  # type: ignore[no-untyped-def]
     senders, need_of, askers, own_of = sides
     count, n, _ = needs.shape
     before = len(owners)

@@ -1,4 +1,4 @@
-"""Prices of global layers: partials from the owners of tiles, the result wherever it is used.
+"""Costs of global layers: partials from the owners of tiles, the result wherever it is used.
 
 Each owner of a tile of the reduced map computes a partial of it and sends it to every device that
 uses the result; each of those finishes alike. A global layer that reads only such results sends
@@ -44,7 +44,7 @@ def result_users(
         for tensor in reads:
             if tensor in users:
                 users[tensor] |= users[output] if output in users else set(devices)
-    return {name: frozenset(found) for name, found in users.items()}
+    return {name: frozenset(devices) for name, devices in users.items()}
 
 
 def reduction_transfers(

@@ -78,10 +78,10 @@ class SegmentRegions:
         """The rectangles (Q, n, 4) of one tensor."""
         if self.whole is not None:
             return self.whole[tensor]
-        found = np.zeros_like(self.candidates.array)
-        found[..., :2] = self.along_y[tensor][self.candidates.rows[1]]
-        found[..., 2:] = self.along_x[tensor][self.candidates.columns[1]]
-        return np.asarray(found * self.candidates.filled[..., None])
+        array = np.zeros_like(self.candidates.array)
+        array[..., :2] = self.along_y[tensor][self.candidates.rows[1]]
+        array[..., 2:] = self.along_x[tensor][self.candidates.columns[1]]
+        return np.asarray(array * self.candidates.filled[..., None])
 
     def area(self, tensor: str) -> IntArray:
         """Elements per channel (Q, n) of one tensor's regions."""
@@ -89,24 +89,24 @@ class SegmentRegions:
             y0, y1, x0, x1 = np.moveaxis(self.whole[tensor], -1, 0)
             return np.asarray((y1 - y0) * (x1 - x0))
         rows, columns = (np.diff(r[tensor])[:, 0] for r in (self.along_y, self.along_x))
-        found = rows[self.candidates.rows[1]] * columns[self.candidates.columns[1]]
-        return np.asarray(found * self.candidates.filled)
+        pixels = rows[self.candidates.rows[1]] * columns[self.candidates.columns[1]]
+        return np.asarray(pixels * self.candidates.filled)
 
 
 def _follow(layers: Sequence[Layer], ranges: IntArray, axis: int) -> Ranges | None:
     """Ranges of all tensors along one axis; None when a window reads nothing of a non-empty one."""
-    found: Ranges = {layers[-1].name: ranges}
+    ranges_of: Ranges = {layers[-1].name: ranges}
     filled = ranges[:, 0] < ranges[:, 1]
     nothing = np.zeros_like(ranges)
     for layer in reversed(layers):
-        wanted = found.setdefault(layer.name, nothing)
+        wanted = ranges_of.setdefault(layer.name, nothing)
         for tensor in layer.inputs:
             need = need_ranges(layer.maps[tensor][axis], wanted)
             if not np.array_equal(need[:, 0] < need[:, 1], filled):
                 return None
-            known = found.get(tensor)
-            found[tensor] = need if known is None else _hull(known, need)
-    return found
+            known = ranges_of.get(tensor)
+            ranges_of[tensor] = need if known is None else _hull(known, need)
+    return ranges_of
 
 
 def _hull(one: IntArray, other: IntArray) -> IntArray:
@@ -118,11 +118,11 @@ def _hull(one: IntArray, other: IntArray) -> IntArray:
 
 def _tile_by_tile(layers: Sequence[Layer], array: IntArray) -> dict[str, IntArray]:
     distinct, place = np.unique(array.reshape(-1, 4), axis=0, return_inverse=True)
-    found = [regions(layers, Tile(*(int(v) for v in sides))) for sides in distinct]
+    regions_of = [regions(layers, Tile(*(int(v) for v in sides))) for sides in distinct]
     place = place.reshape(array.shape[:-1])
     return {
-        tensor: np.array([_sides(each[tensor]) for each in found], dtype=np.int64)[place]
-        for tensor in found[0]
+        tensor: np.array([_sides(each[tensor]) for each in regions_of], dtype=np.int64)[place]
+        for tensor in regions_of[0]
     }
 
 

@@ -1,4 +1,4 @@
-"""Given prices: a segment inside a network, from what devices hold before it (docs/cost.md)."""
+"""Costs of a segment inside a network, from what devices hold before it (docs/cost.md)."""
 
 from __future__ import annotations
 
@@ -78,19 +78,21 @@ def segment_compute_s(cluster: Cluster, device: int, layers: Sequence[Layer], ti
     """Compute seconds of a segment for ``tile`` of its output, recomputed rims included."""
     if tile.is_empty:
         return 0.0
-    node, found = cluster.devices[device], regions(layers, tile)
+    node, regions_of = cluster.devices[device], regions(layers, tile)
     return sum(
-        layer_speed(node, layer).seconds(layer.flop_per_pixel * found[layer.name].area)
+        layer_speed(node, layer).seconds(layer.flop_per_pixel * regions_of[layer.name].area)
         for layer in layers
-        if not found[layer.name].is_empty
+        if not regions_of[layer.name].is_empty
     )
 
 
 def segment_needs(layers: Sequence[Layer], tiles: Ownership) -> dict[str, dict[int, Tile]]:
     """External input elements that every device needs for its tile of the segment's output."""
-    found = {device: regions(layers, tile) for device, tile in tiles.items() if not tile.is_empty}
+    regions_of = {
+        device: regions(layers, tile) for device, tile in tiles.items() if not tile.is_empty
+    }
     return {
-        tensor: {device: region[tensor] for device, region in found.items()}
+        tensor: {device: region[tensor] for device, region in regions_of.items()}
         for tensor in external_inputs(layers)
     }
 

@@ -36,8 +36,8 @@ class Speed:
 
 def layer_speed(device: Device, layer: Layer | LayerShape) -> Speed:
     """The measured speed where the device's profile has this layer shape, else the device's own."""
-    found = device.measured.get(layer_key(layer)) if device.measured else None
-    chosen = found or device
+    measured = device.measured.get(layer_key(layer)) if device.measured else None
+    chosen = measured or device
     return Speed(chosen.flop_per_s, chosen.overhead_s)
 
 
@@ -94,7 +94,7 @@ def layer_key(layer: Layer | LayerShape) -> str:
     if isinstance(layer, LayerShape):
         taps = layer.in_channels // layer.groups if layer.op == "conv2d" else 1
         words = (layer.kernel, layer.stride, layer.dilation)
-        return _windowed(layer.op, layer.out_channels, taps, layer.groups, *words)
+        return _window_key(layer.op, layer.out_channels, taps, layer.groups, *words)
     windows = layer.maps.get(layer.inputs[0], ()) if layer.maps else ()
     if not windows or not all(isinstance(window, Window) for window in windows):
         flop = layer.flop_per_pixel if windows else layer.flop
@@ -105,10 +105,10 @@ def layer_key(layer: Layer | LayerShape) -> str:
     attrs = layer.nodes[0].attrs
     taps = int(attrs["weight_shape"][1]) if "weight_shape" in attrs else 1
     words = ((y.kernel, x.kernel), (y.stride, x.stride), (y.dilation, x.dilation))
-    return _windowed(layer.op, layer.shape[1], taps, int(attrs.get("groups", 1)), *words)
+    return _window_key(layer.op, layer.shape[1], taps, int(attrs.get("groups", 1)), *words)
 
 
-def _windowed(op: str, channels: int, taps: int, groups: int, *pairs: tuple[int, int]) -> str:
+def _window_key(op: str, channels: int, taps: int, groups: int, *pairs: tuple[int, int]) -> str:
     kernel, stride, dilation = ("x".join(map(str, pair)) for pair in pairs)
     text = f"{op} {channels}x{taps} kernel {kernel} stride {stride}"
     text += f" dilation {dilation}" if dilation != "1x1" else ""

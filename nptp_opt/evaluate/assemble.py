@@ -1,4 +1,4 @@
-"""From choices (which layers together, which partition) to the steps of a plan, priced exactly."""
+"""From choices (which layers together, which partition) to a plan's steps, costed exactly."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _devices(tiles: Ownership) -> list[int]:
 def segment_step(
     network: Network, cluster: Cluster, choice: Choice, owned: Mapping[str, Ownership]
 ) -> SpatialStep:
-    """One segment, priced with what the devices hold before it."""
+    """One segment, evaluated with what the devices hold before it."""
     tiles = {i: tile for i, tile in sorted(choice.tiles.items()) if not tile.is_empty}
     names = tuple(layer.name for layer in choice.layers)
     return SpatialStep(names, tiles, overlap=choice.overlap).priced(network, cluster, owned)

@@ -1,8 +1,8 @@
 """The clock: simulated latencies of thousands of plans of one network, by differences.
 
 A step is known again by its segment, its partition and the partitions that it reads, so of a plan
-that differs little from others only the steps that differ are priced. All priced steps lie in one
-store of arrays; a plan is a list of numbers of steps, and the simulation is compiled.
+that differs little from others only the steps that differ are evaluated. All evaluated steps lie in
+one store of arrays; a plan is a list of numbers of steps, and the simulation is compiled.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.cost import FloatArray, Ownership, candidate_array, input_ownership, result_users
 from nptp_opt.cost.compiled import SegmentTables, segment_tables, segment_work
 from nptp_opt.evaluate.assemble import Choice, assemble, final_step, global_step, segment_step
-from nptp_opt.evaluate.events import run_steps
-from nptp_opt.evaluate.memory import limited, overfull
-from nptp_opt.evaluate.work import StepWork, step_work
+from nptp_opt.evaluate.discrete_events import run_steps
+from nptp_opt.evaluate.memory import has_memory_limits, overfull
+from nptp_opt.evaluate.task_graph import StepGraph, step_graph
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer, Network, external_inputs
 from nptp_opt.plan.steps import Step
@@ -40,7 +40,7 @@ class Clock:
         self.network, self.cluster = network, cluster
         self.work = 0
         """What was done for all plans so far: about a microsecond per unit."""
-        self.limited = limited(cluster)
+        self.limited = has_memory_limits(cluster)
         held = input_ownership(network, cluster)
         self._inputs = {name: candidate_array([tiles], self._n)[0] for name, tiles in held.items()}
         self._final = _moving(network, (*external_inputs(network.head), *network.spatial_outputs))
@@ -48,7 +48,7 @@ class Clock:
         self.forget()
 
     def forget(self) -> None:
-        """Drop all that is known: plans are priced anew."""
+        """Drop all that is known: plans are evaluated anew."""
         self._store = _Store(self.cluster)
         self._choices: dict[int, tuple[Choice, int, _Segment]] = {}
         self._numbers: dict[Key, int] = {}
@@ -60,8 +60,8 @@ class Clock:
         known = max(len(self._steps), len(self._choices))
         if known > MOST_STEPS or self._store.entries > MOST_ENTRIES:
             self.forget()
-        found_s, work = self._store.run(*self._plan(choices), limit_s)
-        self.work += BESIDE + work
+        found_s, graph = self._store.run(*self._plan(choices), limit_s)
+        self.work += BESIDE + graph
         return found_s
 
     def fits(self, choices: Sequence[Choice]) -> bool:
@@ -139,14 +139,14 @@ class Clock:
             step: Step = global_step(self.network, self.cluster, layer, owned, users[layer.name])
         else:
             step = segment_step(self.network, self.cluster, choice, owned)
-        work = step_work(self.network, self.cluster, step, owned)
-        return _plain(self.network, segment.maps, work)
+        graph = step_graph(self.network, self.cluster, step, owned)
+        return _plain(self.network, segment.maps, graph)
 
     def _gathered(self, held: Mapping[str, int]) -> _Work:
         owned = self._owned(held)
         step = final_step(self.network, self.cluster, owned)
-        work = step_work(self.network, self.cluster, step, owned)
-        return _plain(self.network, self._final, work)
+        graph = step_graph(self.network, self.cluster, step, owned)
+        return _plain(self.network, self._final, graph)
 
     def _owned(self, held: Mapping[str, int]) -> dict[str, Ownership]:
         made = {tensor: self._kept[number][0].tiles for tensor, number in held.items()}
@@ -191,13 +191,13 @@ def _compiled(
     return devices, times[:, devices], ends, amounts
 
 
-def _plain(network: Network, maps: Sequence[str], work: StepWork) -> _Work:
+def _plain(network: Network, maps: Sequence[str], graph: StepGraph) -> _Work:
     bit = {network.number[name]: 1 << k for k, name in enumerate(maps) if name in network.number}
-    awaited = np.zeros(len(work.src), dtype=np.int64)
-    for message, number in work.awaited.tolist():
+    awaited = np.zeros(len(graph.src), dtype=np.int64)
+    for message, number in graph.awaited.tolist():
         awaited[message] |= bit[number]
-    ends = np.stack((work.src, work.dst, awaited), axis=1)
-    return work.devices, np.stack((work.ahead_s, work.rest_s)), ends, work.bytes.astype(float)
+    ends = np.stack((graph.src, graph.dst, awaited), axis=1)
+    return graph.devices, np.stack((graph.ahead_s, graph.rest_s)), ends, graph.bytes.astype(float)
 
 
 class _Store:
@@ -249,8 +249,10 @@ class _Store:
         padded = np.array([[*row, *[-1] * (most - len(row))] for row in makers], dtype=np.int64)
         store = self._bounds, self._devices, self._seconds, self._ends, self._link_s
         numbers = np.array(steps, dtype=np.int64)
-        found_s, work = run_steps(store, numbers, padded, self._rates is None, self._fixed, limit_s)
-        return float(found_s), int(work)
+        found_s, graph = run_steps(
+            store, numbers, padded, self._rates is None, self._fixed, limit_s
+        )
+        return float(found_s), int(graph)
 
 
 def _grown(array: np.ndarray, size: int) -> np.ndarray:

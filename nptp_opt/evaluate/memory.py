@@ -15,7 +15,7 @@ from nptp_opt.plan.steps import GatherStep, SpatialStep, Step
 
 def overfull(network: Network, cluster: Cluster, steps: Sequence[Step]) -> list[int]:
     """Devices whose limit the plan exceeds."""
-    if not limited(cluster):
+    if not has_memory_limits(cluster):
         return []
     peaks = peak_bytes(network, len(cluster.devices), steps, cluster.source)
     return [i for i, peak in enumerate(peaks) if peak > cluster.devices[i].memory_bytes]
@@ -23,12 +23,12 @@ def overfull(network: Network, cluster: Cluster, steps: Sequence[Step]) -> list[
 
 def overfull_devices(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> list[int]:
     """As ``overfull``, for the plan of ``choices``."""
-    if not limited(cluster):
+    if not has_memory_limits(cluster):
         return []
     return overfull(network, cluster, assemble(network, cluster, choices))
 
 
-def limited(cluster: Cluster) -> bool:
+def has_memory_limits(cluster: Cluster) -> bool:
     """Does any device have a memory limit?"""
     return any(device.memory_mib is not None for device in cluster.devices)
 
@@ -61,7 +61,7 @@ def peak_bytes(network: Network, n_devices: int, steps: Sequence[Step], source: 
                 for tensor, tiles in owned.items()
                 if last.get(tensor, -1) >= number
             )
-            working = _working(network, step, device, owned)
+            working = _working_bytes(network, step, device, owned)
             peaks[device] = max(peaks[device], held + working)
         owned |= step.makes
     weights = _weights(network, n_devices, steps)
@@ -69,22 +69,24 @@ def peak_bytes(network: Network, n_devices: int, steps: Sequence[Step], source: 
 
 
 def _last_uses(network: Network, steps: Sequence[Step]) -> dict[str, int]:
-    found = dict.fromkeys(network.spatial_outputs, len(steps) - 1)
+    last = dict.fromkeys(network.spatial_outputs, len(steps) - 1)
     for number, step in enumerate(steps):
         for tensor in external_inputs(step.layers_of(network)):
-            found[tensor] = max(number, found.get(tensor, 0))
-    return found
+            last[tensor] = max(number, last.get(tensor, 0))
+    return last
 
 
 def _weights(network: Network, n_devices: int, steps: Sequence[Step]) -> list[int]:
-    found = [0] * n_devices
+    bytes_of = [0] * n_devices
     for step in steps:
         layers = step.layers_of(network)
         for device in step.devices:
             spatial = isinstance(step, SpatialStep)
             wanted = regions(layers, step.tiles[device]) if spatial else {}
-            found[device] += sum(_weight_bytes(layer, wanted.get(layer.name)) for layer in layers)
-    return found
+            bytes_of[device] += sum(
+                _weight_bytes(layer, wanted.get(layer.name)) for layer in layers
+            )
+    return bytes_of
 
 
 def _weight_bytes(layer: Layer, tile: Tile | None) -> int:
@@ -94,9 +96,11 @@ def _weight_bytes(layer: Layer, tile: Tile | None) -> int:
     return -(-layer.param_bytes * tile.height // layer.height)
 
 
-def _working(network: Network, step: Step, device: int, owned: Mapping[str, Ownership]) -> int:
+def _working_bytes(
+    network: Network, step: Step, device: int, owned: Mapping[str, Ownership]
+) -> int:
     """Bytes of halo buffers and inner maps of one step on one device."""
-    received = sum(_arriving(network, move) for move in step.transfers if move.dst == device)
+    received = sum(_arriving_bytes(network, move) for move in step.transfers if move.dst == device)
     if device not in step.devices:
         return received
     if isinstance(step, GatherStep):
@@ -119,20 +123,20 @@ def _making(
     return _bytes(network, step.layers[-1], step.tiles[device]) + making
 
 
-def _arriving(network: Network, move: Transfer) -> int:
+def _arriving_bytes(network: Network, move: Transfer) -> int:
     """Bytes of a rectangle as it is sent, and of its elements where these are something else."""
     elements = _bytes(network, move.tensor, move.tile)
     plain = move.tensor in network.replicated or move.bytes == elements
     return move.bytes if plain else move.bytes + elements
 
 
-def _inner_peak(network: Network, layers: Sequence[Layer], found: Mapping[str, Tile]) -> int:
+def _inner_peak(network: Network, layers: Sequence[Layer], regions: Mapping[str, Tile]) -> int:
     """Largest sum of the layers' outputs that are alive at once inside a segment."""
     left = {layer.name: sum(layer.name in reader.inputs for reader in layers) for layer in layers}
     alive: dict[str, int] = {}
     peak = 0
     for layer in layers:
-        alive[layer.name] = _bytes(network, layer.name, found[layer.name])
+        alive[layer.name] = _bytes(network, layer.name, regions[layer.name])
         peak = max(peak, sum(alive.values()))
         for tensor in layer.inputs:
             if tensor in left:

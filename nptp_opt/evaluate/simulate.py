@@ -1,4 +1,4 @@
-"""Predicted latency: an event-driven simulation of a plan without barriers (docs/network.md).
+"""Predicted latency: a discrete-event simulation of a plan without barriers (docs/network.md).
 
 Each device works through its steps in order and starts one when its own halo is there; in a step
 that overlaps, the interior before that and only the rim then. A message
@@ -17,8 +17,8 @@ import numpy as np
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import FloatArray, Links
-from nptp_opt.evaluate.events import run_events
-from nptp_opt.evaluate.work import StepWork, Task, step_work
+from nptp_opt.evaluate.discrete_events import run_events
+from nptp_opt.evaluate.task_graph import StepGraph, Task, step_graph
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Network
 from nptp_opt.plan.model import owned_maps
@@ -26,7 +26,7 @@ from nptp_opt.plan.steps import Step
 
 
 @dataclass(frozen=True)
-class Planned:
+class Stretch:
     """One predicted stretch of time: a task, or a message on its way; seconds from the input."""
 
     kind: Literal["compute", "message"]
@@ -56,26 +56,26 @@ def simulate(
 
 
 def simulated_s(
-    network: Network, cluster: Cluster, steps: Sequence[Step], works: Sequence[StepWork]
+    network: Network, cluster: Cluster, steps: Sequence[Step], graphs: Sequence[StepGraph]
 ) -> float:
-    """``simulate`` for steps whose works are known."""
-    return _Simulation(cluster, works, _makers(network, steps)).run()[0]
+    """``simulate`` for steps whose graphs are known."""
+    return _Simulation(cluster, graphs, _makers(network, steps)).run()[0]
 
 
-def timeline(network: Network, cluster: Cluster, steps: Sequence[Step]) -> tuple[Planned, ...]:
+def timeline(network: Network, cluster: Cluster, steps: Sequence[Step]) -> tuple[Stretch, ...]:
     """What ``simulate`` goes through: every task and every message, in the order of their start.
 
     A message starts when it is ready; it may wait for its link.
     """
     simulation = _simulation(network, cluster, steps)
-    found = simulation.planned(*simulation.run()[1:])
-    return tuple(sorted(found, key=lambda planned: planned.start_s))
+    stretches = simulation.read_stretches(*simulation.run()[1:])
+    return tuple(sorted(stretches, key=lambda planned: planned.start_s))
 
 
 def _simulation(network: Network, cluster: Cluster, steps: Sequence[Step]) -> _Simulation:
     owned = owned_maps(network, cluster, steps)
-    works = [step_work(network, cluster, step, owned) for step in steps]
-    return _Simulation(cluster, works, _makers(network, steps))
+    graphs = [step_graph(network, cluster, step, owned) for step in steps]
+    return _Simulation(cluster, graphs, _makers(network, steps))
 
 
 def _makers(network: Network, steps: Sequence[Step]) -> IntArray:
@@ -88,25 +88,28 @@ def _makers(network: Network, steps: Sequence[Step]) -> IntArray:
 
 
 class _Simulation:
-    """The works of all steps as the arrays that ``run_events`` wants."""
+    """The task graph of all steps as the arrays that ``run_events`` wants."""
 
-    def __init__(self, cluster: Cluster, works: Sequence[StepWork], makers: IntArray) -> None:
+    def __init__(self, cluster: Cluster, graphs: Sequence[StepGraph], makers: IntArray) -> None:
         self.cluster, self.n = cluster, len(cluster.devices)
-        self.devices, self.task_steps = _joined(works, "devices")
+        self.devices, self.task_steps = _concatenate_field(graphs, "devices")
         order = np.lexsort((self.task_steps, self.devices))
         self.devices, self.task_steps = self.devices[order], self.task_steps[order]
-        self.ahead_s = _joined(works, "ahead_s")[0][order]
-        self.rest_s = _joined(works, "rest_s")[0][order]
-        self.number = np.full((len(works), self.n), -1)
+        self.ahead_s = _concatenate_field(graphs, "ahead_s")[0][order]
+        self.rest_s = _concatenate_field(graphs, "rest_s")[0][order]
+        self.number = np.full((len(graphs), self.n), -1)
         self.number[self.task_steps, self.devices] = np.arange(len(order))
-        self.src, self.message_steps = _joined(works, "src")
-        self.dst, self.bytes = _joined(works, "dst")[0], _joined(works, "bytes")[0]
-        self.awaited = self._awaited(works, makers)
+        self.src, self.message_steps = _concatenate_field(graphs, "src")
+        self.dst, self.bytes = (
+            _concatenate_field(graphs, "dst")[0],
+            _concatenate_field(graphs, "bytes")[0],
+        )
+        self.awaited = self._awaited_messages(graphs, makers)
 
-    def _awaited(self, works: Sequence[StepWork], makers: IntArray) -> IntArray:
+    def _awaited_messages(self, graphs: Sequence[StepGraph], makers: IntArray) -> IntArray:
         """Pairs of a message and the task that it awaits; the source has its input at once."""
-        pairs, steps = _joined(works, "awaited")
-        firsts = np.concatenate(([0], np.cumsum([len(work.src) for work in works])))
+        pairs, steps = _concatenate_field(graphs, "awaited")
+        firsts = np.concatenate(([0], np.cumsum([len(graph.src) for graph in graphs])))
         message, tensor = pairs[:, 0] + firsts[steps], pairs[:, 1]
         made = makers[tensor] >= 0
         message, tensor = message[made], tensor[made]
@@ -131,7 +134,7 @@ class _Simulation:
             (self.devices, first, self.ahead_s, self.rest_s),
             (awaits, receiver, seconds, out, into),
             self._feeds(),
-            self._starting(first),
+            self._starting_devices(first),
             self.cluster.source,
             network.message_s,
             network.latency_s,
@@ -156,29 +159,29 @@ class _Simulation:
         firsts = np.searchsorted(task[order], np.arange(len(self.devices) + 1))
         return firsts, message[order]
 
-    def _starting(self, first: IntArray) -> IntArray:
+    def _starting_devices(self, first: IntArray) -> IntArray:
         """Devices with tasks: those whose last step is the latest, first."""
         working = np.flatnonzero(np.diff(first))
         last = self.task_steps[first[working + 1] - 1]
         return working[np.lexsort((-working, -last))]
 
-    def planned(self, stretches: IntArray, times: FloatArray) -> list[Planned]:
+    def read_stretches(self, stretches: IntArray, times: FloatArray) -> list[Stretch]:
         """Stretches of a run by step and device."""
         return [
             self._message(index, *ends) if kind else self._task(index, *ends)
             for (kind, index), ends in zip(stretches.tolist(), times.tolist(), strict=True)
         ]
 
-    def _task(self, index: int, start_s: float, end_s: float) -> Planned:
+    def _task(self, index: int, start_s: float, end_s: float) -> Stretch:
         step, device = int(self.task_steps[index]), int(self.devices[index])
-        return Planned("compute", step, device, start_s, end_s)
+        return Stretch("compute", step, device, start_s, end_s)
 
-    def _message(self, index: int, start_s: float, end_s: float) -> Planned:
+    def _message(self, index: int, start_s: float, end_s: float) -> Stretch:
         step, src, dst = (int(a[index]) for a in (self.message_steps, self.src, self.dst))
-        return Planned("message", step, src, start_s, end_s, dst)
+        return Stretch("message", step, src, start_s, end_s, dst)
 
 
-def _joined(works: Sequence[StepWork], name: str) -> tuple[Any, IntArray]:
-    """One field of all works, and the number of the step of every entry."""
-    parts = [getattr(work, name) for work in works]
+def _concatenate_field(graphs: Sequence[StepGraph], name: str) -> tuple[Any, IntArray]:
+    """One field of all steps' graphs, and the number of the step of every entry."""
+    parts = [getattr(graph, name) for graph in graphs]
     return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])

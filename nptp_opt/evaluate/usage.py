@@ -10,7 +10,7 @@ import numpy as np
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.objectives import Usage, Weights, energy_j, period_s
 from nptp_opt.evaluate.simulate import simulate
-from nptp_opt.evaluate.work import task_seconds
+from nptp_opt.evaluate.task_graph import task_seconds
 from nptp_opt.network.ir import Network
 from nptp_opt.plan.steps import Step
 
@@ -45,10 +45,12 @@ def usage_of(network: Network, cluster: Cluster, steps: Sequence[Step]) -> Usage
 
 def values_of(network: Network, cluster: Cluster, steps: Sequence[Step]) -> Values:
     """The steps under every objective; the latency is the simulated one."""
-    return valued(cluster, usage_of(network, cluster, steps), simulate(network, cluster, steps))
+    return values_of_usage(
+        cluster, usage_of(network, cluster, steps), simulate(network, cluster, steps)
+    )
 
 
-def valued(cluster: Cluster, used: Usage, latency_s: float) -> Values:
+def values_of_usage(cluster: Cluster, used: Usage, latency_s: float) -> Values:
     """As ``values_of``, for steps whose usage and latency are known."""
     return Values(
         latency_s=latency_s,
@@ -58,10 +60,10 @@ def valued(cluster: Cluster, used: Usage, latency_s: float) -> Values:
     )
 
 
-def price_of(
+def cost_of(
     network: Network, cluster: Cluster, steps: Sequence[Step], weights: Weights | None
 ) -> float:
-    """The sum of the steps' makespans, or their price under ``weights``."""
+    """The sum of the steps' makespans, or their cost under ``weights``."""
     synchronous_s = sum(step.makespan_s for step in steps)
     if weights is None:
         return synchronous_s

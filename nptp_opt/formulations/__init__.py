@@ -16,12 +16,12 @@ from nptp_opt.layer.result import LayerResult
 
 if TYPE_CHECKING:
     from nptp_opt.formulations.building import BuiltModel
-    from nptp_opt.formulations.pricing import Pricing
+    from nptp_opt.formulations.scaled_costs import ScaledCosts
     from nptp_opt.solvers.model import MilpModel
 
 __all__ = ["export_model"]
 
-WHERE = " where the form prices are exact or their bound meets the value, else a bound"
+WHERE = " where the form costs are exact or their bound meets the value, else a bound"
 
 
 def _register(
@@ -34,8 +34,8 @@ def _register(
 ) -> None:
     module = f"{__name__}.{name.replace('-', '_')}"
 
-    def build(prices: Pricing) -> BuiltModel:
-        built: BuiltModel = importlib.import_module(module).build(prices)
+    def build(costs: ScaledCosts) -> BuiltModel:
+        built: BuiltModel = importlib.import_module(module).build(costs)
         return built
 
     spec = MethodSpec(

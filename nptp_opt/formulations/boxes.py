@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nptp_opt.formulations.building import Builder, Terms, times
-from nptp_opt.formulations.pricing import Pricing
+from nptp_opt.formulations.scaled_costs import ScaledCosts
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile, Tiles
 
 SIDES = (TOP, BOTTOM, LEFT, RIGHT)
@@ -57,20 +57,20 @@ def _add_axis(
     b.row(f"off{sides[1]}_{key}", [*stop, *times(gap, box.used), *times(-gap, high)], "<=", end)
 
 
-def add_positions(b: Builder, pricing: Pricing, boxes: Sequence[Box]) -> None:
+def add_positions(b: Builder, costs: ScaledCosts, boxes: Sequence[Box]) -> None:
     """Every tile lies in the map and touches exactly the sides of its contacts."""
     for box in boxes:
-        _add_axis(b, str(box.device), box, (TOP, BOTTOM), pricing.problem.cuts_y, box.height)
-        _add_axis(b, str(box.device), box, (LEFT, RIGHT), pricing.problem.cuts_x, box.width)
+        _add_axis(b, str(box.device), box, (TOP, BOTTOM), costs.problem.cuts_y, box.height)
+        _add_axis(b, str(box.device), box, (LEFT, RIGHT), costs.problem.cuts_x, box.width)
 
 
 Before = Mapping[tuple[int, int, str], Any]
 
 
-def add_disjunctions(b: Builder, pricing: Pricing, boxes: Sequence[Box]) -> Before:
+def add_disjunctions(b: Builder, costs: ScaledCosts, boxes: Sequence[Box]) -> Before:
     """Of any two tiles one lies left of, or above, the other."""
     before: dict[tuple[int, int, str], Any] = {}
-    ends = {"x": float(pricing.problem.width), "y": float(pricing.problem.height)}
+    ends = {"x": float(costs.problem.width), "y": float(costs.problem.height)}
     for one, two in itertools.permutations(boxes, 2):
         for axis, end in ends.items():
             key = (one.device, two.device, axis)
@@ -85,9 +85,9 @@ def add_disjunctions(b: Builder, pricing: Pricing, boxes: Sequence[Box]) -> Befo
     return before
 
 
-def add_cover(b: Builder, pricing: Pricing, areas: Terms) -> None:
+def add_cover(b: Builder, costs: ScaledCosts, areas: Terms) -> None:
     """The areas sum to the map's: with no overlap, every element is covered exactly once."""
-    b.row("cover", areas, "==", float(pricing.problem.height * pricing.problem.width))
+    b.row("cover", areas, "==", float(costs.problem.height * costs.problem.width))
 
 
 def corners(boxes: Sequence[Box], values: Mapping[str, float]) -> dict[int, tuple[float, ...]]:
@@ -104,10 +104,10 @@ def corners(boxes: Sequence[Box], values: Mapping[str, float]) -> dict[int, tupl
 
 
 def read_tiles(
-    pricing: Pricing, boxes: Sequence[Box], values: Mapping[str, float]
+    costs: ScaledCosts, boxes: Sequence[Box], values: Mapping[str, float]
 ) -> dict[int, Tile]:
     """Tiles of a solution, every side moved to the nearest allowed cut."""
-    return {i: pricing.tile(*sides) for i, sides in corners(boxes, values).items()}
+    return {i: costs.tile(*sides) for i, sides in corners(boxes, values).items()}
 
 
 def start_before(before: Before, tiles: Tiles) -> dict[str, float]:

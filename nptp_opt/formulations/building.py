@@ -10,7 +10,7 @@ from typing import Any
 import pulp
 
 from nptp_opt.cost import Form, messages_of
-from nptp_opt.formulations.pricing import Config, Pricing
+from nptp_opt.formulations.scaled_costs import Config, ScaledCosts
 from nptp_opt.geometry import Tile, Tiles
 from nptp_opt.layer.problem import LayerProblem
 from nptp_opt.solvers import MilpModel, from_pulp
@@ -67,7 +67,7 @@ def times(factor: float, terms: Iterable[Term]) -> Terms:
 class Piece:
     """A device's tile with known contacts and width: ``height`` is 0 unless ``select`` is 1."""
 
-    view: Pricing
+    view: ScaledCosts
     device: int
     config: Config
     select: Any
@@ -81,7 +81,7 @@ class Piece:
     def width(self) -> int:
         return self.config.width
 
-    def price(self, form: Form) -> Terms:
+    def cost(self, form: Form) -> Terms:
         """``form`` of the tile, 0 unless selected: linear as the width is known."""
         return [
             (form.w * self.width + form.const, self.select),
@@ -89,7 +89,7 @@ class Piece:
         ]
 
 
-def new_piece(b: Builder, view: Pricing, device: int, config: Config, *, key: str) -> Piece:
+def new_piece(b: Builder, view: ScaledCosts, device: int, config: Config, *, key: str) -> Piece:
     """A piece whose height lies between the least and the most that the configuration allows."""
     label = f"{key}_d{device}_k{config.contacts}_w{config.width}"
     select = b.real(f"sel_{label}", 0.0, 1.0)
@@ -102,7 +102,9 @@ def new_piece(b: Builder, view: Pricing, device: int, config: Config, *, key: st
     return Piece(view, device, config, select, height)
 
 
-def on_cuts(b: Builder, view: Pricing, pieces: Sequence[Piece], bottom: int, *, key: str) -> None:
+def on_cuts(
+    b: Builder, view: ScaledCosts, pieces: Sequence[Piece], bottom: int, *, key: str
+) -> None:
     """The chosen height spans a whole number of cut steps, the map's remainder at the bottom."""
     cuts = view.problem.cuts_y
     step, steps = view.problem.cut_step, len(cuts) - 1
@@ -113,31 +115,31 @@ def on_cuts(b: Builder, view: Pricing, pieces: Sequence[Piece], bottom: int, *, 
     b.row(f"steps_{key}", terms, "==")
 
 
-def add_makespan(b: Builder, pricing: Pricing, pieces: Sequence[Piece]) -> None:
+def add_makespan(b: Builder, costs: ScaledCosts, pieces: Sequence[Piece]) -> None:
     """The objective: the largest comm + compute, or comm + the largest compute (shared)."""
-    of = {i: [p for p in pieces if p.device == i] for i in pricing.devices}
-    switched = not pricing.cost.cluster.shared
-    upper = pricing.upper if pricing.upper < float("inf") else None
-    makespan = b.real("makespan", pricing.lower, upper)
+    of = {i: [p for p in pieces if p.device == i] for i in costs.devices}
+    switched = not costs.cost.cluster.shared
+    upper = costs.upper if costs.upper < float("inf") else None
+    makespan = b.real("makespan", costs.lower, upper)
     b.problem.setObjective(pulp.LpAffineExpression(makespan))
     if switched:
         for i, own in of.items():
-            terms = [t for p in own for t in p.price(p.view.time(i, p.contacts))]
+            terms = [t for p in own for t in p.cost(p.view.time(i, p.contacts))]
             b.row(f"time_{i}", [*terms, (-1.0, makespan)], "<=")
         return
     compute, wait = b.real("compute"), b.real("wait")
-    sent = [t for p in pieces for t in p.price(p.view.recv(p.contacts))]
+    sent = [t for p in pieces for t in p.cost(p.view.recv(p.contacts))]
     b.row("phases", [*sent, (1.0, wait), (1.0, compute), (-1.0, makespan)], "<=")
     for i, own in of.items():
-        terms = [t for p in own for t in p.price(p.view.compute(i))]
+        terms = [t for p in own for t in p.cost(p.view.compute(i))]
         b.row(f"compute_{i}", [*terms, (-1.0, compute)], "<=")
-        waits = [(pricing.message * messages_of(p.contacts), p.select) for p in own]
+        waits = [(costs.message * messages_of(p.contacts), p.select) for p in own]
         b.row(f"wait_{i}", [*waits, (-1.0, wait)], "<=")
 
 
-def add_one_tile_each(b: Builder, pricing: Pricing, pieces: Sequence[Piece]) -> None:
+def add_one_tile_each(b: Builder, costs: ScaledCosts, pieces: Sequence[Piece]) -> None:
     """Every device takes at most one tile."""
-    for i in pricing.devices:
+    for i in costs.devices:
         b.row(f"one_{i}", total(p.select for p in pieces if p.device == i), "<=", 1)
 
 
@@ -153,7 +155,7 @@ def area_of(pieces: Sequence[Piece]) -> Callable[[int], Terms]:
     return lambda i: [(float(p.width), p.height) for p in pieces if p.device == i]
 
 
-def ordered(problem: LayerProblem, tiles: Tiles) -> dict[int, Tile]:
+def order_equal_devices(problem: LayerProblem, tiles: Tiles) -> dict[int, Tile]:
     """The same partition with equal devices renamed so that ``add_order`` holds."""
     renamed: dict[int, Tile] = {}
     for group in problem.device_classes:

@@ -7,7 +7,7 @@ Sets      orientations o (columns, rows; rows are columns of the transposed laye
 Variables u[o] = 1 if the orientation is chosen; g[q,w] = 1 if slot q has width w (an inner slot
           may have none); a[i,q,t] = 1 if device i has a tile with ends t in slot q; l[i,q,t,w] =
           a g and e[i,q,t,w] = height * l; n[i] the device's height in cut steps (integer).
-Objective the makespan; a tile's price is linear in l and e, for its width is fixed in each.
+Objective the makespan; a tile's cost is linear in l and e, for its width is fixed in each.
 Rows      left and right slot are used with the orientation; the widths sum to the map's width;
           per slot and width: one tile at the top, one at the bottom, heights sum to the map's
           height (all times g); sum_t l[i,q,t,w] <= g[q,w]; sum_w l = a; least l <= e <= most l;
@@ -35,15 +35,15 @@ from nptp_opt.formulations.building import (
     chosen,
     new_piece,
     on_cuts,
-    ordered,
+    order_equal_devices,
     times,
     total,
 )
-from nptp_opt.formulations.pricing import Pricing, sizes
+from nptp_opt.formulations.scaled_costs import ScaledCosts, sizes
 from nptp_opt.formulations.strip import (
     StripBlock,
     add_stack,
-    stacked,
+    stack_tiles,
     start_blocks,
     strip_blocks,
 )
@@ -55,7 +55,7 @@ ENDS = (0, TOP, BOTTOM, TOP | BOTTOM)
 class Slot:
     """A column of one of several widths, with a stack of tiles."""
 
-    def __init__(self, b: Builder, view: Pricing, sides: int, *, key: str) -> None:
+    def __init__(self, b: Builder, view: ScaledCosts, sides: int, *, key: str) -> None:
         self.view, self.key = view, key
         widths = sizes(view.problem.cuts_x, sides & LEFT, sides & RIGHT)
         self.widths = {w: b.binary(f"width_{key}_{w}") for w in widths}
@@ -69,8 +69,8 @@ class Slot:
 
     def _add_device(self, b: Builder, device: int, contacts: int) -> None:
         """A device's tile in this slot has one width."""
-        found = [c for c in self.view.configs(device, contacts) if c.width in self.widths]
-        own = [new_piece(b, self.view, device, config, key=self.key) for config in found]
+        configs = [c for c in self.view.configs(device, contacts) if c.width in self.widths]
+        own = [new_piece(b, self.view, device, config, key=self.key) for config in configs]
         owner = self.owner[device, contacts] = b.binary(f"own_{self.key}_{device}_{contacts}")
         name = f"own_{self.key}_{device}_{contacts}"
         b.row(name, [*total(p.select for p in own), (-1.0, owner)], "==")
@@ -102,7 +102,7 @@ class Slot:
 class ColumnBlock:
     """Column partitions with at least two columns, active when ``use`` is 1."""
 
-    def __init__(self, b: Builder, view: Pricing, *, key: str) -> None:
+    def __init__(self, b: Builder, view: ScaledCosts, *, key: str) -> None:
         self.view = view
         self.use = b.binary(f"use_{key}")
         inner = max(0, len(view.devices) - 3)
@@ -136,7 +136,7 @@ class ColumnBlock:
             pieces = chosen(slot.pieces, values)
             if pieces:
                 x1 = x0 + pieces[0].width
-                tiles.update(stacked(self.view, pieces, values, x0, x1))
+                tiles.update(stack_tiles(self.view, pieces, values, x0, x1))
                 x0 = x1
         return tiles
 
@@ -160,27 +160,27 @@ def _columns(tiles: Tiles) -> list[tuple[int, dict[int, Tile]]]:
     ]
 
 
-def _blocks(b: Builder, pricing: Pricing) -> list[ColumnBlock]:
-    views = {"c": pricing, "r": pricing.transposed} if len(pricing.devices) > 2 else {}
+def _blocks(b: Builder, costs: ScaledCosts) -> list[ColumnBlock]:
+    views = {"c": costs, "r": costs.transposed} if len(costs.devices) > 2 else {}
     return [ColumnBlock(b, view, key=key) for key, view in views.items()]
 
 
-def build(pricing: Pricing) -> BuiltModel:
+def build(costs: ScaledCosts) -> BuiltModel:
     """The column model."""
     b = Builder("column")
-    strips, columns = strip_blocks(b, pricing), _blocks(b, pricing)
+    strips, columns = strip_blocks(b, costs), _blocks(b, costs)
     blocks: Sequence[StripBlock | ColumnBlock] = [*strips, *columns]
     pieces = [piece for block in blocks for piece in block.pieces]
     b.row("orientation", total(block.use for block in blocks), "==", 1)
-    add_one_tile_each(b, pricing, pieces)
-    add_order(b, pricing.problem, area_of(pieces))
-    add_makespan(b, pricing, pieces)
+    add_one_tile_each(b, costs, pieces)
+    add_order(b, costs.problem, area_of(pieces))
+    add_makespan(b, costs, pieces)
 
     def extract(values: Mapping[str, float]) -> dict[int, Tile]:
         return next(block for block in blocks if values[block.use.name] > 0.5).tiles(values)
 
     def start(tiles: Tiles) -> dict[str, float]:
-        return _start(strips, columns, ordered(pricing.problem, tiles))
+        return _start(strips, columns, order_equal_devices(costs.problem, tiles))
 
     return BuiltModel(b.model(), extract, start)
 

@@ -18,7 +18,7 @@ from nptp_opt.formulations.building import (
     on_cuts,
     total,
 )
-from nptp_opt.formulations.pricing import Pricing
+from nptp_opt.formulations.scaled_costs import ScaledCosts
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile, Tiles
 
 
@@ -32,10 +32,10 @@ class ConfiguredBox:
     widths: Mapping[int, Any]
 
 
-def _new_box(b: Builder, pricing: Pricing, i: int) -> ConfiguredBox:
+def _new_box(b: Builder, costs: ScaledCosts, i: int) -> ConfiguredBox:
     """Contacts and width are chosen by binaries; their product selects the piece."""
-    configs = [c for contacts in range(16) for c in pricing.configs(i, contacts)]
-    pieces = [new_piece(b, pricing, i, config, key="c") for config in configs]
+    configs = [c for contacts in range(16) for c in costs.configs(i, contacts)]
+    pieces = [new_piece(b, costs, i, config, key="c") for config in configs]
     contacts = {k: b.binary(f"contacts_{i}_{k}") for k in sorted({p.contacts for p in pieces})}
     widths = {w: b.binary(f"width_{i}_{w}") for w in sorted({p.width for p in pieces})}
     for k, choice in contacts.items():
@@ -44,11 +44,11 @@ def _new_box(b: Builder, pricing: Pricing, i: int) -> ConfiguredBox:
     for w, choice in widths.items():
         own = total(p.select for p in pieces if p.width == w)
         b.row(f"width_{i}_{w}", [*own, (-1.0, choice)], "==")
-    on_cuts(b, pricing, pieces, BOTTOM, key=str(i))
+    on_cuts(b, costs, pieces, BOTTOM, key=str(i))
     box = Box(
         device=i,
-        x0=b.real(f"x_{i}", 0.0, float(pricing.problem.width)),
-        y0=b.real(f"y_{i}", 0.0, float(pricing.problem.height)),
+        x0=b.real(f"x_{i}", 0.0, float(costs.problem.width)),
+        y0=b.real(f"y_{i}", 0.0, float(costs.problem.height)),
         width=[(float(w), choice) for w, choice in widths.items()],
         height=total(p.height for p in pieces),
         used=total(contacts.values()),
@@ -59,9 +59,9 @@ def _new_box(b: Builder, pricing: Pricing, i: int) -> ConfiguredBox:
     return ConfiguredBox(box, pieces, contacts, widths)
 
 
-def _add_borders(b: Builder, pricing: Pricing, pieces: Sequence[Piece]) -> None:
+def _add_borders(b: Builder, costs: ScaledCosts, pieces: Sequence[Piece]) -> None:
     """The tiles at each border span it, and every corner belongs to exactly one tile."""
-    tall, wide = float(pricing.problem.height), float(pricing.problem.width)
+    tall, wide = float(costs.problem.height), float(costs.problem.width)
     for side in (TOP, BOTTOM):
         at = [(float(p.width), p.select) for p in pieces if p.contacts & side]
         b.row(f"border_{side}", at, "==", wide)
@@ -73,24 +73,26 @@ def _add_borders(b: Builder, pricing: Pricing, pieces: Sequence[Piece]) -> None:
         b.row(f"border_{side}", at, "==", tall)
 
 
-def add_boxes(b: Builder, pricing: Pricing) -> list[ConfiguredBox]:
-    """Boxes of all devices with prices, positions, cover and borders; overlap is still allowed."""
-    found = [_new_box(b, pricing, i) for i in pricing.devices]
-    pieces = [piece for c in found for piece in c.pieces]
-    add_one_tile_each(b, pricing, pieces)
-    add_positions(b, pricing, [c.box for c in found])
-    add_cover(b, pricing, [(float(p.width), p.height) for p in pieces])
-    _add_borders(b, pricing, pieces)
-    add_order(b, pricing.problem, area_of(pieces))
-    add_makespan(b, pricing, pieces)
-    return found
+def add_boxes(b: Builder, costs: ScaledCosts) -> list[ConfiguredBox]:
+    """Boxes of all devices with costs, positions, cover and borders; overlap is still allowed."""
+    boxes = [_new_box(b, costs, i) for i in costs.devices]
+    pieces = [piece for c in boxes for piece in c.pieces]
+    add_one_tile_each(b, costs, pieces)
+    add_positions(b, costs, [c.box for c in boxes])
+    add_cover(b, costs, [(float(p.width), p.height) for p in pieces])
+    _add_borders(b, costs, pieces)
+    add_order(b, costs.problem, area_of(pieces))
+    add_makespan(b, costs, pieces)
+    return boxes
 
 
-def start_boxes(pricing: Pricing, found: Sequence[ConfiguredBox], tiles: Tiles) -> dict[str, float]:
+def start_boxes(
+    costs: ScaledCosts, boxes: Sequence[ConfiguredBox], tiles: Tiles
+) -> dict[str, float]:
     """Values of the contact and width binaries for a partition."""
     values = {}
-    tall, wide = pricing.problem.height, pricing.problem.width
-    for c in found:
+    tall, wide = costs.problem.height, costs.problem.width
+    for c in boxes:
         tile = tiles.get(c.box.device, Tile(0, 0, 0, 0))
         contacts = None if tile.is_empty else tile.contacts(tall, wide)
         values.update({v.name: float(k == contacts) for k, v in c.contacts.items()})

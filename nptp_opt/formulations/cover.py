@@ -1,4 +1,4 @@
-"""Cover: candidate tiles at exact prices, chosen so that they cover the map exactly once.
+"""Cover: candidate tiles at exact costs, chosen so that they cover the map exactly once.
 
 Sets      devices i; candidates T_i, the tiles that device i can own in a partition no worse than a
           known one of makespan M; vertices v of the cut grid.
@@ -7,13 +7,13 @@ Variables x[i,t] = 1 if device i owns tile t; z the makespan; shared networks al
 Objective z, in units of M/100.
 Rows      for every v: tiles with their top-left or bottom-right corner at v minus those with one of
           the other two corners there, summed over x, equal the same count for the whole map; sum_t
-          x[i,t] <= 1; equal devices by falling area. Switched: sum_t price[i,t] x[i,t] <= z.
+          x[i,t] <= 1; equal devices by falling area. Switched: sum_t cost[i,t] x[i,t] <= z.
           Shared: sum bytes x / rate + k + m <= z, sum_t compute[i,t] x[i,t] <= k, waits alike <= m.
 
 The corner rows are the second differences of "every cell is covered once": the same linear system,
-but four entries per tile instead of one per cell. As every price is a constant, any cost model
-fits. T_i is pruned by the configuration LP: its multipliers y give a tile the price of not being
-the device's best one, these prices sum to at most slack(M) in a partition within M, and a tile
+but four entries per tile instead of one per cell. As every cost is a constant, any cost model
+fits. T_i is pruned by the configuration LP: its multipliers y give a tile the cost of not being
+the device's best one, these costs sum to at most slack(M) in a partition within M, and a tile
 that alone exceeds the slack is dropped. (With y = area only that says: a tile of device i has at
 least maxarea_i(M) - (sum_j maxarea_j(M) - H W) pixels.)
 """
@@ -25,9 +25,9 @@ from dataclasses import replace
 import numpy as np
 
 from nptp_opt.errors import InfeasibleError
-from nptp_opt.formulations.exact_cover import Candidates, build_model, priced, warm_start
-from nptp_opt.formulations.margins import left, margin
-from nptp_opt.formulations.pricing import SLACK
+from nptp_opt.formulations.exact_cover import Candidates, build_model, device_candidates, warm_start
+from nptp_opt.formulations.margins import limits_left, margin
+from nptp_opt.formulations.scaled_costs import SLACK
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, IntArray
 from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
@@ -38,7 +38,7 @@ from nptp_opt.search.configurations import ConfigurationLP
 from nptp_opt.search.corner_fill import Budget, height_windows
 from nptp_opt.search.dissection import area_multipliers, budget_of
 from nptp_opt.search.family import FamilyRun
-from nptp_opt.search.prices import UnitPrices
+from nptp_opt.search.unit_costs import UnitCosts
 from nptp_opt.solvers import MilpModel, SolverOutcome, find_milp
 
 NAME = "cover"
@@ -54,41 +54,41 @@ def _positions(contacts: int, low: int, high: int, size: int, units: int) -> ran
     return range(units - size, units - size + 1) if contacts & high else range(1, units - size)
 
 
-def _shapes(prices: UnitPrices, cls: int, lo: IntArray, hi: IntArray) -> IntArray:
+def _shapes(costs: UnitCosts, cls: int, lo: IntArray, hi: IntArray) -> IntArray:
     """All unit rectangles of a class as rows (y0, y1, x0, x1) that its windows allow."""
-    rows, cols = prices.rows.units, prices.cols.units
-    found = [np.zeros((0, 4), dtype=np.int64)]
+    rows, cols = costs.rows.units, costs.cols.units
+    rectangles = [np.zeros((0, 4), dtype=np.int64)]
     for f, w in zip(*np.nonzero(hi[cls] >= lo[cls]), strict=True):
         xs = np.array(_positions(f, LEFT, RIGHT, w, cols), dtype=np.int64)
         for h in range(lo[cls, f, w], hi[cls, f, w] + 1):
             ys = np.array(_positions(f, TOP, BOTTOM, h, rows), dtype=np.int64)
             y, x = (v.ravel() for v in np.meshgrid(ys, xs))
-            found.append(np.stack([y, y + h, x, x + w], axis=1))
-    return np.concatenate(found)
+            rectangles.append(np.stack([y, y + h, x, x + w], axis=1))
+    return np.concatenate(rectangles)
 
 
 def candidates(run: FamilyRun) -> Candidates:
     """Every tile that a partition at least as good as the run's incumbent can use."""
     value = run.best.value_s * (1 + SLACK)
-    prices, cap, budgets = _budgets(run, value)
-    lo, hi = height_windows(prices.tallest(cap), budgets, prices.rows.units)
+    costs, cap, budgets = _budgets(run, value)
+    lo, hi = height_windows(costs.tallest(cap), budgets, costs.rows.units)
     parts = []
-    for cls, group in enumerate(prices.members):
-        shapes = _shapes(prices, cls, lo, hi)
-        parts += [priced(run.cost, device, shapes, value) for device in group]
+    for cls, group in enumerate(costs.members):
+        shapes = _shapes(costs, cls, lo, hi)
+        parts += [device_candidates(run.cost, device, shapes, value) for device in group]
     return Candidates.join(parts)
 
 
-def _budgets(run: FamilyRun, value: float) -> tuple[UnitPrices, float, list[Budget]]:
+def _budgets(run: FamilyRun, value: float) -> tuple[UnitCosts, float, list[Budget]]:
     bound = run.any_bound
     if isinstance(bound, SwitchedBound):
         ys = (bound.lp.multipliers(value), area_multipliers())
-        return bound.lp.prices, value, [budget_of(bound.lp, y, value) for y in ys]
+        return bound.lp.costs, value, [budget_of(bound.lp, y, value) for y in ys]
     low, cap = bound.compute_range(value, COMPUTE_PRECISION, run.clock)
-    send, fits = bound.sends[4].lp, ConfigurationLP(bound.prices)
+    send, fits = bound.sends[4].lp, ConfigurationLP(bound.costs)
     ys = (fits.multipliers(cap), area_multipliers())
     budgets = [budget_of(fits, y, cap) for y in ys]
-    return bound.prices, cap, [budget_of(send, send.multipliers(cap), cap, value - low), *budgets]
+    return bound.costs, cap, [budget_of(send, send.multipliers(cap), cap, value - low), *budgets]
 
 
 def cover(problem: LayerProblem, solver: str | None, limits: Limits, hints: Hints) -> LayerResult:
@@ -112,7 +112,7 @@ def cover(problem: LayerProblem, solver: str | None, limits: Limits, hints: Hint
     model = build_model(run.cost, c, unit_s=unit, bound_s=lowest)
     build_s = run.clock.spent_s
     warm = warm_start(c, model, run.best.tiles, problem)
-    outcome = backend.solve(model, left(limits, run.clock), start=warm)
+    outcome = backend.solve(model, limits_left(limits, run.clock), start=warm)
     result = _read(run, c, outcome, unit)
     return replace(
         result,
@@ -150,7 +150,7 @@ def start(run: FamilyRun) -> None:
 
 
 def _read(run: FamilyRun, c: Candidates, outcome: SolverOutcome, unit_s: float) -> LayerResult:
-    """Exact price of the better of incumbent and solver's tiles, and the bound that holds."""
+    """Exact cost of the better of incumbent and solver's tiles, and the bound that holds."""
     trusted = 1 - margin(run.limits.gap)
     if outcome.values is not None:
         run.best.offer(c.tiles(run.cost.problem, outcome.values), NAME)

@@ -1,4 +1,4 @@
-"""Any rectangles in CP-SAT: intervals that do not overlap, products, scaled integer prices.
+"""Any rectangles in CP-SAT: intervals that do not overlap, products, scaled integer costs.
 
 Sets      devices i; contacts k (sets of sides at the border).
 Variables x0, x1, y0, y1 of every device over the allowed cuts; width, height and area (a
@@ -6,12 +6,12 @@ Variables x0, x1, y0, y1 of every device over the allowed cuts; width, height an
 Objective the makespan in units of 1 / S of a model unit.
 Rows      at most one c[i,k] per device; the rectangles do not overlap (no-overlap-2D); the areas
           sum to H W; a tile is at the border exactly on the sides of its k; each corner is in one
-          tile; c[i,k] implies time >= price_k(area, height, width) and memory_k <= limit; equal
+          tile; c[i,k] implies time >= cost_k(area, height, width) and memory_k <= limit; equal
           devices by falling area.
 
-Every price coefficient is rounded down to a multiple of 1 / S. Area, height and width are never
-negative, so a rounded price never exceeds the true one: the solver's bound divided by S is a bound
-of the makespan under those prices. S is chosen so that all roundings together stay below 1e-8 of a
+Every cost coefficient is rounded down to a multiple of 1 / S. Area, height and width are never
+negative, so a rounded cost never exceeds the true one: the solver's bound divided by S is a bound
+of the makespan under those costs. S is chosen so that all roundings together stay below 1e-8 of a
 whole-map time. Memory is in bytes, which are whole.
 """
 
@@ -27,10 +27,10 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 from nptp_opt.cost import Form, messages_of
-from nptp_opt.formulations.building import ordered
-from nptp_opt.formulations.margins import left
-from nptp_opt.formulations.pricing import Pricing
+from nptp_opt.formulations.building import order_equal_devices
+from nptp_opt.formulations.margins import limits_left
 from nptp_opt.formulations.run import Answer, FormulationRun
+from nptp_opt.formulations.scaled_costs import ScaledCosts
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile, Tiles
 from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
@@ -62,20 +62,20 @@ class Rectangle:
 class Model:
     """The CP-SAT model of one problem."""
 
-    def __init__(self, pricing: Pricing) -> None:
-        self.pricing = pricing
-        problem = pricing.problem
+    def __init__(self, costs: ScaledCosts) -> None:
+        self.costs = costs
+        problem = costs.problem
         self.elements = problem.height * problem.width
         self.scale = 1e8 * self.elements / 100
         self.cp = cp_model.CpModel()
-        self.boxes = [self._rectangle(i) for i in pricing.devices]
+        self.boxes = [self._rectangle(i) for i in costs.devices]
         self._add_partition()
         self._add_order()
         self._add_memory()
         self._add_makespan()
 
     def _rectangle(self, i: int) -> Rectangle:
-        problem, cp = self.pricing.problem, self.cp
+        problem, cp = self.costs.problem, self.cp
         cuts_y = cp_model.Domain.from_values(problem.cuts_y)
         cuts_x = cp_model.Domain.from_values(problem.cuts_x)
         box = Rectangle(
@@ -97,7 +97,7 @@ class Model:
 
     def _add_contacts(self, box: Rectangle) -> None:
         """A tile is at the border exactly on the sides of its contacts; no contacts, no tile."""
-        problem = self.pricing.problem
+        problem = self.costs.problem
         ends = (
             (TOP, box.y0, 0),
             (BOTTOM, box.y1, problem.height),
@@ -135,20 +135,20 @@ class Model:
 
     def _add_order(self) -> None:
         """Equal devices by falling area."""
-        for group in self.pricing.problem.device_classes:
+        for group in self.costs.problem.device_classes:
             for i, j in itertools.pairwise(group):
                 self.cp.add(self.boxes[i].area >= self.boxes[j].area)
 
     def _add_memory(self) -> None:
         """Weights, need and output of a tile fit its device."""
-        for device, box in zip(self.pricing.problem.devices, self.boxes, strict=True):
+        for device, box in zip(self.costs.problem.devices, self.boxes, strict=True):
             limit = device.memory_bytes
             for contacts, choice in box.contacts.items() if limit < math.inf else ():
-                form = self.pricing.cost.memory_form(contacts, lower=self.pricing.below)
+                form = self.costs.cost.memory_form(contacts, lower=self.costs.below)
                 used = _linear(form, box, round)
                 self.cp.add(used <= math.floor(limit)).only_enforce_if(choice)
 
-    def _price(self, form: Form, box: Rectangle) -> Any:
+    def _cost(self, form: Form, box: Rectangle) -> Any:
         return _linear(form, box, lambda c: math.floor(c * self.scale))
 
     def _amount(self, name: str) -> Any:
@@ -156,44 +156,44 @@ class Model:
 
     @property
     def _most(self) -> int:
-        """No price is above this: the known makespan, or the slowest device with the whole map."""
-        problem, pricing = self.pricing.problem, self.pricing
+        """No cost is above this: the known makespan, or the slowest device with the whole map."""
+        problem, costs = self.costs.problem, self.costs
         full = max(
-            pricing.time(i, k)(problem.width, problem.height)
-            for i in pricing.devices
+            costs.time(i, k)(problem.width, problem.height)
+            for i in costs.devices
             for k in range(16)
         )
-        return math.ceil(min(pricing.upper, full * len(pricing.devices)) * self.scale) + 1
+        return math.ceil(min(costs.upper, full * len(costs.devices)) * self.scale) + 1
 
     def _add_makespan(self) -> None:
-        lower = math.floor(self.pricing.lower * self.scale)
+        lower = math.floor(self.costs.lower * self.scale)
         makespan = self.cp.new_int_var(min(lower, self._most), self._most, "makespan")
-        if self.pricing.cost.cluster.shared:
+        if self.costs.cost.cluster.shared:
             self._add_shared(makespan)
         else:
             for i, box in enumerate(self.boxes):
                 for contacts, choice in box.contacts.items():
-                    price = self._price(self.pricing.time(i, contacts), box)
-                    self.cp.add(price <= makespan).only_enforce_if(choice)
+                    cost = self._cost(self.costs.time(i, contacts), box)
+                    self.cp.add(cost <= makespan).only_enforce_if(choice)
         self.cp.minimize(makespan)
 
     def _add_shared(self, makespan: Any) -> None:
         """All bytes, then the largest wait, then the largest compute time."""
         compute, wait = self._amount("compute"), self._amount("wait")
-        sent = [self._amount(f"sent_{i}") for i in self.pricing.devices]
+        sent = [self._amount(f"sent_{i}") for i in self.costs.devices]
         self.cp.add(sum(sent) + wait + compute <= makespan)
         for i, box in enumerate(self.boxes):
-            work = self._price(self.pricing.compute(i), box)
+            work = self._cost(self.costs.compute(i), box)
             for contacts, choice in box.contacts.items():
-                waits = math.floor(self.pricing.message * messages_of(contacts) * self.scale)
+                waits = math.floor(self.costs.message * messages_of(contacts) * self.scale)
                 self.cp.add(work <= compute).only_enforce_if(choice)
                 self.cp.add(wait >= waits).only_enforce_if(choice)
-                price = self._price(self.pricing.recv(contacts), box)
-                self.cp.add(price <= sent[i]).only_enforce_if(choice)
+                cost = self._cost(self.costs.recv(contacts), box)
+                self.cp.add(cost <= sent[i]).only_enforce_if(choice)
 
     def hint(self, tiles: Tiles) -> None:
         """Start the search from a partition."""
-        problem = self.pricing.problem
+        problem = self.costs.problem
         for i, box in enumerate(self.boxes):
             tile = tiles.get(i, Tile(0, 0, 0, 0))
             sides = (tile.y0, tile.y1, tile.x0, tile.x1)
@@ -246,13 +246,13 @@ def solve(spec: MethodSpec, problem: LayerProblem, limits: Limits, hints: Hints)
     backend = CpSat()
     backend.require(limits)
 
-    def ask(pricing: Pricing, start: Tiles | None, clock: Clock) -> Answer:
+    def ask(costs: ScaledCosts, start: Tiles | None, clock: Clock) -> Answer:
         began = time.perf_counter()
-        model = Model(pricing)
+        model = Model(costs)
         if start is not None:
-            model.hint(ordered(problem, start))
+            model.hint(order_equal_devices(problem, start))
         ready = time.perf_counter()
-        outcome = backend.solve(model.cp, left(limits, clock), model.watched)
+        outcome = backend.solve(model.cp, limits_left(limits, clock), model.watched)
         return Answer(
             outcome=_in_units(outcome, model.scale),
             tiles=model.tiles(outcome),

@@ -1,12 +1,12 @@
-"""Any rectangles, the textbook model: pairwise disjunctions and big-M prices.
+"""Any rectangles, the textbook model: pairwise disjunctions and big-M costs.
 
 Sets      devices i; sides b in {top, bottom, left, right}; contacts k (sets of sides); widths w
           (differences of allowed cuts).
 Variables x[i], y[i] position; h[i] height; g[i,w] = 1 if device i's tile has width w (none: no
           tile); e[i,w] = h[i] g[i,w]; n[i] height in cut steps (integer); t[i,b] = 1 if the tile
           touches side b; d[i,j,axis] = 1 if i lies before j along the axis.
-Objective the makespan. For every k: price_k(i) <= time[i] + M_k * (sides on which t[i] and k
-          differ), so that the prices of the true contacts alone bind; on a shared medium the same
+Objective the makespan. For every k: cost_k(i) <= time[i] + M_k * (sides on which t[i] and k
+          differ), so that the costs of the true contacts alone bind; on a shared medium the same
           for bytes.
 Rows      0 <= x, x + width <= W, touching exactly as t says (so for y); d[i,j,.] + d[j,i,.] >= 1
           for two used devices; x[i] + width[i] <= x[j] + W (1 - d[i,j,x]); the areas sum to H W;
@@ -39,11 +39,11 @@ from nptp_opt.formulations.building import (
     BuiltModel,
     Terms,
     add_order,
-    ordered,
+    order_equal_devices,
     times,
     total,
 )
-from nptp_opt.formulations.pricing import Pricing, sizes
+from nptp_opt.formulations.scaled_costs import ScaledCosts, sizes
 from nptp_opt.geometry import BOTTOM, Tile, Tiles
 
 
@@ -57,15 +57,15 @@ class SizedBox:
     area: Terms
 
 
-def _all_widths(pricing: Pricing) -> list[int]:
-    cuts = pricing.problem.cuts_x
+def _all_widths(costs: ScaledCosts) -> list[int]:
+    cuts = costs.problem.cuts_x
     return sorted({w for low in (0, 1) for high in (0, 1) for w in sizes(cuts, low, high)})
 
 
-def _new_box(b: Builder, pricing: Pricing, i: int) -> SizedBox:
+def _new_box(b: Builder, costs: ScaledCosts, i: int) -> SizedBox:
     """Width one-hot, height once per width, so that the area is exact."""
-    tall, wide = pricing.problem.height, pricing.problem.width
-    widths = {w: b.binary(f"width_{i}_{w}") for w in _all_widths(pricing)}
+    tall, wide = costs.problem.height, costs.problem.width
+    widths = {w: b.binary(f"width_{i}_{w}") for w in _all_widths(costs)}
     heights = {w: b.real(f"height_{i}_{w}", 0.0, tall) for w in widths}
     touch = {side: b.binary(f"touch_{i}_{side}") for side in SIDES}
     box = Box(
@@ -87,9 +87,9 @@ def _new_box(b: Builder, pricing: Pricing, i: int) -> SizedBox:
     return SizedBox(box, widths, touch, area)
 
 
-def _add_steps(b: Builder, pricing: Pricing, sized: SizedBox) -> None:
+def _add_steps(b: Builder, costs: ScaledCosts, sized: SizedBox) -> None:
     """Heights are whole cut steps, the map's remainder at the bottom."""
-    cuts, step = pricing.problem.cuts_y, pricing.problem.cut_step
+    cuts, step = costs.problem.cuts_y, costs.problem.cut_step
     steps = len(cuts) - 1
     i = sized.box.device
     rest = (float(step * steps - cuts[-1]), sized.touch[BOTTOM])
@@ -97,7 +97,7 @@ def _add_steps(b: Builder, pricing: Pricing, sized: SizedBox) -> None:
     b.row(f"steps_{i}", [*sized.box.height, rest, (-float(step), count)], "==")
 
 
-def _price(sized: SizedBox, form: Form) -> Terms:
+def _cost_terms(sized: SizedBox, form: Form) -> Terms:
     box = sized.box
     return [
         *times(form.wh, sized.area),
@@ -110,95 +110,95 @@ def _price(sized: SizedBox, form: Form) -> Terms:
 def _add_big_m(
     b: Builder,
     name: str,
-    pricing: Pricing,
+    costs: ScaledCosts,
     sized: SizedBox,
-    priced: tuple[int, Form],
+    contacts_form: tuple[int, Form],
     limit: tuple[Terms, float],
 ) -> None:
-    """The price under contacts k is at most the limit, if the tile's contacts are k."""
-    contacts, form = priced
-    most = form(pricing.problem.width, pricing.problem.height)
+    """The cost under contacts k is at most the limit, if the tile's contacts are k."""
+    contacts, form = contacts_form
+    most = form(costs.problem.width, costs.problem.height)
     big = max(most, form.const, 0.0) - min(0.0, form.const)
     differ: Terms = []
     for side, t in sized.touch.items():
         differ.append((big if contacts & side else -big, t))
     terms, constant = limit
     rhs = constant + big * contacts.bit_count()
-    b.row(name, [*_price(sized, form), *times(-1.0, terms), *differ], "<=", rhs)
+    b.row(name, [*_cost_terms(sized, form), *times(-1.0, terms), *differ], "<=", rhs)
 
 
-def _add_memory(b: Builder, pricing: Pricing, sized: SizedBox) -> None:
+def _add_memory(b: Builder, costs: ScaledCosts, sized: SizedBox) -> None:
     """Weights, need and output of a tile fit its device."""
     i = sized.box.device
     for contacts in range(16):
-        form, limit = pricing.memory(i, contacts)
+        form, limit = costs.memory(i, contacts)
         if limit < float("inf"):
             name = f"memory_{i}_{contacts}"
-            _add_big_m(b, name, pricing, sized, (contacts, form), ([], limit))
+            _add_big_m(b, name, costs, sized, (contacts, form), ([], limit))
 
 
-def _add_makespan(b: Builder, pricing: Pricing, boxes: list[SizedBox]) -> None:
-    upper = pricing.upper if pricing.upper < float("inf") else None
-    makespan = b.real("makespan", pricing.lower, upper)
+def _add_makespan(b: Builder, costs: ScaledCosts, boxes: list[SizedBox]) -> None:
+    upper = costs.upper if costs.upper < float("inf") else None
+    makespan = b.real("makespan", costs.lower, upper)
     b.problem.setObjective(pulp.LpAffineExpression(makespan))
-    if pricing.cost.cluster.shared:
-        _add_shared(b, pricing, boxes, makespan)
+    if costs.cost.cluster.shared:
+        _add_shared(b, costs, boxes, makespan)
         return
     for sized in boxes:
         i = sized.box.device
         for contacts in range(16):
-            priced = (contacts, pricing.time(i, contacts))
+            contacts_form = (contacts, costs.time(i, contacts))
             name = f"time_{i}_{contacts}"
-            _add_big_m(b, name, pricing, sized, priced, ([(1.0, makespan)], 0.0))
+            _add_big_m(b, name, costs, sized, contacts_form, ([(1.0, makespan)], 0.0))
 
 
-def _add_shared(b: Builder, pricing: Pricing, boxes: list[SizedBox], makespan: Any) -> None:
+def _add_shared(b: Builder, costs: ScaledCosts, boxes: list[SizedBox], makespan: Any) -> None:
     """All bytes, then the largest wait, then the largest compute time."""
     compute, wait = b.real("compute"), b.real("wait")
     sent = [b.real(f"sent_{sized.box.device}") for sized in boxes]
     b.row("phases", [*total([*sent, wait, compute]), (-1.0, makespan)], "<=")
     for sized, own in zip(boxes, sent, strict=True):
         i, used = sized.box.device, sized.box.used
-        b.row(f"compute_{i}", [*_price(sized, pricing.compute(i)), (-1.0, compute)], "<=")
-        sides = times(messages_of(0) * pricing.message, used)
-        waits = [*sides, *total(sized.touch.values(), -pricing.message), (-1.0, wait)]
+        b.row(f"compute_{i}", [*_cost_terms(sized, costs.compute(i)), (-1.0, compute)], "<=")
+        sides = times(messages_of(0) * costs.message, used)
+        waits = [*sides, *total(sized.touch.values(), -costs.message), (-1.0, wait)]
         b.row(f"wait_{i}", waits, "<=")
         for contacts in range(16):
-            priced = (contacts, pricing.recv(contacts))
+            contacts_form = (contacts, costs.recv(contacts))
             name = f"sent_{i}_{contacts}"
-            _add_big_m(b, name, pricing, sized, priced, ([(1.0, own)], 0.0))
+            _add_big_m(b, name, costs, sized, contacts_form, ([(1.0, own)], 0.0))
 
 
-def build(pricing: Pricing) -> BuiltModel:
+def build(costs: ScaledCosts) -> BuiltModel:
     """The big-M model."""
     b = Builder("dissection-bigm")
-    sized = [_new_box(b, pricing, i) for i in pricing.devices]
+    sized = [_new_box(b, costs, i) for i in costs.devices]
     boxes = [s.box for s in sized]
     for one in sized:
-        _add_steps(b, pricing, one)
-        _add_memory(b, pricing, one)
-    add_positions(b, pricing, boxes)
-    before = add_disjunctions(b, pricing, boxes)
-    add_cover(b, pricing, [term for s in sized for term in s.area])
-    add_order(b, pricing.problem, lambda i: sized[i].area)
-    _add_makespan(b, pricing, sized)
+        _add_steps(b, costs, one)
+        _add_memory(b, costs, one)
+    add_positions(b, costs, boxes)
+    before = add_disjunctions(b, costs, boxes)
+    add_cover(b, costs, [term for s in sized for term in s.area])
+    add_order(b, costs.problem, lambda i: sized[i].area)
+    _add_makespan(b, costs, sized)
 
     def extract(values: Mapping[str, float]) -> dict[int, Tile]:
-        return read_tiles(pricing, boxes, values)
+        return read_tiles(costs, boxes, values)
 
     def start(tiles: Tiles) -> dict[str, float]:
-        renamed = ordered(pricing.problem, tiles)
+        renamed = order_equal_devices(costs.problem, tiles)
         values = start_before(before, renamed)
         for s in sized:
-            values |= _start_box(pricing, s, renamed)
+            values |= _start_box(costs, s, renamed)
         return values
 
     return BuiltModel(b.model(), extract, start)
 
 
-def _start_box(pricing: Pricing, sized: SizedBox, tiles: Tiles) -> dict[str, float]:
+def _start_box(costs: ScaledCosts, sized: SizedBox, tiles: Tiles) -> dict[str, float]:
     tile = tiles.get(sized.box.device, Tile(0, 0, 0, 0))
-    touched = tile.contacts(pricing.problem.height, pricing.problem.width)
+    touched = tile.contacts(costs.problem.height, costs.problem.width)
     contacts = 0 if tile.is_empty else touched
     values = {g.name: float(w == tile.width) for w, g in sized.widths.items()}
     return values | {t.name: float(bool(contacts & side)) for side, t in sized.touch.items()}

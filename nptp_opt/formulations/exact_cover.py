@@ -1,4 +1,4 @@
-"""Exact cover by candidate tiles at constant prices: the model of ``cover`` and exact ``strip``.
+"""Exact cover by candidate tiles at constant costs: the model of ``cover`` and exact ``strip``.
 
 The mathematics is in ``cover``. Which candidates there are decides what the model is over: all
 tiles that can matter give the dissections, all strips the strips.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nptp_opt.cost import FloatArray, LayerCost
-from nptp_opt.formulations.pricing import SLACK
+from nptp_opt.formulations.scaled_costs import SLACK
 from nptp_opt.geometry import IntArray, Tile, Tiles
 from nptp_opt.layer.problem import LayerProblem
 from nptp_opt.solvers import MilpModel
@@ -62,7 +62,7 @@ class Candidates:
         }
 
 
-def priced(cost: LayerCost, device: int, shapes: IntArray, value_s: float) -> Candidates:
+def device_candidates(cost: LayerCost, device: int, shapes: IntArray, value_s: float) -> Candidates:
     """The candidates of one device that fit its memory and, alone, the known makespan."""
     problem, cluster = cost.problem, cost.cluster
     ys, xs = np.array(problem.cuts_y), np.array(problem.cuts_x)

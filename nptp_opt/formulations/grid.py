@@ -5,7 +5,7 @@ Sets      shapes s = (r, c) with r, c >= 2 and r c <= devices; cells (p, q); dev
 Variables u[s] = 1 if the shape is chosen; g[s,q,w] = 1 if column q has width w; a[s,p,q,i] = 1 if
           device i takes cell (p, q); l[s,p,q,i,w] = a g and e[s,p,q,i,w] = height * l; n[s,p] the
           height of row p in cut steps (integer).
-Objective the makespan; a cell's price is linear in l and e, for its width is fixed in each.
+Objective the makespan; a cell's cost is linear in l and e, for its width is fixed in each.
 Rows      exactly one shape; sum_w g[s,q,w] = u[s]; the widths sum to the map's width; sum_i
           l[s,p,q,i,w] = g[s,q,w]; sum_w l[s,p,q,i,w] = a[s,p,q,i]; the cells of a row have one
           height; the heights of a column of cells sum to the map's height (for each width); least
@@ -31,10 +31,10 @@ from nptp_opt.formulations.building import (
     area_of,
     chosen,
     new_piece,
-    ordered,
+    order_equal_devices,
     total,
 )
-from nptp_opt.formulations.pricing import Pricing, sizes
+from nptp_opt.formulations.scaled_costs import ScaledCosts, sizes
 from nptp_opt.formulations.strip import StripBlock, start_blocks, strip_blocks
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile, Tiles
 
@@ -44,7 +44,7 @@ Cell = tuple[int, int]
 class ShapeBlock:
     """All grids of one shape, active when ``use`` is 1."""
 
-    def __init__(self, b: Builder, view: Pricing, shape: Cell) -> None:
+    def __init__(self, b: Builder, view: ScaledCosts, shape: Cell) -> None:
         self.view, self.shape = view, shape
         self.key = f"g{shape[0]}x{shape[1]}"
         self.use = b.binary(f"use_{self.key}")
@@ -109,11 +109,11 @@ class ShapeBlock:
 
     def tiles(self, values: Mapping[str, float]) -> dict[int, Tile]:
         """The cells' tiles."""
-        found = {cell: chosen(self.at[cell], values)[0] for cell in self.cells}
+        pieces = {cell: chosen(self.at[cell], values)[0] for cell in self.cells}
         tiles = {}
-        for (p, q), piece in found.items():
-            y0 = sum(values[found[above, q].height.name] for above in range(p))
-            x0 = sum(found[p, before].width for before in range(q))
+        for (p, q), piece in pieces.items():
+            y0 = sum(values[pieces[above, q].height.name] for above in range(p))
+            x0 = sum(pieces[p, before].width for before in range(q))
             y1 = y0 + values[piece.height.name]
             tiles[piece.device] = self.view.tile(y0, y1, x0, x0 + piece.width)
         return tiles
@@ -134,9 +134,9 @@ class ShapeBlock:
         return values
 
 
-def _shapes(pricing: Pricing) -> list[Cell]:
-    n = len(pricing.devices)
-    rows, columns = len(pricing.problem.cuts_y) - 1, len(pricing.problem.cuts_x) - 1
+def _shapes(costs: ScaledCosts) -> list[Cell]:
+    n = len(costs.devices)
+    rows, columns = len(costs.problem.cuts_y) - 1, len(costs.problem.cuts_x) - 1
     return [
         (r, c)
         for r, c in itertools.product(range(2, min(n, rows) + 1), range(2, min(n, columns) + 1))
@@ -144,23 +144,23 @@ def _shapes(pricing: Pricing) -> list[Cell]:
     ]
 
 
-def build(pricing: Pricing) -> BuiltModel:
+def build(costs: ScaledCosts) -> BuiltModel:
     """The grid model."""
     b = Builder("grid")
-    strips = strip_blocks(b, pricing)
-    shapes = [ShapeBlock(b, pricing, shape) for shape in _shapes(pricing)]
+    strips = strip_blocks(b, costs)
+    shapes = [ShapeBlock(b, costs, shape) for shape in _shapes(costs)]
     blocks: Sequence[StripBlock | ShapeBlock] = [*strips, *shapes]
     pieces = [piece for block in blocks for piece in block.pieces]
     b.row("shape", total(block.use for block in blocks), "==", 1)
-    add_one_tile_each(b, pricing, pieces)
-    add_order(b, pricing.problem, area_of(pieces))
-    add_makespan(b, pricing, pieces)
+    add_one_tile_each(b, costs, pieces)
+    add_order(b, costs.problem, area_of(pieces))
+    add_makespan(b, costs, pieces)
 
     def extract(values: Mapping[str, float]) -> dict[int, Tile]:
         return next(block for block in blocks if values[block.use.name] > 0.5).tiles(values)
 
     def start(tiles: Tiles) -> dict[str, float]:
-        renamed = ordered(pricing.problem, tiles)
+        renamed = order_equal_devices(costs.problem, tiles)
         values = start_blocks(strips, renamed)
         for block in shapes:
             values.update(block.start(renamed))

@@ -23,9 +23,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nptp_opt.formulations.boxes import Box, read_tiles
-from nptp_opt.formulations.building import Builder, BuiltModel, Terms, ordered, times, total
+from nptp_opt.formulations.building import (
+    Builder,
+    BuiltModel,
+    Terms,
+    order_equal_devices,
+    times,
+    total,
+)
 from nptp_opt.formulations.configured import add_boxes, start_boxes
-from nptp_opt.formulations.pricing import Pricing
+from nptp_opt.formulations.scaled_costs import ScaledCosts
 from nptp_opt.geometry import Tile, Tiles
 from nptp_opt.layer.families import split
 
@@ -35,7 +42,7 @@ Part = tuple[int, int]
 class CutTree:
     """The slicing structure over the boxes."""
 
-    def __init__(self, b: Builder, pricing: Pricing, boxes: Sequence[Box]) -> None:
+    def __init__(self, b: Builder, costs: ScaledCosts, boxes: Sequence[Box]) -> None:
         self.boxes = boxes
         self.cuts = range(len(boxes) - 1)
         self.parts: list[Part] = list(itertools.product(self.cuts, (0, 1)))
@@ -54,7 +61,7 @@ class CutTree:
         self._add_children(b)
         self._add_leaves(b)
         self._add_parent_order(b)
-        self._add_geometry(b, pricing)
+        self._add_geometry(b, costs)
 
     def _set(self, t: int, device: int) -> Terms:
         """1 if the device is in the set that cut t parts."""
@@ -109,9 +116,9 @@ class CutTree:
             next_rank = [(float(r) - last, self.child[part, t + 1]) for r, part in later]
             b.row(f"rank_{t}", [*rank, *times(-1.0, next_rank)], "<=", last)
 
-    def _add_geometry(self, b: Builder, pricing: Pricing) -> None:
+    def _add_geometry(self, b: Builder, costs: ScaledCosts) -> None:
         """Tiles of part 0 end at the cut at the latest, tiles of part 1 begin there."""
-        far = float(max(pricing.problem.height, pricing.problem.width))
+        far = float(max(costs.problem.height, costs.problem.width))
         for t in self.cuts:
             at = b.real(f"cut_{t}", 0.0, far)
             turn = self.vertical[t]
@@ -151,18 +158,18 @@ class CutTree:
         return [((t, a), part) for a, part in enumerate(parts)]
 
 
-def build(pricing: Pricing) -> BuiltModel:
+def build(costs: ScaledCosts) -> BuiltModel:
     """The guillotine model."""
     b = Builder("guillotine")
-    found = add_boxes(b, pricing)
-    boxes = [c.box for c in found]
-    tree = CutTree(b, pricing, boxes)
+    configured = add_boxes(b, costs)
+    boxes = [c.box for c in configured]
+    tree = CutTree(b, costs, boxes)
 
     def extract(values: Mapping[str, float]) -> dict[int, Tile]:
-        return read_tiles(pricing, boxes, values)
+        return read_tiles(costs, boxes, values)
 
     def start(tiles: Tiles) -> dict[str, float]:
-        renamed = ordered(pricing.problem, tiles)
-        return start_boxes(pricing, found, renamed) | tree.start(renamed)
+        renamed = order_equal_devices(costs.problem, tiles)
+        return start_boxes(costs, configured, renamed) | tree.start(renamed)
 
     return BuiltModel(b.model(), extract, start)

@@ -8,7 +8,7 @@ from nptp_opt.layer.limits import Limits
 from nptp_opt.search.support import Clock
 
 
-def left(limits: Limits, clock: Clock) -> Limits:
+def limits_left(limits: Limits, clock: Clock) -> Limits:
     """The solver's limits: the time left, and a gap that leaves room for ``margin``."""
     return replace(limits, time_limit_s=max(1e-3, clock.left_s), gap=limits.gap / 2)
 

@@ -1,8 +1,8 @@
 """Solves a formulation with a back-end and turns the answers into one honest result.
 
-Where the bilinear prices are not exact, a formulation is solved twice: under prices that are never
-too low, which finds a partition, and under prices that are never too high, whose bound holds for
-the exact ones. ``strip`` has exact prices in its second model.
+Where the bilinear costs are not exact, a formulation is solved twice: under costs that are never
+too low, which finds a partition, and under costs that are never too high, whose bound holds for
+the exact ones. ``strip`` has exact costs in its second model.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from nptp_opt.cost import LayerCost
 from nptp_opt.errors import InfeasibleError, SolverError, unknown_name
 from nptp_opt.files import write_text
-from nptp_opt.formulations.margins import left, margin
-from nptp_opt.formulations.pricing import Pricing
+from nptp_opt.formulations.margins import limits_left, margin
+from nptp_opt.formulations.scaled_costs import ScaledCosts
 from nptp_opt.geometry import Tile, Tiles, cover_fault
 from nptp_opt.layer.families import belongs
 from nptp_opt.layer.limits import Hints, Limits
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from nptp_opt.formulations.building import BuiltModel
     from nptp_opt.solvers import MilpModel, SolverOutcome
 
-Build = Callable[[Pricing], "BuiltModel"]
+Build = Callable[[ScaledCosts], "BuiltModel"]
 
 BOUND_SHARE = 0.2
 """Share of the time limit that the configuration bound may take."""
@@ -90,9 +90,9 @@ class Answer:
 
 
 class Ask(Protocol):
-    """Builds and solves the model under given prices, within the time that the clock leaves."""
+    """Builds and solves the model under given costs, within the time that the clock leaves."""
 
-    def __call__(self, pricing: Pricing, start: Tiles | None, clock: Clock) -> Answer: ...
+    def __call__(self, costs: ScaledCosts, start: Tiles | None, clock: Clock) -> Answer: ...
 
 
 @dataclass
@@ -119,15 +119,15 @@ class FormulationRun:
 
     def result(self, ask: Ask) -> LayerResult:
         """Solve and report; raises InfeasibleError and SolverError as ``solve_layer`` does."""
-        pricing = Pricing.of(self.problem, start=self._form_start(), bound_s=self.hints.bound_s)
-        self.unit_s = pricing.unit_s
-        any_bound_s = self._any_bound(pricing)
+        costs = ScaledCosts.of(self.problem, start=self._form_start(), bound_s=self.hints.bound_s)
+        self.unit_s = costs.unit_s
+        any_bound_s = self._any_bound(costs)
         exact = self.cost.form_is_exact
         share = 1.0 if exact or not self.limits.prove else FIND_SHARE
-        self._ask(ask, pricing, Clock(share * self.clock.left_s), proves=exact)
+        self._ask(ask, costs, Clock(share * self.clock.left_s), proves=exact)
         if not exact:
-            self.notes["pricing"] = "found under upper prices; the value is exact"
-            self._prove(ask, pricing)
+            self.notes["pricing"] = "found under upper costs; the value is exact"
+            self._prove(ask, costs)
         family = max(self.bound_s, any_bound_s or 0.0)
         return self._report(family, family if self.spec.family == "dissection" else any_bound_s)
 
@@ -135,45 +135,45 @@ class FormulationRun:
         tiles = self.best.tiles
         return tiles if tiles is not None and _fits_form(self.cost, tiles) else None
 
-    def _any_bound(self, pricing: Pricing) -> float | None:
+    def _any_bound(self, costs: ScaledCosts) -> float | None:
         """The configuration bound; also proves that the memory limits leave no partition."""
         if not self.limits.prove:
             return self.hints.bound_s
         from nptp_opt.search.bounds import configuration_bound
 
         try:
-            found = configuration_bound(self.problem, BOUND_SHARE * self.limits.time_limit_s)
+            bound_s = configuration_bound(self.problem, BOUND_SHARE * self.limits.time_limit_s)
         except InfeasibleError:
-            raise pricing.infeasible(self.spec.family) from None
-        return max(found, self.hints.bound_s or 0.0)
+            raise costs.infeasible(self.spec.family) from None
+        return max(bound_s, self.hints.bound_s or 0.0)
 
-    def _prove(self, ask: Ask, pricing: Pricing) -> None:
-        """Solve under prices that are never too high: their bound holds for the exact ones."""
+    def _prove(self, ask: Ask, costs: ScaledCosts) -> None:
+        """Solve under costs that are never too high: their bound holds for the exact ones."""
         needed = self.limits.prove or self.best.tiles is None
         if needed and self.clock.left_s > 0:
-            self.notes["bound"] = "second solve, under prices that are never too high"
-            self._ask(ask, pricing.proving(self.best.value_s), self.clock, proves=True)
+            self.notes["bound"] = "second solve, under costs that are never too high"
+            self._ask(ask, costs.for_proof(self.best.value_s), self.clock, proves=True)
 
-    def _ask(self, ask: Ask, pricing: Pricing, clock: Clock, *, proves: bool) -> None:
-        answer = ask(pricing, self.best.tiles, clock)
+    def _ask(self, ask: Ask, costs: ScaledCosts, clock: Clock, *, proves: bool) -> None:
+        answer = ask(costs, self.best.tiles, clock)
         self.answers.append(answer)
         self.notes |= answer.outcome.notes
         if answer.outcome.status is Status.INFEASIBLE:
-            self._infeasible(pricing, proves)
+            self._infeasible(costs, proves)
             return
         self._check(answer.tiles)
         self.best.offer(answer.tiles, self.spec.name)
         if proves and answer.outcome.bound is not None:
-            bound = answer.outcome.bound * pricing.unit_s * (1 - margin(self.limits.gap))
+            bound = answer.outcome.bound * costs.unit_s * (1 - margin(self.limits.gap))
             self.bound_s = max(self.bound_s, bound)
 
-    def _infeasible(self, pricing: Pricing, proves: bool) -> None:
-        if pricing.upper_s < math.inf:
+    def _infeasible(self, costs: ScaledCosts, proves: bool) -> None:
+        if costs.upper_s < math.inf:
             raise SolverError(
                 f"solver {self.solver!r} calls a feasible model infeasible: try another"
             )
         if proves:
-            raise pricing.infeasible(self.spec.family)
+            raise costs.infeasible(self.spec.family)
 
     def _check(self, tiles: Tiles | None) -> None:
         if tiles is None:
@@ -188,7 +188,7 @@ class FormulationRun:
 
     def _report(self, family_s: float, any_s: float | None) -> LayerResult:
         value = None if self.best.tiles is None else self.best.value_s
-        bound, any_bound = (self._known(b) for b in (family_s, any_s))
+        bound, any_bound = (self._proven_bound(b) for b in (family_s, any_s))
         gap = relative_gap(value, bound)
         met = gap is not None and gap <= self.limits.gap
         first = self.answers[0]
@@ -211,7 +211,7 @@ class FormulationRun:
             notes={**self.notes, "value": self.best.source} if value is not None else self.notes,
         )
 
-    def _known(self, bound: float | None) -> float | None:
+    def _proven_bound(self, bound: float | None) -> float | None:
         """A bound never above the value; None where only 0 is known."""
         return min(bound, self.best.value_s) if bound else None
 
@@ -225,12 +225,12 @@ class FormulationRun:
         root = self.answers[0].outcome.root_bound
         if root is None or not self.cost.form_is_exact:
             return None
-        return self._known(max(0.0, root * self.unit_s * (1 - margin(self.limits.gap))))
+        return self._proven_bound(max(0.0, root * self.unit_s * (1 - margin(self.limits.gap))))
 
     def _trace(self, answer: Answer) -> tuple[TracePoint, ...]:
-        """The solver's trace in seconds from the start of the build; values under its own prices.
+        """The solver's trace in seconds from the start of the build; values under its own costs.
 
-        Its bounds are left out where those prices are not exact.
+        Its bounds are left out where those costs are not exact.
         """
         unit_s, exact = self.unit_s, self.cost.form_is_exact
         return tuple(
@@ -262,12 +262,12 @@ class _MilpMethod:
         if self.strips_first and run.best.source != "start":
             run.best.offer(_strips(problem, backend.name, limits), "strips, solved first")
 
-        def ask(pricing: Pricing, start: Tiles | None, clock: Clock) -> Answer:
+        def ask(costs: ScaledCosts, start: Tiles | None, clock: Clock) -> Answer:
             began = time.perf_counter()
-            built = self.build(pricing)
+            built = self.build(costs)
             ready = time.perf_counter()
             warm = built.start(start) if start is not None else None
-            outcome = backend.solve(built.model, left(limits, clock), start=warm)
+            outcome = backend.solve(built.model, limits_left(limits, clock), start=warm)
             solved = time.perf_counter()
             tiles = _tiles(built, outcome)
             return Answer(outcome, tiles, built.model.size, ready - began, solved - ready)
@@ -279,7 +279,7 @@ def _strips(problem: LayerProblem, solver: str, limits: Limits) -> Tiles | None:
     """The best strips, a partition of every family; None where there are none within the limits.
 
     They cost a fraction of a second and cut most heights off the larger models. Their second
-    solve, at exact prices, is worth its time only where the form prices are not exact.
+    solve, at exact costs, is worth its time only where the form costs are not exact.
     """
     _, method = find("strip")
     exact = LayerCost(problem).form_is_exact
@@ -302,7 +302,7 @@ def register_milp(spec: MethodSpec, build: Build, *, strips_first: bool) -> None
 
     ``strips_first`` makes it start from the best strips when it is given no start.
     """
-    register_export(spec.name, lambda problem: build(Pricing.of(problem)).model)
+    register_export(spec.name, lambda problem: build(ScaledCosts.of(problem)).model)
     register(spec, _MilpMethod(spec, build, strips_first))
 
 

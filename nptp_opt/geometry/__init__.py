@@ -16,7 +16,7 @@ from nptp_opt.geometry.tiles import (
     cover_fault,
     need_ranges,
     need_tile,
-    transposed_tile,
+    transpose_tile,
 )
 
 __all__ = [
@@ -35,5 +35,5 @@ __all__ = [
     "cover_fault",
     "need_ranges",
     "need_tile",
-    "transposed_tile",
+    "transpose_tile",
 ]

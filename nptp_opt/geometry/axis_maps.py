@@ -19,7 +19,7 @@ Taps = tuple[tuple[int, float], ...]
 """(input index, weight) pairs that make one output element."""
 
 
-def clipped(lo: int, hi: int, n_in: int) -> tuple[int, int]:
+def clip(lo: int, hi: int, n_in: int) -> tuple[int, int]:
     """``[lo, hi)`` clipped to the map; ``(0, 0)`` when nothing is left."""
     lo, hi = max(0, lo), min(n_in, hi)
     return (lo, hi) if lo < hi else (0, 0)
@@ -62,8 +62,8 @@ class Hull:
         return self.parts[0].n_out
 
     def need(self, a: int, b: int) -> tuple[int, int]:
-        found = [part.need(a, b) for part in self.parts]
-        kept = [(lo, hi) for lo, hi in found if lo < hi]
+        ranges_read = [part.need(a, b) for part in self.parts]
+        kept = [(lo, hi) for lo, hi in ranges_read if lo < hi]
         return (min(lo for lo, _ in kept), max(hi for _, hi in kept)) if kept else (0, 0)
 
 
@@ -82,7 +82,7 @@ class Transposed:
         if b <= a:
             return 0, 0
         first = -(-(a + self.pad - self.dilation * (self.kernel - 1)) // self.stride)
-        return clipped(first, (b - 1 + self.pad) // self.stride + 1, self.n_in)
+        return clip(first, (b - 1 + self.pad) // self.stride + 1, self.n_in)
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,9 +202,9 @@ def need_ranges(axis: AxisMap, ranges: IntArray) -> IntArray:
         return np.array(needs, dtype=np.int64).reshape(-1, 2)[place.reshape(-1)]
     lo = np.maximum(0, ranges[:, 0] * axis.stride - axis.pad_lo)
     hi = np.minimum(axis.n_in, (ranges[:, 1] - 1) * axis.stride - axis.pad_lo + axis.span)
-    found = np.stack((lo, hi), axis=1)
-    found[(lo >= hi) | (ranges[:, 0] >= ranges[:, 1])] = 0
-    return found
+    clipped = np.stack((lo, hi), axis=1)
+    clipped[(lo >= hi) | (ranges[:, 0] >= ranges[:, 1])] = 0
+    return clipped
 
 
 def need_tile(tile: Tile, map_y: AxisMap, map_x: AxisMap) -> Tile:
@@ -243,6 +243,6 @@ def _row_fault(band: Sequence[Tile], width: int) -> str | None:
     return None if at == width else f"columns {at} to {width - 1} are covered by no tile"
 
 
-def transposed_tile(tile: Tile) -> Tile:
+def transpose_tile(tile: Tile) -> Tile:
     """The tile with rows and columns exchanged."""
     return Tile(tile.x0, tile.x1, tile.y0, tile.y1)

@@ -1,6 +1,6 @@
-"""A network's best known value comes with its plan, small enough for the table, priced again here.
+"""A network's best known value comes with its plan, packed for the table and evaluated again.
 
-Kept are each segment's layers and its tiles; ``assemble`` makes transfers and prices from them.
+Kept are each segment's layers and its tiles; ``assemble`` makes transfers and costs from them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nptp_opt.network.ir import Network
 from nptp_opt.plan.model import Plan
 
 
-def packed(plan: Plan) -> str:
+def pack(plan: Plan) -> str:
     """Segments and tiles of a plan as text."""
     steps = [
         [step.layers, [[i, *_sides(tile)] for i, tile in step.tiles.items()]]
@@ -34,7 +34,8 @@ def _sides(tile: Tile) -> tuple[int, int, int, int]:
 
 
 def latency_s(text: str, network: Network, cluster: Cluster) -> float:
-    """The latency of a packed plan, priced by today's ``cost``; KeyError for another network's."""
+    """The latency of a packed plan, evaluated by today's ``cost``; KeyError for another
+    network's."""
     choices = [
         Choice(
             tuple(network.by_name[name] for name in layers),

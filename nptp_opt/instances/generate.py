@@ -76,10 +76,12 @@ def to_text(content: Mapping[str, Any]) -> str:
 def _layers(model: str) -> dict[str, Layer]:
     """Distinct layers of the model, evenly spaced over its depth, by their name in the library."""
     ref, shape = MODELS[model]
-    found = {f"{model}-{_label(s)}": (name, s) for name, s in _shapes(ref, shape)}
-    keys = list(found)
+    by_name = {f"{model}-{_label(s)}": (name, s) for name, s in _shapes(ref, shape)}
+    keys = list(by_name)
     count = min(len(keys), LAYERS_PER_MODEL)
-    return {keys[i * len(keys) // count]: found[keys[i * len(keys) // count]] for i in range(count)}
+    return {
+        keys[i * len(keys) // count]: by_name[keys[i * len(keys) // count]] for i in range(count)
+    }
 
 
 def _shapes(ref: str, shape: tuple[int, ...]) -> Iterator[Layer]:
@@ -128,7 +130,9 @@ def _network_instances(model: str, turns: Iterator[int]) -> Iterator[dict[str, A
 def _recipe(turns: Iterator[int], most: int) -> ClusterRecipe:
     """The next recipe with at most so many devices."""
     return next(
-        found for turn in turns if (found := RECIPES[turn * STRIDE % len(RECIPES)]).devices <= most
+        recipe
+        for turn in turns
+        if (recipe := RECIPES[turn * STRIDE % len(RECIPES)]).devices <= most
     )
 
 

@@ -114,18 +114,18 @@ def _by_name() -> dict[str, LibraryEntry]:
 def select(tags: Iterable[str] = (), names: str = "*") -> tuple[LibraryEntry, ...]:
     """Entries that have all ``tags`` and whose names match the pattern; InputError for none."""
     wanted = set(tags)
-    found = tuple(
+    entries = tuple(
         entry
         for entry in library().instances
         if wanted <= set(library().tags(entry)) and fnmatch.fnmatchcase(entry.name, names)
     )
-    if not found:
+    if not entries:
         tagged = f" with tags {sorted(wanted)}" if wanted else ""
         raise InputError(
             f"no instance matches {names!r}{tagged}: see `nptp-opt instances list` for names and "
             "tags"
         )
-    return found
+    return entries
 
 
 def row(entry: LibraryEntry) -> dict[str, Any]:

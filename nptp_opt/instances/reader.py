@@ -75,7 +75,7 @@ def layer_problem_from_json(data: Any, where: str = "instance") -> LayerProblem:
 
 
 def _check_size(problem: LayerProblem, where: str) -> None:
-    """Price tables grow with the square of an axis."""
+    """Cost tables grow with the square of an axis."""
     if max(problem.height, problem.width) > MOST_AXIS:
         raise InputError(
             f"{where}: layer: the output map is {problem.height} x {problem.width}; maps of up to "

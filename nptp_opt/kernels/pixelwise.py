@@ -41,7 +41,7 @@ def call_aten(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) 
         if "in" in given:
             return _native(node, values[given["in"]], given.get("dtype"))
         role = given["param"]
-        return _viewed(params[role], views[role], tile) if role in views else params[role]
+        return _view_weight(params[role], views[role], tile) if role in views else params[role]
 
     op = getattr(getattr(torch.ops.aten, node.op), node.attrs["overload"])
     if op._schema.is_mutable:
@@ -64,7 +64,7 @@ def _cast_type(node: Node, name: str) -> torch.dtype:
     return dtype
 
 
-def _viewed(weight: Tensor, view: Mapping[str, list[int]], tile: Tile) -> Tensor:
+def _view_weight(weight: Tensor, view: Mapping[str, list[int]], tile: Tile) -> Tensor:
     """A weight as (N, C, H, W), cut to the tile where it has rows or columns of its own."""
     lying = weight.reshape(view["view"]).expand(view["expand"]).permute(view["order"])
     whole = lying.reshape(view["shape"])
@@ -205,7 +205,7 @@ def _merged(split: Tensor) -> Tensor:
 
 def constant(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
     """The tile's part of a constant map; the input only says where the tile is computed."""
-    part = _viewed(params["c0"], node.attrs["view"], tile).to(values[0].dtype)
+    part = _view_weight(params["c0"], node.attrs["view"], tile).to(values[0].dtype)
     return part.expand(*node.shape[:2], tile.height, tile.width)
 
 

@@ -155,12 +155,12 @@ def _run_nodes(
 
 
 def _node_regions(nodes: Sequence[Node], tile: Tile) -> dict[str, Tile]:
-    found = {nodes[-1].name: tile}
+    regions = {nodes[-1].name: tile}
     for node in reversed(nodes):
-        region = found.setdefault(node.name, EMPTY)
+        region = regions.setdefault(node.name, EMPTY)
         for tensor, maps in zip(node.inputs, node.maps, strict=True):
-            found[tensor] = found.get(tensor, EMPTY).hull(need_tile(region, *maps))
-    return found
+            regions[tensor] = regions.get(tensor, EMPTY).hull(need_tile(region, *maps))
+    return regions
 
 
 def _crop(reader: str, tensor: str, held: Crop, need: Tile) -> Tensor:

@@ -25,7 +25,7 @@ def ranges(tile: Tile) -> Ranges:
     return (tile.y0, tile.y1), (tile.x0, tile.x1)
 
 
-def pasted(crop: Tensor, shape: tuple[int, int], at: tuple[int, int], fill: float) -> Tensor:
+def paste(crop: Tensor, shape: tuple[int, int], at: tuple[int, int], fill: float) -> Tensor:
     """``crop`` put at row and column ``at`` into a map of ``shape`` that is ``fill`` elsewhere."""
     (height, width), (top, left) = shape, at
     bottom, right = height - top - crop.shape[2], width - left - crop.shape[3]
@@ -36,7 +36,7 @@ def pasted(crop: Tensor, shape: tuple[int, int], at: tuple[int, int], fill: floa
     return F.pad(crop, (left, right, top, bottom), value=fill)
 
 
-def padded(node: Node, crop: Tensor, tile: Tile, fill: float) -> Tensor:
+def pad_to_window(node: Node, crop: Tensor, tile: Tile, fill: float) -> Tensor:
     """The crop grown to the whole window of ``tile``."""
     sizes, starts = [], []
     for axis, (a, b) in zip(node.maps[0], ranges(tile), strict=True):
@@ -44,13 +44,13 @@ def padded(node: Node, crop: Tensor, tile: Tile, fill: float) -> Tensor:
         lo, hi = window.reach(a, b)
         sizes.append(hi - lo)
         starts.append(window.padding(a, b)[0])
-    return pasted(crop, (sizes[0], sizes[1]), (starts[0], starts[1]), fill)
+    return paste(crop, (sizes[0], sizes[1]), (starts[0], starts[1]), fill)
 
 
 def conv2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
     even = _even_padding(node, crops[0], tile)
     return F.conv2d(
-        crops[0] if even else padded(node, crops[0], tile, 0.0),
+        crops[0] if even else pad_to_window(node, crops[0], tile, 0.0),
         _kernel(node, params),
         params.get("bias"),
         padding=even or (0, 0),
@@ -82,8 +82,10 @@ def linear(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tenso
     lying = crops[0].reshape(node.attrs["ordered"]).permute(list(node.attrs["order"]))
     weight, bias, rows = params["weight"], params.get("bias"), slice(tile.y0, tile.y1)
     weight = weight.t()[rows] if node.attrs["transposed"] else weight[rows]
-    found = F.linear(lying.reshape(node.shape[0], -1), weight, None if bias is None else bias[rows])
-    return found[:, None, :, None]
+    result = F.linear(
+        lying.reshape(node.shape[0], -1), weight, None if bias is None else bias[rows]
+    )
+    return result[:, None, :, None]
 
 
 def conv_transpose2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
@@ -124,7 +126,7 @@ def _overlap(axis: Transposed, a: int, b: int, length: int) -> tuple[slice, slic
 
 def max_pool2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
     """Largest of the window's elements, rows first: torch's own loop takes ten times as long."""
-    out = padded(node, crops[0], tile, -torch.inf)
+    out = pad_to_window(node, crops[0], tile, -torch.inf)
     for dim, (axis, (a, b)) in enumerate(zip(node.maps[0], ranges(tile), strict=True), start=2):
         window = cast(Window, axis)
         taps = [_tap(out, dim, window, t, b - a) for t in range(window.kernel)]
@@ -143,7 +145,7 @@ def avg_pool2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> T
     """Sums of windows over the number of elements that torch counts in each."""
     y, x = (cast(Window, axis) for axis in node.maps[0])
     sums = F.avg_pool2d(
-        padded(node, crops[0], tile, 0.0),
+        pad_to_window(node, crops[0], tile, 0.0),
         (y.kernel, x.kernel),
         (y.stride, x.stride),
         divisor_override=1,
@@ -151,14 +153,14 @@ def avg_pool2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> T
     if node.attrs["divisor"]:
         return sums / float(node.attrs["divisor"])
     counts = [
-        _counted(axis, a, b, node.attrs["count_include_pad"])
+        _window_counts(axis, a, b, node.attrs["count_include_pad"])
         for axis, (a, b) in zip((y, x), ranges(tile), strict=True)
     ]
     rows, columns = (torch.tensor(count, dtype=sums.dtype) for count in counts)
     return sums / (rows[:, None] * columns[None, :]).to(sums.device)
 
 
-def _counted(window: Window, a: int, b: int, with_padding: bool) -> list[int]:
+def _window_counts(window: Window, a: int, b: int, with_padding: bool) -> list[int]:
     """Elements of each output's window; what ceil mode adds behind the padding never counts."""
     counts = []
     for o in range(a, b):
@@ -171,7 +173,7 @@ def _counted(window: Window, a: int, b: int, with_padding: bool) -> list[int]:
 
 
 def pad(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
-    return padded(node, crops[0], tile, node.attrs["value"])
+    return pad_to_window(node, crops[0], tile, node.attrs["value"])
 
 
 def slice_(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
@@ -190,11 +192,11 @@ def resample(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Ten
     out = crops[0]
     for dim, (axis, (a, b)) in enumerate(zip(node.maps[0], ranges(tile), strict=True), start=2):
         if isinstance(axis, TapMap):
-            out = _tapped(out, dim, axis, a, b)
+            out = _resample(out, dim, axis, a, b)
     return out
 
 
-def _tapped(crop: Tensor, dim: int, axis: TapMap, a: int, b: int) -> Tensor:
+def _resample(crop: Tensor, dim: int, axis: TapMap, a: int, b: int) -> Tensor:
     start = axis.need(a, b)[0]
     taps = [axis.taps(o) for o in range(a, b)]
     if axis.n_taps == 1:
@@ -257,7 +259,7 @@ def _volume(node: Node, crop: Tensor) -> Tensor:
 
 def conv3d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
     made = F.conv3d(
-        _volume(node, padded(node, crops[0], tile, 0.0)),
+        _volume(node, pad_to_window(node, crops[0], tile, 0.0)),
         params["weight"],
         params.get("bias"),
         node.attrs["stride"],
@@ -290,11 +292,11 @@ def conv_transpose3d(node: Node, params: Params, crops: list[Tensor], tile: Tile
 
 def max_pool3d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
     kernel, stride, padding = (node.attrs[role] for role in ("kernel", "stride", "padding"))
-    volume = _volume(node, padded(node, crops[0], tile, -torch.inf))
+    volume = _volume(node, pad_to_window(node, crops[0], tile, -torch.inf))
     return F.max_pool3d(volume, kernel, stride, padding, node.attrs["dilation"]).flatten(1, 2)
 
 
 def avg_pool3d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
     kernel, stride, padding = (node.attrs[role] for role in ("kernel", "stride", "padding"))
-    volume = _volume(node, padded(node, crops[0], tile, 0.0))
+    volume = _volume(node, pad_to_window(node, crops[0], tile, 0.0))
     return F.avg_pool3d(volume, kernel, stride, padding).flatten(1, 2)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from nptp_opt.geometry import Tile, Tiles, transposed_tile
+from nptp_opt.geometry import Tile, Tiles, transpose_tile
 
 TileList = Sequence[Tile]
 
 
 def _turn(tiles: TileList) -> list[Tile]:
-    return [transposed_tile(tile) for tile in tiles]
+    return [transpose_tile(tile) for tile in tiles]
 
 
 def _either(test: Callable[[TileList], bool], tiles: TileList) -> bool:
@@ -54,7 +54,7 @@ def split(tiles: Tiles) -> tuple[bool, tuple[dict[int, Tile], dict[int, Tile]]]:
     The second part is empty where there is no such cut.
     """
     for vertical in (True, False):
-        seen = {i: t if vertical else transposed_tile(t) for i, t in tiles.items()}
+        seen = {i: t if vertical else transpose_tile(t) for i, t in tiles.items()}
         cut = _vertical_cut([*seen.values()])
         if cut is not None:
             first = {i: tiles[i] for i, t in seen.items() if t.x1 <= cut}

@@ -20,7 +20,7 @@ LAYER_OPS = ("conv2d", "max_pool2d", "avg_pool2d")
 
 @dataclass(frozen=True)
 class LayerShape:
-    """A convolution or pooling layer: everything that prices need, nothing that weights need.
+    """A convolution or pooling layer: everything that costs need, nothing that weights need.
 
     Pairs are (vertical, horizontal); ``padding`` is top, bottom, left, right. Raises InputError
     when a field is out of range or no output is left.
@@ -132,10 +132,10 @@ class LayerProblem:
 
     @cached_property
     def device_classes(self) -> tuple[tuple[int, ...], ...]:
-        """Device numbers grouped by equal prices and limits: interchangeable here."""
+        """Device numbers grouped by equal costs and limits: interchangeable here."""
         groups: dict[object, list[int]] = {}
         for i, d in enumerate(self.devices):
-            # The uplink has no part in aligned prices, the downlink none on a shared medium.
+            # The uplink has no part in aligned costs, the downlink none on a shared medium.
             rate = None if self.cluster.shared else d.down_mbit_per_s
             groups.setdefault((d.gflops, d.overhead_ms, d.memory_mib, rate), []).append(i)
         return tuple(tuple(group) for group in groups.values())

@@ -24,8 +24,8 @@ Kind = Literal["milp", "cp", "search", "heuristic", "portfolio"]
 class MethodSpec:
     """What a method is, as ``nptp-opt formulations`` lists it.
 
-    ``pricing`` is "exact" where every tile has its exact price inside the method, "form" where the
-    bilinear prices are (docs/cost.md): upper ones to find, lower ones to prove. ``needs`` is
+    ``pricing`` is "exact" where every tile has its exact cost inside the method, "form" where the
+    bilinear costs are (docs/cost.md): upper ones to find, lower ones to prove. ``needs`` is
     the kind of solver that it takes: "milp" for every one of these, a solver's name, or None.
     """
 

@@ -17,7 +17,7 @@ class Status(StrEnum):
     """What is known at the end."""
 
     OPTIMAL = "optimal"
-    """Proven within the gap tolerance, over the method's family, at exact prices."""
+    """Proven within the gap tolerance, over the method's family, at exact costs."""
     FEASIBLE = "feasible"
     INFEASIBLE = "infeasible"
     NO_SOLUTION = "no-solution"
@@ -52,7 +52,7 @@ TracePoint = tuple[float, float | None, float | None]
 class LayerResult:
     """Outcome of one method on one layer problem.
 
-    ``makespan_s`` is the exact price of ``tiles`` (docs/cost.md), never the solver's own value.
+    ``makespan_s`` is the exact cost of ``tiles`` (docs/cost.md), never the solver's own value.
     ``bound_s`` is proven for every partition of the method's family; ``any_bound_s`` for every
     partition of any family, None where it was not sought. ``gap`` is
     (makespan_s - bound_s) / makespan_s.

@@ -41,7 +41,7 @@ def linear(call: Call) -> Value:
 @handles("matmul", "mm", "addmm", reads="self other input mat1 mat2 alpha beta")
 def matmul(call: Call) -> Value:
     """A product with a weight, as a linear layer of the whole sample; or a sum of pixels."""
-    if isinstance(call.given(), Value) and isinstance(call.args.get("other"), Value):
+    if isinstance(call.argument(), Value) and isinstance(call.args.get("other"), Value):
         return _sum_of_pixels(call)
     plain = call.args.get("alpha", 1) == call.args.get("beta", 1) == 1
     *first, value, weight = (v for v in call.args.values() if isinstance(v, (Value, Const)))
@@ -65,7 +65,7 @@ def _sum_of_pixels(call: Call) -> Value:
         raise NotLocalError("it is no sum over pixels with one weight for each")
     dims = [*range(rank - 2), rank - 1, rank - 2]
     shape = tuple(weights.shape[d] for d in dims)
-    weights = replace(weights, shape=shape, layout=layout_of(weights).permuted(dims))
+    weights = replace(weights, shape=shape, layout=layout_of(weights).permute(dims))
     products = replace(
         call, op="mul", overload="Tensor", shape=value.shape, name=f"{call.name}.mul"
     )

@@ -87,7 +87,7 @@ def _along(
 
 
 @handles("copy", reads="self src")
-def copied(call: Call) -> Value:
+def copy_over(call: Call) -> Value:
     """What is written over a whole tensor is what is read of it afterwards."""
     source = call.args["src"]
     if not isinstance(source, Value) or source.shape != call.shape:
@@ -203,7 +203,7 @@ def unbind(call: Call) -> list[Value]:
     """Each group of channels, row or column on its own."""
     dim = int(call.args["dim"])
     return [
-        select(replace(call, args={"self": call.given(), "dim": dim, "index": i}, shape=shape))
+        select(replace(call, args={"self": call.argument(), "dim": dim, "index": i}, shape=shape))
         for i, shape in enumerate(call.shapes)
     ]
 
@@ -247,7 +247,7 @@ def pad(call: Call) -> Value:
         maps = _along(layout, value.shape, call.shape, windows)
         return call.emit("pad", [value.tensor], layout, attrs={"value": fill}, maps=[maps])
     if mode == "circular":
-        value, changed = _cropped(call, value, changed)
+        value, changed = _crop_negative_padding(call, value, changed)
         size = dict(zip(layout.axes, value.shape, strict=True))
     borders: dict[Any, AxisMap] = {
         axis: Bordered(size[axis], out_size[axis], lo, mode) for axis, (lo, _) in changed.items()
@@ -256,7 +256,7 @@ def pad(call: Call) -> Value:
     return call.emit("resample", [value.tensor], layout, maps=[maps], flop=0.0)
 
 
-def _cropped(
+def _crop_negative_padding(
     call: Call, value: Value, widths: Mapping[Axis, Sequence[int]]
 ) -> tuple[Value, dict[Axis, Sequence[int]]]:
     """What negative widths cut off, and the other widths: it is the rest that is wrapped round."""

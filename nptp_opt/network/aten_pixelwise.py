@@ -19,8 +19,8 @@ from nptp_opt.network.ops import ELEMENTWISE
 @handles(*ELEMENTWISE, reads=ALL)
 def elementwise(call: Call) -> Value:
     """Any elementwise op of its operands, broadcast as torch does."""
-    lead = _leading(call)
-    layout = _aligned(layout_of(lead), lead.shape, call.shape)
+    lead = _leading_operand(call)
+    layout = _align_layout(layout_of(lead), lead.shape, call.shape)
     tensors: list[str] = []
     consts: dict[str, Const] = {}
     views: dict[str, dict[str, list[int]]] = {}
@@ -35,13 +35,13 @@ def elementwise(call: Call) -> Value:
             return {"param": role}
         return given
 
-    args, kwargs = encoded(call, operand)
+    args, kwargs = encode_operands(call, operand)
     attrs = {"overload": call.overload, "args": args, "kwargs": kwargs, "views": views}
     made = call.emit(call.op, tensors, layout, attrs=attrs, params=consts)
     return replace(made, dtype=result_type(call, ()))
 
 
-def encoded(call: Call, operand: Any) -> tuple[list[Any], dict[str, Any]]:
+def encode_operands(call: Call, operand: Any) -> tuple[list[Any], dict[str, Any]]:
     """A call's arguments with every tensor replaced by what ``operand`` makes of it.
 
     A type to compute in is left out: results are rounded to it afterwards.
@@ -54,7 +54,7 @@ def encoded(call: Call, operand: Any) -> tuple[list[Any], dict[str, Any]]:
     return args, kwargs
 
 
-def _leading(call: Call) -> Value:
+def _leading_operand(call: Call) -> Value:
     """The operand that gives the result its layout: a map if any is one, with most elements."""
     roles = [role for role, value in call.args.items() if isinstance(value, Value)]
     if not roles:
@@ -85,7 +85,7 @@ def _extent(value: Value) -> tuple[int, int]:
     return len(value.shape), math.prod(value.shape)
 
 
-def _aligned(layout: Layout, shape: Sequence[int], result: Sequence[int]) -> Layout:
+def _align_layout(layout: Layout, shape: Sequence[int], result: Sequence[int]) -> Layout:
     """The layout of an operand carried over to the shape that broadcasting gives."""
     if len(shape) != len(result):
         raise NotLocalError("its result has more dimensions than its maps")

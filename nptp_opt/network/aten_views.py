@@ -17,7 +17,7 @@ from nptp_opt.network.calls import (
     layout_of,
 )
 from nptp_opt.network.graph import Value, identity
-from nptp_opt.network.layout import Axis, Layout, groups, reshaped
+from nptp_opt.network.layout import Axis, Layout, groups, reshape_layout
 
 ALIASES = [
     "alias",
@@ -44,7 +44,7 @@ ALIASES = [
 @handles(*ALIASES, reads="self input p train")
 def same(call: Call) -> Value:
     """Ops that change nothing at inference; dropout that is on is refused before."""
-    value = call.given()
+    value = call.argument()
     if not isinstance(value, Value) or value.shape != call.shape:
         raise NotLocalError("its input is no tensor of the network, or gets other dimensions")
     return value
@@ -71,9 +71,11 @@ def reshape(call: Call) -> Value:
     given = call.feature()
     for moved in (_unmoved, in_channel_order, merged_with_channels, split_to_channels):
         value = moved(call, given)
-        found = None if value is None else reshaped(layout_of(value), value.shape, call.shape)
-        if value is not None and found is not None:
-            return replace(value, shape=call.shape, layout=found)
+        new_layout = (
+            None if value is None else reshape_layout(layout_of(value), value.shape, call.shape)
+        )
+        if value is not None and new_layout is not None:
+            return replace(value, shape=call.shape, layout=new_layout)
     raise NotLocalError("the reshape mixes pixels, samples and channels")
 
 
@@ -186,13 +188,13 @@ def permute(call: Call) -> Value:
         dims = list(range(rank))
         dims[a], dims[b] = b, a
     elif call.op == "movedim":
-        dims = _moved(value, call.args["source"], call.args["destination"])
+        dims = _move_permutation(value, call.args["source"], call.args["destination"])
     else:
         raise NotLocalError(f"{call.op} of {rank} dimensions is not read as a permutation")
-    return replace(value, shape=call.shape, layout=layout_of(value).permuted(dims))
+    return replace(value, shape=call.shape, layout=layout_of(value).permute(dims))
 
 
-def _moved(value: Value, source: Any, destination: Any) -> list[int]:
+def _move_permutation(value: Value, source: Any, destination: Any) -> list[int]:
     """The permutation that brings dimensions ``source`` to the places ``destination``."""
     sources, places = ([v] if isinstance(v, int) else v for v in (source, destination))
     pairs = zip(sources, places, strict=True)

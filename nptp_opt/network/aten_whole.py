@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from nptp_opt.network.aten_pixelwise import encoded
+from nptp_opt.network.aten_pixelwise import encode_operands
 from nptp_opt.network.calls import RULES, Call, NotLocalError, Result
 from nptp_opt.network.casts import (
     CASTS,
@@ -125,7 +125,7 @@ def _relaid(call: Call) -> Call:
     Raises NotLocalError where the map lies so already, or is none.
     """
     role = "input" if "input" in call.args else "self"
-    value = call.given()
+    value = call.argument()
     if not isinstance(value, Value) or value.layout is None or value.layout.is_standard:
         raise NotLocalError("its dimensions are those of a map already")
     gathered = Value(actual(call.graph, value), value.shape, None, value.dtype)
@@ -149,9 +149,9 @@ def _by_rule(call: Call) -> Result:
 
     Results that the rule does not make are computed whole.
     """
-    found = numbers(call)
-    if found and call.op not in ELEMENTWISE | MOVES | CASTS:
-        role, dtype = found[0]
+    rule = numbers(call)
+    if rule and call.op not in ELEMENTWISE | MOVES | CASTS:
+        role, dtype = rule[0]
         raise NotLocalError(f"its {role} is a tensor of {dtype}".replace("torch.", ""))
     if call.op not in RULES:
         raise NotLocalError("it is not known")
@@ -173,7 +173,7 @@ def _output(call: Call, place: int) -> Value:
 
 def _note_flattened(call: Call, made: Value) -> None:
     """Remember which map's elements a reshaped tensor has: a linear layer reads that map itself."""
-    given = call.given()
+    given = call.argument()
     if isinstance(given, Value):
         source = call.graph.flattened.get(given.tensor, given)
         if source.layout is not None:
@@ -196,7 +196,7 @@ def _whole(call: Call, output: int | None = None) -> Value:
             return {"param": role}
         return given
 
-    args, kwargs = encoded(call, operand)
+    args, kwargs = encode_operands(call, operand)
     attrs: dict[str, Any] = {"overload": call.overload, "args": args, "kwargs": kwargs}
     if output is not None:
         attrs["output"] = output

@@ -136,7 +136,7 @@ def convolution(call: Call) -> Value:
 
 
 def _runs_over_channels(call: Call) -> bool:
-    value = call.given()
+    value = call.argument()
     axes = value.layout.axes if isinstance(value, Value) and value.layout is not None else ()
     return axes[1:] == ("1", 0) and len(layout_of(value).factors) == 1
 

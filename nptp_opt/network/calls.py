@@ -42,13 +42,13 @@ class Call:
     dtype: torch.dtype | None = None
     dtypes: tuple[torch.dtype, ...] = ()
 
-    def given(self, role: str = "input") -> Any:
+    def argument(self, role: str = "input") -> Any:
         """The argument; torch calls the first one ``input`` or ``self``."""
         return self.args[role] if role in self.args else self.args["self"]
 
     def feature(self, role: str = "input") -> Value:
         """The argument as a feature map; one that is gathered already is taken as it lies."""
-        value = self.given(role)
+        value = self.argument(role)
         if not isinstance(value, Value):
             raise NotLocalError(f"its {role} is no tensor of the network")
         if value.layout is None and len(value.shape) == 4:
@@ -69,12 +69,12 @@ class Call:
 
     def weight(self, role: str) -> Const | None:
         """A weight that is known when the model is loaded; None when the call has none."""
-        found = self.args.get(role)
-        if found is None or isinstance(found, Const):
-            return found
-        if isinstance(found, Value):
+        value = self.args.get(role)
+        if value is None or isinstance(value, Const):
+            return value
+        if isinstance(value, Value):
             raise NotLocalError(f"its {role} is computed from the input")
-        raise self.unsupported(f"its {role} is {found!r}, no tensor")
+        raise self.unsupported(f"its {role} is {value!r}, no tensor")
 
     def unsupported(self, why: str) -> UnsupportedError:
         return UnsupportedError(f"node {self.name!r}: op {self.op} is not supported: {why}")

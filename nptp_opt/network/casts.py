@@ -108,7 +108,7 @@ def result_type(call: Call, sources: Iterable[Sequence[int]]) -> torch.dtype | N
     if dtype is None or dtype.is_floating_point:
         return None
     if dtype != torch.bool and dtype not in WHOLE_NUMBERS:
-        raise _unknown(call, dtype)
+        raise _unknown_type_error(call, dtype)
     if (
         dtype != torch.bool
         and call.op not in MOVES
@@ -123,7 +123,7 @@ def result_type(call: Call, sources: Iterable[Sequence[int]]) -> torch.dtype | N
 @handles(*CASTS, reads="self input other")
 def cast(call: Call) -> Result:
     """The value itself; ``cast_as_recorded`` adds the rounding that the result's type asks for."""
-    value = call.given()
+    value = call.argument()
     if not isinstance(value, Value):
         raise call.unsupported("what it casts is no tensor of the network")
     return value
@@ -138,11 +138,11 @@ def cast_as_recorded(call: Call, result: Value) -> Value:
     if after is None or after in (before, torch.float32) or call.op in MOVES:
         return replace(result, dtype=after)
     if after in SHORT or (call.op in CASTS and after in (*WHOLE_NUMBERS, torch.bool)):
-        return replace(_rounded(call, result, after), dtype=after)
-    raise _unknown(call, after)
+        return replace(_round(call, result, after), dtype=after)
+    raise _unknown_type_error(call, after)
 
 
-def _rounded(call: Call, value: Value, dtype: torch.dtype) -> Value:
+def _round(call: Call, value: Value, dtype: torch.dtype) -> Value:
     attrs: dict[str, Any] = {"dtype": _word(dtype)}
     name = f"{call.name}.{_word(dtype)}" if call.op not in CASTS else call.name
     made = replace(call, name=name, shape=value.shape)
@@ -152,7 +152,7 @@ def _rounded(call: Call, value: Value, dtype: torch.dtype) -> Value:
     return Value(tensor, value.shape, None)
 
 
-def _unknown(call: Call, dtype: torch.dtype) -> UnsupportedError:
+def _unknown_type_error(call: Call, dtype: torch.dtype) -> UnsupportedError:
     return call.unsupported(f"it makes {_word(dtype)}, which no feature map is carried in")
 
 

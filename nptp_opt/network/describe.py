@@ -83,11 +83,11 @@ def alive(network: Network) -> list[tuple[str, ...]]:
     for i, layer in enumerate(network.layers):
         for tensor in layer.inputs:
             last[tensor] = max(last.get(tensor, 0), i)
-    held, found = list(network.inputs), []
+    held, cuts = list(network.inputs), []
     for i, layer in enumerate(network.layers):
         held = [tensor for tensor in (*held, layer.name) if last.get(tensor, -1) > i]
-        found.append(tuple(held))
-    return found
+        cuts.append(tuple(held))
+    return cuts
 
 
 def cut_points(network: Network) -> list[str]:
@@ -104,7 +104,7 @@ class Gathered:
     why: str
 
 
-def gathered(network: Network) -> list[Gathered]:
+def gathered_layers(network: Network) -> list[Gathered]:
     """Layers that need whole tensors, and those that every device runs on small ones."""
     return [
         Gathered(layer.name, _why(layer))

@@ -30,7 +30,7 @@ from nptp_opt.network.decompose import decomposed
 from nptp_opt.network.functional import functional
 from nptp_opt.network.graph import Const, Graph, Value
 from nptp_opt.network.ir import Network
-from nptp_opt.network.layers import anchor_names, folded, renamed
+from nptp_opt.network.layers import anchor_names, fold_graph, rename_tensors
 from nptp_opt.network.layout import Layout, layout_of_input
 from nptp_opt.network.ops import ELEMENTWISE
 from nptp_opt.network.quiet import quiet_export
@@ -188,10 +188,10 @@ class _Importer:
         for tensor, value in self.graph.relaid.items():
             if value in self.made:
                 self.origins.setdefault(tensor, Origin(self.made[value], None))
-        network = folded(self.graph, self.name, self.inputs, list(dict.fromkeys(outputs)))
+        network = fold_graph(self.graph, self.name, self.inputs, list(dict.fromkeys(outputs)))
         names = anchor_names(network)
         origins = {names.get(tensor, tensor): made for tensor, made in self.origins.items()}
-        network = renamed(network, names)
+        network = rename_tensors(network, names)
         results = tuple(names.get(tensor, tensor) for tensor in outputs)
         modules = {_path_of(node): node.name for node in self.program.graph.nodes}
         return Imported(network, self.program, origins, tuple(self.derived), results, modules)
@@ -239,12 +239,12 @@ class _Importer:
         packet, overload = target._schema.name.split("::")[1], target._overloadname
         if packet in _CHECKS:
             return
-        call = self._described(node, packet, overload)
+        call = self._call_of(node, packet, overload)
         many = isinstance(node.meta["val"], (list, tuple))
         result = handle(call)
         if isinstance(result, Value):
-            found = cast_as_recorded(call, result)
-            self.env[node] = [found] if many else found
+            recorded = cast_as_recorded(call, result)
+            self.env[node] = [recorded] if many else recorded
         else:
             self.env[node] = [replace(each, dtype=each.dtype or call.dtype) for each in result]
         self._note(node, self.env[node])
@@ -254,16 +254,16 @@ class _Importer:
         assert isinstance(source, fx.Node) and isinstance(index, int)
         if not node.users:
             return
-        found = self.env[source]
-        if not isinstance(found, list) or index >= len(found):
+        source_value = self.env[source]
+        if not isinstance(source_value, list) or index >= len(source_value):
             raise UnsupportedError(
                 f"node {source.name!r}: op {_packet_of(source)} is not supported: its result "
                 f"number {index + 1} is not known"
             )
-        self.env[node] = found[index]
+        self.env[node] = source_value[index]
         self._note(node, self.env[node])
 
-    def _described(self, node: fx.Node, packet: str, overload: str) -> Call:
+    def _call_of(self, node: fx.Node, packet: str, overload: str) -> Call:
         arguments = node.target._schema.arguments  # type: ignore[union-attr]
         given = dict(zip((a.name for a in arguments), node.args, strict=False)) | dict(node.kwargs)
         values = {a.name: given.get(a.name, a.default_value) for a in arguments}
@@ -378,13 +378,13 @@ def _packet_of(node: fx.Node) -> str:
 
 def _that_become_maps(graph: fx.Graph) -> set[fx.Node]:
     """Nodes from which, sooner or later, a tensor of more than two dimensions is made."""
-    found: set[fx.Node] = set()
+    nodes: set[fx.Node] = set()
     for node in reversed(graph.nodes):
         if node.op != "output":
             ranks = map(len, _shapes(node.meta.get("val")))
-            if node in found or max(ranks, default=0) > 2:
-                found.update(node.all_input_nodes)
-    return found
+            if node in nodes or max(ranks, default=0) > 2:
+                nodes.update(node.all_input_nodes)
+    return nodes
 
 
 def _shapes(value: Any) -> tuple[tuple[int, ...], ...]:

@@ -123,7 +123,7 @@ class OnnxNode(torch.nn.Module):
             raise self.refusal
         try:
             result = RULES[self.op_type].run(self.attrs, *values)
-            return result if self.op_type == "Split" else _filled(result)
+            return result if self.op_type == "Split" else _check_not_empty(result)
         except UnsupportedError as error:
             raise UnsupportedError(
                 f"node {self.name!r}: op {self.op_type} is not supported with {error}"
@@ -135,7 +135,7 @@ class OnnxNode(torch.nn.Module):
             raise InputError(f"op {self.op_type}: {lines[0]}") from None
 
 
-def _filled(result: Any) -> Any:
+def _check_not_empty(result: Any) -> Any:
     """The result of a rule; refuses one without elements, which nobody could be given a part of.
 
     Only a split may have such parts, which a concatenation leaves out.
@@ -162,9 +162,9 @@ class OnnxModule(torch.nn.Module):
         self.known = dict(file.known)
         self.keys: dict[str, str] = {}
         self.branches: dict[str, list[tuple[list[Step], list[str]]]] = {}
-        used = _used(file.graph)
+        used = _used_names(file.graph)
         model = expanded(file.model, file.opset, partial(_has_no_rule, opset=file.opset, used=used))
-        self.steps = self._kept(model.graph, _used(model.graph))
+        self.steps = self._kept(model.graph, _used_names(model.graph))
 
     def witness(self) -> OnnxWitness:
         """Another engine for the same file, made when it is first asked for anything."""
@@ -175,7 +175,7 @@ class OnnxModule(torch.nn.Module):
         """The nodes of a graph that are not worked out at once."""
         steps = []
         for node in graph.node:
-            results = self._folded(node, self.known)
+            results = self._fold(node, self.known)
             self.known.update(results)
             if not results:
                 steps.append(self._step(node, used))
@@ -201,7 +201,7 @@ class OnnxModule(torch.nn.Module):
         given = next(each.g for each in node.attribute if each.name == f"{side}_branch")
         graph = with_own_names(given, f"{key}.{side}")
         self.known.update(initialisers(graph, self.path))
-        return self._kept(graph, _used(graph)), [str(each.name) for each in graph.output]
+        return self._kept(graph, _used_names(graph)), [str(each.name) for each in graph.output]
 
     def _register(self, name: str, value: np.ndarray[Any, Any]) -> None:
         """As a parameter that shares its memory with the known value."""
@@ -213,7 +213,7 @@ class OnnxModule(torch.nn.Module):
             self.known[name] = own
             self.weights[self.keys[name]] = torch.nn.Parameter(tensor_of(own), requires_grad=False)
 
-    def _folded(self, node: onnx.NodeProto, known: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _fold(self, node: onnx.NodeProto, known: Mapping[str, Any]) -> Mapping[str, Any]:
         """The results of a node all of whose inputs are known; nothing for any other."""
         values = {name: known[name] for name in node.input if name in known}
         static = {name: each for name, each in values.items() if isinstance(each, np.ndarray)}
@@ -224,13 +224,13 @@ class OnnxModule(torch.nn.Module):
         for each, given in zip(self.data, (x, *more), strict=True):
             values[each.name] = given if each.dtype == torch.float32 else given.to(each.dtype)
         self._run(self.steps, values)
-        return [self._returned(values[name], name) for name in self.outputs]
+        return [self._as_output(values[name], name) for name in self.outputs]
 
     def _run(self, steps: list[Step], values: dict[str, Any]) -> None:
         for node, key in steps:
-            values.update(zip(node.output, self._ran(node, key, values), strict=False))
+            values.update(zip(node.output, self._run_node(node, key, values), strict=False))
 
-    def _returned(self, value: Any, name: str) -> torch.Tensor:
+    def _as_output(self, value: Any, name: str) -> torch.Tensor:
         if isinstance(value, torch.Tensor):
             return value
         raise UnsupportedError(
@@ -238,8 +238,8 @@ class OnnxModule(torch.nn.Module):
             "input's values: leave it out"
         )
 
-    def _ran(self, node: onnx.NodeProto, key: str, values: dict[str, Any]) -> list[Any]:
-        results = self._folded(node, values)
+    def _run_node(self, node: onnx.NodeProto, key: str, values: dict[str, Any]) -> list[Any]:
+        results = self._fold(node, values)
         if results:
             return [results.get(name) for name in node.output]
         if key in self.branches:
@@ -294,7 +294,7 @@ def _why_unknown(node: onnx.NodeProto) -> str:
     return f"node {name_of(node)!r}: op {node.op_type}{domain} is not supported{why}"
 
 
-def _used(graph: onnx.GraphProto) -> frozenset[str]:
+def _used_names(graph: onnx.GraphProto) -> frozenset[str]:
     """Names that some node reads or some graph returns."""
     graphs = list(_graphs(graph))
     read = (name for each in graphs for node in each.node for name in node.input)

@@ -139,10 +139,10 @@ def _refuse_changes(program: torch.export.ExportedProgram, calls: dict[str, fx.N
         if spec.kind in CHANGED:
             node = nodes.get(getattr(spec.arg, "name", ""))
             sources = node.meta.get("from_node", []) if node is not None else []
-            found = [calls[each.name] for each in reversed(sources) if each.name in calls]
+            changed = [calls[each.name] for each in reversed(sources) if each.name in calls]
             raise UnsupportedError(
                 f"the model changes its {CHANGED[spec.kind]} {spec.target!r} in place"
-                f"{_by(found[0]) if found else ''}; a plan is for a model that leaves it alone"
+                f"{_by(changed[0]) if changed else ''}; a plan is for a model that leaves it alone"
             )
 
 

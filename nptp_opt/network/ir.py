@@ -150,7 +150,7 @@ class Network:
         for layer in self.layers:
             for tensor in layer.inputs:
                 readers[tensor].append(layer.name)
-        return {name: tuple(found) for name, found in readers.items()}
+        return {name: tuple(names) for name, names in readers.items()}
 
     @property
     def spatial(self) -> tuple[Layer, ...]:
@@ -165,11 +165,11 @@ class Network:
     @cached_property
     def vectors(self) -> tuple[Layer, ...]:
         """The linear layers that are partitioned over their features, and what follows on them."""
-        found: dict[str, Layer] = {}
+        layers: dict[str, Layer] = {}
         for layer in self.shared_out:
-            if layer.op == "linear" or any(tensor in found for tensor in layer.inputs):
-                found[layer.name] = layer
-        return tuple(found.values())
+            if layer.op == "linear" or any(tensor in layers for tensor in layer.inputs):
+                layers[layer.name] = layer
+        return tuple(layers.values())
 
     @cached_property
     def replicated(self) -> frozenset[str]:
@@ -203,12 +203,12 @@ def regions(layers: Sequence[Layer], tile: Tile) -> dict[str, Tile]:
     ``layers`` is a segment in topological order. Returns, for every tensor made or read in it, the
     smallest rectangle that holds all elements the segment reads of it (EMPTY if none).
     """
-    found: dict[str, Tile] = {layers[-1].name: tile}
+    tiles: dict[str, Tile] = {layers[-1].name: tile}
     for layer in reversed(layers):
-        wanted = found.setdefault(layer.name, EMPTY)
+        wanted = tiles.setdefault(layer.name, EMPTY)
         for tensor in layer.inputs:
-            found[tensor] = found.get(tensor, EMPTY).hull(layer.need(tensor, wanted))
-    return found
+            tiles[tensor] = tiles.get(tensor, EMPTY).hull(layer.need(tensor, wanted))
+    return tiles
 
 
 def external_inputs(layers: Sequence[Layer]) -> tuple[str, ...]:

@@ -24,10 +24,10 @@ class _Group:
     nodes: list[Node] = field(default_factory=list)
 
 
-def folded(graph: Graph, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> Network:
+def fold_graph(graph: Graph, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> Network:
     """The network of a graph's nodes; nodes and inputs that no output depends on are left out."""
-    nodes = _needed(graph.nodes, outputs)
-    groups = _grouped(nodes, set(outputs))
+    nodes = _live_nodes(graph.nodes, outputs)
+    groups = _group_nodes(nodes, set(outputs))
     order = {node.name: i for i, node in enumerate(nodes)}
     groups.sort(key=lambda group: order[group.nodes[-1].name])
     layers = tuple(_layer(group, graph) for group in groups)
@@ -53,16 +53,16 @@ def anchor_names(network: Network) -> dict[str, str]:
     the anchor's own value becomes ``layer1.0.conv1.conv2d``.
     """
     taken = {node.name for layer in network.layers for node in layer.nodes}
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for layer in network.layers:
         anchor, last = layer.nodes[0], layer.nodes[-1]
         inner = f"{anchor.name}.{anchor.op}"
         if anchor is not last and inner not in taken and not layer.is_whole:
-            found |= {last.name: anchor.name, anchor.name: inner}
-    return found
+            names |= {last.name: anchor.name, anchor.name: inner}
+    return names
 
 
-def renamed(network: Network, names: Mapping[str, str]) -> Network:
+def rename_tensors(network: Network, names: Mapping[str, str]) -> Network:
     """The network with the tensors in ``names`` called otherwise."""
 
     def new(tensor: str) -> str:
@@ -91,7 +91,7 @@ def _renamed_node(node: Node, names: Mapping[str, str]) -> Node:
     return replace(node, name=names.get(node.name, node.name), inputs=inputs)
 
 
-def _needed(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
+def _live_nodes(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
     wanted, kept = set(outputs), []
     for node in reversed(nodes):
         if node.name in wanted:
@@ -100,7 +100,7 @@ def _needed(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
     return kept[::-1]
 
 
-def _grouped(nodes: Sequence[Node], outputs: set[str]) -> list[_Group]:
+def _group_nodes(nodes: Sequence[Node], outputs: set[str]) -> list[_Group]:
     uses = Counter(tensor for node in nodes for tensor in set(node.inputs))
     found = classify(nodes, outputs)
     kinds, bundles = found.of, _bundles(nodes, found)
@@ -205,18 +205,18 @@ def _whole_maps(inputs: Iterable[str], last: Node, graph: Graph) -> dict[str, Ax
 def _maps(nodes: Sequence[Node]) -> dict[str, AxisMaps]:
     """Maps of the external inputs; behind the anchor everything is read pixel by pixel."""
     made = {node.name for node in nodes}
-    found: dict[str, list[AxisMaps]] = {}
+    maps_of: dict[str, list[AxisMaps]] = {}
     for node in nodes:
         for tensor, maps in zip(node.inputs, node.maps, strict=True):
-            if tensor not in made and maps not in found.setdefault(tensor, []):
-                found[tensor].append(maps)
-    return {tensor: _hull(maps) for tensor, maps in found.items()}
+            if tensor not in made and maps not in maps_of.setdefault(tensor, []):
+                maps_of[tensor].append(maps)
+    return {tensor: _hull(maps) for tensor, maps in maps_of.items()}
 
 
 def _hull(maps: Sequence[AxisMaps]) -> AxisMaps:
     y, x = ((tuple(dict.fromkeys(axis))) for axis in zip(*maps, strict=True))
-    return _joined(y), _joined(x)
+    return _join_axis_maps(y), _join_axis_maps(x)
 
 
-def _joined(parts: tuple[AxisMap, ...]) -> AxisMap:
+def _join_axis_maps(parts: tuple[AxisMap, ...]) -> AxisMap:
     return parts[0] if len(parts) == 1 else Hull(parts)

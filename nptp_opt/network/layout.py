@@ -57,7 +57,7 @@ class Layout:
             sorted(range(len(self.axes)), key=lambda i: rank.get(self.axes[i], self.axes[i]))
         )
 
-    def permuted(self, dims: Sequence[int]) -> Layout:
+    def permute(self, dims: Sequence[int]) -> Layout:
         return replace(self, axes=tuple(self.axes[d] for d in dims))
 
     def with_channels(self, *factors: int) -> Layout:
@@ -102,7 +102,7 @@ def layout_of_input(shape: Sequence[int], *, channels_last: bool = False) -> Lay
     return Layout(axes[len(shape)], channels) if len(shape) in axes else None
 
 
-def reshaped(layout: Layout, old: Sequence[int], new: Sequence[int]) -> Layout | None:
+def reshape_layout(layout: Layout, old: Sequence[int], new: Sequence[int]) -> Layout | None:
     """Layout after a reshape that only splits or merges channels, pixels or dimensions of size 1.
 
     Channels that are merged must be in canonical order. None when a reshape does anything else:
@@ -129,7 +129,7 @@ def reshaped(layout: Layout, old: Sequence[int], new: Sequence[int]) -> Layout |
     order = [target for _, _, targets in sorted(runs) for target in targets]
     for place, target in enumerate(order):
         axes[target] = place
-    return _named(axes, tuple(new[target] for target in order), pixels)
+    return _name_axes(axes, tuple(new[target] for target in order), pixels)
 
 
 def groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
@@ -145,7 +145,7 @@ def groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list
     return groups
 
 
-def _named(axes: list[Axis | None], factors: Shape, pixels: tuple[int, int] | None) -> Layout:
+def _name_axes(axes: list[Axis | None], factors: Shape, pixels: tuple[int, int] | None) -> Layout:
     """Fill in dimensions of size 1 with the letters that are missing, in the usual order."""
     if not factors:
         axes, factors = _with_channel(axes), (1,)

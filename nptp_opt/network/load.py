@@ -71,17 +71,17 @@ class LoadedModel:
     def state(self) -> Mapping[str, torch.Tensor]:
         """The model's parameters, buffers and constants by key."""
         state = self.build()
-        return {key: _doubled(value) for key, value in state.items()} if self.double else state
+        return {key: _as_double(value) for key, value in state.items()} if self.double else state
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Every weight that the network's nodes name, by state key, in ``dtype``."""
         from nptp_opt.network.reference import derived_weights
 
         derived = derived_weights(self.imported, self.state, self.dtype)
-        found = {**self.state, **derived}
-        return {key: self._carried(found[key]) for key in self.network.params}
+        weights = {**self.state, **derived}
+        return {key: self._as_stored(weights[key]) for key in self.network.params}
 
-    def _carried(self, value: torch.Tensor) -> torch.Tensor:
+    def _as_stored(self, value: torch.Tensor) -> torch.Tensor:
         return value.detach().to(self.dtype) if value.is_floating_point() else value.detach()
 
     def in_double(self) -> LoadedModel:
@@ -117,7 +117,7 @@ class LoadedModel:
 
         return tuple(own_inputs(self.imported, x).values())
 
-    def witnessed(self, x: Given) -> dict[str, torch.Tensor]:
+    def witness_outputs(self, x: Given) -> dict[str, torch.Tensor]:
         """The network's outputs by name as the witness computes them, for a float32 ``x``.
 
         Truth values and whole numbers are floating-point ones, as the network carries them.
@@ -134,7 +134,7 @@ class LoadedModel:
         return dict(zip(names, carried, strict=True))
 
 
-def _doubled(value: torch.Tensor) -> torch.Tensor:
+def _as_double(value: torch.Tensor) -> torch.Tensor:
     return value.double() if value.is_floating_point() else value
 
 
@@ -156,7 +156,7 @@ def load_model(ref: str, input_shape: InputShape, seed: int = 0) -> LoadedModel:
         return _from_file(ref, input_shape, seed)
     _check_named_as_model(ref)
     if ":" in ref:
-        return load_module(_called(ref, seed), ref, input_shape, seed)
+        return load_module(_call_factory(ref, seed), ref, input_shape, seed)
     return _from_zoo(ref, input_shape, seed)
 
 
@@ -207,10 +207,10 @@ def load_module(
     except Exception as error:  # noqa: BLE001 - a user's module may raise anything
         raise InputError(f"{name}: the module cannot be copied: {error}") from None
     ref = ModelRef(name, shapes_of(input_shape), seed)
-    return _loaded(model, ref, "cpu", lambda: _state_of(own), ModuleWitness(lambda: own))
+    return _load_imported(model, ref, "cpu", lambda: _state_of(own), ModuleWitness(lambda: own))
 
 
-def _loaded(
+def _load_imported(
     model: torch.nn.Module,
     ref: ModelRef,
     device: str,
@@ -230,7 +230,7 @@ def _from_file(ref: str, shape: InputShape, seed: int) -> LoadedModel:
 
     model = read_onnx(Path(ref), shape, seed)
     made = ModelRef(ref, shapes_of(shape), seed)
-    return _loaded(model, made, "cpu", lambda: _state_of(model), model.witness())
+    return _load_imported(model, made, "cpu", lambda: _state_of(model), model.witness())
 
 
 def _from_zoo(ref: str, shape: InputShape, seed: int) -> LoadedModel:
@@ -253,10 +253,10 @@ def _from_zoo(ref: str, shape: InputShape, seed: int) -> LoadedModel:
     except NotImplementedError:  # a constructor that computes with tensors (RegNet)
         model, device = zoo.build(ref), "cpu"
     made = ModelRef(ref, shapes_of(shape), seed)
-    return _loaded(model, made, device, lambda: _state_of(make()), ModuleWitness(make))
+    return _load_imported(model, made, device, lambda: _state_of(make()), ModuleWitness(make))
 
 
-def _called(ref: str, seed: int) -> torch.nn.Module:
+def _call_factory(ref: str, seed: int) -> torch.nn.Module:
     """The module of ``module:attribute``, or what it returns; the current folder is importable."""
     import torch
 

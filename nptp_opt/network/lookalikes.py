@@ -19,15 +19,15 @@ def _cast(node: fx.Node, value: Any) -> tuple[Any, tuple[Any, ...], dict[str, An
     return aten._to_copy.default, (node.args[0],), {"dtype": value.dtype}
 
 
-def _reshaped(node: fx.Node, value: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+def _as_reshape(node: fx.Node, value: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     return aten.reshape.default, (node.args[0], list(value.shape)), {}
 
 
-def _expanded(node: fx.Node, value: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+def _as_expand(node: fx.Node, value: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     return aten.expand.default, (node.args[0], list(value.shape)), {}
 
 
-def _filled(fill: float | None) -> _Rewrite:
+def _as_full(fill: float | None) -> _Rewrite:
     """A new tensor full of ``fill``, or of the call's last argument."""
 
     def rewrite(node: fx.Node, value: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
@@ -38,7 +38,7 @@ def _filled(fill: float | None) -> _Rewrite:
     return rewrite
 
 
-def _spread(node: fx.Node, value: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+def _as_spread(node: fx.Node, value: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """A tensor full of one number that is a tensor itself: what is written into a slice."""
     number: Any = node.args[1]
     with node.graph.inserting_before(node):
@@ -50,17 +50,17 @@ def _spread(node: fx.Node, value: Any) -> tuple[Any, tuple[Any, ...], dict[str, 
 _REWRITES: dict[Any, _Rewrite] = {
     aten.type_as.default: _cast,
     aten.to.other: _cast,
-    aten.view_as.default: _reshaped,
-    aten.reshape_as.default: _reshaped,
-    aten.expand_as.default: _expanded,
-    aten.zeros_like.default: _filled(0),
-    aten.ones_like.default: _filled(1),
-    aten.new_zeros.default: _filled(0),
-    aten.new_ones.default: _filled(1),
-    aten.fill.Scalar: _filled(None),
-    aten.fill.Tensor: _spread,
-    aten.full_like.default: _filled(None),
-    aten.new_full.default: _filled(None),
+    aten.view_as.default: _as_reshape,
+    aten.reshape_as.default: _as_reshape,
+    aten.expand_as.default: _as_expand,
+    aten.zeros_like.default: _as_full(0),
+    aten.ones_like.default: _as_full(1),
+    aten.new_zeros.default: _as_full(0),
+    aten.new_ones.default: _as_full(1),
+    aten.fill.Scalar: _as_full(None),
+    aten.fill.Tensor: _as_spread,
+    aten.full_like.default: _as_full(None),
+    aten.new_full.default: _as_full(None),
 }
 
 

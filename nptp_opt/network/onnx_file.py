@@ -153,13 +153,13 @@ def _unusable(path: Path, error: Exception) -> InputError:
 def _opset(model: onnx.ModelProto, path: Path) -> int:
     """The version of ONNX's own operators; raises UnsupportedError for one from the future."""
     opsets = {each.domain: each.version for each in model.opset_import}
-    found, last = int(opsets.get("", opsets.get("ai.onnx", 1))), onnx.defs.onnx_opset_version()
-    if found > last:
+    opset, last = int(opsets.get("", opsets.get("ai.onnx", 1))), onnx.defs.onnx_opset_version()
+    if opset > last:
         raise UnsupportedError(
-            f"{path}: opset {found} is not known to the onnx package {onnx.__version__}, which "
+            f"{path}: opset {opset} is not known to the onnx package {onnx.__version__}, which "
             f"ends with {last}; install a newer one"
         )
-    return found
+    return opset
 
 
 def _take_external(graph: onnx.GraphProto, path: Path, seed: int) -> None:
@@ -228,7 +228,7 @@ def _inputs(
     sizes: dict[str, int] = {}
     for each, shape in zip(chosen, shapes, strict=True):
         sizes = _bound(each, shape) | sizes
-    missing = dict(_missing(each, sizes, path) for each in free if each not in chosen)
+    missing = dict(_open_input(each, sizes, path) for each in free if each not in chosen)
     if missing:
         log.warning("%s: %d inputs have no value: random ones", path, len(missing))
     return chosen, missing
@@ -305,7 +305,7 @@ def _bound(data: onnx.ValueInfoProto, shape: Sequence[int]) -> dict[str, int]:
     return {"": shape[0], **named}
 
 
-def _missing(
+def _open_input(
     value: onnx.ValueInfoProto, sizes: Mapping[str, int], path: Path
 ) -> tuple[str, tuple[int, ...]]:
     """Name and shape of an input that gets random values."""

@@ -38,7 +38,7 @@ def _joined(function: OnnxOp) -> OnnxOp:
     return lambda attrs, *operands: reduce(function, operands)
 
 
-def _placed(function: OnnxOp) -> OnnxOp:
+def _broadcast_from_axis(function: OnnxOp) -> OnnxOp:
     """Of two operands; before opset 7 the second may be broadcast from a given axis."""
 
     def run(attrs: Attrs, a: Tensor, b: Tensor) -> Any:
@@ -61,7 +61,7 @@ _PLACED: dict[str, OnnxOp] = {
     "Pow": torch.pow, "Sub": torch.sub, "Xor": torch.logical_xor,
 }  # fmt: skip
 for _name, _function in _PLACED.items():
-    op(_name, reads="axis", idle="broadcast", takes=2)(_placed(_function))
+    op(_name, reads="axis", idle="broadcast", takes=2)(_broadcast_from_axis(_function))
 
 _JOINED: dict[str, OnnxOp] = {"Max": torch.maximum, "Min": torch.minimum, "Sum": torch.add}
 for _name, _function in _JOINED.items():

@@ -75,10 +75,10 @@ class _Sampling:
 
     def places(self, axis: _Axis) -> Numbers:
         """Where each element of the result samples its axis."""
-        found = self.unrounded(axis)
+        places = self.unrounded(axis)
         if self.mode == "nearest":
-            found = _rounded(found, self.rounding, axis.scale)
-        return found if self.mode == "cubic" else np.clip(found, 0, axis.n - 1)
+            places = _round(places, self.rounding, axis.scale)
+        return places if self.mode == "cubic" else np.clip(places, 0, axis.n - 1)
 
     def matrix(self, axis: _Axis) -> Numbers:
         """The weight of every element of the input in every element of the result."""
@@ -139,7 +139,7 @@ _COORDINATES: dict[str, Callable[[Numbers, _Axis], Numbers]] = {
 }
 
 
-def _rounded(x: Numbers, how: str, scale: float) -> Numbers:
+def _round(x: Numbers, how: str, scale: float) -> Numbers:
     """``legacy`` is what ONNX Runtime does for files from before opset 11, which say nothing."""
     if how == "legacy":
         how = "ceil" if scale < 1.0 else "floor"
@@ -167,11 +167,11 @@ class _Call:
         if self.mode == "nearest" and axis.out == 2 * axis.n:
             return np.floor(x / 2)  # whatever the factor
         middle = 0.0 if self.mode == "nearest" else 0.5
-        found: Numbers = (x + np.float32(middle)) * step
+        places: Numbers = (x + np.float32(middle)) * step
         if self.corners is None:
-            return np.minimum(np.floor(found), axis.n - 1)
-        found = found - np.float32(0.5)
-        return found if self.mode == "bicubic" else np.clip(found, 0, axis.n - 1)
+            return np.minimum(np.floor(places), axis.n - 1)
+        places = places - np.float32(0.5)
+        return places if self.mode == "bicubic" else np.clip(places, 0, axis.n - 1)
 
     def fits(self, sampling: _Sampling, axis: _Axis) -> bool:
         """Whether this call makes the size and samples there; factors at one size torch ignores."""
@@ -281,20 +281,20 @@ def _axes(attrs: Attrs, x: Tensor, given: Sequence[Any]) -> list[_Axis]:
     """Every axis of the input, with its size and factor in the output."""
     scales, sizes = _targets(attrs, given)
     listed = [a % x.dim() for a in attrs["axes"]] if attrs["axes"] else list(range(x.dim()))
-    found = {i: _Axis(n, n, 1.0) for i, n in enumerate(x.shape)}
+    axes = {i: _Axis(n, n, 1.0) for i, n in enumerate(x.shape)}
     shown = _shown(attrs, given, len(listed))
     if sizes is not None:
-        found.update(_by_size(attrs, listed, [found[i].n for i in listed], sizes))
+        axes.update(_by_size(attrs, listed, [axes[i].n for i in listed], sizes))
     else:
         for i, scale in zip(listed, scales or [], strict=True):
-            n = found[i].n
+            n = axes[i].n
             out = int(np.floor(np.float32(n) * np.float32(scale)))
-            found[i] = _Axis(n, out, float(np.float32(scale)))
+            axes[i] = _Axis(n, out, float(np.float32(scale)))
     for i, (start, end) in zip(listed, shown, strict=True):
-        if (start, end) != (0.0, 1.0) and found[i].scale == 1.0:
+        if (start, end) != (0.0, 1.0) and axes[i].scale == 1.0:
             raise refuse("a part of an axis at factor 1: engines disagree on what it shows")
-        found[i] = replace(found[i], start=start, end=end)
-    return [found[i] for i in range(x.dim())]
+        axes[i] = replace(axes[i], start=start, end=end)
+    return [axes[i] for i in range(x.dim())]
 
 
 def _shown(attrs: Attrs, given: Sequence[Any], rank: int) -> list[tuple[float, float]]:

@@ -104,8 +104,10 @@ def _value(attribute: onnx.AttributeProto) -> Any:
 
 
 def _default(schema: Any, name: str) -> Any:
-    found = schema.attributes.get(name)
-    return None if found is None or not found.default_value.name else _value(found.default_value)
+    default = schema.attributes.get(name)
+    return (
+        None if default is None or not default.default_value.name else _value(default.default_value)
+    )
 
 
 def check_node(node: onnx.NodeProto, opset: int, used: Collection[str]) -> None:
@@ -130,7 +132,7 @@ def unread(node: onnx.NodeProto, rule: Rule, opset: int, used: Collection[str]) 
     for each in node.attribute:
         silent = each.name in rule.reads | rule.idle | LEGACY_IDLE
         if not silent and _value(each) != _default(schema, each.name):
-            yield f"{each.name}={_shown(each)}, which is not read"
+            yield f"{each.name}={_format(each)}, which is not read"
     yield from _beyond("input", node.input, schema.inputs, rule.takes, node.input)
     yield from _beyond("output", node.output, schema.outputs, rule.makes, used)
 
@@ -145,7 +147,7 @@ def _beyond(
             yield f"{what} {i + 1} ({role}, here {name!r})"
 
 
-def _shown(attribute: onnx.AttributeProto) -> str:
+def _format(attribute: onnx.AttributeProto) -> str:
     value = _value(attribute)
     simple = isinstance(value, (int, float, str, list)) and len(str(value)) < 60
     return repr(value) if simple else f"a {type(value).__name__}"

@@ -44,14 +44,14 @@ def flatten(attrs: Attrs, x: Tensor) -> Tensor:
 
 @op("Squeeze", reads="axes", takes=2, static=(1,))
 def squeeze(attrs: Attrs, x: Tensor, axes: Any = None) -> Tensor:
-    found = axes_of(attrs, axes)
-    return x.squeeze() if found is None else x.squeeze(tuple(found))
+    dims = axes_of(attrs, axes)
+    return x.squeeze() if dims is None else x.squeeze(tuple(dims))
 
 
 @op("Unsqueeze", reads="axes", takes=2, static=(1,))
 def unsqueeze(attrs: Attrs, x: Tensor, axes: Any = None) -> Tensor:
-    found = axes_of(attrs, axes) or []
-    for axis in sorted(a % (x.dim() + len(found)) for a in found):
+    dims = axes_of(attrs, axes) or []
+    for axis in sorted(a % (x.dim() + len(dims)) for a in dims):
         x = x.unsqueeze(axis)
     return x
 
@@ -174,7 +174,7 @@ def _repeated(x: Tensor, mode: str, sides: Mapping[int, tuple[int, int]]) -> Ten
 def depth_to_space(attrs: Attrs, x: Tensor) -> Tensor:
     block = attrs["blocksize"]
     if attrs["mode"] != "CRD":
-        x = _swapped(x, block * block, x.shape[1] // block**2)
+        x = _shuffle_channels(x, block * block, x.shape[1] // block**2)
     return F.pixel_shuffle(x, block)
 
 
@@ -182,9 +182,9 @@ def depth_to_space(attrs: Attrs, x: Tensor) -> Tensor:
 def space_to_depth(attrs: Attrs, x: Tensor) -> Tensor:
     block, channels = attrs["blocksize"], x.shape[1]
     deep = F.pixel_unshuffle(x, block)
-    return deep if attrs["mode"] == "CRD" else _swapped(deep, channels, block * block)
+    return deep if attrs["mode"] == "CRD" else _shuffle_channels(deep, channels, block * block)
 
 
-def _swapped(x: Tensor, outer: int, inner: int) -> Tensor:
+def _shuffle_channels(x: Tensor, outer: int, inner: int) -> Tensor:
     n, c, h, w = x.shape
     return x.view(n, outer, inner, h, w).transpose(1, 2).reshape(n, c, h, w)

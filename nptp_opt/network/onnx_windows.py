@@ -85,7 +85,7 @@ def _same(attrs: Attrs, w: _Windows) -> _Windows:
     return replace(w, low=low, high=high, ceil=False)
 
 
-def _padded(x: Tensor, low: Sequence[int], high: Sequence[int], fill: float) -> Tensor:
+def _pad(x: Tensor, low: Sequence[int], high: Sequence[int], fill: float) -> Tensor:
     sides = [v for pair in reversed(list(zip(low, high, strict=True))) for v in pair]
     return F.pad(x, sides, value=fill) if any(sides) else x
 
@@ -130,7 +130,7 @@ def convolved(attrs: Attrs, x: Tensor, weight: Tensor, bias: Tensor | None) -> T
     w = _windows(attrs, x, weight.shape[2:])
     even = w.low == w.high
     padding = w.low if even else [0] * len(w.low)
-    x = x if even else _padded(x, w.low, w.high, 0.0)
+    x = x if even else _pad(x, w.low, w.high, 0.0)
     result: Tensor = function(x, weight, bias, w.stride, padding, w.dilation, attrs["group"])
     return result
 
@@ -145,7 +145,7 @@ def conv_transpose(attrs: Attrs, x: Tensor, weight: Any, bias: Any = None) -> Te
     result: Tensor = function(
         x, weight, bias, w.stride, w.low if even else 0, more, attrs["group"], w.dilation
     )
-    return result if even else _padded(result, [-v for v in w.low], [-v for v in w.high], 0.0)
+    return result if even else _pad(result, [-v for v in w.low], [-v for v in w.high], 0.0)
 
 
 def _windows_back(attrs: Attrs, x: Tensor, kernel: Sequence[int]) -> tuple[_Windows, list[int]]:
@@ -191,7 +191,7 @@ def max_pool(attrs: Attrs, x: Tensor) -> Any:
     padding, ceil = (w.low, w.ceil) if w.is_poolable else (0, False)
     if attrs.outputs == 2:
         return _max_pool_and_places(attrs, x, w)
-    ready = x if w.is_poolable else _padded(x, w.low, w.ends, -math.inf)
+    ready = x if w.is_poolable else _pad(x, w.low, w.ends, -math.inf)
     return function(ready, w.kernel, w.stride, padding, w.dilation, ceil)
 
 
@@ -239,7 +239,7 @@ def average_pool(attrs: Attrs, x: Tensor) -> Tensor:
     if w.is_poolable and not w.is_dilated:
         result: Tensor = function(x, w.kernel, w.stride, w.low, w.ceil, counted)
         return result
-    means = _means(_padded(x, w.low, w.ends, 0.0), w)
+    means = _means(_pad(x, w.low, w.ends, 0.0), w)
     return means if counted and not w.ceil else means / _shares(x, w, counted)
 
 
@@ -260,7 +260,7 @@ def lp_pool(attrs: Attrs, x: Tensor) -> Tensor:
     """The p-norm of every window: the root of a mean of powers times their number."""
     _of_rank(attrs, x, F.avg_pool1d, F.avg_pool2d)
     w, p = _pool_windows(attrs, x), attrs["p"]
-    means = _means(_padded(x.abs() ** p, w.low, w.ends, 0.0), w)
+    means = _means(_pad(x.abs() ** p, w.low, w.ends, 0.0), w)
     sums: Tensor = means * math.prod(w.kernel)
     return sums.pow(1.0 / p)
 
@@ -275,11 +275,11 @@ def _shares(x: Tensor, w: _Windows, counted: bool) -> Tensor:
     """The part of every window that is counted: the input, and its declared padding if asked."""
     ones = torch.ones((1, 1, *w.sizes))
     if counted:
-        ones = _padded(ones, w.low, w.high, 1.0)
+        ones = _pad(ones, w.low, w.high, 1.0)
         rest = [n - h for n, h in zip(w.ends, w.high, strict=True)]
-        ones = _padded(ones, [0] * len(rest), rest, 0.0)
+        ones = _pad(ones, [0] * len(rest), rest, 0.0)
     else:
-        ones = _padded(ones, w.low, w.ends, 0.0)
+        ones = _pad(ones, w.low, w.ends, 0.0)
     return _means(ones, w)
 
 

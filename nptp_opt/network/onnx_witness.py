@@ -76,7 +76,7 @@ class _Engine:
         self.read, self.inner, file = read, inner, read()
         self.data = file.data
         self.outputs = [str(each.name) for each in file.graph.output]
-        model = _completed(file, inner)
+        model = _complete_model(file, inner)
         self.name, self._run = _runtime(model, exact=bool(inner)) or _evaluator(model)
 
     def values(self, names: Sequence[str], inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -86,13 +86,13 @@ class _Engine:
             for each, x in zip(self.data, inputs, strict=True)
         }
         try:
-            found = self._run(names, feeds)
+            results = self._run(names, feeds)
         except Exception as error:  # noqa: BLE001 - engines raise their own kinds
             if self.name == _evaluator_name():
-                raise _failed(error, self.name) from None
-            self.name, self._run = _evaluator(_completed(self.read(), self.inner))
+                raise _explain_failure(error, self.name) from None
+            self.name, self._run = _evaluator(_complete_model(self.read(), self.inner))
             return self.values(names, inputs)
-        return [_in_single(torch.from_numpy(np.array(value))) for value in found]
+        return [_in_single(torch.from_numpy(np.array(value))) for value in results]
 
 
 def _in_single(value: torch.Tensor) -> torch.Tensor:
@@ -100,12 +100,12 @@ def _in_single(value: torch.Tensor) -> torch.Tensor:
     return value.float() if value.is_floating_point() else value
 
 
-def _failed(error: Exception, name: str) -> InputError:
+def _explain_failure(error: Exception, name: str) -> InputError:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return InputError(f"{name} cannot run the file: {lines[0]}")
 
 
-def _completed(file: OnnxFile, inner: Sequence[str]) -> onnx.ModelProto:
+def _complete_model(file: OnnxFile, inner: Sequence[str]) -> onnx.ModelProto:
     """The file's model with all weights and the data alone, of the shapes that were asked for.
 
     What it declares of other shapes holds for other inputs, and goes.
@@ -165,7 +165,7 @@ def _evaluator(model: onnx.ModelProto) -> tuple[str, Run]:
     try:
         return _evaluator_name(), ReferenceEvaluator(model, new_ops=[LRN]).run
     except Exception as error:  # noqa: BLE001 - the evaluator raises its own kinds
-        raise _failed(error, _evaluator_name()) from None
+        raise _explain_failure(error, _evaluator_name()) from None
 
 
 class LRN(OpRun):  # type: ignore[misc]

@@ -58,7 +58,7 @@ def derived_weights(
 ) -> dict[str, torch.Tensor]:
     """Weights that the graph computes from other weights, by state key."""
     names, targets = set(imported.derived), _targets(imported)
-    runner, found = _Runner(imported, dtype), dict[str, torch.Tensor]()
+    runner, weights = _Runner(imported, dtype), dict[str, torch.Tensor]()
     with torch.no_grad():
         for node in imported.program.graph.nodes:
             if node.op == "placeholder" and targets[node.name] in state:
@@ -66,8 +66,8 @@ def derived_weights(
             if node.name in names:
                 value = runner.env[node] = runner.run_node(node)
                 number = isinstance(value, (bool, int, float))
-                found[f"derived:{node.name}"] = torch.tensor(value) if number else value
-    return found
+                weights[f"derived:{node.name}"] = torch.tensor(value) if number else value
+    return weights
 
 
 def _targets(imported: Imported) -> dict[str, str]:
@@ -77,11 +77,11 @@ def _targets(imported: Imported) -> dict[str, str]:
 
 def _arguments(imported: Imported, state: State, x: Given) -> dict[str, Any]:
     """Values of the graph's placeholders; None for weights that no node reads."""
-    targets, found = _targets(imported), dict[str, Any](own_inputs(imported, x))
+    targets, values = _targets(imported), dict[str, Any](own_inputs(imported, x))
     for node in imported.program.graph.nodes:
-        if node.op == "placeholder" and node.name not in found:
-            found[node.name] = state[targets[node.name]] if node.users else None
-    return found
+        if node.op == "placeholder" and node.name not in values:
+            values[node.name] = state[targets[node.name]] if node.users else None
+    return values
 
 
 def own_inputs(imported: Imported, x: Given) -> dict[str, torch.Tensor]:
@@ -93,7 +93,7 @@ def own_inputs(imported: Imported, x: Given) -> dict[str, torch.Tensor]:
     like = next(iter(given.values()))
     shapes = {node.name: node.meta["val"].shape for node in imported.placeholders}
     return {
-        name: own(given[name], imported.origins[name], shape)
+        name: own_tensor(given[name], imported.origins[name], shape)
         if name in given
         else like.new_zeros(shape)
         for name, shape in shapes.items()
@@ -140,7 +140,7 @@ def _double(value: Any) -> Any:
     return torch.float64 if short else value
 
 
-def own(x: torch.Tensor, origin: Origin, shape: torch.Size) -> torch.Tensor:
+def own_tensor(x: torch.Tensor, origin: Origin, shape: torch.Size) -> torch.Tensor:
     """The model's own tensor of an input that has the network's shape, or the model's already."""
     layout = origin.layout
     if layout is None or x.shape != layout.canonical(shape):

@@ -45,7 +45,7 @@ class ModuleWitness:
         """The module's tensors; raises InputError where it does not run on ``inputs``."""
         try:
             with torch.no_grad():
-                found: Any = self._module(*(x.clone() for x in inputs))
+                result: Any = self._module(*(x.clone() for x in inputs))
         except Exception as error:  # noqa: BLE001 - a user's module may raise anything
             lines = str(error).strip().splitlines() or [""]
             raise InputError(
@@ -53,13 +53,13 @@ class ModuleWitness:
                 "is executed: "
                 f"{type(error).__name__}: {lines[-1]}"
             ) from None
-        return [leaf for leaf in tree_leaves(found) if isinstance(leaf, torch.Tensor)]
+        return [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
 
     def inner(self, *inputs: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         """Outputs of the modules that are called once and contain no others."""
         seen: list[tuple[str, torch.Tensor]] = []
         hooks = [
-            module.register_forward_hook(_noting(name, seen))
+            module.register_forward_hook(_note_hook(name, seen))
             for name, module in self._module.named_modules()
             if not any(module.children())
         ]
@@ -72,7 +72,7 @@ class ModuleWitness:
         return iter([(name, value) for name, value in seen if calls[name] == 1])
 
 
-def _noting(name: str, seen: list[tuple[str, torch.Tensor]]) -> Callable[..., None]:
+def _note_hook(name: str, seen: list[tuple[str, torch.Tensor]]) -> Callable[..., None]:
     def note(module: nn.Module, args: Any, output: Any) -> None:
         if isinstance(output, torch.Tensor):
             seen.append((name, output.detach().clone()))

@@ -38,9 +38,9 @@ __all__ = [
     "Plan",
     "PlanDocument",
     "Step",
+    "higher_numbered_paths",
     "load_plan",
-    "numbered",
-    "numbered_above",
+    "numbered_paths",
     "plan_from_json",
     "plan_to_json",
     "read_plan",
@@ -209,12 +209,12 @@ def write_plan(plan: Plan, path: Path) -> None:
     write_text(path, json.dumps(plan_to_json(plan), indent=1, allow_nan=False) + "\n")
 
 
-def numbered(path: Path, count: int) -> list[Path]:
+def numbered_paths(path: Path, count: int) -> list[Path]:
     """Files of several plans next to ``path``: plan.json becomes plan.1.json, plan.2.json, ..."""
     return [path.with_suffix(f".{k}{path.suffix}") for k in range(1, count + 1)]
 
 
-def numbered_above(path: Path, count: int) -> list[Path]:
+def higher_numbered_paths(path: Path, count: int) -> list[Path]:
     """Files that are there under higher numbers: of an earlier front with more plans, or not."""
     name = re.compile(rf"{re.escape(path.stem)}\.(\d+){re.escape(path.suffix)}")
     try:
@@ -222,8 +222,8 @@ def numbered_above(path: Path, count: int) -> list[Path]:
     except OSError:  # a folder that can be written but not listed
         return []
     matches = [(name.fullmatch(other.name), other) for other in there]
-    found = [(int(match[1]), other) for match, other in matches if match]
-    return [other for number, other in sorted(found) if number > count]
+    paths = [(int(match[1]), other) for match, other in matches if match]
+    return [other for number, other in sorted(paths) if number > count]
 
 
 def load_plan(path: Path) -> Plan:
@@ -275,14 +275,14 @@ def _below(bound_s: float | None, latency_s: float, where: str) -> float | None:
 def _false_fields(data: dict[str, Any], plan: Plan) -> tuple[str, ...]:
     """Hashes and totals that do not fit what they stand for, each as one sentence."""
     content = {key: value for key, value in data.items() if key != "hash"}
-    found = {
+    fields = {
         "model.network_hash": (data["model"]["network_hash"], network_hash(plan.network)),
         "cluster_hash": (data["cluster_hash"], content_hash(plan.cluster.to_json())),
         "hash": (data["hash"], _plan_hash(content)),
     }
     stale = [
         f"{field} is stale: the file was edited or is damaged; plan again with `nptp-opt solve`"
-        for field, (written, actual) in found.items()
+        for field, (written, actual) in fields.items()
         if written != actual
     ]
     totals = {"synchronous_s": plan.synchronous_s, "gap": plan.gap}

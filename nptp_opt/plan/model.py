@@ -32,7 +32,7 @@ class Plan:
     energy_j: float | None = None
     """Joules of one inference; None where a device has no ``watts``."""
     period_s: float | None = None
-    """Seconds between results of a full pipeline; None in plans of before it was priced."""
+    """Seconds between results of a full pipeline; None in plans of before it was computed."""
     provenance: Provenance = field(default_factory=Provenance)
 
     def __repr__(self) -> str:

@@ -94,13 +94,13 @@ Axes = Annotated[tuple[Axis, Axis], Field(strict=False)]
 """How rows and columns of an output read an input."""
 
 
-def _revived(value: Any) -> Any:
+def _revive(value: Any) -> Any:
     """Undoes ``_plain``."""
     if isinstance(value, dict):
         if set(value) == {"float"}:
             return _infinity(value["float"])
-        return {key: _revived(each) for key, each in value.items()}
-    return [_revived(each) for each in value] if isinstance(value, list) else value
+        return {key: _revive(each) for key, each in value.items()}
+    return [_revive(each) for each in value] if isinstance(value, list) else value
 
 
 def _infinity(text: Any) -> float:
@@ -116,7 +116,7 @@ class NodeEntry(Strict):
     op: str
     inputs: Names
     shape: Sizes
-    attrs: Annotated[dict[str, Any], AfterValidator(_revived)]
+    attrs: Annotated[dict[str, Any], AfterValidator(_revive)]
     params: dict[str, str]
     maps: Annotated[tuple[Axes, ...], Field(strict=False)]
     flop: Amount

@@ -50,7 +50,7 @@ Seconds = tuple[float, float]
 class _Step(ABC):
     """What all steps have. ``layers`` are names, in topological order.
 
-    ``makespan_s`` is what the step takes with given ownership; NaN until it is priced.
+    ``makespan_s`` is what the step takes with given ownership; NaN until it is evaluated.
     """
 
     kind: ClassVar[StepKind]

@@ -19,13 +19,13 @@ from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.evaluate.clock import Clock
 from nptp_opt.evaluate.memory import overfull_devices
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.baselines.pooled import from_solved
+from nptp_opt.planner.baselines.pooled import plans_from_solved
 from nptp_opt.planner.baselines.quick import QUICK, single_on
 from nptp_opt.planner.candidates.catalogue import MANY_DEVICES, without
 from nptp_opt.planner.candidates.pool import Solved, solved_layers, with_families
 from nptp_opt.planner.candidates.templates import Template
 from nptp_opt.planner.local_search.anneal import searched
-from nptp_opt.planner.objective import ObjectiveSearch, begun, by_objective
+from nptp_opt.planner.objective import ObjectiveSearch, begin_search, by_objective
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.path.discounted import DISCOUNTS, FEW_DISCOUNTS, discounted
 from nptp_opt.planner.path.shortest_path import ShortestPath
@@ -44,7 +44,7 @@ def objective_search(
     network: Network, cluster: Cluster, options: PlanOptions
 ) -> tuple[ObjectiveSearch, list[Template]]:
     """A search that has seen the fastest plan and the baselines, and all candidates."""
-    return begun(network, cluster, options, fastest)
+    return begin_search(network, cluster, options, fastest)
 
 
 def fastest(
@@ -63,7 +63,7 @@ def fastest(
     options.watch(min(clock.seconds(plan) for plan in starts))
     solved = solved or solved_layers(network, cluster, options)
     templates = with_families(network, cluster, solved)
-    starts += from_solved(network, cluster, solved)
+    starts += plans_from_solved(network, cluster, solved)
     many = len(cluster.devices) > MANY_DEVICES
     found = paths(network, cluster, templates, deadline, FEW_DISCOUNTS if many else DISCOUNTS)
     starts += itertools.takewhile(lambda _: not options.stopped(), found)

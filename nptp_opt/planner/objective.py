@@ -33,9 +33,9 @@ from nptp_opt.errors import InfeasibleError, InputError, NoSolutionError
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.memory import overfull, overfull_devices
 from nptp_opt.evaluate.simulate import simulate
-from nptp_opt.evaluate.usage import Values, usage_of, valued
+from nptp_opt.evaluate.usage import Values, usage_of, values_of_usage
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.baselines.pooled import from_solved, layerwise
+from nptp_opt.planner.baselines.pooled import layerwise, plans_from_solved
 from nptp_opt.planner.baselines.quick import QUICK
 from nptp_opt.planner.candidates.catalogue import (
     distinct,
@@ -69,12 +69,12 @@ def by_objective(
     network: Network, cluster: Cluster, options: PlanOptions, fastest: Planner
 ) -> list[Choice]:
     """The best plan seen under ``options.objective``."""
-    search, templates = begun(network, cluster, options, fastest)
+    search, templates = begin_search(network, cluster, options, fastest)
     search.run(templates, search.aim)
     return search.best().choices
 
 
-def begun(
+def begin_search(
     network: Network, cluster: Cluster, options: PlanOptions, fastest: Planner
 ) -> tuple[ObjectiveSearch, list[Template]]:
     """A search that has seen the known plans, and all templates.
@@ -88,7 +88,7 @@ def begun(
         search.see(quick(network, cluster))
     solved = solved_layers(network, cluster, _within(options, limit / 6))
     candidates = with_families(network, cluster, solved)
-    for choices in from_solved(network, cluster, solved):
+    for choices in plans_from_solved(network, cluster, solved):
         search.see(choices)
     rivals: dict[str, tuple[float, Callable[[PlanOptions], list[Choice]]]] = {
         "nptp for the latency": (
@@ -115,7 +115,7 @@ def _within(options: PlanOptions, seconds: float) -> PlanOptions:
 
 @dataclass(frozen=True)
 class Seen:
-    """A plan that the search has priced."""
+    """A plan that the search has evaluated."""
 
     choices: list[Choice]
     values: Values
@@ -124,7 +124,7 @@ class Seen:
     synchronous_s: float
 
     def under(self, weights: Weights) -> float:
-        """The plan's price."""
+        """The plan's value."""
         return weights.latency * self.values.latency_s + float(weights.usage(self.usage))
 
     def value(self, aim: Aim) -> float:
@@ -150,10 +150,10 @@ class ObjectiveSearch:
         self.random = random.Random(0)
 
     def see(self, choices: list[Choice]) -> Seen:
-        """Price a plan and remember it."""
+        """Evaluate a plan and remember it."""
         steps = assemble(self.network, self.cluster, choices)
         used = usage_of(self.network, self.cluster, steps)
-        values = valued(self.cluster, used, simulate(self.network, self.cluster, steps))
+        values = values_of_usage(self.cluster, used, simulate(self.network, self.cluster, steps))
         fits = not overfull(self.network, self.cluster, steps)
         synchronous_s = sum(step.makespan_s for step in steps)
         self.seen.append(Seen(choices, values, used, fits, synchronous_s))
@@ -163,7 +163,7 @@ class ObjectiveSearch:
     def ratio(self) -> float:
         """Latency per second of the sum of makespans, in the fastest plan seen: paths and moves
         add up makespans, which no device runs by."""
-        fastest = min(self._fitting(), key=lambda entry: entry.values.latency_s)
+        fastest = min(self._plans_within_limits(), key=lambda entry: entry.values.latency_s)
         return fastest.values.latency_s / max(fastest.synchronous_s, 1e-300)
 
     def best(self, aim: Aim | None = None) -> Seen:
@@ -186,9 +186,9 @@ class ObjectiveSearch:
     def look(self, templates: Sequence[Template], aim: Aim) -> None:
         """As ``run``, where much has been seen already: one path, once around the best plan."""
         duals = self.duals(aim)
-        found = self.path(templates, duals.weights(aim))
-        if found is not None:
-            self.see(found)
+        choices = self.path(templates, duals.weights(aim))
+        if choices is not None:
+            self.see(choices)
             self._improve(templates, aim, self.duals(aim))
 
     def _improve(self, templates: Sequence[Template], aim: Aim, duals: Duals) -> None:
@@ -207,7 +207,7 @@ class ObjectiveSearch:
         """What the best plan and the cheapest ones use, single devices, then other templates; as
         many as can be searched together."""
         weights = duals.weights(aim)
-        cheapest = sorted(self._fitting(), key=lambda entry: entry.under(weights))
+        cheapest = sorted(self._plans_within_limits(), key=lambda entry: entry.under(weights))
         used = (t for entry in (self.best(aim), *cheapest) for t in used_templates(entry.choices))
         most = most_templates(len(all_spans(len(units(self.network)))), aim)
         first = distinct(used, self.network.spatial)[: most // 2]
@@ -223,16 +223,16 @@ class ObjectiveSearch:
     ) -> None:
         """See the best path for ``aim`` over ``templates``, in the segments of ``within``."""
         if len(aim.every) == 1:
-            found = self.path(templates, aim.rows[0], within)
+            choices = self.path(templates, aim.rows[0], within)
         else:
             spans = None if within is None else spans_of(self.network, within)
             summed = aim.with_latency(self.ratio)
             path = LabelPath(self.network, self.cluster, templates, summed, duals.every, spans)
-            found = path.choices_by(self._known(aim), self.deadline)
-        if found is not None:
-            self.see(found)
+            choices = path.choices_by(self._best_known(aim), self.deadline)
+        if choices is not None:
+            self.see(choices)
 
-    def _known(self, aim: Aim) -> float:
+    def _best_known(self, aim: Aim) -> float:
         """The best value within the limits; without one, more than any plan seen has."""
         best = self.best(aim)
         if best.fits and not best.excess(aim):
@@ -245,32 +245,34 @@ class ObjectiveSearch:
         for _ in range(ROUNDS):
             wanted = self.duals(aim)
             duals = duals.towards(wanted, 0.5)
-            found = self.path(pool, duals.weights(aim))
-            if found is None:
+            choices = self.path(pool, duals.weights(aim))
+            if choices is None:
                 break
-            seen = self.see(found)
+            seen = self.see(choices)
             if not seen.fits:
-                pool = without(pool, overfull_devices(self.network, self.cluster, found)) or pool
+                pool = without(pool, overfull_devices(self.network, self.cluster, choices)) or pool
             elif duals.close(wanted) and not self._helps(seen, aim, wanted):
                 break
         return duals
 
     def duals(self, aim: Aim) -> Duals:
         """Prices of the best mixture of the plans seen."""
-        entries = self._fitting()
+        entries = self._plans_within_limits()
         values = np.array([[entry.under(row) for row in aim.rows] for entry in entries])
         limited = np.array([[entry.under(row) for row in aim.limited] for entry in entries])
         return duals_of(values, limited.reshape(len(entries), -1), aim.most)
 
-    def _fitting(self) -> list[Seen]:
+    def _plans_within_limits(self) -> list[Seen]:
         return [entry for entry in self.seen if entry.fits] or self.seen
 
-    def _helps(self, found: Seen, aim: Aim, duals: Duals) -> bool:
+    def _helps(self, plan: Seen, aim: Aim, duals: Duals) -> bool:
         """Is a plan cheaper at these prices than all that were seen before?"""
         weights = duals.weights(aim)
-        others = [entry.under(weights) for entry in self._fitting() if entry is not found]
+        others = [
+            entry.under(weights) for entry in self._plans_within_limits() if entry is not plan
+        ]
         known = min(others, default=math.inf)
-        return math.isinf(known) or found.under(weights) < known - CLOSE * abs(known)
+        return math.isinf(known) or plan.under(weights) < known - CLOSE * abs(known)
 
     def polish(self, choices: Sequence[Choice], weights: Weights) -> None:
         """See what polishing under ``weights`` passes through."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from nptp_opt.cluster import Cluster
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.baselines.pooled import layerwise, pooled
+from nptp_opt.planner.baselines.pooled import layerwise, pooled_planner
 from nptp_opt.planner.baselines.quick import QUICK
 from nptp_opt.planner.nptp import nptp
 from nptp_opt.planner.options import PlanOptions
@@ -37,9 +37,11 @@ for _spec in (
     ),
     *(PlannerSpec(name, _SUMMARIES[name], _plain(plan)) for name, plan in QUICK.items()),
     PlannerSpec(
-        "column-dp", "baseline: columns by dynamic programming, no fusion", pooled("column-dp")
+        "column-dp",
+        "baseline: columns by dynamic programming, no fusion",
+        pooled_planner("column-dp"),
     ),
-    PlannerSpec("multilevel", _MULTILEVEL, pooled("multilevel")),
+    PlannerSpec("multilevel", _MULTILEVEL, pooled_planner("multilevel")),
     PlannerSpec("layerwise", "every layer on its own by one formulation", layerwise, solves=True),
 ):
     register(_spec)

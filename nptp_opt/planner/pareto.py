@@ -90,7 +90,7 @@ def pareto_front(
     if not fitting:
         raise InfeasibleError("planner nptp: no plan was found that fits into the devices' memory")
     require_latency(min(entry.values.latency_s for entry in fitting), options)
-    front = thinned(_front(search, pair), pair, count)
+    front = thin(_front(search, pair), pair, count)
     if len(front) == 1:
         tell(_why_one(front[0], pair))
     searched = time.monotonic()
@@ -137,13 +137,13 @@ def _least(
 def _next_limit(points: Sequence[Point], queries: Sequence[Query]) -> float | None:
     """Half-way down the part of B that is not searched of the gap with the largest such part."""
     width = points[0][1] - points[-1][1] if points else 0.0
-    best, found = 0.0, None
+    best, limit_s = 0.0, None
     for (a, b), (more_a, less_b) in itertools.pairwise(points):
         empty = [most for most, least in queries if least >= more_a * (1 - ALIKE) and most < b]
         floor = max([less_b, *empty])
         if b - floor > FINEST * width and (more_a - a) * (b - floor) > best:
-            best, found = (more_a - a) * (b - floor), (b + floor) / 2
-    return found
+            best, limit_s = (more_a - a) * (b - floor), (b + floor) / 2
+    return limit_s
 
 
 def _point(entry: Seen, pair: Pair) -> Point:
@@ -164,7 +164,7 @@ def _front(search: ObjectiveSearch, pair: Pair) -> list[Seen]:
     return front
 
 
-def thinned(front: Sequence[Seen], pair: Pair, count: int) -> list[Seen]:
+def thin(front: Sequence[Seen], pair: Pair, count: int) -> list[Seen]:
     """At most ``count`` plans: both ends, and those that stand out most from their neighbours."""
     kept = list(front)
     while len(kept) > count:

@@ -91,7 +91,7 @@ def _of_another_model(network: Network, cluster: Cluster) -> Iterator[str]:
         if share < LEAST_MEASURED:
             yield (
                 f"{device.name}: its profile measured {share:.0%} of this model's operations, the "
-                "others are priced at its mean speed; `nptp-opt profile` this model there"
+                "others are costed at its mean speed; `nptp-opt profile` this model there"
             )
 
 

@@ -49,16 +49,16 @@ def replan_network(plan: Plan, cluster: Cluster) -> Plan:
     some = [*_templates(ways), *single_templates(cluster), *family_templates(cluster)]
     templates = distinct(some, network.spatial)
     clock = Clock(network, cluster)
-    starts = [*itertools.islice(_mended(ways), MOST_MENDED)]
+    starts = [*itertools.islice(_mend_uniformly(ways), MOST_MENDED)]
     starts += paths(network, cluster, templates, discounts=FEW_DISCOUNTS)
     if not any(clock.fits(start) for start in starts):
         starts.append(nptp(network, cluster, PlanOptions()))
     choices = searched(clock, starts, templates, effort=EFFORT)
     known = _bound_s(plan, cluster)
-    found = plan_of(plan.model, network, cluster, choices, bound_s=known)
-    require_fit(network, cluster, found.steps, "nptp")
+    new_plan = plan_of(plan.model, network, cluster, choices, bound_s=known)
+    require_fit(network, cluster, new_plan.steps, "nptp")
     spent = {"planner": "nptp", "replanned": True, "solve_s": time.monotonic() - began}
-    return replace(found, provenance=plan.provenance.without(_AIMS).model_copy(update=spent))
+    return replace(new_plan, provenance=plan.provenance.without(_AIMS).model_copy(update=spent))
 
 
 def _bound_s(plan: Plan, cluster: Cluster) -> float | None:
@@ -76,16 +76,16 @@ def _ways(plan: Plan, cluster: Cluster) -> list[list[Choice]]:
     """Every segment of the old plan, each with its partition mended in all ways."""
     left = {device.name: i for i, device in enumerate(cluster.devices)}
     number = {i: left.get(d.name, -1 - i) for i, d in enumerate(plan.cluster.devices)}
-    found: list[list[Choice]] = []
+    ways: list[list[Choice]] = []
     for step in plan.steps:
         layers = plan.layers_of(step)
         if isinstance(step, GlobalStep):
-            found.append([Choice(layers)])
+            ways.append([Choice(layers)])
         if isinstance(step, SpatialStep):
             tiles = {number[i]: tile for i, tile in step.tiles.items() if not tile.is_empty}
             mended = _without_lost(tiles, cluster.kinds)
-            found.append([Choice(layers, partition, step.overlap) for partition in mended])
-    return found
+            ways.append([Choice(layers, partition, step.overlap) for partition in mended])
+    return ways
 
 
 def _templates(ways: Sequence[Sequence[Choice]]) -> Iterator[Template]:
@@ -96,12 +96,12 @@ def _templates(ways: Sequence[Sequence[Choice]]) -> Iterator[Template]:
             yield from_tiles(last.name, choice.tiles, last.height, last.width)
 
 
-def _mended(ways: Sequence[Sequence[Choice]]) -> Iterator[list[Choice]]:
+def _mend_uniformly(ways: Sequence[Sequence[Choice]]) -> Iterator[list[Choice]]:
     """The old plan, all its segments mended in the same way; none where one cannot be mended, or
     where there are none: whole nodes alone."""
     if ways and all(ways):
         for k in range(max(map(len, ways))):
-            yield [found[min(k, len(found) - 1)] for found in ways]
+            yield [mended[min(k, len(mended) - 1)] for mended in ways]
 
 
 def _without_lost(tiles: Partition, kinds: Sequence[int]) -> Iterator[Partition]:
@@ -110,11 +110,11 @@ def _without_lost(tiles: Partition, kinds: Sequence[int]) -> Iterator[Partition]
     if lost >= 0:
         yield tiles
         return
-    for found in (*handed_over(tiles, lost, kinds), *absorbed(tiles, lost)):
-        yield from _without_lost(found, kinds)
+    for partition in (*hand_over(tiles, lost, kinds), *absorbed(tiles, lost)):
+        yield from _without_lost(partition, kinds)
 
 
-def handed_over(tiles: Partition, lost: int, kinds: Sequence[int]) -> Iterator[Partition]:
+def hand_over(tiles: Partition, lost: int, kinds: Sequence[int]) -> Iterator[Partition]:
     """The lost tile on the first idle device of every kind."""
     rest = {i: tile for i, tile in tiles.items() if i != lost}
     for device in first_idle(tiles, kinds).values():

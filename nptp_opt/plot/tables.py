@@ -177,7 +177,7 @@ def inspection(network: Network) -> dict[str, Any]:
         "param_bytes": sum(layer.param_bytes for layer in network.layers),
         "layers": [asdict(row) for row in describe.rows(network)],
         "cuts": describe.cut_points(network),
-        "gathered": [asdict(entry) for entry in describe.gathered(network)],
+        "gathered": [asdict(entry) for entry in describe.gathered_layers(network)],
         "whole_flop_share": flop,
         "whole_bytes_share": made,
     }
@@ -214,11 +214,11 @@ def print_inspection(content: Mapping[str, Any]) -> None:
 
 def version_rows() -> dict[str, str]:
     """Versions of the tool, Python, the system and the packages that matter."""
-    found = {"nptp-opt": __version__, "python": platform.python_version()}
-    found["system"] = f"{platform.system()} {platform.machine()}"
+    versions = {"nptp-opt": __version__, "python": platform.python_version()}
+    versions["system"] = f"{platform.system()} {platform.machine()}"
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions

@@ -32,7 +32,7 @@ class Span:
 
 @dataclass
 class Status:
-    """What a device does at this moment, for the launcher's health check."""
+    """What a device does at this moment, for the launcher's failure detector."""
 
     phase: Phase = "starting"
     step: int = -1

@@ -19,8 +19,8 @@ def _late(module: str, function: str) -> Method:
     def method(
         problem: LayerProblem, solver: str | None, limits: Limits, hints: Hints
     ) -> LayerResult:
-        found = importlib.import_module(f"nptp_opt.{module}")
-        result: LayerResult = getattr(found, function)(problem, solver, limits, hints)
+        loaded = importlib.import_module(f"nptp_opt.{module}")
+        result: LayerResult = getattr(loaded, function)(problem, solver, limits, hints)
         return result
 
     return method

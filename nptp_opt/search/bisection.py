@@ -10,15 +10,15 @@ from typing import Protocol
 from nptp_opt.cost import LayerCost
 from nptp_opt.geometry import Tile
 from nptp_opt.layer.limits import Limits
-from nptp_opt.search.prices import UnitPrices, UnitRect, agree, to_tiles, unit_prices
 from nptp_opt.search.support import FINEST_GAP, Clock, Incumbent, OutOfTimeError, memory_error
+from nptp_opt.search.unit_costs import UnitCosts, UnitRect, agree, to_tiles, unit_costs
 
 
 class Oracle(Protocol):
-    """Decides whether a family reaches a target under given prices."""
+    """Decides whether a family reaches a target under given costs."""
 
     @property
-    def prices(self) -> UnitPrices: ...
+    def costs(self) -> UnitCosts: ...
 
     def update(self, target_s: float, check: Callable[[], None]) -> bool: ...
 
@@ -41,18 +41,18 @@ class Bracket:
         return (self.low + self.high) / 2 if self.high < math.inf else 1.25 * self.low
 
 
-def form_makespan_s(prices: UnitPrices, cost: LayerCost, tiles: dict[int, Tile]) -> float:
-    """Largest form price of a partition's tiles: what the tables believe it costs."""
-    cls_of = {device: cls for cls, group in enumerate(prices.members) for device in group}
+def form_makespan_s(costs: UnitCosts, cost: LayerCost, tiles: dict[int, Tile]) -> float:
+    """Largest form cost of a partition's tiles: what the tables believe it costs."""
+    cls_of = {device: cls for cls, group in enumerate(costs.members) for device in group}
     size = cost.problem.height, cost.problem.width
     return max(
-        prices.seconds(cls_of[i], tile.contacts(*size), tile.width, tile.height)
+        costs.seconds(cls_of[i], tile.contacts(*size), tile.width, tile.height)
         for i, tile in tiles.items()
     )
 
 
 def minimise(
-    make: Callable[[UnitPrices], Oracle],
+    make: Callable[[UnitCosts], Oracle],
     cost: LayerCost,
     best: Incumbent,
     *,
@@ -62,10 +62,10 @@ def minimise(
 ) -> tuple[float, bool]:
     """Improve ``best`` over a family; returns (bound on the family, whether it finished).
 
-    The upper form prices find partitions; where the lower ones differ, a second bisection with
+    The upper form costs find partitions; where the lower ones differ, a second bisection with
     those gives the bound. Raises InfeasibleError where memory leaves no partition of the family.
     """
-    upper, lower = unit_prices(cost), unit_prices(cost, lower=True)
+    upper, lower = unit_costs(cost), unit_costs(cost, lower=True)
     same = agree(upper, lower)
     gap = max(FINEST_GAP, min(limits.gap, 1e-7))
     bracket = Bracket(max(low_s, compute_floor_s(upper)))
@@ -87,12 +87,12 @@ def minimise(
     return bracket.low, True
 
 
-def compute_floor_s(prices: UnitPrices) -> float:
+def compute_floor_s(costs: UnitCosts) -> float:
     """Makespan with all devices computing and nothing sent: below every partition."""
-    area = (prices.rows.units * prices.rows.step - prices.rows.short) * (
-        prices.cols.units * prices.cols.step - prices.cols.short
+    area = (costs.rows.units * costs.rows.step - costs.rows.short) * (
+        costs.cols.units * costs.cols.step - costs.cols.short
     )
-    return float(area / (prices.counts / prices.pixel_s).sum()) * (1 - FINEST_GAP)
+    return float(area / (costs.counts / costs.pixel_s).sum()) * (1 - FINEST_GAP)
 
 
 def _close(
@@ -117,5 +117,5 @@ def _close(
         if best is not None:
             tiles = to_tiles(cost.problem, oracle.rects())
             best.offer(tiles)
-            bracket.high = min(trial, form_makespan_s(oracle.prices, cost, tiles))
+            bracket.high = min(trial, form_makespan_s(oracle.costs, cost, tiles))
             bracket.low = min(bracket.low, bracket.high)

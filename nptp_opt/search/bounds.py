@@ -11,8 +11,8 @@ from nptp_opt.search.bisection import compute_floor_s
 from nptp_opt.search.configurations import ConfigurationLP
 from nptp_opt.search.intervals import ComputeIntervals
 from nptp_opt.search.pooling import pool
-from nptp_opt.search.prices import unit_prices
 from nptp_opt.search.support import FINEST_GAP, Clock, OutOfTimeError, memory_error
+from nptp_opt.search.unit_costs import unit_costs
 
 MOST_CLASSES = 24
 STEP = 1e-4
@@ -39,7 +39,7 @@ def bound_of(cost: LayerCost, clock: Clock) -> SwitchedBound | ComputeIntervals:
         bound = SwitchedBound(cost)
         bound.tighten_all(clock)
         return bound
-    intervals = ComputeIntervals(cost, unit_prices(cost, lower=True))
+    intervals = ComputeIntervals(cost, unit_costs(cost, lower=True))
     if intervals.infeasible:
         raise memory_error(cost.problem)
     intervals.tighten(5 * STEP, clock)
@@ -54,8 +54,8 @@ class SwitchedBound:
     proofs: list[FloatArray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.lp = ConfigurationLP(unit_prices(self.cost, lower=True))
-        self.low = compute_floor_s(self.lp.prices)
+        self.lp = ConfigurationLP(unit_costs(self.cost, lower=True))
+        self.low = compute_floor_s(self.lp.costs)
 
     def tighten_all(self, clock: Clock) -> None:
         """Raise ``low`` to the largest target that the LP proves out of reach."""

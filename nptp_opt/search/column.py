@@ -20,9 +20,9 @@ from nptp_opt.search.column_tables import ColumnTables
 from nptp_opt.search.family import FamilyRun
 from nptp_opt.search.intervals import ComputeIntervals
 from nptp_opt.search.pooling import pool
-from nptp_opt.search.prices import UnitPrices, UnitRect, agree, unit_prices
 from nptp_opt.search.subsets import Subsets
 from nptp_opt.search.support import Clock, Incumbent, OutOfTimeError, tight
+from nptp_opt.search.unit_costs import UnitCosts, UnitRect, agree, unit_costs
 
 NAME = "column-dp"
 MOST_SPLITS = 2e7
@@ -33,10 +33,10 @@ MOST_ENTRIES = 1e8
 class EitherWay:
     """Oracle over column partitions and their transposes."""
 
-    prices: UnitPrices
+    costs: UnitCosts
 
     def __post_init__(self) -> None:
-        self._tables = (ColumnTables(self.prices), ColumnTables(self.prices.transposed()))
+        self._tables = (ColumnTables(self.costs), ColumnTables(self.costs.transposed()))
         self._chosen = 0
 
     def update(self, target_s: float, check: Callable[[], None]) -> bool:
@@ -47,10 +47,10 @@ class EitherWay:
         return False
 
     def rects(self) -> dict[int, UnitRect]:
-        found = self._tables[self._chosen].rects()
+        rects = self._tables[self._chosen].rects()
         if not self._chosen:
-            return found
-        return {i: (x0, x1, y0, y1) for i, (y0, y1, x0, x1) in found.items()}
+            return rects
+        return {i: (x0, x1, y0, y1) for i, (y0, y1, x0, x1) in rects.items()}
 
 
 def affordable(problem: LayerProblem) -> bool:
@@ -76,9 +76,9 @@ def improve_pooled(
     for count in range(6, 0, -1):
         pooled = pool(cost.problem, count)
         if affordable(pooled):
-            found = Incumbent(LayerCost(pooled))
-            improve(found.cost, found, 0.0, limits, clock)
-            best.offer(found.tiles, f"{NAME} on pooled devices")
+            incumbent = Incumbent(LayerCost(pooled))
+            improve(incumbent.cost, incumbent, 0.0, limits, clock)
+            best.offer(incumbent.tiles, f"{NAME} on pooled devices")
             break
     return 0.0, True
 
@@ -86,8 +86,8 @@ def improve_pooled(
 def _improve_shared(
     cost: LayerCost, best: Incumbent, limits: Limits, clock: Clock
 ) -> tuple[float, bool]:
-    """Upper prices find the partition, lower ones (where they differ) prove the bound."""
-    upper, lower = unit_prices(cost), unit_prices(cost, lower=True)
+    """Upper costs find the partition, lower ones (where they differ) prove the bound."""
+    upper, lower = unit_costs(cost), unit_costs(cost, lower=True)
     try:
         bound = _raise_bound(upper, cost, best, limits, clock, lower=False)
         if not agree(upper, lower):
@@ -100,7 +100,7 @@ def _improve_shared(
 
 
 def _raise_bound(
-    prices: UnitPrices,
+    costs: UnitCosts,
     cost: LayerCost,
     best: Incumbent,
     limits: Limits,
@@ -108,8 +108,8 @@ def _raise_bound(
     *,
     lower: bool,
 ) -> float:
-    intervals = ComputeIntervals(cost, prices)
-    search = SharedColumns(prices, intervals, best, clock, lower)
+    intervals = ComputeIntervals(cost, costs)
+    search = SharedColumns(costs, intervals, best, clock, lower)
     gap = tight(limits.gap)
     while not intervals.raise_to(best.value_s * (1 - gap), search, clock, finest=gap / 2):
         pass

@@ -17,21 +17,21 @@ from nptp_opt.cost import FloatArray
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, IntArray
 from nptp_opt.search.column_tables import ColumnTables
 from nptp_opt.search.intervals import Answer, ComputeIntervals, Interval
-from nptp_opt.search.prices import UnitPrices, UnitRect, to_tiles
 from nptp_opt.search.support import Clock, Incumbent
+from nptp_opt.search.unit_costs import UnitCosts, UnitRect, to_tiles
 
 Column = tuple[int, int, int]
 """A set of devices and the range of units that it covers."""
 
 
 @numba.njit(cache=True)
-def _extend(best, choice, whole, parts, widest, price):  # type: ignore[no-untyped-def]
+def _extend(best, choice, whole, parts, widest, costs_of_part):  # type: ignore[no-untyped-def]
     """Best covers of the first x units by ``whole``: its last column is one of ``parts``."""
     cols = best.shape[1] - 1
     for part in parts:
         rest = best[whole - part]
         for w in range(1, widest[part] + 1):
-            cost = price[part, w]
+            cost = costs_of_part[part, w]
             for x in range(w + 1, cols):
                 if rest[x - w] + cost < best[whole, x]:
                     best[whole, x] = rest[x - w] + cost
@@ -39,25 +39,25 @@ def _extend(best, choice, whole, parts, widest, price):  # type: ignore[no-untyp
 
 
 class LeastBytes:
-    """V for one orientation and one set of prices."""
+    """V for one orientation and one set of costs."""
 
-    def __init__(self, prices: UnitPrices, *, lower: bool = False) -> None:
-        self.tables = ColumnTables(prices)
+    def __init__(self, costs: UnitCosts, *, lower: bool = False) -> None:
+        self.tables = ColumnTables(costs)
         self._per_row = np.min if lower else np.max
         count, cols = self.tables.subsets.count, self.tables.cols
-        self._price = {ends: self._column_bytes(ends) for ends in (0, LEFT, RIGHT, LEFT | RIGHT)}
+        self._bytes_of = {ends: self._column_bytes(ends) for ends in (0, LEFT, RIGHT, LEFT | RIGHT)}
         self._best = np.zeros((count, cols + 1))
         self._choice = np.zeros((count, cols + 1, 2), dtype=np.int64)
 
     def _column_bytes(self, ends: int) -> FloatArray:
         """Bytes of a column by set and width in units."""
-        p = self.tables.prices
+        p = self.tables.costs
         tiles = self.tables.subsets.vectors.sum(axis=1)[:, None]
         outer, inner = p.recv[[TOP | ends, BOTTOM | ends]].sum(axis=0), p.recv[ends]
         several = outer[None] + np.maximum(tiles - 2, 0) * inner[None]
         alone = p.recv[TOP | BOTTOM | ends][None]
         h, w, const = np.where(tiles == 1, alone, several).T
-        # The heights sum to the map's, so the tiles' prices per row of height must be one price.
+        # The heights sum to the map's, so the tiles' costs per row of height must be one cost.
         rows = [TOP | ends, BOTTOM | ends, *([ends] if p.exists[ends] else [])]
         h = np.where(tiles[:, 0] == 1, alone[0, 0], self._per_row(p.recv[rows, 0]))
         height = p.heights[TOP | BOTTOM, -1]
@@ -71,12 +71,12 @@ class LeastBytes:
         subsets, cols = self.tables.subsets, self.tables.cols
         units = np.arange(cols + 1)
         reach = units[None] <= widest[LEFT][:, None]
-        self._best[:] = np.where(reach & (units > 0), self._price[LEFT], np.inf)
+        self._best[:] = np.where(reach & (units > 0), self._bytes_of[LEFT], np.inf)
         self._choice[:] = 0
         for s in subsets.by_size:
             clock.check()
             parts = self.tables.parts[int(s)]
-            _extend(self._best, self._choice, int(s), parts, widest[0], self._price[0])
+            _extend(self._best, self._choice, int(s), parts, widest[0], self._bytes_of[0])
             self._leave_idle(int(s))
         return self._finish(widest)
 
@@ -90,12 +90,12 @@ class LeastBytes:
 
     def _finish(self, widest: dict[int, IntArray]) -> tuple[float, list[Column]]:
         cols, full = self.tables.cols, self.tables.subsets.full
-        whole_map = np.where(widest[LEFT | RIGHT] == cols, self._price[12][:, cols], np.inf)
+        whole_map = np.where(widest[LEFT | RIGHT] == cols, self._bytes_of[12][:, cols], np.inf)
         lone = int(whole_map.argmin())
         best, columns = float(whole_map[lone]), [(lone, 0, cols)]
         units = np.arange(1, cols)
         for part in self.tables.parts[full]:
-            total = self._best[full - part, cols - units] + self._price[RIGHT][part, units]
+            total = self._best[full - part, cols - units] + self._bytes_of[RIGHT][part, units]
             total[widest[RIGHT][part] :] = np.inf
             w = int(total.argmin()) if len(total) else 0
             if len(total) and total[w] < best:
@@ -121,7 +121,7 @@ class LeastBytes:
 class SharedColumns:
     """Column partitions and their transposes within intervals of compute times."""
 
-    prices: UnitPrices
+    costs: UnitCosts
     intervals: ComputeIntervals
     best: Incumbent
     clock: Clock
@@ -129,7 +129,7 @@ class SharedColumns:
 
     def __post_init__(self) -> None:
         self._ways = tuple(
-            LeastBytes(p, lower=self.lower) for p in (self.prices, self.prices.transposed())
+            LeastBytes(p, lower=self.lower) for p in (self.costs, self.costs.transposed())
         )
 
     @property
@@ -139,13 +139,13 @@ class SharedColumns:
     def search(self, interval: Interval, goal_s: float) -> Answer:
         """The least bytes under the interval's caps; offers the partition that attains them."""
         byte_s = self.intervals.sends[interval.messages].lp.byte_s
-        found = []
+        answers = []
         for swapped, way in enumerate(self._ways):
             bytes_, columns = way.solve(interval.high, interval.messages, self.clock)
-            found.append(bytes_)
+            answers.append(bytes_)
             if columns:
                 rects = way.rects(columns)
                 self.best.offer(
                     to_tiles(self.best.cost.problem, rects, swapped=bool(swapped)), "column-dp"
                 )
-        return Answer(min(found) * byte_s)
+        return Answer(min(answers) * byte_s)

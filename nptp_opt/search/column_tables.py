@@ -15,8 +15,8 @@ import numpy as np
 
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, IntArray
 from nptp_opt.search.guillotine_tables import stack_heights
-from nptp_opt.search.prices import UnitPrices, UnitRect
 from nptp_opt.search.subsets import DevicePool, Subsets
+from nptp_opt.search.unit_costs import UnitCosts, UnitRect
 
 _TALL = TOP | BOTTOM
 
@@ -49,18 +49,18 @@ def _reach(reach, whole, parts, alone, middle, cols):  # type: ignore[no-untyped
 
 @dataclass
 class ColumnTables:
-    """H and reach for one set of prices; vertical cuts go through, horizontal ones stop."""
+    """H and reach for one set of costs; vertical cuts go through, horizontal ones stop."""
 
-    prices: UnitPrices
+    costs: UnitCosts
 
     def __post_init__(self) -> None:
-        self.subsets = Subsets(tuple(len(group) for group in self.prices.members))
-        self.rows, self.cols = self.prices.rows.units, self.prices.cols.units
+        self.subsets = Subsets(tuple(len(group) for group in self.costs.members))
+        self.rows, self.cols = self.costs.rows.units, self.costs.cols.units
         self.table = np.zeros((self.subsets.count, 16, self.cols + 1), dtype=np.int32)
         self.parts = self.subsets.all_parts()
         self._first = np.array([self.cols if f & 12 == 12 else 1 for f in range(16)])
-        most = [self.prices.cols.most(bool(f & LEFT) + bool(f & RIGHT)) for f in range(16)]
-        self._last = np.where(self.prices.exists, np.array(most), 0)
+        most = [self.costs.cols.most(bool(f & LEFT) + bool(f & RIGHT)) for f in range(16)]
+        self._last = np.where(self.costs.exists, np.array(most), 0)
         self._widest: dict[int, IntArray] = {}
         self._reach = np.zeros(self.subsets.count, dtype=np.int64)
 
@@ -90,7 +90,7 @@ class ColumnTables:
         return self._widest
 
     def _fill(self, target_s: float, check: Callable[[], None], most_messages: int = 4) -> None:
-        self._single = self.prices.tallest(target_s, most_messages).astype(np.int32)
+        self._single = self.costs.tallest(target_s, most_messages).astype(np.int32)
         self.table[:] = 0
         strides = self.subsets.strides
         for s in self.subsets.by_size:
@@ -138,13 +138,13 @@ class ColumnTables:
 
     def fill_columns(self, columns: list[tuple[int, int, int]]) -> dict[int, UnitRect]:
         """Unit rectangles of columns given as (set, x0, x1), each within its set's reach."""
-        pool = DevicePool(self.prices.members)
-        found: dict[int, UnitRect] = {}
+        pool = DevicePool(self.costs.members)
+        rects: dict[int, UnitRect] = {}
         for whole, x0, x1 in columns:
             ends = LEFT * (x0 == 0) | RIGHT * (x1 == self.cols)
             for cls, y0, y1 in self._stack(whole, ends, x1 - x0):
-                found[pool.take(cls)] = (y0, y1, x0, x1)
-        return found
+                rects[pool.take(cls)] = (y0, y1, x0, x1)
+        return rects
 
     def _stack(self, whole: int, ends: int, width: int) -> list[tuple[int, int, int]]:
         tiles: list[tuple[int, int, int]] = []

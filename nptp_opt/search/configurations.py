@@ -22,7 +22,7 @@ import numpy as np
 from nptp_opt.cost import FloatArray
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, IntArray
 from nptp_opt.search.lp import ColumnLP
-from nptp_opt.search.prices import CONTACTS, UnitPrices
+from nptp_opt.search.unit_costs import CONTACTS, UnitCosts
 
 CORNERS = (TOP | LEFT, TOP | RIGHT, BOTTOM | LEFT, BOTTOM | RIGHT)
 N_SUMS = 9
@@ -37,19 +37,19 @@ _CORNER = np.array([[f & corner == corner for corner in CORNERS] for f in CONTAC
 
 @dataclass
 class ConfigurationLP:
-    """The LP for one set of lower prices; ``byte_s`` is 0 on a switched network.
+    """The LP for one set of lower costs; ``byte_s`` is 0 on a switched network.
 
     Columns found for one target are kept for the next. Arrays are [class, contacts, units].
     """
 
-    prices: UnitPrices
+    costs: UnitCosts
     byte_s: float = 0.0
     most_messages: int = 4
     penalty: float = 1.0
     _known: set[tuple[int, int, int, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        p = self.prices
+        p = self.costs
         self._width = np.nan_to_num(p.widths)
         self._one = np.nan_to_num(p.heights[:, 1]) + np.nan_to_num(
             p.heights[:, -1] * np.array([f & 3 == 3 for f in CONTACTS])
@@ -60,8 +60,8 @@ class ConfigurationLP:
     def real_heights(self, target_s: float) -> FloatArray:
         """Tallest real height within the target; 0 where there is none."""
         if self._cached is None or self._cached[0] != target_s:
-            units = self.prices.tallest(target_s, self.most_messages)
-            table = np.nan_to_num(self.prices.heights)
+            units = self.costs.tallest(target_s, self.most_messages)
+            table = np.nan_to_num(self.costs.heights)
             heights = np.take_along_axis(table[None].repeat(len(units), 0), units, axis=2)
             self._cached = (target_s, heights)
         return self._cached[1]
@@ -72,7 +72,7 @@ class ConfigurationLP:
         Reduced cost is cost - y . a; sums are scaled so that each right-hand side is 1.
         """
         height, width = self._map
-        recv = self.prices.recv * self.byte_s
+        recv = self.costs.recv * self.byte_s
         left_right = (_TOUCH[:, 2:] @ y[3:5]) / height
         top_bottom = (_TOUCH[:, :2] @ y[1:3]) / width
         slope = (recv[:, 0] - left_right)[:, None] - y[0] / (height * width) * self._width
@@ -97,7 +97,7 @@ class ConfigurationLP:
 
     def bound(self, y: FloatArray, target_s: float) -> float:
         """L(y) at this target, less the safety margin."""
-        base = self.prices.counts * self.base(y, target_s)
+        base = self.costs.counts * self.base(y, target_s)
         margin = SAFETY * float(np.abs(y).sum() + np.abs(base).sum())
         return float(y.sum() + base.sum()) - margin
 
@@ -105,7 +105,7 @@ class ConfigurationLP:
         """Multipliers that (nearly) maximise L at this target, by column generation."""
         lp = ColumnLP(
             n_equal=N_SUMS,
-            limits=self.prices.counts.astype(float),
+            limits=self.costs.counts.astype(float),
             penalty=self.penalty,
             at_least=(0, 3, 4) if self.byte_s == 0.0 else (),
         )
@@ -125,14 +125,14 @@ class ConfigurationLP:
 
     def _entering(self, duals: FloatArray, target_s: float) -> list[tuple[int, int, int, int]]:
         """The best configuration of every class and contact set with negative reduced cost."""
-        found = []
+        entering = []
         for tall, least in enumerate(self._least(duals[:N_SUMS], target_s)):
             value = least - duals[N_SUMS:, None, None]
             units = value.argmin(axis=2)
             best = np.take_along_axis(value, units[..., None], axis=2)[..., 0]
             for cls, f in zip(*np.nonzero(best < -1e-9 * self.penalty), strict=True):
-                found.append((int(cls), int(f), int(units[cls, f]), 1 - tall))
-        return [c for c in dict.fromkeys(found) if c not in self._known]
+                entering.append((int(cls), int(f), int(units[cls, f]), 1 - tall))
+        return [c for c in dict.fromkeys(entering) if c not in self._known]
 
     def _add(self, lp: ColumnLP, columns: list[tuple[int, int, int, int]], target_s: float) -> None:
         if not columns:
@@ -142,7 +142,7 @@ class ConfigurationLP:
         height = np.where(tall == 1, full, np.minimum(full, self._one[f]))
         width = self._width[f, u]
         keep = height > 0
-        recv = self.prices.recv[f] * self.byte_s
+        recv = self.costs.recv[f] * self.byte_s
         cost = recv[:, 0] * height + recv[:, 1] * width + recv[:, 2]
         rows = self._rows(f, width, height)
         lp.add(cost[keep], rows[keep], cls[keep])

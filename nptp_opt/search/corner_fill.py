@@ -14,7 +14,7 @@ import numpy as np
 
 from nptp_opt.cost import FloatArray, LayerCost
 from nptp_opt.geometry import IntArray
-from nptp_opt.search.prices import TOLERANCE, UnitPrices, UnitRect
+from nptp_opt.search.unit_costs import TOLERANCE, UnitCosts, UnitRect
 
 EXHAUSTED, FOUND, PAUSED = 0, 1, 2
 
@@ -76,7 +76,7 @@ def _next(at, depth, left, lo, hi, least_width, rows, cols):  # type: ignore[no-
 
 
 @numba.njit(cache=True)
-def _mirrored(f, c, first, symmetric):  # type: ignore[no-untyped-def]
+def _has_smaller_mirror(f, c, first, symmetric):  # type: ignore[no-untyped-def]
     """True when a mirror image with a smaller class in the first corner exists."""
     lr, tb = symmetric[0], symmetric[1]
     if c >= first:
@@ -136,7 +136,7 @@ def fill_corners(  # type: ignore[no-untyped-def]
                 left[at[depth, _C]] += 1
             continue
         c, w, h, y, x = at[depth, _C], at[depth, _W], at[depth, _H], at[depth, _Y], at[depth, _X]
-        if depth > 0 and _mirrored(f, c, at[0, _C], symmetric):
+        if depth > 0 and _has_smaller_mirror(f, c, at[0, _C], symmetric):
             continue
         if not _admit(spent, sums, depth, f, (c, w, h, y, x), budgets, classes, exact, limits):
             continue
@@ -174,17 +174,17 @@ class CornerFill:
     def __init__(
         self,
         cost: LayerCost,
-        prices: UnitPrices,
+        costs: UnitCosts,
         tallest: IntArray,
         budgets: list[Budget],
         *,
         target_s: float,
         goal_s: float = np.inf,
     ) -> None:
-        self._members = prices.members
-        rows, cols = prices.rows.units, prices.cols.units
-        depth = int(prices.counts.sum()) + 1
-        self._left = prices.counts.astype(np.int64).copy()
+        self._members = costs.members
+        rows, cols = costs.rows.units, costs.cols.units
+        depth = int(costs.counts.sum()) + 1
+        self._left = costs.counts.astype(np.int64).copy()
         self._budgets = (
             np.array([b.slope for b in budgets]),
             np.array([b.const for b in budgets]),
@@ -202,11 +202,11 @@ class CornerFill:
             np.zeros((depth, 3)),
             np.zeros(2, dtype=np.int64),
         )
-        self._classes = (prices.pixel_s, prices.overhead_s, prices.byte_s, prices.memory_limit)
+        self._classes = (costs.pixel_s, costs.overhead_s, costs.byte_s, costs.memory_limit)
         self._exact = exact_tables(cost)
         link = cost.cluster.network
         shared = (1.0 / link.bytes_per_s, link.latency_s) if cost.cluster.shared else (0.0, 0.0)
-        self._limits = (target_s * (1 + TOLERANCE), goal_s, *shared, prices.wait_s)
+        self._limits = (target_s * (1 + TOLERANCE), goal_s, *shared, costs.wait_s)
         self._symmetric = symmetry(cost)
         _open(self._state[0], self._state[1], 0, rows)
 
@@ -241,10 +241,10 @@ class CornerFill:
         """Unit rectangles by device, after FOUND."""
         at, last = self._state[1], int(self._state[4][0])
         free = [list(group) for group in self._members]
-        found: dict[int, UnitRect] = {}
+        rects: dict[int, UnitRect] = {}
         for c, w, h, y, x, _ in at[: last + 1].tolist():
-            found[free[c].pop(0)] = (y, y + h, x, x + w)
-        return found
+            rects[free[c].pop(0)] = (y, y + h, x, x + w)
+        return rects
 
 
 def height_windows(
@@ -278,7 +278,7 @@ def exact_tables(cost: LayerCost) -> tuple[FloatArray, ...]:
 
 
 def symmetry(cost: LayerCost) -> tuple[bool, bool]:
-    """Whether prices stay the same when the map is mirrored (left-right, top-bottom)."""
+    """Whether costs stay the same when the map is mirrored (left-right, top-bottom)."""
     need_y, held_y, need_x, held_x, ys, xs, _ = exact_tables(cost)
 
     def mirrored(need: FloatArray, held: FloatArray, cuts: FloatArray) -> bool:

@@ -1,11 +1,11 @@
 """Exact search over all rectangular dissections, and over their subfamilies by a filter.
 
-The configuration LP's multipliers give each tile a non-negative price for not being the best one
-its device could have (``configurations``). For a target that a partition reaches these prices sum
+The configuration LP's multipliers give each tile a non-negative cost for not being the best one
+its device could have (``configurations``). For a target that a partition reaches these costs sum
 to at most -L(y), which is small where the bound is tight: few tiles remain, and a depth-first
 search over free corners decides whether they tile the map. Switched: the target is the makespan.
 Shared: the target caps the compute time, interval by interval (``intervals``), and the budget is
-what the best known makespan leaves for sending. Tiles have their exact prices throughout.
+what the best known makespan leaves for sending. Tiles have their exact costs throughout.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from nptp_opt.search.bounds import SwitchedBound
 from nptp_opt.search.configurations import N_SUMS, ConfigurationLP
 from nptp_opt.search.corner_fill import FOUND, PAUSED, Budget, CornerFill
 from nptp_opt.search.intervals import Answer, ComputeIntervals, Interval, close
-from nptp_opt.search.prices import to_tiles
 from nptp_opt.search.support import Clock, Incumbent, OutOfTimeError, tight
+from nptp_opt.search.unit_costs import to_tiles
 
 STEPS_PER_CHECK = 200_000_000
 """Work between two looks at the clock, in steps times (units of width + 40)."""
@@ -36,7 +36,7 @@ FINEST_SPLIT = 1e-4
 def budget_of(lp: ConfigurationLP, y: FloatArray, target_s: float, most: float = 0.0) -> Budget:
     """What tiles use up under multipliers ``y`` where the total cost is at most ``most``."""
     slope, const = lp.slopes(y)
-    p = lp.prices
+    p = lp.costs
     # Real height is units * step, less the short last step where the tile touches the bottom.
     short = np.array([p.rows.short * bool(f & 2) for f in range(16)])[:, None]
     slack = most - lp.bound(y, target_s)
@@ -105,8 +105,8 @@ class SwitchedSearch:
         ]
         if min(b.slack for b in budgets) < 0:
             return False
-        tallest = lp.prices.tallest(target_s)
-        search = CornerFill(self.leaves.cost, lp.prices, tallest, budgets, target_s=target_s)
+        tallest = lp.costs.tallest(target_s)
+        search = CornerFill(self.leaves.cost, lp.costs, tallest, budgets, target_s=target_s)
         return self.leaves.run(search, self._in_time) == FOUND
 
     def _in_time(self) -> bool:
@@ -124,7 +124,7 @@ class SharedSearch:
 
     def __post_init__(self) -> None:
         self._fits = {
-            m: ConfigurationLP(send.lp.prices, 0.0, m) for m, send in self.intervals.sends.items()
+            m: ConfigurationLP(send.lp.costs, 0.0, m) for m, send in self.intervals.sends.items()
         }
 
     @property
@@ -145,11 +145,11 @@ class SharedSearch:
         budgets = self._budgets(interval, goal_s - self.intervals.fixed_s(interval))
         if min(b.slack for b in budgets) < 0:
             return Answer(math.inf)
-        prices = self.intervals.prices
+        costs = self.intervals.costs
         cap = interval.high
-        tallest = prices.tallest(cap, interval.messages)
+        tallest = costs.tallest(cap, interval.messages)
         cost = self.leaves.cost
-        search = CornerFill(cost, prices, tallest, budgets, target_s=cap, goal_s=goal_s)
+        search = CornerFill(cost, costs, tallest, budgets, target_s=cap, goal_s=goal_s)
         splittable = interval.high - interval.low > FINEST_SPLIT * goal_s
         state = self.leaves.run(search, lambda: self._goes_on(splittable))
         if state == PAUSED:

@@ -78,7 +78,7 @@ class FamilyRun:
         self._prove(self.improve(improve))
 
     def close(self) -> None:
-        """Search dissections of the family, at exact prices, until value and bound meet."""
+        """Search dissections of the family, at exact costs, until value and bound meet."""
         if isinstance(self.any_bound, SwitchedBound):
             self.any_bound.low = max(self.any_bound.low, self.bound_s)
         done = close_family(

@@ -14,8 +14,8 @@ import numba
 import numpy as np
 
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP
-from nptp_opt.search.prices import UnitPrices, UnitRect
 from nptp_opt.search.subsets import DevicePool, Subsets
+from nptp_opt.search.unit_costs import UnitCosts, UnitRect
 
 
 @numba.njit(cache=True)
@@ -64,24 +64,24 @@ def _fill(table, whole, parts, rows, cols, first, last):  # type: ignore[no-unty
 
 @dataclass
 class GuillotineTables:
-    """T for one set of prices; ``update`` fills it for a target, ``rects`` reads a partition."""
+    """T for one set of costs; ``update`` fills it for a target, ``rects`` reads a partition."""
 
-    prices: UnitPrices
+    costs: UnitCosts
 
     def __post_init__(self) -> None:
-        self.subsets = Subsets(tuple(len(group) for group in self.prices.members))
-        self.rows, self.cols = self.prices.rows.units, self.prices.cols.units
+        self.subsets = Subsets(tuple(len(group) for group in self.costs.members))
+        self.rows, self.cols = self.costs.rows.units, self.costs.cols.units
         self.table = np.zeros((self.subsets.count, 16, self.cols + 1), dtype=np.int32)
         self._parts = {int(s): self.subsets.parts(s) for s in self.subsets.by_size}
         ends = [bool(f & LEFT) + bool(f & RIGHT) for f in range(16)]
-        exists = self.prices.exists
+        exists = self.costs.exists
         self._first = np.array([self.cols if e == 2 else 1 for e in ends])
-        last = np.array([self.prices.cols.most(e) for e in ends])
+        last = np.array([self.costs.cols.most(e) for e in ends])
         self._last = np.where(exists, last, 0)
 
     def update(self, target_s: float, check: Callable[[], None]) -> bool:
         """Fill the table for ``target_s``; True when all devices together cover the map."""
-        self._single = self.prices.tallest(target_s)
+        self._single = self.costs.tallest(target_s)
         self.table[:] = 0
         for s in self.subsets.by_size:
             check()
@@ -100,17 +100,17 @@ class GuillotineTables:
 
     def rects(self) -> dict[int, UnitRect]:
         """Unit rectangles by device, after an ``update`` that returned True."""
-        pool = DevicePool(self.prices.members)
-        found: dict[int, UnitRect] = {}
+        pool = DevicePool(self.costs.members)
+        rects: dict[int, UnitRect] = {}
         todo = [(self.subsets.full, 15, (0, self.rows, 0, self.cols))]
         while todo:
             whole, contacts, rect = todo.pop()
             cls = self._alone(whole, contacts, rect)
             if cls is not None:
-                found[pool.take(cls)] = rect
+                rects[pool.take(cls)] = rect
             else:
                 todo.extend(self._split(whole, contacts, rect))
-        return found
+        return rects
 
     def _alone(self, whole: int, contacts: int, rect: UnitRect) -> int | None:
         for cls in self.subsets.classes_in(whole):

@@ -18,16 +18,16 @@ from nptp_opt.cost import FloatArray, LayerCost
 from nptp_opt.errors import InfeasibleError
 from nptp_opt.search.bisection import compute_floor_s
 from nptp_opt.search.configurations import ConfigurationLP
-from nptp_opt.search.prices import UnitPrices
 from nptp_opt.search.support import FINEST_GAP, Clock
+from nptp_opt.search.unit_costs import UnitCosts
 
 
 class SendBound:
     """Least seconds that any partition spends sending, given caps on compute and messages."""
 
-    def __init__(self, prices: UnitPrices, byte_s: float, most_messages: int) -> None:
-        penalty = 1e3 * compute_floor_s(prices)
-        self.lp = ConfigurationLP(prices, byte_s, most_messages, penalty)
+    def __init__(self, costs: UnitCosts, byte_s: float, most_messages: int) -> None:
+        penalty = 1e3 * compute_floor_s(costs)
+        self.lp = ConfigurationLP(costs, byte_s, most_messages, penalty)
         self._proofs: list[FloatArray] = []
 
     def quick(self, compute_s: float) -> float:
@@ -79,7 +79,7 @@ class Family(Protocol):
 
     @property
     def value_s(self) -> float:
-        """Best makespan so far, under the prices that the search uses."""
+        """Best makespan so far, under the costs that the search uses."""
         ...
 
     def search(self, interval: Interval, goal_s: float) -> Answer: ...
@@ -88,15 +88,15 @@ class Family(Protocol):
 class ComputeIntervals:
     """The intervals still open, and the bound that they leave."""
 
-    def __init__(self, cost: LayerCost, prices: UnitPrices) -> None:
-        self.prices = prices
+    def __init__(self, cost: LayerCost, costs: UnitCosts) -> None:
+        self.costs = costs
         link = cost.cluster.network
         self.latency_s = link.latency_s
         caps = (0, 1, 2, 3, 4) if link.latency_s > 0 else (4,)
-        self.sends = {m: SendBound(prices, 1.0 / link.bytes_per_s, m) for m in caps}
+        self.sends = {m: SendBound(costs, 1.0 / link.bytes_per_s, m) for m in caps}
         area = cost.problem.height * cost.problem.width
-        self.least_compute_s = low = compute_floor_s(prices)
-        high = float((prices.pixel_s * area + prices.overhead_s).max()) * (1 + FINEST_GAP)
+        self.least_compute_s = low = compute_floor_s(costs)
+        high = float((costs.pixel_s * area + costs.overhead_s).max()) * (1 + FINEST_GAP)
         self.infeasible = self.sends[4].impossible(high)
         self._open = [Interval(low + m * self.latency_s, low, high, m) for m in caps]
         heapq.heapify(self._open)
@@ -137,7 +137,7 @@ class ComputeIntervals:
         """Raise the bound on the family to ``goal_s``; False as soon as a better value is found.
 
         Intervals shorter than ``finest`` (relative) are not split: the bound stays below the goal
-        where prices are not exact. Raises OutOfTimeError; the intervals stay valid.
+        where costs are not exact. Raises OutOfTimeError; the intervals stay valid.
         """
         value = family.value_s
         while self.low < goal_s:

@@ -44,15 +44,15 @@ def improve(cost: LayerCost, best: Incumbent) -> None:
         for _ in range(ROUNDS if 1 < count <= MANY else 1 + (count > MANY)):
             tiles = split(cost, share)
             best.offer(tiles, NAME)
-            share = _corrected(cost, share, tiles)
+            share = _correct_shares(cost, share, tiles)
 
 
-def _corrected(
+def _correct_shares(
     cost: LayerCost, share: dict[int, float], tiles: dict[int, Tile]
 ) -> dict[int, float]:
     """Shares moved half-way (in logarithm) towards equal times."""
-    price = cost.compute_s if cost.cluster.shared else cost.tile_s
-    seconds = {i: price(i, tile) for i, tile in tiles.items()}
+    seconds_of = cost.compute_s if cost.cluster.shared else cost.tile_s
+    seconds = {i: seconds_of(i, tile) for i, tile in tiles.items()}
     mean = sum(seconds.values()) / len(seconds)
     return {i: s * math.sqrt(mean / seconds[i]) if i in seconds else s for i, s in share.items()}
 

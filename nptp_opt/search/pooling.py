@@ -1,6 +1,6 @@
 """Many different devices: similar ones are treated as equal.
 
-With the prices of its weakest member in every respect for each group, a partition found costs no
+With the costs of its weakest member in every respect for each group, a partition found costs no
 more on the real devices. With those of the strongest, a bound proven holds for the real ones.
 """
 
@@ -34,20 +34,20 @@ def pool(problem: LayerProblem, count: int, *, strongest: bool = False) -> Layer
 RATES = ("gflops", "up_mbit_per_s", "down_mbit_per_s")
 
 
-def _given(group: Sequence[Device], key: str) -> list[float]:
+def _given_values(group: Sequence[Device], key: str) -> list[float]:
     return [value for device in group if (value := getattr(device, key)) is not None]
 
 
 def _weakest(group: Sequence[Device]) -> dict[str, float | None]:
-    fields = {key: min(_given(group, key), default=None) for key in RATES}
-    memory = min(_given(group, "memory_mib"), default=None)
+    fields = {key: min(_given_values(group, key), default=None) for key in RATES}
+    memory = min(_given_values(group, "memory_mib"), default=None)
     overhead = max(device.overhead_ms for device in group)
     return {**fields, "memory_mib": memory, "overhead_ms": overhead}
 
 
 def _strongest(group: Sequence[Device]) -> dict[str, float | None]:
-    fields = {key: max(_given(group, key), default=None) for key in RATES}
-    limits = _given(group, "memory_mib")
+    fields = {key: max(_given_values(group, key), default=None) for key in RATES}
+    limits = _given_values(group, "memory_mib")
     memory = max(limits) if len(limits) == len(group) else None
     overhead = min(device.overhead_ms for device in group)
     return {**fields, "memory_mib": memory, "overhead_ms": overhead}

@@ -54,10 +54,10 @@ class Subsets:
 
     def parts(self, number: int) -> IntArray:
         """Numbers of all proper non-empty subsets of a set."""
-        found = np.zeros(1, dtype=np.int64)
+        numbers = np.zeros(1, dtype=np.int64)
         for have, stride in zip(self.vectors[number], self.strides, strict=True):
-            found = (found[:, None] + np.arange(have + 1) * stride).ravel()
-        return np.sort(found)[1:-1]
+            numbers = (numbers[:, None] + np.arange(have + 1) * stride).ravel()
+        return np.sort(numbers)[1:-1]
 
     def all_parts(self) -> Mapping[int, IntArray]:
         """``parts`` of every non-empty set; those of the last pools of devices are remembered."""

@@ -1,4 +1,4 @@
-"""What all searches share: the clock, exact re-pricing, and an honest result."""
+"""What all searches share: the clock, exact evaluation, and an honest result."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Clock:
 
 @dataclass
 class Incumbent:
-    """The best partition found, at its exact price."""
+    """The best partition found, at its exact cost."""
 
     cost: LayerCost
     tiles: dict[int, Tile] | None = None

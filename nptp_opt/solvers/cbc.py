@@ -108,8 +108,8 @@ def _write_start(path: Path, model: MilpModel, start: Mapping[str, float]) -> No
 
 
 def _from_log(log: str, label: str) -> float | None:
-    found = re.findall(rf"{label}\s*{_NUMBER}", log)
-    return float(found[-1]) if found and math.isfinite(float(found[-1])) else None
+    matches = re.findall(rf"{label}\s*{_NUMBER}", log)
+    return float(matches[-1]) if matches and math.isfinite(float(matches[-1])) else None
 
 
 def _read_values(path: Path, n_columns: int) -> tuple[str, FloatArray]:

@@ -51,18 +51,18 @@ class CpSat(Backend):
         status = solver.solve(model, _follower(trace, began))
         if status == cp_model.INFEASIBLE:
             return SolverOutcome(Status.INFEASIBLE, Termination.COMPLETED)
-        found = {
+        statuses = {
             cp_model.OPTIMAL: Status.OPTIMAL,
             cp_model.FEASIBLE: Status.FEASIBLE,
             cp_model.UNKNOWN: Status.NO_SOLUTION,
         }
-        if status not in found:
+        if status not in statuses:
             raise SolverError(f"solver 'cp-sat' stopped with {solver.status_name(status)}")
         done = status == cp_model.OPTIMAL
         solved = status != cp_model.UNKNOWN
         bound = solver.best_objective_bound
         return SolverOutcome(
-            status=found[status],
+            status=statuses[status],
             termination=Termination.COMPLETED if done else Termination.TIME_LIMIT,
             values=np.array([float(solver.value(v)) for v in watched]) if solved else None,
             value=float(solver.objective_value) if solved else None,

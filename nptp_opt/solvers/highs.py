@@ -164,11 +164,11 @@ def _outcome(solver: Any, progress: _Progress) -> SolverOutcome:
         raise SolverError(f"solver 'highs' stopped with {solver.modelStatusToString(stop)}")
     feasible = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
     optimal = stop == kind.kOptimal
-    found = Status.OPTIMAL if optimal else Status.FEASIBLE
+    with_tiles = Status.OPTIMAL if optimal else Status.FEASIBLE
     is_mip = info.mip_node_count >= 0
     bound = info.mip_dual_bound if is_mip else info.objective_function_value
     return SolverOutcome(
-        status=found if feasible else Status.NO_SOLUTION,
+        status=with_tiles if feasible else Status.NO_SOLUTION,
         termination=limit_hit.get(stop, Termination.OTHER_LIMIT),
         values=np.array(solver.getSolution().col_value) if feasible else None,
         value=float(info.objective_function_value) if feasible else None,

@@ -103,10 +103,10 @@ class Scip(MilpBackend):
         except (AttributeError, ValueError, RuntimeError) as error:
             # A rejected input surfaces as an AttributeError; the text is in its context.
             raise SolverError(f"solver 'scip' failed: {error.__context__ or error}") from error
-        return _followed(_outcome(mip, result), lines)
+        return _add_trace(_outcome(mip, result), lines)
 
 
-def _followed(outcome: SolverOutcome, lines: Sequence[str]) -> SolverOutcome:
+def _add_trace(outcome: SolverOutcome, lines: Sequence[str]) -> SolverOutcome:
     """With the trace and the bound at the root, as far as SCIP's progress table tells."""
     trace, root = Trace(), None
     for at, node, value, bound in scip_rows(lines):
@@ -122,18 +122,18 @@ def _outcome(mip: Any, result: Any) -> SolverOutcome:
     stop = result.termination.reason
     if stop in {reason.INFEASIBLE, reason.INFEASIBLE_OR_UNBOUNDED}:
         return SolverOutcome(Status.INFEASIBLE, Termination.COMPLETED)
-    found = {
+    statuses = {
         reason.OPTIMAL: Status.OPTIMAL,
         reason.FEASIBLE: Status.FEASIBLE,
         reason.NO_SOLUTION_FOUND: Status.NO_SOLUTION,
     }
-    if stop not in found:
+    if stop not in statuses:
         raise SolverError(f"solver 'scip' stopped with {stop}: {result.termination.detail}")
     bound = result.termination.objective_bounds.dual_bound
     solved = result.has_primal_feasible_solution()
     values = result.variable_values() if solved else {}
     return SolverOutcome(
-        status=found[stop],
+        status=statuses[stop],
         termination=_termination(result),
         values=np.array([values[v] for v in mip.variables()]) if solved else None,
         value=result.objective_value() if solved else None,

@@ -45,14 +45,14 @@ _CBC_BOTH = re.compile(
 
 def cbc_trace(log: str) -> tuple[TracePoint, ...]:
     """From CBC's log: its values have six digits."""
-    found: list[tuple[float, float | None, float | None]] = [
+    points: list[tuple[float, float | None, float | None]] = [
         (float(at), float(value), None) for value, at in _CBC_VALUE.findall(log)
     ]
     for value, bound, at in _CBC_BOTH.findall(log):
         known = float(value) if float(value) < _UNKNOWN else None
-        found.append((float(at), known, float(bound) if abs(float(bound)) < _UNKNOWN else None))
+        points.append((float(at), known, float(bound) if abs(float(bound)) < _UNKNOWN else None))
     trace = Trace()
-    for point in sorted(found, key=lambda point: point[0]):
+    for point in sorted(points, key=lambda point: point[0]):
         trace.add(*point)
     return trace.points
 
@@ -66,9 +66,9 @@ def scip_rows(lines: Iterable[str]) -> list[tuple[float, int, float | None, floa
     """Seconds, node, value and bound of every line of SCIP's progress table."""
     rows = []
     for line in lines:
-        found = _SCIP_ROW.match(line)
-        if found:
-            at, node, bound, value = found.groups()
+        row = _SCIP_ROW.match(line)
+        if row:
+            at, node, bound, value = row.groups()
             rows.append((float(at), int(node), _number(value), _number(bound)))
     return rows
 

@@ -27,7 +27,7 @@ def check_import(model: LoadedModel, seed: int = 0) -> None:
     network = model.network
     x = random_inputs(network, seed)
     with torch.inference_mode():
-        expected = model.witnessed(x)
+        expected = model.witness_outputs(x)
         made = dict(run_network(network, model.weights(), x, keep=network.outputs))
         wrong = [name for name, values in expected.items() if not _surely_equal(made[name], values)]
         if wrong:
@@ -36,15 +36,15 @@ def check_import(model: LoadedModel, seed: int = 0) -> None:
                 _judge(model, x, name, made[name], expected[name], allowed[name])
 
 
-def _surely_equal(found: Tensor, expected: Tensor) -> bool:
-    error = difference(found, expected.float())
+def _surely_equal(actual: Tensor, expected: Tensor) -> bool:
+    error = difference(actual, expected.float())
     return error <= SURELY_RIGHT * largest(expected)
 
 
 def _judge(
-    model: LoadedModel, x: Given, name: str, found: Tensor, expected: Tensor, allowed: Rounding
+    model: LoadedModel, x: Given, name: str, actual: Tensor, expected: Tensor, allowed: Rounding
 ) -> None:
-    error = difference(found, expected.float())
+    error = difference(actual, expected.float())
     if error <= OTHER_ENGINE * allowed.allowed(torch.float32):
         return
     first = next(_first_differences(model, x), f"output {name!r}")
@@ -71,14 +71,14 @@ def _first_differences(model: LoadedModel, x: Given) -> Iterator[str]:
             yield f"layer {name!r}"
     programmed = dict(module_outputs(model.imported, model.state, x))
     for name, values in model.witness.inner(*model.own_inputs(x)):
-        if name in programmed and _parts(programmed, name, values):
+        if name in programmed and _departs(programmed, name, values):
             yield f"layer {name!r}"
 
 
-def _differs(found: Tensor, expected: Tensor, allowed: Rounding) -> bool:
-    return difference(found, expected) > OTHER_ENGINE * allowed.allowed(torch.float32)
+def _differs(actual: Tensor, expected: Tensor, allowed: Rounding) -> bool:
+    return difference(actual, expected) > OTHER_ENGINE * allowed.allowed(torch.float32)
 
 
-def _parts(programmed: Mapping[str, Tensor], name: str, values: Tensor) -> bool:
-    found = programmed[name].float()
-    return difference(found, values.float()) > 1e-3 * max(largest(values), 1e-6)
+def _departs(programmed: Mapping[str, Tensor], name: str, values: Tensor) -> bool:
+    actual = programmed[name].float()
+    return difference(actual, values.float()) > 1e-3 * max(largest(values), 1e-6)

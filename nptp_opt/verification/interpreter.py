@@ -15,7 +15,7 @@ from nptp_opt.cluster import TransferDtype
 from nptp_opt.cost import RESULT, input_ownership
 from nptp_opt.geometry import Tile
 from nptp_opt.kernels import Crop, combine, crop, partial, paste, run_gather, run_layer
-from nptp_opt.kernels.wire import round_trip
+from nptp_opt.kernels.wire_format import round_trip
 from nptp_opt.network.given import Given, by_input
 from nptp_opt.network.ir import Layer, external_inputs, regions
 from nptp_opt.plan.model import Plan
@@ -59,9 +59,9 @@ class Replay:
             self._begin(number, step)
         match step:
             case GlobalStep():
-                yield from self._reduced(step, layer)
+                yield from self._reduce(step, layer)
             case GatherStep(device=device):
-                yield self._gathered(device, layer)
+                yield self._gather(device, layer)
             case SpatialStep():
                 yield from self._tiles(layer)
         if layer.name == step.layers[-1]:
@@ -73,7 +73,7 @@ class Replay:
         assert last.device is not None
         self.number = number
         for tensor in self.network.spatial_outputs:
-            _, self.results[tensor] = self._fetched(last.device, tensor, self.network.full(tensor))
+            _, self.results[tensor] = self._fetch(last.device, tensor, self.network.full(tensor))
 
     def _begin(self, number: int, step: Step) -> None:
         layers = self.plan.layers_of(step)
@@ -85,7 +85,7 @@ class Replay:
     def _end(self, number: int, step: Step) -> None:
         for name in step.makes:
             if isinstance(step, SpatialStep):
-                self.held[name] = self._tiles_made(step, name)
+                self.held[name] = self._make_tiles(step, name)
             else:
                 self.held[name] = {device: made[name] for device, made in self.inside.items()}
         self.inside, self.pieces = {}, []
@@ -98,7 +98,7 @@ class Replay:
             for tensor in layer.inputs:
                 if tensor not in inside:
                     need = piece.wanted[tensor]
-                    inside[tensor] = self._fetched(piece.device, tensor, need, ahead=piece.ahead)
+                    inside[tensor] = self._fetch(piece.device, tensor, need, ahead=piece.ahead)
             region = piece.wanted[layer.name]
             inside[layer.name] = (region, run_layer(layer, self.weights, inside, region))
             self._drop(inside, layer)
@@ -122,26 +122,26 @@ class Replay:
             pieces += [_Piece(device, part, regions(layers, part)) for part in parts.rim]
         return pieces
 
-    def _tiles_made(self, step: SpatialStep, name: str) -> dict[int, Crop]:
+    def _make_tiles(self, step: SpatialStep, name: str) -> dict[int, Crop]:
         made = {}
         for device, tile in step.tiles.items():
             parts = [p.inside[name] for p in self.pieces if p.device == device]
             whole = [values for part, values in parts if part == tile]
-            made[device] = (tile, whole[0] if whole else self._pasted(name, tile, parts))
+            made[device] = (tile, whole[0] if whole else self._paste(name, tile, parts))
         return made
 
-    def _pasted(self, name: str, tile: Tile, parts: Sequence[Crop]) -> Tensor:
+    def _paste(self, name: str, tile: Tile, parts: Sequence[Crop]) -> Tensor:
         """``tile`` of a tensor from parts of it; NaN where there is none."""
         batch, channels = self.network.shapes[name][:2]
         whole = self.like.new_full((batch, channels, tile.height, tile.width), float("nan"))
         paste(parts, (tile, whole))
         return whole
 
-    def _gathered(self, device: int, layer: Layer) -> Made:
+    def _gather(self, device: int, layer: Layer) -> Made:
         inside = self.inside[device]
         for tensor in layer.inputs:
             if tensor not in inside:
-                inside[tensor] = self._fetched(device, tensor, self.network.full(tensor))
+                inside[tensor] = self._fetch(device, tensor, self.network.full(tensor))
         value = run_gather(layer, self.weights, {name: held[1] for name, held in inside.items()})
         inside[layer.name] = (RESULT, value)
         if layer.name in self.network.outputs:
@@ -154,7 +154,7 @@ class Replay:
         for tensor in [t for t in inside if self.readers.get(t) == layer.name]:
             del inside[tensor]
 
-    def _reduced(self, step: GlobalStep, layer: Layer) -> Iterator[Made]:
+    def _reduce(self, step: GlobalStep, layer: Layer) -> Iterator[Made]:
         """A global layer on every device that uses it, from partials of the owned tiles."""
         for device in step.devices:
             small = {
@@ -174,7 +174,7 @@ class Replay:
         crops = self.held[layer.nodes[0].inputs[0]]
         return [partial(layer, crops[i][1]) for i in sorted(senders) if i in crops]
 
-    def _fetched(self, device: int, tensor: str, need: Tile, *, ahead: bool = False) -> Crop:
+    def _fetch(self, device: int, tensor: str, need: Tile, *, ahead: bool = False) -> Crop:
         """``need`` of a tensor, put together from own elements and the listed transfers.
 
         ``ahead`` of the transfers there is nothing but own elements.
@@ -196,7 +196,7 @@ class Replay:
                 f"segment {self.number}: {self.names[device]} reads {lacking} elements of {tensor} "
                 "which it neither owns nor receives"
             )
-        return need, self._pasted(tensor, need, parts)
+        return need, self._paste(tensor, need, parts)
 
 
 @dataclass
@@ -216,11 +216,11 @@ def _tiles_of(held: Mapping[int, Crop]) -> dict[int, Tile]:
 
 def _last_uses(plan: Plan) -> dict[str, int]:
     """The number of the last step that reads each tensor."""
-    found = {}
+    last = {}
     for number, step in enumerate(plan.steps):
         for tensor in external_inputs(plan.layers_of(step)):
-            found[tensor] = number
-    return found | dict.fromkeys(plan.network.spatial_outputs, len(plan.steps))
+            last[tensor] = number
+    return last | dict.fromkeys(plan.network.spatial_outputs, len(plan.steps))
 
 
 def _area_without(need: Tile, tiles: Sequence[Tile]) -> int:

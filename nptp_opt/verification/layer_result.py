@@ -1,4 +1,4 @@
-"""Layer results as JSON, and ``check``: pricing a result without any solver."""
+"""Layer results as JSON, and ``check``: evaluating a result without any solver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nptp_opt.layer.problem import LayerProblem
 from nptp_opt.layer.result import LayerResult
 
 CLAIM_TOLERANCE = 1e-9
-"""Relative difference up to which claims agree with the priced makespan."""
+"""Relative difference up to which claims agree with the evaluated makespan."""
 
 
 def layer_result_to_json(problem: LayerProblem, result: LayerResult) -> dict[str, Any]:

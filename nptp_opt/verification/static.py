@@ -1,7 +1,7 @@
 """A plan checked on paper, without executing it.
 
 The tiles cover every map exactly once, every layer is computed once and after what it reads, the
-transfers are exactly the halos, and the prices are those of the listed transfers.
+transfers are exactly the halos, and the costs are those of the listed transfers.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from nptp_opt.plan.model import Plan
 from nptp_opt.plan.network_json import network_hash
 from nptp_opt.plan.steps import Step
 
-PRICE_TOLERANCE = 1e-9
-"""Relative difference up to which a stated makespan counts as the priced one."""
+COST_TOLERANCE = 1e-9
+"""Relative difference up to which a stated makespan counts as the evaluated one."""
 
 
 def require_right(plan: Plan, network: Network, where: str) -> None:
@@ -47,12 +47,12 @@ def paper_faults(plan: Plan) -> list[str]:
     for number, step in enumerate(plan.steps):
         at = f"segment {number} ({', '.join(step.layers) or 'collect'})"
         wrong = step.tiles_fault(plan.network, users)
-        found = (
+        step_faults = (
             [*_transfer_faults(plan, step, owned), *_cost_faults(plan, step, owned)]
             if wrong is None
             else [wrong]
         )
-        faults += [f"{at}: {fault}" for fault in found]
+        faults += [f"{at}: {fault}" for fault in step_faults]
         owned |= step.makes
     return faults or _total_faults(plan)
 
@@ -61,7 +61,7 @@ def _total_faults(plan: Plan) -> list[str]:
     """Are prediction and other objectives those of the steps?"""
     faults = []
     latency_s = simulate(plan.network, plan.cluster, plan.steps)
-    if abs(plan.latency_s - latency_s) > PRICE_TOLERANCE * latency_s:
+    if abs(plan.latency_s - latency_s) > COST_TOLERANCE * latency_s:
         faults.append(f"latency_s is {plan.latency_s}, the simulation gives {latency_s}")
     return faults + _objective_faults(plan)
 
@@ -71,7 +71,7 @@ def bound_faults(plan: Plan) -> list[str]:
     if plan.bound_s is None:
         return []
     proven_s = clock_bound(plan.network, plan.cluster)
-    if plan.bound_s <= proven_s * (1 + PRICE_TOLERANCE):
+    if plan.bound_s <= proven_s * (1 + COST_TOLERANCE):
         return []
     return [f"bound_s is {plan.bound_s}, what is proven is {proven_s}"]
 
@@ -84,10 +84,10 @@ def _objective_faults(plan: Plan) -> list[str]:
         "period_s": (plan.period_s, values.period_s),
     }
     return [
-        f"{name} is {stated}, the steps give {price}"
-        for name, (stated, price) in pairs.items()
+        f"{name} is {stated}, the steps give {cost}"
+        for name, (stated, cost) in pairs.items()
         if stated is not None
-        and (price is None or abs(stated - price) > PRICE_TOLERANCE * max(price, stated))
+        and (cost is None or abs(stated - cost) > COST_TOLERANCE * max(cost, stated))
     ]
 
 
@@ -142,6 +142,6 @@ def _spell(plan: Plan, move: Transfer) -> str:
 
 def _cost_faults(plan: Plan, step: Step, owned: Mapping[str, Ownership]) -> list[str]:
     cost_s = step.cost_s(plan.network, plan.cluster, owned)
-    if abs(cost_s - step.makespan_s) <= PRICE_TOLERANCE * cost_s:
+    if abs(cost_s - step.makespan_s) <= COST_TOLERANCE * cost_s:
         return []
     return [f"makespan_s is {step.makespan_s}, the step costs {cost_s}"]

@@ -26,19 +26,19 @@ OTHER_ENGINE = 4.0
 """How much further another engine, with other algorithms, may lie off."""
 
 
-def difference(found: Tensor, expected: Tensor) -> float:
+def difference(actual: Tensor, expected: Tensor) -> float:
     """Largest difference; equal infinities and NaN in the same place count as equal.
 
     Infinite where only one of the two is NaN, or infinite.
     """
-    if found.shape != expected.shape:
+    if actual.shape != expected.shape:
         return math.inf
-    if not found.numel():
+    if not actual.numel():
         return 0.0
-    off = (found - expected).abs()
+    off = (actual - expected).abs()
     if bool(torch.isfinite(off).all()):
         return float(off.max())
-    same = (found == expected) | (found.isnan() & expected.isnan())
+    same = (actual == expected) | (actual.isnan() & expected.isnan())
     return float(torch.where(same, 0.0, off.nan_to_num(math.inf, math.inf)).max())
 
 

@@ -169,10 +169,10 @@ def sent_errors(plan: Plan, model: LoadedModel, x: Given) -> Errors:
     """Errors of the outputs that the plan's transfer type makes; x and weights are float32."""
     expected = model.reference(x, ())
     with torch.inference_mode():
-        found = replayed_outputs(plan, model.weights(), x, plan.cluster.transfer_dtype)
+        received = replayed_outputs(plan, model.weights(), x, plan.cluster.transfer_dtype)
     errors = Errors()
     for name, values in expected.items():
-        errors.note(difference(found[name], values), largest(values))
+        errors.note(difference(received[name], values), largest(values))
     return errors
 
 
@@ -221,14 +221,14 @@ class _Walk:
 
 def _compare_with_witness(walk: _Walk, report: Report) -> None:
     report.witness = walk.model.witness.name
-    found = walk.single_pass.replay.results
+    planned = walk.single_pass.replay.results
     try:
-        expected = walk.model.witnessed(walk.inputs[0])
+        expected = walk.model.witness_outputs(walk.inputs[0])
     except InputError as error:
         report.faults.append(f"{report.witness}: {error}")
         return
     for name, values in expected.items():
-        off = difference(found[name], values.float())
+        off = difference(planned[name], values.float())
         report.witnessed.note(off, largest(values))
         if not off <= OTHER_ENGINE * walk.roundings[name].allowed(torch.float32):
             report.faults.append(f"output {name}: differs from {report.witness} by {off:.3g}")

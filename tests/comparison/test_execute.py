@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from nptp_opt.cli import main
 from nptp_opt.comparison import execute
 from nptp_opt.comparison.execute import Request
-from nptp_opt.comparison.measures import executed, profiles
+from nptp_opt.comparison.measures import execution_table, profiles
 from nptp_opt.comparison.records import Record, records_of
 from nptp_opt.comparison.runs import Run
 from nptp_opt.comparison.store import Store
@@ -178,7 +178,7 @@ def measured(*entries: tuple[str, str, float | None]) -> list[Record]:
 def test_measured_latencies_are_compared_where_all_have_one() -> None:
     """b takes twice as long on i1; i2 failed for b and counts for neither."""
     records = measured(("a", "i1", 1.0), ("a", "i2", 4.0), ("b", "i1", 2.0), ("b", "i2", None))
-    a, b = executed(records)
+    a, b = execution_table(records)
     assert (a["executed"], a["failed"], a["shared"], a["ratio"]) == (2, 0, 1, 1.0)
     assert (b["executed"], b["failed"], b["shared"]) == (1, 1, 1)
     assert b["ratio"] == pytest.approx(2.0) and b["error"] == pytest.approx(0.5)

@@ -22,7 +22,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_a_finished_run_is_priced_and_measured() -> None:
+def test_a_finished_run_is_evaluated_and_measured() -> None:
     found = execute(run("strip", solver="highs", plugins=()))
     assert found["harness"] == "finished" and found["status"] == "optimal"
     assert found["value_s"] == pytest.approx(18 * 1152 / 1e6 + 2 * 192 / 12.5e6)

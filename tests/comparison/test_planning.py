@@ -91,7 +91,7 @@ def test_bad_options(fields: dict[str, Any], words: str) -> None:
     [{"transfer_dtype": "int8"}, {"objective": "bytes"}],
 )
 def test_the_plan_is_made_as_the_run_says(planning: dict[str, Any]) -> None:
-    """Read from the plan that the run wrote, which the check prices again."""
+    """Read from the plan that the run wrote, which the check evaluates again."""
     found = execute_here(Run(NETWORK, "nptp", time_limit_s=30.0, planning=planning))
     assert found["harness"] == "finished" and found["fault"] is None
     plan = json.loads(found["plan"])

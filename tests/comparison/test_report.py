@@ -12,7 +12,7 @@ import pytest
 from nptp_opt.comparison import measures
 from nptp_opt.comparison.agreement import agreements, disagreements
 from nptp_opt.comparison.page import page
-from nptp_opt.comparison.paired import paired, sign_test
+from nptp_opt.comparison.paired import paired_ratios, sign_test
 from nptp_opt.comparison.records import Record, records_of, shared_cases
 from nptp_opt.comparison.tables import CSV_FIELDS, MEASURED_FIELDS, tables, to_csv, to_markdown
 from nptp_opt.errors import InputError
@@ -170,7 +170,7 @@ def seeded(ratio: float, instances: int) -> list[Record]:
 
 
 def test_a_difference_on_all_of_ten_instances_is_beyond_noise() -> None:
-    found = paired(seeded(0.9, 10), "old", "new")["value"]
+    found = paired_ratios(seeded(0.9, 10), "old", "new")["value"]
     assert found["beyond_noise"] and found["lower"] == 10
     assert found["ratio"] == pytest.approx(0.9, rel=1e-3)
     assert found["interval"][0] <= found["ratio"] <= found["interval"][1] < 1
@@ -179,7 +179,7 @@ def test_a_difference_on_all_of_ten_instances_is_beyond_noise() -> None:
 
 @pytest.mark.parametrize(("ratio", "instances"), [(1.0, 10), (0.9, 3)])
 def test_noise_and_too_few_instances_are_not(ratio: float, instances: int) -> None:
-    assert not paired(seeded(ratio, instances), "old", "new")["value"]["beyond_noise"]
+    assert not paired_ratios(seeded(ratio, instances), "old", "new")["value"]["beyond_noise"]
 
 
 def test_sign_test() -> None:
@@ -190,7 +190,7 @@ def test_sign_test() -> None:
 
 def test_unknown_contenders_are_named() -> None:
     with pytest.raises(InputError, match="unknown contender 'c'"):
-        paired(two_methods(), "a", "c")
+        paired_ratios(two_methods(), "a", "c")
 
 
 def test_a_file_without_runs_is_refused() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from nptp_opt.commands.sweep import _finished
+from nptp_opt.commands.sweep import _collect_rows
 from nptp_opt.comparison.sweep import (
     Axis,
     Row,
-    changed,
+    cluster_at,
     parse_axis,
     points,
     ratio,
@@ -56,14 +56,14 @@ def test_a_bad_range_is_named(text: str) -> None:
 
 def test_a_cluster_changes_in_what_is_swept_alone() -> None:
     cluster = make_cluster((4.0, 2.0), rates=[10.0, 20.0], latency_ms=0.1)
-    more = changed(cluster, {"devices": 3.0, "gflops": 8.0, "rate": 50.0, "latency_ms": 1.0})
+    more = cluster_at(cluster, {"devices": 3.0, "gflops": 8.0, "rate": 50.0, "latency_ms": 1.0})
     assert [device.name for device in more.devices] == ["d0", "d1", "d0-2"]
     assert [device.gflops for device in more.devices] == [8.0, 4.0, 8.0]
     assert {device.up_mbit_per_s for device in more.devices} == {50.0}
     assert more.network.latency_ms == 1.0
-    assert changed(cluster, {"devices": 2.0}) == cluster
+    assert cluster_at(cluster, {"devices": 2.0}) == cluster
     shared = make_cluster((1.0,), shared=True)
-    assert changed(shared, {"rate": 7.0}).network.mbit_per_s == 7.0
+    assert cluster_at(shared, {"rate": 7.0}).network.mbit_per_s == 7.0
 
 
 def test_a_sink_that_is_swept_away_is_an_error_before_any_planning() -> None:
@@ -86,7 +86,7 @@ def test_every_latency_is_that_of_a_plan_of_the_changed_cluster() -> None:
     over = points(cluster, [parse_axis("rate=10:10000:3")])
     rows = list(sweep_rows(NETWORK, over, PLANNERS, Limits(), lambda _: None))
     for row in rows:
-        on = changed(cluster, {"rate": row["rate"]})
+        on = cluster_at(cluster, {"rate": row["rate"]})
         for name in PLANNERS:
             plan = plan_network(ModelRef("chain", (1, 3, 16, 16)), NETWORK, on, PlanOptions(name))
             assert row["latency_s"][name] == pytest.approx(plan.latency_s, rel=1e-12)
@@ -151,7 +151,7 @@ def test_points_are_in_the_table_as_soon_as_they_are_finished(tmp_path: Path) ->
             yield {"rate": rate, "latency_s": {"single": 1.0}, "winner": "single", "ratio": None}
 
     table = tmp_path / "t.csv"
-    assert _finished(found(), table)[1]
+    assert _collect_rows(found(), table)[1]
     assert seen == [0, 2] and len(table.read_text().splitlines()) == 3
 
 

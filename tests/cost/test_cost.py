@@ -1,4 +1,4 @@
-"""Prices: worked by hand, held against their definition, and the forms against the exact price."""
+"""Costs: worked by hand, held against their definition, and the forms against the exact cost."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from nptp_opt.cost import (
     input_ownership,
     makespan_s,
     segment_compute_s,
+    segment_costs,
     segment_needs,
-    segment_prices,
 )
 from nptp_opt.cost.pairs import covered_loads, pair_loads
 from nptp_opt.cost.regions import SegmentRegions
@@ -81,7 +81,7 @@ def test_the_form_is_exact_for_a_same_padded_3x3_convolution() -> None:
     assert not LayerCost(wide).form_is_exact
 
 
-def test_price_of_a_corner_tile_worked_by_hand() -> None:
+def test_cost_of_a_corner_tile_worked_by_hand() -> None:
     """3x3 on 6x6, 8 to 8 channels; the top left 3x3 tile needs 4x4 and owns 3x3 of it.
 
     7 missing pixels x 8 channels x 4 bytes = 224 bytes over 100 Mbit/s = 12.5e6 bytes/s; two
@@ -149,7 +149,7 @@ def partitions(draw: st.DrawFn) -> dict[int, Tile]:
 @given(
     st.lists(partitions(), min_size=1, max_size=3), st.lists(partitions(), min_size=1, max_size=3)
 )
-def test_price_matrix_equals_the_price_of_the_listed_transfers(
+def test_cost_matrix_equals_the_cost_of_the_listed_transfers(
     before: list[dict[int, Tile]], after: list[dict[int, Tile]]
 ) -> None:
     network = conv_chain((1, 4, 8, 8), [{}, {"kernel": 5, "padding": 2}, {}])
@@ -157,8 +157,8 @@ def test_price_matrix_equals_the_price_of_the_listed_transfers(
         cluster = make_cluster((1.0, 2.0, 3.0), shared=shared, latency_ms=0.1, overhead_ms=0.2)
         layers = network.layers[1:]
         tiles_after = CandidateTiles(candidate_array(after, 3))
-        prices = segment_prices(cluster, network, layers, tiles_after)
-        matrix = prices.makespans({"conv0": candidate_array(before, 3)})
+        costs = segment_costs(cluster, network, layers, tiles_after)
+        matrix = costs.makespans({"conv0": candidate_array(before, 3)})
         for (p, held), (q, tiles) in itertools.product(enumerate(before), enumerate(after)):
             step = SpatialStep(("conv1", "conv2"), tiles).priced(network, cluster, {"conv0": held})
             assert np.isclose(matrix[p, q], step.makespan_s, rtol=1e-12)
@@ -212,7 +212,7 @@ def test_loads_counted_by_distinct_rectangles_equal_those_of_every_pair() -> Non
         assert np.array_equal(covered_loads(needs, owners, 6.0, 4.0, worth), wanted)
 
 
-def test_bytes_follow_the_transfer_type_and_prices_agree() -> None:
+def test_bytes_follow_the_transfer_type_and_costs_agree() -> None:
     """A halo row of 16 pixels x 4 channels: 4, 2 and 1 bytes each; int8 adds its scale."""
     network = conv_chain((1, 4, 8, 16), [{}, {}])
     held = {0: Tile(0, 4, 0, 16), 1: Tile(4, 8, 0, 16)}
@@ -221,6 +221,6 @@ def test_bytes_follow_the_transfer_type_and_prices_agree() -> None:
         step = SpatialStep(("conv1",), held).priced(network, cluster, {"conv0": held})
         assert [move.bytes for move in step.transfers] == [wanted, wanted]
         owners = candidate_array([held], 2)
-        prices = segment_prices(cluster, network, network.layers[1:], CandidateTiles(owners))
-        assert prices.makespans({"conv0": owners})[0, 0] == step.makespan_s
-        assert prices.makespans({}, {"conv0": owners})[0, 0] == step.makespan_s
+        costs = segment_costs(cluster, network, network.layers[1:], CandidateTiles(owners))
+        assert costs.makespans({"conv0": owners})[0, 0] == step.makespan_s
+        assert costs.makespans({}, {"conv0": owners})[0, 0] == step.makespan_s

@@ -1,4 +1,4 @@
-"""Computing while halos travel: interiors by brute force, prices by hand, plans proved in torch."""
+"""Computing while halos travel: interiors by brute force, costs by hand, plans proved in torch."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def two_strips(cluster: Cluster, *, overlap: bool) -> tuple[Step, ...]:
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["switched", "shared"])
-def test_price_by_hand(shared: bool) -> None:
+def test_cost_by_hand(shared: bool) -> None:
     """A halo of one row (8 pixels x 4 channels x 4 bytes) each way; 3 of 4 rows need none of it.
 
     2 x 9 x 4 x 4 = 288 FLOP per pixel: a row takes 8 x 288 / 1e9 s. On a shared medium both halos
@@ -276,7 +276,7 @@ def test_plan_files_keep_overlap_and_old_ones_load(plan: Plan) -> None:
         plan_from_json(content)
 
 
-def test_paper_finds_a_price_that_is_not_overlaps(plan: Plan) -> None:
+def test_paper_finds_a_cost_that_is_not_overlaps(plan: Plan) -> None:
     number = next(k for k, step in enumerate(plan.steps) if step.overlap)
     steps = list(plan.steps)
     steps[number] = replace(steps[number], overlap=False)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.evaluate.work import Task, task_seconds
+from nptp_opt.evaluate.task_graph import Task, task_seconds
 from nptp_opt.network.ir import Network
 from nptp_opt.plan.model import owned_maps
 from nptp_opt.plan.steps import Step

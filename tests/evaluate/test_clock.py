@@ -1,4 +1,4 @@
-"""The clock, which prices plans by differences in compiled code, against the plain simulation."""
+"""The clock, which costs plans by differences in compiled code, against the plain simulation."""
 
 from __future__ import annotations
 

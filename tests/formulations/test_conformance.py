@@ -13,11 +13,11 @@ from nptp_opt.layer import registry as methods
 from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
 from nptp_opt.layer.result import LayerResult, Status, Termination
-from tests.brute import FAMILIES, exact_price, form_price, optimum, partitions
+from tests.brute import FAMILIES, exact_cost, form_cost, optimum, partitions
 from tests.formulations.problems import PROBLEMS, problem
 
 assert formulations
-# `cover` has a conformance suite of its own: it prices tiles exactly and enumerates candidates.
+# `cover` has a conformance suite of its own: it evaluates tiles exactly and enumerates candidates.
 SPECS = [s for s in methods.specs() if s.kind in {"milp", "cp"} and s.name != "cover"]
 PAIRS = [(spec.name, solver) for spec in SPECS for solver in spec.solvers]
 LIMITS = Limits(time_limit_s=60)
@@ -32,7 +32,7 @@ def solve(layer: LayerProblem, name: str, solver: str, **hints: object) -> Layer
 
 @cache
 def best(number: int, family: str, *, exact: bool) -> float:
-    value = optimum(PROBLEMS[number], family, exact_price if exact else form_price)
+    value = optimum(PROBLEMS[number], family, exact_cost if exact else form_cost)
     assert value is not None
     return value
 
@@ -54,7 +54,7 @@ CASES = [
 
 @pytest.mark.parametrize(("layer", "name", "solver"), CASES)
 def test_agrees_with_brute_force(layer: LayerProblem, name: str, solver: str) -> None:
-    """Optimal is the brute-force optimum of the family at exact prices; bounds are below it."""
+    """Optimal is the brute-force optimum of the family at exact costs; bounds are below it."""
     spec, _ = methods.find(name)
     number = PROBLEMS.index(layer)
     least = best(number, spec.family, exact=True)
@@ -78,7 +78,7 @@ def assert_status_is_honest(result: LayerResult) -> None:
     assert (result.status is Status.OPTIMAL) == (result.gap <= LIMITS.gap)
 
 
-def test_problems_cover_exact_and_inexact_prices() -> None:
+def test_problems_cover_exact_and_inexact_costs() -> None:
     """The suite has problems of both kinds, so that neither branch above goes untested."""
     exact = {p.name: LayerCost(p).form_is_exact for p in PROBLEMS}
     assert not exact["wide-padding"] and not exact["kernel-5"]

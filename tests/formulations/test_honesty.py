@@ -59,8 +59,8 @@ def with_memory(layer: LayerProblem, *bytes_: int) -> LayerProblem:
         pytest.param(with_memory(STRIDED, 1000, 600), id="strided"),
     ],
 )
-def test_optimal_means_optimal_at_exact_prices(layer: LayerProblem, name: str) -> None:
-    """Bug: "optimal" under upper prices, up to twice the true optimum, without a bound."""
+def test_optimal_means_optimal_at_exact_costs(layer: LayerProblem, name: str) -> None:
+    """Bug: "optimal" under upper costs, up to twice the true optimum, without a bound."""
     spec, _ = methods.find(name)
     least = optimum(layer, spec.family)
     result = solve_layer(layer, name, limits=Limits(time_limit_s=20))
@@ -73,7 +73,7 @@ def test_optimal_means_optimal_at_exact_prices(layer: LayerProblem, name: str) -
         assert result.status is Status.OPTIMAL
 
 
-def test_memory_that_only_exact_prices_fit_is_not_called_infeasible() -> None:
+def test_memory_that_only_exact_costs_fit_is_not_called_infeasible() -> None:
     """Bug: InfeasibleError, although strips fit exactly: only the upper memory form did not."""
     layer = make_problem(
         make_cluster([1.0, 1.0]),
@@ -152,7 +152,7 @@ def test_cover_exports_its_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["strip", "column-dp", "guillotine-dp", "multilevel", "auto"])
 def test_without_proof_only_the_partition_is_sought(name: str) -> None:
-    """``prove=False``: the same partition's price, and no configuration bound."""
+    """``prove=False``: the same partition's cost, and no configuration bound."""
     layer = problem("quick", 12, 12, gflops=(1.0, 0.7, 0.5))
     quick = methods.find(name)[1](layer, None, Limits(prove=False), Hints())
     proven = solve_layer(layer, name)

@@ -69,7 +69,7 @@ def test_files_fit_the_schemas_that_are_shipped() -> None:
     assert shipped("best.schema.json") == schema_of_best()
 
 
-def test_best_values_are_the_prices_of_their_tiles_and_no_bound_is_above() -> None:
+def test_best_values_are_the_costs_of_their_tiles_and_no_bound_is_above() -> None:
     for name, best in best_table().items():
         problem = open_instance(name)
         assert best.value_s is not None and best.bound_s is not None
@@ -83,8 +83,8 @@ def test_best_values_are_the_prices_of_their_tiles_and_no_bound_is_above() -> No
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_best_values_of_networks_are_the_prices_of_their_plans(model: str) -> None:
-    """Every plan in the table, priced again on the network as it is imported today."""
+def test_best_values_of_networks_are_the_costs_of_their_plans(model: str) -> None:
+    """Every plan in the table, evaluated again on the network as it is imported today."""
     entries = [e for e in select(["network", model]) if e.name in best_table()]
     network = load_model(*MODELS[model]).network
     for entry in entries:

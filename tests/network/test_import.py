@@ -9,7 +9,7 @@ from torch import nn
 
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile
-from nptp_opt.network.describe import alive, cut_points, gathered, rows
+from nptp_opt.network.describe import alive, cut_points, gathered_layers, rows
 from nptp_opt.network.load import load_model, load_module
 from tests.network.models import Chain, Detector, UNet
 from tests.network.partitioned import (
@@ -199,7 +199,7 @@ def test_description_lists_windows_liveness_and_what_is_gathered():
     assert table["conv1"].window == "k7 s2 p3+3, k7 s2 p3+3"
     assert table["conv1"].out_bytes == 4 * 64 * 32 * 32
     assert table["conv1"].in_shapes == ((1, 3, 64, 64),)
-    assert [each.name for each in gathered(network)] == ["avgpool", "fc.whole"]
+    assert [each.name for each in gathered_layers(network)] == ["avgpool", "fc.whole"]
     assert table["fc"].window == "whole, whole"
     assert max(len(held) for held in alive(network)) == 2
     assert "layer1.0.conv1" not in cut_points(network) and "maxpool" in cut_points(network)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
-from nptp_opt.network.describe import gathered, whole_share
+from nptp_opt.network.describe import gathered_layers, whole_share
 from nptp_opt.network.load import load_module
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.planner.baselines.quick import QUICK
@@ -89,7 +89,7 @@ def test_what_follows_on_a_whole_node_is_divided_again(middle):
     assert not whole_convolutions(network) and not network.head
     assert any(layer.is_whole for layer in network.layers)
     assert network.layers[-1].kind == "spatial" and not network.layers[-1].is_whole
-    assert any("divided again" in entry.why for entry in gathered(network))
+    assert any("divided again" in entry.why for entry in gathered_layers(network))
     flop, made = whole_share(network)
     assert 0 < flop < 1 and 0 < made < 1
 

@@ -16,7 +16,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, hstack, vstack
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import CandidateTiles, StepPrices, candidate_array, gather_prices, segment_prices
+from nptp_opt.cost import CandidateTiles, StepCosts, candidate_array, gather_costs, segment_costs
 from nptp_opt.cost.loads import makespans_s
 from nptp_opt.cost.objectives import Objective, rows_of
 from nptp_opt.network.ir import Network
@@ -42,8 +42,8 @@ def graph_of(network: Network, cluster: Cluster, family: str, objective: Objecti
     first = np.cumsum([0, *(len(array) for array in before)])
     rows, graph = rows_of(cluster, objective), Graph([], [], int(first[-1]) + 1)
 
-    def add(prices: StepPrices, start: int, node: int) -> None:
-        loads = prices.loads({names[start]: before[start]})
+    def add(costs: StepCosts, start: int, node: int) -> None:
+        loads = costs.loads({names[start]: before[start]})
         latency_s = makespans_s(cluster, loads)
         values = [row.latency * latency_s + row.usage(loads) for row in rows] + [latency_s]
         p, q = np.indices(values[0].shape)
@@ -53,9 +53,9 @@ def graph_of(network: Network, cluster: Cluster, family: str, objective: Objecti
     for end in range(1, len(layers) + 1):
         for start in range(end):
             tiles = CandidateTiles(states[end - 1])
-            prices = segment_prices(cluster, network, layers[start:end], tiles)
-            add(prices, start, int(first[end]))
-    last = gather_prices(cluster, network, network.head, cluster.sink, network.spatial_outputs)
+            costs = segment_costs(cluster, network, layers[start:end], tiles)
+            add(costs, start, int(first[end]))
+    last = gather_costs(cluster, network, network.head, cluster.sink, network.spatial_outputs)
     add(last, len(layers), graph.nodes - 1)
     return graph
 

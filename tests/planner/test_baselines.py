@@ -1,4 +1,4 @@
-"""Baselines that price many plans at once find the best of the plans that they stand for."""
+"""Baselines that evaluate many plans at once find the best of the plans that they stand for."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def test_strip_best_is_no_worse_than_any_strips(cluster: Cluster) -> None:
             for shares in (speeds, coedge_shares(network, cluster, chosen)):
                 for vertical in (False, True):
                     template = strips("s", chosen, shares, vertical=vertical)
-                    price = latency_s(network, cluster, follow(network, template))
-                    assert found <= price * (1 + 1e-12)
+                    cost = latency_s(network, cluster, follow(network, template))
+                    assert found <= cost * (1 + 1e-12)
 
 
 def test_coedge_shares_balance_compute_and_exchange() -> None:
@@ -76,7 +76,7 @@ def test_coedge_shares_balance_compute_and_exchange() -> None:
     assert coedge_shares(network, cluster) == pytest.approx([0.25, 0.75])
 
 
-def test_one_device_has_no_strips_to_price() -> None:
+def test_one_device_has_no_strips_to_evaluate() -> None:
     """No choice of several devices is an empty list of candidates, not an error."""
     cluster = make_cluster((1.0,))
     found = strip_best(conv_chain((1, 3, 8, 8), [{}]), cluster)

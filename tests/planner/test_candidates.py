@@ -16,4 +16,4 @@ def test_an_odd_cut_before_a_stride_stays_a_candidate() -> None:
     used = used_templates([Choice(network.spatial[:1], odd)])
     kept = distinct(used, network.spatial)
     assert [template.snapped for template in kept] == [True, False]
-    assert TemplateStack(kept, 2).placed((8, 8), (2, 2))[:, 0, 1].tolist() == [4, 3]
+    assert TemplateStack(kept, 2).place((8, 8), (2, 2))[:, 0, 1].tolist() == [4, 3]

@@ -20,7 +20,7 @@ from nptp_opt.planner.path import label_path
 from nptp_opt.planner.path.aim import Aim
 from nptp_opt.planner.path.label_path import LabelPath, all_spans, most_templates
 from nptp_opt.planner.path.shortest_path import spans_of
-from nptp_opt.planner.path.state_prices import StatePrices
+from nptp_opt.planner.path.state_costs import StateCosts
 from tests.builders import conv_chain, make_cluster
 from tests.cost.test_objectives import with_power
 from tests.networks import residual_network
@@ -42,9 +42,9 @@ def values(network: Network, on: Cluster, aim: Aim, choices: Sequence[Choice]) -
 
 
 def every_plan(network: Network, on: Cluster, templates: list[Template]) -> list[list[Choice]]:
-    prices = StatePrices(network, on, templates)
+    costs = StateCosts(network, on, templates)
     return [
-        [prices.choice(part, template) for part, template in zip(parts, pick, strict=True)]
+        [costs.choice(part, template) for part, template in zip(parts, pick, strict=True)]
         for parts in segmentations(network.spatial)
         for pick in itertools.product(templates, repeat=len(parts))
     ]
@@ -105,7 +105,7 @@ def test_too_many_labels_still_give_a_plan(monkeypatch: pytest.MonkeyPatch) -> N
     assert values(CHAIN, on, aim, choices)[-1] <= 1.0
 
 
-def test_a_residual_network_is_priced_as_it_is_assembled() -> None:
+def test_a_residual_network_is_costed_as_it_is_assembled() -> None:
     """The limit is kept by the assembled plan, and spans keep the search to a plan's segments."""
     network, on = residual_network(2), make_cluster((0.1, 0.3), rates=10.0)
     templates = distinct(family_templates(on), network.spatial)

@@ -18,7 +18,7 @@ from nptp_opt.planner.candidates.layerwise import layer_problem, solved_template
 from tests.builders import conv_chain, make_cluster
 
 
-def test_a_pool_with_a_concat_folded_on_is_priced_as_the_pool() -> None:
+def test_a_pool_with_a_concat_folded_on_is_costed_as_the_pool() -> None:
     """Regression: Inception v3's Mixed_6a was refused, the concat having more channels."""
     network = load_model("inception_v3", (1, 3, 96, 96)).network
     problems = [layer_problem(network, layer, make_cluster()) for layer in network.spatial]

@@ -33,7 +33,7 @@ from nptp_opt.planner.objective import ObjectiveSearch
 from nptp_opt.planner.path.aim import Aim
 from nptp_opt.planner.path.duals import Duals
 from nptp_opt.planner.path.shortest_path import ShortestPath
-from nptp_opt.planner.path.state_prices import StatePrices
+from nptp_opt.planner.path.state_costs import StateCosts
 from nptp_opt.planner.path.units import units
 from tests.builders import conv_chain, make_cluster
 from tests.cost.test_objectives import with_power
@@ -55,25 +55,25 @@ def cluster(shared: bool) -> Cluster:
 def test_weighted_paths_equal_exhaustive_search(
     shared: bool, factor: float, objective: str
 ) -> None:
-    """All segmentations x all templates, each assembled and priced from its listed transfers."""
+    """All segmentations x all templates, each assembled and evaluated from its listed transfers."""
     on = cluster(shared)
     weights = bytes_weights(on) if objective == "bytes" else energy_weights(on)
     weights = weights.plus(latency_weights(on), factor)
     templates = distinct(family_templates(on), NETWORK.spatial)
-    prices = StatePrices(NETWORK, on, templates)
+    costs = StateCosts(NETWORK, on, templates)
 
-    def price(choices: list[object]) -> float:
+    def cost(choices: list[object]) -> float:
         values = values_of(NETWORK, on, assemble(NETWORK, on, choices))
         return values.of(objective) + factor * values.latency_s
 
     best = min(
-        price([prices.choice(part, t) for part, t in zip(parts, pick, strict=True)])
+        cost([costs.choice(part, t) for part, t in zip(parts, pick, strict=True)])
         for parts in segmentations(NETWORK.spatial)
         for pick in itertools.product(templates, repeat=len(parts))
     )
     assert len(units(NETWORK)) == 3
     found = ShortestPath(NETWORK, on, templates, fuse=True, weights=weights).choices()
-    assert price(found) == pytest.approx(best, rel=1e-12)
+    assert cost(found) == pytest.approx(best, rel=1e-12)
 
 
 @pytest.mark.parametrize("objective", ["bytes", "energy", "throughput"])
@@ -179,7 +179,7 @@ def test_the_reference_knows_single_devices_and_impossible_limits() -> None:
 
 
 def test_a_plan_that_sends_nothing_is_polished_to_an_end() -> None:
-    """Relative gains of a price of 0 were taken for 100 %: polishing never ended."""
+    """Relative gains of a cost of 0 were taken for 100 %: polishing never ended."""
     network = conv_chain((1, 3, 8, 8), [{}, {}])
     on = cluster(shared=True)
     start = single_on(network, 0)

@@ -19,8 +19,8 @@ from nptp_opt.planner import PLANNERS, PlanOptions, plan_network
 from nptp_opt.planner.baselines.quick import single_on
 from nptp_opt.planner.candidates.catalogue import distinct, family_templates
 from nptp_opt.planner.objective import ObjectiveSearch, Pair
-from nptp_opt.planner.pareto import FINEST, pareto_front, parse_pair, thinned
-from nptp_opt.planner.path.state_prices import StatePrices
+from nptp_opt.planner.pareto import FINEST, pareto_front, parse_pair, thin
+from nptp_opt.planner.path.state_costs import StateCosts
 from nptp_opt.verification.static import bound_faults, paper_faults
 from tests.builders import make_cluster
 from tests.cli.test_commands import CLUSTER, call
@@ -52,11 +52,11 @@ def test_no_plan_of_the_front_is_dominated_and_none_by_a_baseline(pair: tuple[st
 def test_both_ends_of_the_front_are_optimal_over_the_templates() -> None:
     """Exhaustive: all segmentations x all templates."""
     on = cluster(shared=True)
-    prices = StatePrices(NETWORK, on, distinct(family_templates(on), NETWORK.spatial))
+    costs = StateCosts(NETWORK, on, distinct(family_templates(on), NETWORK.spatial))
     every = [
-        values_of(NETWORK, on, assemble(NETWORK, on, [*map(prices.choice, parts, pick)]))
+        values_of(NETWORK, on, assemble(NETWORK, on, [*map(costs.choice, parts, pick)]))
         for parts in segmentations(NETWORK.spatial)
-        for pick in itertools.product(prices.templates, repeat=len(parts))
+        for pick in itertools.product(costs.templates, repeat=len(parts))
     ]
     front = pareto_front(MODEL, NETWORK, on, PlanOptions(), ("latency", "energy"), 9)
     assert front[0].latency_s <= min(values.latency_s for values in every) * (1 + 1e-12)
@@ -106,9 +106,9 @@ def test_a_thinned_front_keeps_its_ends_and_what_stands_out() -> None:
         for a, b in points
     ]
     pair: Pair = ("latency", "bytes")
-    kept = [(e.values.latency_s, e.values.bytes) for e in thinned(made, pair, 3)]
+    kept = [(e.values.latency_s, e.values.bytes) for e in thin(made, pair, 3)]
     assert kept == [points[0], points[3], points[4]]
-    assert len(thinned(made, pair, 9)) == 5
+    assert len(thin(made, pair, 9)) == 5
 
 
 def test_a_latency_limit_cuts_the_front_off() -> None:

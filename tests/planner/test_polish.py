@@ -15,7 +15,7 @@ from nptp_opt.evaluate.clock import Clock
 from nptp_opt.geometry import Tile, cover_fault
 from nptp_opt.planner.baselines.quick import follow, latency_s, strip_equal
 from nptp_opt.planner.candidates.templates import columns, strips
-from nptp_opt.planner.local_search.moves import Partition, neighbours, random_move, shifted
+from nptp_opt.planner.local_search.moves import Partition, neighbours, random_move, shift_cuts
 from nptp_opt.planner.local_search.polish import polish
 from tests.builders import conv_chain, make_cluster
 from tests.networks import residual_network
@@ -56,7 +56,7 @@ def test_every_neighbour_of_a_pinwheel_is_a_partition() -> None:
 def test_the_halves_of_a_crossing_cut_move_apart() -> None:
     """2x2 cells: the left and the right half of the horizontal cut are two cuts."""
     cells = {0: Tile(0, 3, 0, 3), 1: Tile(0, 3, 3, 6), 2: Tile(3, 6, 0, 3), 3: Tile(3, 6, 3, 6)}
-    found = list(shifted(cells, 1))
+    found = list(shift_cuts(cells, 1))
     assert {0: Tile(0, 4, 0, 3), 1: cells[1], 2: Tile(4, 6, 0, 3), 3: cells[3]} in found
     assert len(found) == 2
 
@@ -91,8 +91,8 @@ def test_polish_never_makes_a_plan_worse_and_stops_at_its_deadline() -> None:
         assert cover_fault(choice.tiles.values(), 16, 16) is None
 
 
-def test_polish_prices_like_the_assembled_plan() -> None:
-    """The ledger's incremental prices are those of the steps, also where a skip is read later."""
+def test_polish_evaluates_like_the_assembled_plan() -> None:
+    """The ledger's incremental costs are those of the steps, also where a skip is read later."""
     network = residual_network(blocks=1, size=16)
     cluster = make_cluster((0.01, 0.03), rates=500.0)
     start = strip_equal(network, cluster)

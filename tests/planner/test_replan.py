@@ -15,7 +15,7 @@ from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network, replan
 from nptp_opt.planner.local_search.moves import absorbed
 from nptp_opt.planner.planners import plan_of
-from nptp_opt.planner.replan import handed_over, replan_network
+from nptp_opt.planner.replan import hand_over, replan_network
 from nptp_opt.verification.static import bound_faults, paper_faults
 from tests.builders import conv_chain, make_cluster
 from tests.networks import residual_network
@@ -45,7 +45,7 @@ def test_a_pinwheel_s_tile_has_no_side_to_be_absorbed_by_but_an_idle_device() ->
         -5: Tile(2, 4, 2, 4),
     }
     assert list(absorbed(tiles, -5)) == []
-    found = list(handed_over(tiles, -5, (0, 1, 1, 1, 1, 1)))
+    found = list(hand_over(tiles, -5, (0, 1, 1, 1, 1, 1)))
     assert found == [{**{i: tiles[i] for i in range(4)}, 4: tiles[-5]}]
 
 

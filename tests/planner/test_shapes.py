@@ -155,7 +155,7 @@ def check(model: LoadedModel, cluster: Cluster) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_planner_plans_networks_of_every_kind(kind: str) -> None:
     """Bugs: a division by zero, then index -9223372036854775808, where nothing is computed;
-    KeyError in ``StepPrices._exchanged`` and ``StatePrices._reduction`` where the input is read
+    KeyError in ``StepCosts._exchange`` and ``StateCosts._reduction`` where the input is read
     again; networks of reductions and whole nodes alone were refused."""
     check(loaded(kind), devices(3, shared=kind in {"shuffles", "two convolutions"}, sink=1))
 

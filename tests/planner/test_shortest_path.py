@@ -16,7 +16,7 @@ from nptp_opt.planner.baselines.quick import follow
 from nptp_opt.planner.candidates.catalogue import distinct, family_templates
 from nptp_opt.planner.candidates.templates import Template, snaps, strips
 from nptp_opt.planner.path.shortest_path import ShortestPath
-from nptp_opt.planner.path.state_prices import StatePrices
+from nptp_opt.planner.path.state_costs import StateCosts
 from nptp_opt.planner.path.units import units
 from tests.builders import conv_chain, make_cluster
 from tests.networks import residual_network
@@ -82,7 +82,7 @@ def test_units_of_a_residual_network_are_its_blocks() -> None:
 
 
 def test_a_residual_block_is_planned_with_every_tensor_that_it_reads() -> None:
-    """The fused and the layerwise block are both priced with the skip connection's halo."""
+    """The fused and the layerwise block are both evaluated with the skip connection's halo."""
     network = residual_network(blocks=2)
     cluster = make_cluster((1.0, 1.0), rates=1.0, latency_ms=1.0)
     templates = [strips("halves", (0, 1), (1.0, 1.0), vertical=False)]
@@ -95,11 +95,11 @@ def test_a_residual_block_is_planned_with_every_tensor_that_it_reads() -> None:
 
 
 def test_following_a_template_costs_what_its_assembled_plan_costs() -> None:
-    """Chains, residual joins and reductions: the price of many templates at once."""
+    """Chains, residual joins and reductions: the cost of many templates at once."""
     cluster = make_cluster((1.0, 2.0, 1.0), rates=10.0, latency_ms=0.1, overhead_ms=0.01)
     for network in (conv_chain((1, 3, 12, 12), [{}, {"stride": 2}]), residual_network(blocks=2)):
         templates = distinct(family_templates(cluster), network.spatial)
-        prices = StatePrices(network, cluster, templates).followed_s()
-        for template, price in zip(templates, prices, strict=True):
+        costs = StateCosts(network, cluster, templates).followed_s()
+        for template, cost in zip(templates, costs, strict=True):
             wanted = latency_s(network, cluster, follow(network, template))
-            assert price == pytest.approx(wanted, rel=1e-12)
+            assert cost == pytest.approx(wanted, rel=1e-12)

@@ -87,7 +87,7 @@ class Forked:
 def spawned_by(template: Template, pool: WorkerPool, name: str, log: Path) -> Forked:
     """What ``WorkerPool._spawn`` does, by forking; in the namespace that the pool's site says."""
     log.touch()
-    words = ["--name", name, "--connect", pool.gate.address]
+    words = ["--name", name, "--connect", pool.admission.address]
     words += ["--secret-file", str(pool.folder / "secret")]
     words += ["--parent", str(template.process.pid)]
     entered = _namespace(*pool.site.prefix(name))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.plan.model import Plan
-from nptp_opt.runtime.program import device_program, participants
+from nptp_opt.runtime.device_program import device_program, participants
 from nptp_opt.runtime.trace import Recorder
 from nptp_opt.runtime.transport.base import Rendezvous
 from nptp_opt.runtime.transport.packing import Packing

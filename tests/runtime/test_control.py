@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from nptp_opt import __version__
-from nptp_opt.runtime.launcher import gate
-from nptp_opt.runtime.launcher.gate import Gate
+from nptp_opt.runtime.launcher import admission
+from nptp_opt.runtime.launcher.admission import Admission
 from nptp_opt.runtime.transport.control import (
     HEADER,
     Channel,
@@ -35,7 +35,7 @@ HELLO = {"device": "d0", "version": __version__, "pid": 1}
 class Door:
     """A gate for d0 that notes who came in."""
 
-    gate: Gate | None = None
+    gate: Admission | None = None
     inside: dict[str, Channel] = field(default_factory=dict)
     came: threading.Event = field(default_factory=threading.Event)
 
@@ -55,7 +55,7 @@ def door(
     made = Door()
     folder = tmp_path_factory.mktemp("c")
     address = f"unix:{folder}/s" if request.param == "unix" else "tcp:127.0.0.1:0"
-    made.gate = Gate(address, SECRET, ["d0"], made.welcome)
+    made.gate = Admission(address, SECRET, ["d0"], made.welcome)
     yield made
     made.gate.close()
 
@@ -168,7 +168,7 @@ def test_cunning_garbage_is_refused(
 
 def test_dribbling_stranger_is_dropped(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bug: a byte now and then kept a connection for hours: the limit was that of every read."""
-    monkeypatch.setattr(gate, "HANDSHAKE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(admission, "HANDSHAKE_TIMEOUT_S", 0.3)
     stranger = door.knock()
     with pytest.raises(OSError):
         while True:
@@ -208,9 +208,9 @@ def test_secret_file_is_private(tmp_path: Path) -> None:
 
 def test_busy_port_is_an_error() -> None:
     """Two launchers on one port: the second is told."""
-    gate = Gate("tcp:127.0.0.1:0", SECRET, [], lambda *_: None)
+    gate = Admission("tcp:127.0.0.1:0", SECRET, [], lambda *_: None)
     with pytest.raises(OSError, match="in use"):
-        Gate(gate.address, SECRET, [], lambda *_: None)
+        Admission(gate.address, SECRET, [], lambda *_: None)
     gate.close()
 
 

@@ -180,7 +180,7 @@ def test_worker_that_waits_says_so_once(
     monkeypatch.setattr(worker, "PATIENCE_S", 0.2)
     monkeypatch.setattr(worker, "RETRY_S", 0.06)
     with pytest.raises(ChannelError):
-        worker._connected(f"tcp:127.0.0.1:{port}", "")
+        worker._connect(f"tcp:127.0.0.1:{port}", "")
     assert capsys.readouterr().err == f"waiting for 127.0.0.1:{port}\n"
 
 

@@ -1,4 +1,4 @@
-"""Profiles: the fit by hand, the way into a cluster file, prices that follow, and the link."""
+"""Profiles: the fit by hand, the way into a cluster file, costs that follow, and the link."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from nptp_opt.cost import layer_key, segment_compute_s
 from nptp_opt.errors import InputError
 from nptp_opt.network.load import load_model
 from nptp_opt.planner.candidates.layerwise import layer_problem
-from nptp_opt.runtime.profiling.calibrate import calibrated
+from nptp_opt.runtime.device_program import device_program
+from nptp_opt.runtime.profiling.calibrate import calibrate_cluster
 from nptp_opt.runtime.profiling.link import measure_link, serve_link
 from nptp_opt.runtime.profiling.profile import fit_layer, fit_profile, measure_layers
-from nptp_opt.runtime.program import device_program
 from nptp_opt.runtime.trace import Span
 from nptp_opt.runtime.transport.control import ChannelError, RefusedError, connect, join
 from tests.builders import make_cluster
@@ -68,7 +68,7 @@ def test_fit_has_no_negative_overhead() -> None:
 
 
 def test_cluster_takes_the_profiles_speeds(tmp_path: Path) -> None:
-    """A measured layer has its own price, another device is priced as before."""
+    """A measured layer has its own cost, another device is costed as before."""
     network = model_of("chain").network
     layer = network.spatial[0]
     cluster = _cluster(tmp_path, layer_key(layer))
@@ -124,7 +124,7 @@ def test_calibration_by_hand() -> None:
     }
     for found in spans.values():
         found.append(Span("send", 1, 0, 300_000, 0, 8))
-    content = calibrated(plan, spans)
+    content = calibrate_cluster(plan, spans)
     assert content["network"]["message_ms"] == pytest.approx(0.3)
     for entry in content["device"]:
         assert entry["layers"]

@@ -13,10 +13,10 @@ from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import plan_network
+from nptp_opt.runtime.device_program import device_program
 from nptp_opt.runtime.launcher.launch import run_plan
 from nptp_opt.runtime.launcher.pool import WorkerPool
 from nptp_opt.runtime.launcher.report import RunOptions, RunReport
-from nptp_opt.runtime.program import device_program
 from nptp_opt.runtime.transport.registry import TRANSPORTS
 from tests.builders import make_cluster
 from tests.runtime.plans import (

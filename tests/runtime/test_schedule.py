@@ -14,7 +14,7 @@ from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.model import Plan
-from nptp_opt.runtime.program import device_program, participants
+from nptp_opt.runtime.device_program import device_program, participants
 from tests.builders import conv_chain, make_cluster
 
 

@@ -1,4 +1,4 @@
-"""Random tiny layer problems that stress every price: strides, kernels, padding, memory, steps."""
+"""Random tiny layer problems that stress every cost: strides, kernels, padding, memory, steps."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from nptp_opt.layer.problem import LayerProblem
 from nptp_opt.layer.solve import solve_layer
 from nptp_opt.search.bounds import configuration_bound
 from nptp_opt.search.configurations import N_SUMS, ConfigurationLP
-from nptp_opt.search.prices import unit_prices
+from nptp_opt.search.unit_costs import unit_costs
 from tests.brute import optimum
 from tests.builders import make_cluster, make_problem
 from tests.search.problems import pinwheel, problems
@@ -76,7 +76,7 @@ def test_any_multipliers_give_a_valid_bound(
     tiles = _random_partition(data, problem)
     if not all(cost.fits(i, tile) for i, tile in tiles.items()):
         return
-    lower = unit_prices(cost, lower=True)
+    lower = unit_costs(cost, lower=True)
     if not problem.cluster.shared:
         target = cost.makespan_s(tiles)
         assert ConfigurationLP(lower).bound(np.array(y), target) <= 0

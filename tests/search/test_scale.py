@@ -66,7 +66,7 @@ def test_multilevel_covers_with_many_devices(shared: bool) -> None:
 
 
 def test_pooled_devices_are_never_better_than_the_real_ones() -> None:
-    """Every device takes the weakest prices of its group; few groups remain."""
+    """Every device takes the weakest costs of its group; few groups remain."""
     problem = layer([1.0 + i / 40 for i in range(40)], 32)
     pooled = pool(problem, 3)
     assert len(pooled.device_classes) == 3

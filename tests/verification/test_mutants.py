@@ -102,7 +102,7 @@ def unread(op: str) -> Callable[[Patch], None]:
     """The call is dropped: its input is taken for its result."""
 
     def apply(patch: Patch) -> None:
-        patch.setitem(RULES, op, Rule(lambda given: given.given(), RULES[op].reads))
+        patch.setitem(RULES, op, Rule(lambda given: given.argument(), RULES[op].reads))
 
     return apply
 
@@ -144,7 +144,7 @@ def _without_write(patch: Patch) -> None:
 
 
 def _ones_for_zeros(patch: Patch) -> None:
-    patch.setitem(lookalikes._REWRITES, torch.ops.aten.zeros_like.default, lookalikes._filled(1))
+    patch.setitem(lookalikes._REWRITES, torch.ops.aten.zeros_like.default, lookalikes._as_full(1))
 
 
 def _doubled_weights(patch: Patch) -> None:
@@ -253,12 +253,12 @@ MUTANTS = [
     Mutant("mean for maximum of channels", call(lambda x: x.amax(1, keepdim=True)),
            renamed("amax", "mean")),
     Mutant("cast dropped", call(lambda x: (x * 4).long().float()),
-           attribute(casts, "_rounded", lambda call, value, dtype: value)),
+           attribute(casts, "_round", lambda call, value, dtype: value)),
     Mutant("linear bias", layer(nn.Flatten(), nn.Linear(256, 3)), argument("linear", "bias", None)),
     Mutant("linear features", layer(nn.Flatten(), nn.Linear(256, 3)),
            node_attribute("linear", "order", [0, 1, 3, 2])),
     Mutant("whole op for another", call(lambda x: torch.cumsum(x, 3)),
-           attribute(aten_whole, "encoded", lambda call, operand: (
+           attribute(aten_whole, "encode_operands", lambda call, operand: (
                [operand(call.args["self"]), 2], {}))),
     Mutant("flip of the other axis", call(lambda x: torch.flip(x, [3])),
            argument("flip", "dims", [2])),

@@ -93,7 +93,7 @@ def widen_transfer(data: dict[str, Any]) -> None:
     data["segments"][1]["transfers"][0]["y0"] -= 1
 
 
-def lower_price(data: dict[str, Any]) -> None:
+def lower_cost(data: dict[str, Any]) -> None:
     data["segments"][0]["makespan_s"] *= 0.5
 
 
@@ -126,7 +126,7 @@ def lower_prediction(data: dict[str, Any]) -> None:
         (drop_transfer, "transfer missing"),
         (add_transfer, "transfer listed twice"),
         (widen_transfer, "transfer that is no halo"),
-        (lower_price, "the step costs"),
+        (lower_cost, "the step costs"),
         (swap_segments, "runs before"),
         (drop_segment, "runs before"),
         (drop_gather, "on the sink"),
@@ -163,7 +163,7 @@ def test_a_bound_is_computed_again_only_where_asked(
 
 def test_a_stale_hash_is_found(tmp_path: Path, model: LoadedModel, plan: Plan) -> None:
     path = tmp_path / "plan.json"
-    path.write_text(json.dumps(edited(plan, lower_price, rehash=False)))
+    path.write_text(json.dumps(edited(plan, lower_cost, rehash=False)))
     read, stale = read_plan(path)
     assert stale and "hash is stale" in stale[0]
     assert any("stale" in fault for fault in verify_plan(read, model, stale=stale).faults)

@@ -7,13 +7,13 @@ import textwrap
 from collections.abc import Iterator
 from functools import cache
 
-from tools.docs.markdown import fenced, inline, rendered, table
+from tools.docs.markdown import fence, inline, render, table
 from tools.docs.source import (
     PACKAGE,
     Definition,
     Module,
     definitions,
-    documented,
+    doc_entries,
     is_public,
     modules,
 )
@@ -60,8 +60,8 @@ def _page_text(name: str, members: list[Module]) -> str:
 
 
 def _module(module: Module) -> str:
-    blocks = [f"## `{module.name}` {{#{module.name}}}", rendered(module.doc, UP), _offers(module)]
-    constants = [f"* `{name}`: {inline(doc, UP)}" for name, _, doc in documented(module.tree.body)
+    blocks = [f"## `{module.name}` {{#{module.name}}}", render(module.doc, UP), _offers(module)]
+    constants = [f"* `{name}`: {inline(doc, UP)}" for name, _, doc in doc_entries(module.tree.body)
                  if doc]  # fmt: skip
     blocks.append("\n".join(constants))
     blocks += [_definition(module, node) for node in definitions(module.tree.body)]
@@ -72,13 +72,13 @@ def _offers(module: Module) -> str:
     """What a folder's ``__init__`` gives on from its modules, with where that is defined."""
     names = [
         f"[`{alias.asname or alias.name}`]({_page(home)}.md#{home.name}.{alias.name})"
-        for home, alias in _imported(module)
+        for home, alias in _re_exports(module)
         if is_public(alias.name) and _defines(home, alias.name)
     ]
     return "Offers: " + ", ".join(names) + "." if names else ""
 
 
-def _imported(module: Module) -> Iterator[tuple[Module, ast.alias]]:
+def _re_exports(module: Module) -> Iterator[tuple[Module, ast.alias]]:
     if module.path.name != "__init__.py":
         return
     for node in ast.walk(module.tree):
@@ -92,8 +92,8 @@ def _defines(module: Module, name: str) -> bool:
 
 def _definition(module: Module, node: Definition) -> str:
     heading = f"### {node.name} {{#{module.name}.{node.name}}}"
-    doc = rendered(ast.get_docstring(node) or "", UP)
-    blocks = [heading, fenced(signature(node), "python"), doc]
+    doc = render(ast.get_docstring(node) or "", UP)
+    blocks = [heading, fence(signature(node), "python"), doc]
     if isinstance(node, ast.ClassDef):
         blocks += [_fields(node), _methods(node)]
     return "\n\n".join(block for block in blocks if block)
@@ -151,7 +151,7 @@ def _argument(argument: ast.arg, default: ast.expr | None) -> str:
 def _fields(node: ast.ClassDef) -> str:
     rows = [
         f"* `{name}{': ' + kind if kind else ''}`" + (f": {inline(doc, UP)}" if doc else "")
-        for name, kind, doc in documented(node.body)
+        for name, kind, doc in doc_entries(node.body)
     ]
     return "\n".join(rows)
 
@@ -163,7 +163,7 @@ def _methods(node: ast.ClassDef) -> str:
 
 def _method(node: ast.FunctionDef) -> str:
     marks = {ast.unparse(mark) for mark in node.decorator_list}
-    doc = textwrap.indent(rendered(ast.get_docstring(node) or "", UP), "    ").strip()
+    doc = textwrap.indent(render(ast.get_docstring(node) or "", UP), "    ").strip()
     if marks & {"property", "cached_property"}:
         kind = f": {ast.unparse(node.returns)}" if node.returns else ""
         text = f"{node.name}{kind}"

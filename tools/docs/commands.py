@@ -11,7 +11,7 @@ import click
 from click.testing import CliRunner
 
 from nptp_opt.cli import main
-from tools.docs.markdown import escaped, fenced, inline, rendered, table
+from tools.docs.markdown import escape, fence, inline, render, table
 
 
 def commands(group: click.Group = main, *path: str) -> Iterator[tuple[str, click.Command]]:
@@ -33,8 +33,8 @@ def _command(words: str, command: click.Command) -> str:
     context = click.Context(command, info_name=f"nptp-opt {words}", show_default=True)
     usage = " ".join(command.get_usage(context).removeprefix("Usage: ").split())
     rows = [row for param in command.params if (row := _option(param, context))]
-    text = rendered(inspect.cleandoc(command.help or ""))
-    blocks = [f"## {words}", fenced(usage), text, table(["option", "meaning", "default"], rows)]
+    text = render(inspect.cleandoc(command.help or ""))
+    blocks = [f"## {words}", fence(usage), text, table(["option", "meaning", "default"], rows)]
     return "\n\n".join(blocks)
 
 
@@ -51,7 +51,7 @@ def _default(param: click.Option, context: click.Context) -> str:
     extra = param.get_help_extra(context)
     if param.required:
         return "required"
-    return escaped(str(extra.get("default", "")).strip("()"))
+    return escape(str(extra.get("default", "")).strip("()"))
 
 
 def listing(command: str) -> list[dict[str, Any]]:

@@ -32,13 +32,13 @@ def imports() -> nx.DiGraph:
     for module in modules().values():
         if module.part:
             graph.add_node(part_of(module))
-            wanted = {part_of(other) for other in _imported(module) if other.part}
+            wanted = {part_of(other) for other in _imported_modules(module) if other.part}
             graph.add_edges_from((part_of(module), other) for other in wanted - {part_of(module)})
     return graph
 
 
-def _imported(module: Module) -> Iterator[Module]:
-    for node in _running(module.tree):
+def _imported_modules(module: Module) -> Iterator[Module]:
+    for node in _runtime_statements(module.tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -48,7 +48,7 @@ def _imported(module: Module) -> Iterator[Module]:
         yield from (modules()[name] for name in names if name in modules())
 
 
-def _running(tree: ast.AST) -> Iterator[ast.AST]:
+def _runtime_statements(tree: ast.AST) -> Iterator[ast.AST]:
     """All statements but those for the type checker alone: imports lie in no expression."""
     left = [tree]
     while left:

@@ -22,15 +22,15 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the reference's pages where the navigation has their folder."""
     pages = [f"{REFERENCE}/{name}.md" for name in api.pages()]
     assert config.nav is not None, "mkdocs.yml has a navigation"
-    config.nav = _expanded(config.nav, pages)
+    config.nav = _expand(config.nav, pages)
     return config
 
 
-def _expanded(node: Any, pages: list[str]) -> Any:
+def _expand(node: Any, pages: list[str]) -> Any:
     if isinstance(node, list):
-        return [_expanded(each, pages) for each in node]
+        return [_expand(each, pages) for each in node]
     if isinstance(node, dict):
-        return {title: _expanded(below, pages) for title, below in node.items()}
+        return {title: _expand(below, pages) for title, below in node.items()}
     return pages if node == f"{REFERENCE}/" else node
 
 
@@ -43,6 +43,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Replace the page's marks by what they ask for."""
     try:
-        return sections.filled(markdown)
+        return sections.fill(markdown)
     except ValueError as error:
         raise PluginError(f"{page.file.src_uri}: {error}") from None

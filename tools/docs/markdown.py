@@ -15,7 +15,7 @@ _STRESSED = re.compile(r"(?<![\w)\]*])(?:\\\*){1,2}\w[\w -]*(?<![ -])(?:\\\*){1,
 _BULLET = re.compile(r"\s*[*-] ")
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Text outside of code as Markdown shows it unchanged; *words* between stars stay so."""
     safe = re.sub(r"([\\`*_\[\]|#{}])", r"\\\1", html.escape(text, quote=False))
     return _STRESSED.sub(lambda found: found[0].replace("\\*", "*"), safe)
@@ -24,14 +24,14 @@ def escaped(text: str) -> str:
 def inline(text: str, up: str = "") -> str:
     """One paragraph: code stays code, pages of the site become links by ``up``, their folder."""
     parts = _CODE.split(text)
-    return "".join(part if part.startswith("`") else _linked(escaped(part), up) for part in parts)
+    return "".join(part if part.startswith("`") else _link(escape(part), up) for part in parts)
 
 
-def _linked(text: str, up: str) -> str:
+def _link(text: str, up: str) -> str:
     return _PAGE.sub(lambda page: f"[docs/{page[1]}]({up}{page[1]})", text)
 
 
-def rendered(docstring: str, up: str = "") -> str:
+def render(docstring: str, up: str = "") -> str:
     """A whole docstring as Markdown."""
     blocks = re.split(r"\n\s*\n", docstring.strip("\n"))
     return "\n\n".join(_block(block, up) for block in blocks if block)
@@ -41,9 +41,9 @@ def _block(block: str, up: str) -> str:
     """One paragraph, list, or block of formulas."""
     lines = block.splitlines()
     if lines[0].startswith("    "):
-        return fenced(block)
+        return fence(block)
     if any(line.startswith(("Sets ", "Variables ")) for line in lines):
-        return fenced(block)
+        return fence(block)
     bullets = [k for k, line in enumerate(lines) if _BULLET.match(line)]
     if not bullets:
         return inline(block, up)
@@ -54,7 +54,7 @@ def _block(block: str, up: str) -> str:
     return "\n".join([*head, *(f"* {inline(item[2:], up)}" for item in items)])
 
 
-def fenced(text: str, language: str = "text") -> str:
+def fence(text: str, language: str = "text") -> str:
     """A block that is shown as it is."""
     return f"```{language}\n{text}\n```"
 

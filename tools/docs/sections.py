@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 
 from nptp_opt import errors
 from tools.docs import commands, diagram
-from tools.docs.markdown import escaped, inline, rendered, table
+from tools.docs.markdown import escape, inline, render, table
 from tools.docs.source import ROOT, Module, module_at, modules
 
 _MARK = re.compile(r"^<!-- generate: (\S+) ?(.*?) -->$", re.MULTILINE)
 _LINK = re.compile(r"\]\((docs/)?")
 
 
-def filled(page: str) -> str:
+def fill(page: str) -> str:
     """A page with everything that it asks for; ValueError for a name that is not known."""
     return _MARK.sub(lambda mark: _section(mark[1], mark[2]), page)
 
@@ -30,7 +30,7 @@ def _section(name: str, argument: str) -> str:
 
 def docstring(ending: str) -> str:
     """The docstring of the module whose path ends so."""
-    return rendered(module_at(ending).doc)
+    return render(module_at(ending).doc)
 
 
 def include(file: str) -> str:
@@ -55,10 +55,10 @@ def _formulation(module: Module, rows: dict[str, dict[str, object]]) -> str:
     name = module.path.stem.replace("_", "-")
     row = rows[name]
     facts = (
-        f"Family {row['family']}; prices {row['pricing']}; proves {row['proves']}; "
+        f"Family {row['family']}; costs {row['pricing']}; proves {row['proves']}; "
         f"solvers: {_words(row['solvers'])}."
     )
-    return f"### {name}\n\n{rendered(module.doc)}\n\n{facts}"
+    return f"### {name}\n\n{render(module.doc)}\n\n{facts}"
 
 
 def _words(value: object) -> str:
@@ -69,7 +69,7 @@ def listing(command: str) -> str:
     """The table that a listing command prints."""
     rows = commands.listing(command)
     head = list(rows[0])
-    return table(head, [[escaped(_words(row[key])) for key in head] for row in rows])
+    return table(head, [[escape(_words(row[key])) for key in head] for row in rows])
 
 
 def exit_codes() -> str:

@@ -70,15 +70,15 @@ def definitions(body: list[ast.stmt]) -> Iterator[Definition]:
     return (node for name, node in found.items() if is_public(name))
 
 
-def documented(body: list[ast.stmt]) -> Iterator[tuple[str, str, str]]:
+def doc_entries(body: list[ast.stmt]) -> Iterator[tuple[str, str, str]]:
     """Public names that are assigned or declared in ``body``: name, type, docstring below it."""
     for place, node in enumerate(body):
-        name = _assigned(node)
+        name = _assigned_name(node)
         if name is not None and is_public(name):
             yield name, _declared_type(node), _docstring_below(body, place)
 
 
-def _assigned(node: ast.stmt) -> str | None:
+def _assigned_name(node: ast.stmt) -> str | None:
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
     first = targets[0]
     return first.id if len(targets) == 1 and isinstance(first, ast.Name) else None

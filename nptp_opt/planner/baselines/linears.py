@@ -1,6 +1,6 @@
 """Linear layers kept on the sink, as the baselines have them: they partition feature maps alone.
 
-A baseline plans the network without its linear layers, which are priced as layers that the sink
+A baseline plans the network without its linear layers, which are costed as layers that the sink
 gathers their input for; its plan then runs them there, as few segments as possible.
 """
 
@@ -28,14 +28,14 @@ def in_head(network: Network) -> Network:
 
 def on_sink(network: Network, cluster: Cluster) -> list[Choice]:
     """The linear layers, and what follows on them, as the longest segments on the sink alone."""
-    layers, found = network.vectors, list[Choice]()
+    layers, choices = network.vectors, list[Choice]()
     while layers:
         ends = range(len(layers), 0, -1)
         end = next((end for end in ends if is_segment(network, layers[:end])), 1)
         part, layers = layers[:end], layers[end:]
         last = part[-1]
-        found.append(Choice(part, {} if last.kind == "global" else {cluster.sink: last.full}))
-    return found
+        choices.append(Choice(part, {} if last.kind == "global" else {cluster.sink: last.full}))
+    return choices
 
 
 def linears_on_sink(plan: Plain) -> Plain:

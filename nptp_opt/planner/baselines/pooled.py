@@ -25,7 +25,7 @@ def layerwise(network: Network, cluster: Cluster, options: PlanOptions) -> list[
     return linears_on_sink(lambda maps, on: layer_by_layer(maps, on, *method))(network, cluster)
 
 
-def pooled(formulation: str) -> Callable[[Network, Cluster, PlanOptions], list[Choice]]:
+def pooled_planner(formulation: str) -> Callable[[Network, Cluster, PlanOptions], list[Choice]]:
     """Every layer may take any layer's partition by one method, or one device; no fusion."""
 
     def plan(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
@@ -35,10 +35,10 @@ def pooled(formulation: str) -> Callable[[Network, Cluster, PlanOptions], list[C
     return plan
 
 
-def from_solved(network: Network, cluster: Cluster, solved: Solved) -> Iterator[list[Choice]]:
-    """The plans of ``pooled`` for ``LAYER_METHODS``, from what is solved already."""
+def plans_from_solved(network: Network, cluster: Cluster, solved: Solved) -> Iterator[list[Choice]]:
+    """The plans of ``pooled_planner`` for ``LAYER_METHODS``, from what is solved already."""
     for method in LAYER_METHODS:
-        yield linears_on_sink(partial(_unfused, solved=solved[method]))(network, cluster)
+        yield linears_on_sink(partial(_best_unfused, solved=solved[method]))(network, cluster)
 
 
 def _from_pool(
@@ -46,10 +46,10 @@ def _from_pool(
 ) -> list[Choice]:
     only_tiles = replace(limits, prove=False)  # a proof can take minutes on a shared network
     solved = solved_templates(network, cluster, formulation, None, only_tiles)
-    return _unfused(network, cluster, solved)
+    return _best_unfused(network, cluster, solved)
 
 
-def _unfused(network: Network, cluster: Cluster, solved: Iterable[Template]) -> list[Choice]:
+def _best_unfused(network: Network, cluster: Cluster, solved: Iterable[Template]) -> list[Choice]:
     """The fastest plan, a step per layer, over ``solved`` partitions and single devices."""
     templates = distinct([*single_templates(cluster), *solved], network.spatial)
     return ShortestPath(network, cluster, templates, fuse=False).choices()

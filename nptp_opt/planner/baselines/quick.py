@@ -32,7 +32,7 @@ from nptp_opt.layer.limits import Limits
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.baselines.linears import Plain, linears_on_sink
 from nptp_opt.planner.candidates.templates import UNIT, Template, grid, snaps, strips
-from nptp_opt.planner.path.state_prices import StatePrices
+from nptp_opt.planner.path.state_costs import StateCosts
 from nptp_opt.planner.path.units import is_segment, units
 from nptp_opt.solvers import find_milp
 from nptp_opt.solvers.model import MilpModel
@@ -106,8 +106,8 @@ def strip_best(network: Network, cluster: Cluster) -> list[Choice]:
         for chosen, shares in shared
         for vertical in (False, True)
     ]
-    prices = StatePrices(network, cluster, options).followed_s()
-    ordered = (follow(network, options[int(k)]) for k in prices.argsort(kind="stable"))
+    costs = StateCosts(network, cluster, options).followed_s()
+    ordered = (follow(network, options[int(k)]) for k in costs.argsort(kind="stable"))
     return _first_fitting(network, cluster, ordered)
 
 
@@ -131,16 +131,16 @@ def grid_equal(network: Network, cluster: Cluster) -> list[Choice]:
     rows = max(r for r in range(1, math.isqrt(n) + 1) if n % r == 0)
     template = grid("grid-equal", rows, n // rows)
     singles = [Template(f"single-{i}", {i: UNIT}) for i in range(n)]
-    prices = StatePrices(network, cluster, [template, *singles])
-    alone, layers = prices.layers_s(), network.shared_out
-    best_s, best = prices.followed_s()[1:].min(), single(network, cluster)
+    costs = StateCosts(network, cluster, [template, *singles])
+    alone, layers = costs.layers_s(), network.shared_out
+    best_s, best = costs.followed_s()[1:].min(), single(network, cluster)
     for fused in _prefixes(network):
         rest = layers[len(fused) :]
-        found = prices.switched_s(fused, rest, alone)
-        if found[1:].min() < best_s:
-            device = int(found[1:].argmin())
-            best_s = found[1 + device]
-            best = [prices.choice(fused, template), *single_on(network, device)[len(fused) :]]
+        latencies = costs.switched_s(fused, rest, alone)
+        if latencies[1:].min() < best_s:
+            device = int(latencies[1:].argmin())
+            best_s = latencies[1 + device]
+            best = [costs.choice(fused, template), *single_on(network, device)[len(fused) :]]
     return best
 
 
@@ -179,12 +179,12 @@ def all_coedge_shares(
 
     Variables: a share h_i >= h_min of every chosen device, and a makespan T_l per layer. For every
     layer l and device i:  exchange_il + overhead_il + c_il * area_l * h_i <= T_l, where exchange_il
-    is the price of the halo rows between equal strips (it does not depend on the heights).
+    is the cost of the halo rows between equal strips (it does not depend on the heights).
     h_min is one row of the smallest map, as far as that leaves room for everybody.
     """
     equal = [strips("equal", chosen, [1.0] * len(chosen), vertical=False) for chosen in choices]
-    prices = StatePrices(network, cluster, equal)
-    exchange = [prices.exchange_s(layer) for layer in network.spatial]
+    costs = StateCosts(network, cluster, equal)
+    exchange = [costs.exchange_s(layer) for layer in network.spatial]
     return [
         _shares(network, cluster, chosen, np.array([waits[q][list(chosen)] for waits in exchange]))
         for q, chosen in enumerate(choices)

@@ -147,7 +147,7 @@ def distinct(templates: Iterable[Template], layers: Sequence[Layer]) -> list[Tem
     n = 1 + max((device for template in every for device in template.boxes), default=0)
     stack = TemplateStack(every, n)
     nothing = np.zeros((len(every), 0, 4), dtype=np.int32)  # a network may have no maps
-    placed = (stack.placed(size).astype(np.int32) for size in maps)
+    placed = (stack.place(size).astype(np.int32) for size in maps)
     keys = np.concatenate([nothing, *placed], axis=1)
     for template, key in zip(every, keys, strict=True):
         kept.setdefault(key.tobytes() + bytes([template.snapped]), template)

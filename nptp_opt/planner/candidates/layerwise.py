@@ -68,7 +68,9 @@ def layer_by_layer(
     NoSolutionError where the limit leaves a layer without a partition.
     """
     solved: dict[object, Template] = {}
-    for problem, template in _solved(network, cluster, formulation, solver, limits, strict=True):
+    for problem, template in _solve_layers(
+        network, cluster, formulation, solver, limits, strict=True
+    ):
         solved[problem.layer] = template
     for problem in layer_problems(network, cluster):
         if problem.layer not in solved:
@@ -99,9 +101,9 @@ def solved_templates(
 
     Says so on the log where the time limit, or the devices' memory, left layers out.
     """
-    found = _solved(network, cluster, formulation, solver, limits)
+    solutions = _solve_layers(network, cluster, formulation, solver, limits)
     number, wanted = 0, min(MOST_SOLVED, len(layer_problems(network, cluster)))
-    for _, template in itertools.islice(found, MOST_SOLVED):
+    for _, template in itertools.islice(solutions, MOST_SOLVED):
         number += 1
         yield template
     if number < wanted and math.isfinite(limits.time_limit_s):
@@ -113,11 +115,11 @@ def solved_templates(
 
 def layer_problems(network: Network, cluster: Cluster) -> list[LayerProblem]:
     """The problems of all distinct layers that have one, heaviest layers first."""
-    found = [layer_problem(network, layer, cluster) for layer in layers_by_work(network)]
-    return [problem for problem in found if problem is not None]
+    problems = [layer_problem(network, layer, cluster) for layer in layers_by_work(network)]
+    return [problem for problem in problems if problem is not None]
 
 
-def _solved(
+def _solve_layers(
     network: Network,
     cluster: Cluster,
     formulation: str,

@@ -37,14 +37,14 @@ Solved = Mapping[str, list[Template]]
 def with_families(network: Network, cluster: Cluster, solved: Solved) -> list[Template]:
     """The families' templates, the baselines' strips, and what is solved."""
     n = len(cluster.devices)
-    found = [
+    families = [
         *family_templates(cluster),
         *small_templates(network, cluster),
         strips("strip-equal", range(n), [1.0] * n, vertical=False),
         strips("coedge-style", range(n), coedge_shares(in_head(network), cluster), vertical=False),
         *itertools.chain.from_iterable(solved.values()),
     ]
-    return distinct(found, network.spatial)
+    return distinct(families, network.spatial)
 
 
 def near_plan(

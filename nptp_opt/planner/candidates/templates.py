@@ -64,13 +64,13 @@ class TemplateStack:
         snapped = np.array([template.snapped for template in templates], dtype=bool)
         self._snapped = snapped[self._rows // n][:, None]
 
-    def placed(self, size: tuple[int, int], snap: tuple[int, int] = (1, 1)) -> IntArray:
+    def place(self, size: tuple[int, int], snap: tuple[int, int] = (1, 1)) -> IntArray:
         """Every template's ``sides`` by device number: (templates, n, 4)."""
-        found = np.zeros((self.shape[0] * self.shape[1], 4), dtype=np.int64)
+        rectangles = np.zeros((self.shape[0] * self.shape[1], 4), dtype=np.int64)
         forced = self._snapped | (snap == size)
         step = np.where(forced, snap, 1) if snap != (1, 1) else np.ones(2, dtype=np.int64)
-        found[self._rows] = _sides(self._fractions, size, step)
-        return found.reshape(self.shape)
+        rectangles[self._rows] = _sides(self._fractions, size, step)
+        return rectangles.reshape(self.shape)
 
 
 def _sides(fractions: FloatArray, size: tuple[int, int], step: IntArray) -> IntArray:
@@ -78,9 +78,9 @@ def _sides(fractions: FloatArray, size: tuple[int, int], step: IntArray) -> IntA
     length = np.repeat(size, 2)
     steps = np.repeat(step, 2, axis=-1)
     rounded = (steps * np.rint(fractions * length / steps)).astype(np.int64)
-    found = np.where(fractions >= 1.0, length, np.minimum(length, rounded))
-    found[(found[:, 0] >= found[:, 1]) | (found[:, 2] >= found[:, 3])] = 0
-    return np.asarray(found)
+    positions = np.where(fractions >= 1.0, length, np.minimum(length, rounded))
+    positions[(positions[:, 0] >= positions[:, 1]) | (positions[:, 2] >= positions[:, 3])] = 0
+    return np.asarray(positions)
 
 
 def rescaled(
@@ -111,14 +111,14 @@ def snaps(network: Network) -> dict[str, tuple[int, int]]:
 
     A whole layer's is its map's size: no cut goes through that.
     """
-    found = {layer.name: (1, 1) for layer in network.spatial}
+    steps = {layer.name: (1, 1) for layer in network.spatial}
     for layer in network.spatial:
         for tensor, (map_y, map_x) in layer.maps.items():
-            if tensor in found:
+            if tensor in steps:
                 strides = (getattr(map_y, "stride", 1), getattr(map_x, "stride", 1))
-                y, x = found[tensor]
-                found[tensor] = (max(y, strides[0]), max(x, strides[1]))
-    return found | {
+                y, x = steps[tensor]
+                steps[tensor] = (max(y, strides[0]), max(x, strides[1]))
+    return steps | {
         each.name: (each.height, each.width) for each in network.spatial if each.is_whole
     }
 

@@ -1,9 +1,10 @@
 """Downhill from one plan under any objective, the limits kept: one partition at a time.
 
-All neighbours of one segment's partition are priced together: its own step and those that read it
-change, the others stay. The best neighbour is taken: less excess over the limits, then less of the
-objective, then (the throughput's maximum is flat) less of the other rows. Where nothing improves,
-the plan is a local optimum among these changes. Segments next to reductions stay as they are.
+All neighbours of one segment's partition are evaluated together: its own step and those that read
+it change, the others stay. The best neighbour is taken: less excess over the limits, then less of
+the objective, then (the throughput's maximum is flat) less of the other rows. Where nothing
+improves, the plan is a local optimum among these changes. Segments next to reductions stay as they
+are.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import CandidateTiles, FloatArray, StepPrices, candidate_array
+from nptp_opt.cost import CandidateTiles, FloatArray, StepCosts, candidate_array
 from nptp_opt.cost.objectives import step_values
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.usage import usage_of
@@ -69,8 +70,8 @@ class _Descent:
 
     def step(self, number: int, accept: Callable[[list[Choice]], bool]) -> bool:
         """Take the best neighbour of one partition that improves the plan and is accepted."""
-        found = self.ledger.around(number)
-        values = self._values(number, found)
+        neighbours = self.ledger.around(number)
+        values = self._values(number, neighbours)
         totals = self.total + values - values[0]
         late, value = self._scores(totals)
         better = (late < late[0] * (1 - LEAST_GAIN)) | (
@@ -79,7 +80,7 @@ class _Descent:
         order = np.lexsort((value, late))
         for pick in [int(k) for k in order if better[k]][:TRIES]:
             changed = list(self.ledger.choices)
-            changed[number] = Choice(changed[number].layers, found[pick])
+            changed[number] = Choice(changed[number].layers, neighbours[pick])
             if accept(changed):
                 self.ledger.choices, self.total = changed, totals[pick]
                 return True
@@ -89,19 +90,20 @@ class _Descent:
         rows, limited = np.split(totals, [len(self.aim.rows)], axis=1)
         return self.aim.excess(limited), rows.max(axis=1) + EVENNESS * rows.mean(axis=1)
 
-    def _values(self, number: int, found: Sequence[Partition]) -> FloatArray:
+    def _values(self, number: int, neighbours: Sequence[Partition]) -> FloatArray:
         """Rows and limits (Q, V) of the steps that depend on one partition."""
         ledger, owners = self.ledger, self.ledger.owners()
-        tiles = CandidateTiles(candidate_array(found, len(self.cluster.devices)))
-        prices = ledger.segment(number, tiles)
-        values = self._priced(prices, ledger.inputs(number, owners))[0]
+        tiles = CandidateTiles(candidate_array(neighbours, len(self.cluster.devices)))
+        costs = ledger.segment(number, tiles)
+        values = self._step_values(costs, ledger.inputs(number, owners))[0]
         owners[ledger.choices[number].layers[-1].name] = tiles.array
         for reader in ledger.readers(number):
             values = (
-                values + self._priced(ledger.reader(reader), ledger.inputs(reader, owners))[:, 0]
+                values
+                + self._step_values(ledger.reader(reader), ledger.inputs(reader, owners))[:, 0]
             )
         return np.asarray(values)
 
-    def _priced(self, prices: StepPrices, inputs: dict[str, IntArray]) -> FloatArray:
+    def _step_values(self, costs: StepCosts, inputs: dict[str, IntArray]) -> FloatArray:
         """Rows and limits (P, Q, V) of one step."""
-        return step_values(self.cluster, prices.loads(inputs), self.aim.every)
+        return step_values(self.cluster, costs.loads(inputs), self.aim.every)

@@ -25,7 +25,8 @@ Move = Callable[[], Partition]
 
 
 def most_neighbours(n_devices: int) -> int:
-    """How many alternatives of a partition are priced together: pricing takes n^2 per pair."""
+    """How many alternatives of a partition are evaluated together: evaluating takes n^2 per
+    pair."""
     return max(50, min(400, 6000 // n_devices))
 
 
@@ -44,14 +45,14 @@ def moves(
     With ``kinds`` (a number per device) only devices of different kinds are swapped, and a device
     without a tile may take over that of another.
     """
-    upright = _turned(tiles)
+    upright = _transpose(tiles)
     steps = [1 << k for k in range(max(1, reach).bit_length())]
     for shift in (sign * step for step in reversed(steps) for sign in (1, -1)):
         yield from _shifts(tiles, shift)
-        yield from (partial(_turned_back, move) for move in _shifts(upright, shift))
+        yield from (partial(_transpose_back, move) for move in _shifts(upright, shift))
     for i, j in itertools.combinations(tiles, 2):
         if kinds is None or kinds[i] != kinds[j]:
-            yield partial(_swapped, tiles, i, j)
+            yield partial(_swap, tiles, i, j)
     yield from _handing_over(tiles, kinds or ())
 
 
@@ -66,7 +67,7 @@ def random_move(tiles: Mapping[int, Tile], reach: int, rng: random.Random) -> Pa
         together = [*_together(tiles)]
         return rng.choice(together)() if together else None
     turned = rng.random() < 0.5
-    now = _turned(tiles) if turned else tiles
+    now = _transpose(tiles) if turned else tiles
     rows = sorted({tile.y0 for tile in now.values()} - {0})
     if not rows:
         return None
@@ -78,8 +79,8 @@ def random_move(tiles: Mapping[int, Tile], reach: int, rng: random.Random) -> Pa
     at = row + rng.choice((1, -1)) * (1 << rng.randrange(max(1, reach).bit_length()))
     if not _passes(now, above, below, at):
         return None
-    moved = _shifted(now, above, below, at)
-    return _turned(moved) if turned else moved
+    moved = _shift(now, above, below, at)
+    return _transpose(moved) if turned else moved
 
 
 def first_idle(tiles: Mapping[int, Tile], kinds: Sequence[int]) -> dict[int, int]:
@@ -95,18 +96,18 @@ def _handing_over(tiles: Mapping[int, Tile], kinds: Sequence[int]) -> Iterator[M
     """The tile of one device on the first idle device of every other kind."""
     for i, (kind, j) in itertools.product(tiles, first_idle(tiles, kinds).items()):
         if kinds[i] != kind:
-            yield partial(_handed_over, tiles, i, j)
+            yield partial(_hand_over, tiles, i, j)
 
 
-def _handed_over(tiles: Mapping[int, Tile], i: int, j: int) -> Partition:
+def _hand_over(tiles: Mapping[int, Tile], i: int, j: int) -> Partition:
     return {k: tile for k, tile in tiles.items() if k != i} | {j: tiles[i]}
 
 
-def _swapped(tiles: Mapping[int, Tile], i: int, j: int) -> Partition:
+def _swap(tiles: Mapping[int, Tile], i: int, j: int) -> Partition:
     return {**tiles, i: tiles[j], j: tiles[i]}
 
 
-def shifted(tiles: Mapping[int, Tile], shift: int) -> Iterator[Partition]:
+def shift_cuts(tiles: Mapping[int, Tile], shift: int) -> Iterator[Partition]:
     """Every partition with one maximal horizontal cut moved down by ``shift`` rows.
 
     A tile may shrink to nothing (its device is left out), but no cut moves past another.
@@ -118,7 +119,7 @@ def _shifts(tiles: Mapping[int, Tile], shift: int) -> Iterator[Move]:
     for row in sorted({tile.y0 for tile in tiles.values()} - {0}):
         for above, below in _cuts(tiles, row):
             if _passes(tiles, above, below, row + shift):
-                yield partial(_shifted, tiles, above, below, row + shift)
+                yield partial(_shift, tiles, above, below, row + shift)
 
 
 def _passes(tiles: Mapping[int, Tile], above: Sequence[int], below: Sequence[int], at: int) -> bool:
@@ -144,7 +145,7 @@ def _together(tiles: Mapping[int, Tile]) -> Iterator[Move]:
                 yield partial(dict, moved)
 
 
-def _shifted(
+def _shift(
     tiles: Mapping[int, Tile], above: Sequence[int], below: Sequence[int], at: int
 ) -> Partition:
     moved = {
@@ -181,12 +182,12 @@ def _sides(
     return [i for i in group if tiles[i].y1 == row], [i for i in group if tiles[i].y0 == row]
 
 
-def _turned(tiles: Mapping[int, Tile]) -> Partition:
+def _transpose(tiles: Mapping[int, Tile]) -> Partition:
     return {i: Tile(t.x0, t.x1, t.y0, t.y1) for i, t in tiles.items()}
 
 
-def _turned_back(move: Move) -> Partition:
-    return _turned(move())
+def _transpose_back(move: Move) -> Partition:
+    return _transpose(move())
 
 
 def absorbed(tiles: Mapping[int, Tile], lost: int) -> Iterator[Partition]:

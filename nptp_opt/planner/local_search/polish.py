@@ -2,12 +2,12 @@
 
 A *run* is a sequence of segments each of which is read by the next one alone. All segments of a run
 move at once: every one gets the neighbours of its partition as candidates (a cut moved, two devices
-swapped; with many devices a sample), and a shortest path over these candidates, priced exactly,
+swapped; with many devices a sample), and a shortest path over these candidates, evaluated exactly,
 picks one for each. So a cut that goes through several layers can move in all of them, or in one.
-Segments next to reductions, whose prices depend on who uses the result, move one by one, priced by
-assembling the plan. The search ends when a whole round improves nothing, or when time is up; what
-it returns is never worse than what it was given. With ``weights`` that is their price of the steps
-(``cost.objectives``), without it is the latency.
+Segments next to reductions, whose costs depend on who uses the result, move one by one, evaluated
+by assembling the plan. The search ends when a whole round improves nothing, or when time is up;
+what it returns is never worse than what it was given. With ``weights`` that is their cost of the
+steps (``cost.objectives``), without it is the latency.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from nptp_opt.cost import (
     CandidateTiles,
     FloatArray,
     Ownership,
-    StepPrices,
+    StepCosts,
     candidate_array,
-    gather_prices,
+    gather_costs,
     input_ownership,
-    segment_prices,
+    segment_costs,
 )
 from nptp_opt.cost.objectives import Weights
 from nptp_opt.evaluate.assemble import Choice, assemble
-from nptp_opt.evaluate.usage import price_of
+from nptp_opt.evaluate.usage import cost_of
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Network, external_inputs
 from nptp_opt.planner.local_search.moves import (
@@ -69,7 +69,7 @@ def polish(
 
 
 class Ledger:
-    """Choices, their readers and their total price."""
+    """Choices, their readers and their total cost."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class Ledger:
         return [k for k, reads in enumerate(self.reads) if name in reads]
 
     def plain(self, number: int) -> bool:
-        """Is the price of a segment's partition its own and its readers' alone?"""
+        """Is the cost of a segment's partition its own and its readers' alone?"""
         if self.choices[number].is_global or self.reads[number] & self.network.replicated:
             return False
         return not any(self._global(k) for k in self.readers(number))
@@ -137,8 +137,8 @@ class Ledger:
             picks, gain = self._cheapest(run, candidates)
             if not gain > LEAST_GAIN:
                 break
-            for number, found, pick in zip(run, candidates, picks, strict=True):
-                self.choices[number] = Choice(self.choices[number].layers, found[pick])
+            for number, partitions, pick in zip(run, candidates, picks, strict=True):
+                self.choices[number] = Choice(self.choices[number].layers, partitions[pick])
             changed = True
             self._show()
         return changed
@@ -152,11 +152,11 @@ class Ledger:
         choice = self.choices[number]
         last, now = choice.layers[-1], dict(choice.tiles)
         reach = max(last.height, last.width) // 8
-        found = [*moves(now, reach, self.cluster.kinds)]
+        neighbours = [*moves(now, reach, self.cluster.kinds)]
         most = most_neighbours(len(self.cluster.devices))
-        if len(found) > most:
-            found = self.random.sample(found, most)
-        return [now, *(move() for move in found)]
+        if len(neighbours) > most:
+            neighbours = self.random.sample(neighbours, most)
+        return [now, *(move() for move in neighbours)]
 
     def _cheapest(
         self, run: Sequence[int], candidates: Sequence[Sequence[Partition]]
@@ -166,32 +166,32 @@ class Ledger:
         cost = np.zeros(1)
         stay_s = 0.0
         origins: list[IntArray] = []
-        for number, found in zip(run, candidates, strict=True):
-            tiles = CandidateTiles(candidate_array(found, len(self.cluster.devices)))
-            price = self._priced(self.segment(number, tiles), self.inputs(number, owners))
+        for number, partitions in zip(run, candidates, strict=True):
+            tiles = CandidateTiles(candidate_array(partitions, len(self.cluster.devices)))
+            seconds = self._makespans(self.segment(number, tiles), self.inputs(number, owners))
             owners[self.choices[number].layers[-1].name] = tiles.array
-            stay_s += price[0, 0]
-            total = cost[:, None] + price
+            stay_s += seconds[0, 0]
+            total = cost[:, None] + seconds
             origins.append(total.argmin(axis=0))
             cost = total.min(axis=0)
         for reader in self.readers(run[-1]):
-            price = self._priced(self.reader(reader), self.inputs(reader, owners))[:, 0]
-            stay_s, cost = stay_s + price[0], cost + price
+            seconds = self._makespans(self.reader(reader), self.inputs(reader, owners))[:, 0]
+            stay_s, cost = stay_s + seconds[0], cost + seconds
         gain = (float(stay_s) - float(cost.min())) / max(float(stay_s), 1e-300)
-        return _traced(origins, int(cost.argmin())), gain
+        return _trace(origins, int(cost.argmin())), gain
 
-    def _priced(self, prices: StepPrices, inputs: dict[str, IntArray]) -> FloatArray:
-        return prices.makespans(inputs, weights=self.weights)
+    def _makespans(self, costs: StepCosts, inputs: dict[str, IntArray]) -> FloatArray:
+        return costs.makespans(inputs, weights=self.weights)
 
-    def segment(self, number: int, tiles: CandidateTiles) -> StepPrices:
-        """Prices of a segment for candidates of its output."""
-        return segment_prices(self.cluster, self.network, self.choices[number].layers, tiles)
+    def segment(self, number: int, tiles: CandidateTiles) -> StepCosts:
+        """Costs of a segment for candidates of its output."""
+        return segment_costs(self.cluster, self.network, self.choices[number].layers, tiles)
 
-    def reader(self, number: int) -> StepPrices:
-        """Prices of a step whose own partition stays."""
+    def reader(self, number: int) -> StepCosts:
+        """Costs of a step whose own partition stays."""
         if number == self.final:
             head, outputs = self.network.head, self.network.spatial_outputs
-            return gather_prices(self.cluster, self.network, head, self.cluster.sink, outputs)
+            return gather_costs(self.cluster, self.network, head, self.cluster.sink, outputs)
         array = candidate_array([self.choices[number].tiles], len(self.cluster.devices))
         return self.segment(number, CandidateTiles(array))
 
@@ -207,17 +207,17 @@ class Ledger:
         n = len(self.cluster.devices)
         return {tensor: candidate_array([tiles], n) for tensor, tiles in held.items()}
 
-    # -- one segment, priced with the whole plan -----------------------------------------------
+    # -- one segment, evaluated with the whole plan -----------------------------------------------
 
     def step(self, number: int, deadline: float) -> bool:
-        """Take the best neighbour of one partition if that lowers the price."""
-        stay, best = self.choices[number], self._price()
+        """Take the best neighbour of one partition if that lowers the cost."""
+        stay, best = self.choices[number], self._cost()
         kept, limit = stay, best * (1 - LEAST_GAIN)
         for tiles in neighbours(dict(stay.tiles), 1, self.cluster.kinds):
             if time.monotonic() > deadline:
                 break
             self.choices[number] = Choice(stay.layers, tiles)
-            value = self._price()
+            value = self._cost()
             if value < limit:
                 kept, limit = self.choices[number], value
         self.choices[number] = kept
@@ -225,16 +225,16 @@ class Ledger:
             self._show()
         return kept is not stay
 
-    def _price(self) -> float:
+    def _cost(self) -> float:
         steps = assemble(self.network, self.cluster, self.choices)
-        return price_of(self.network, self.cluster, steps, self.weights)
+        return cost_of(self.network, self.cluster, steps, self.weights)
 
 
 def _reads(choice: Choice) -> frozenset[str]:
     return frozenset(external_inputs(choice.layers))
 
 
-def _traced(origins: Sequence[IntArray], last: int) -> list[int]:
+def _trace(origins: Sequence[IntArray], last: int) -> list[int]:
     picks = [last]
     for origin in reversed(origins[1:]):
         picks.append(int(origin[picks[-1]]))

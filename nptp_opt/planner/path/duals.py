@@ -55,10 +55,10 @@ class Duals:
     def weights(self, aim: Aim) -> Weights:
         """What a path minimises at these prices."""
         zero = np.zeros_like(aim.rows[0].compute)
-        found = Weights(0.0, zero, zero, zero)
+        mixture = Weights(0.0, zero, zero, zero)
         for row, price in zip(aim.every, self.every, strict=True):
-            found = found.plus(row, float(price))
-        return found
+            mixture = mixture.plus(row, float(price))
+        return mixture
 
 
 def duals_of(values: FloatArray, limited: FloatArray, most: FloatArray) -> Duals:
@@ -70,7 +70,7 @@ def duals_of(values: FloatArray, limited: FloatArray, most: FloatArray) -> Duals
     # columns: T, the excesses, then the plans
     above = np.hstack([-np.ones((rows, 1)), np.zeros((rows, limits)), values.T / scale])
     late = np.hstack([np.zeros((limits, 1)), -np.eye(limits), (limited / unit).T])
-    found = linprog(
+    solution = linprog(
         np.concatenate([[1.0], np.full(limits, PENALTY), np.zeros(count)]),
         A_ub=np.vstack([above, late]),
         b_ub=np.concatenate([np.zeros(rows), np.minimum(most, 2 * largest) / unit]),
@@ -78,6 +78,6 @@ def duals_of(values: FloatArray, limited: FloatArray, most: FloatArray) -> Duals
         b_eq=[1.0],
         method="highs",
     )
-    assert found.status == 0, "one plan alone is a mixture"
-    prices = np.maximum(-np.asarray(found.ineqlin.marginals), 0.0)
+    assert solution.status == 0, "one plan alone is a mixture"
+    prices = np.maximum(-np.asarray(solution.ineqlin.marginals), 0.0)
     return Duals(prices[:rows], prices[rows:] * scale / unit)

@@ -41,7 +41,7 @@ from nptp_opt.planner.path.shortest_path import (
     choices_of,
     ends_of,
 )
-from nptp_opt.planner.path.state_prices import StatePrices
+from nptp_opt.planner.path.state_costs import StateCosts
 from nptp_opt.planner.path.units import is_segment, units
 
 MOST_LABELS = 2_000
@@ -114,7 +114,7 @@ class LabelPath:
         spans: Collection[Span] | None = None,
     ) -> None:
         self.network, self.templates, self.aim, self.duals = network, templates, aim, duals
-        self.prices = StatePrices(network, cluster, templates)
+        self.costs = StateCosts(network, cluster, templates)
         self.units = units(network)
         self.spans = all_spans(len(self.units)) if spans is None else sorted(spans)
 
@@ -125,48 +125,48 @@ class LabelPath:
         ways = self._ways(bounds, deadline)
         if ways is None:
             return None
-        last = self.prices.collect_values(self.aim.every)
+        last = self.costs.collect_values(self.aim.every)
         rest = self._rest(ways, last @ bounds.prices)
         labels = [_Labels(np.zeros((1, last.shape[1])), np.zeros(1, int), np.zeros((1, 2), int))]
         for end in range(1, len(self.units) + 1):
             if time.monotonic() > deadline:
                 return None
             labels.append(self._arrive(end, ways, labels, rest, bounds))
-        found = labels[-1]
-        if not len(found.at):
+        ends = labels[-1]
+        if not len(ends.at):
             return None
-        total = found.values + last[found.at]
+        total = ends.values + last[ends.at]
         return self._trace(labels, ways, int(total[:, : len(self.aim.rows)].max(axis=1).argmin()))
 
     def _ways(self, bounds: _Bounds, deadline: float) -> list[_Way] | None:
-        found = []
+        ways = []
         for start, end in self.spans:
             for values, back in self._values(start, end):
-                found.append(_Way(start, end, values, values @ bounds.prices, back))
+                ways.append(_Way(start, end, values, values @ bounds.prices, back))
             if time.monotonic() > deadline:
                 return None
-        return found
+        return ways
 
     def _values(self, start: int, end: int) -> list[tuple[FloatArray, Back]]:
         """Values (P, Q, V) of the ways through the units ``start`` to ``end``."""
         layers = tuple(layer for unit in self.units[start:end] for layer in unit)
-        before = self.prices.before(self.units[:start])
+        before = self.costs.before(self.units[:start])
         shape = (max(map(len, before.values()), default=1), len(self.templates))
 
-        def price(part: Sequence[Layer]) -> FloatArray | None:
-            return self.prices.step_values(part, layers, before, self.aim.every)
+        def values_of_part(part: Sequence[Layer]) -> FloatArray | None:
+            return self.costs.step_values(part, layers, before, self.aim.every)
 
-        found = []
+        values = []
         fused = is_segment(self.network, layers)
         if end == start + 1 and not (len(layers) == 1 and fused):
             size = (*shape, len(self.duals))
-            found.append(cheapest_parts(layers, size, LONGEST_SEGMENT, price, self.duals))
+            values.append(cheapest_parts(layers, size, LONGEST_SEGMENT, values_of_part, self.duals))
         if fused:
-            whole = price(layers)
+            whole = values_of_part(layers)
             assert whole is not None, "it is a segment"
             whole = np.broadcast_to(whole, (*shape, len(self.duals)))
-            found.append((whole, {len(layers): np.zeros(shape, dtype=np.int64)}))
-        return found
+            values.append((whole, {len(layers): np.zeros(shape, dtype=np.int64)}))
+        return values
 
     def _rest(self, ways: Sequence[_Way], last: FloatArray) -> list[FloatArray]:
         """Least prices (Q, K) of the rest of a path from every candidate of every cut."""
@@ -186,7 +186,7 @@ class LabelPath:
         rest: Sequence[FloatArray],
         bounds: _Bounds,
     ) -> _Labels:
-        found = [_Labels(labels[0].values[:0], labels[0].at[:0], labels[0].back[:0])]
+        arrived = [_Labels(labels[0].values[:0], labels[0].at[:0], labels[0].back[:0])]
         scores = [np.zeros(0)]
         for number, way in enumerate(ways):
             if way.end != end:
@@ -199,22 +199,22 @@ class LabelPath:
             before, at = which.T
             passed = known.values[before] + way.values[known.at[before], at]
             back = np.column_stack([np.full(len(at), number), before])
-            found.append(_Labels(passed, at, back))
+            arrived.append(_Labels(passed, at, back))
             scores.append(score)
-        every = _Labels(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        every = _Labels(*(np.concatenate(parts) for parts in zip(*arrived, strict=True)))
         return _best(every, np.concatenate(scores))
 
     def _trace(self, labels: Sequence[_Labels], ways: Sequence[_Way], label: int) -> list[Choice]:
-        found: list[Choice] = []
+        choices: list[Choice] = []
         end = len(self.units)
         while end > 0:
             number, before = (int(k) for k in labels[end].back[label])
             way, q = ways[number], int(labels[end].at[label])
             ends = ends_of(way.back, int(labels[way.start].at[before]), q)
             run = self.units[way.start : end]
-            found[:0] = choices_of(self.prices, run, ends, self.templates[q])
+            choices[:0] = choices_of(self.costs, run, ends, self.templates[q])
             end, label = way.start, before
-        return found
+        return choices
 
 
 def all_spans(count: int) -> list[Span]:
@@ -238,7 +238,7 @@ def _best(labels: _Labels, scores: FloatArray) -> _Labels:
     are many and alike, the least bounds of all are labels that are alike.
     """
     order = np.argsort(scores, kind="stable")[:MOST_COMPARED]
-    keep = order[_undominated(labels.values[order], labels.at[order])]
+    keep = order[_undominated_labels(labels.values[order], labels.at[order])]
     if len(keep) > MOST_LABELS:
         keep = keep[np.argsort(_turns(labels.at[keep]), kind="stable")[:MOST_LABELS]]
     return _Labels(labels.values[keep], labels.at[keep], labels.back[keep])
@@ -269,14 +269,14 @@ def _worth(spent, at, prices, rest, most, ranking):  # type: ignore[no-untyped-d
             if worst < np.inf:
                 pairs.append((m, q))
                 scores.append(worst)
-    found = np.empty((len(pairs), 2), np.int64)
+    worthwhile = np.empty((len(pairs), 2), np.int64)
     for number, pair in enumerate(pairs):
-        found[number, 0], found[number, 1] = pair
-    return found, np.array(scores)
+        worthwhile[number, 0], worthwhile[number, 1] = pair
+    return worthwhile, np.array(scores)
 
 
 @numba.njit(cache=True, nogil=True)
-def _undominated(values, at):  # type: ignore[no-untyped-def]
+def _undominated_labels(values, at):  # type: ignore[no-untyped-def]
     """Numbers of the labels that no earlier one at the same candidate is as good as.
 
     Sorted by their bounds: a label that is as good as another one comes first.

@@ -2,8 +2,8 @@
 
 A state is a candidate partition at a single-tensor cut; a step is a segment of one or more whole
 units, or a walk through the segments inside one unit with the same template for all its tensors.
-Prices are exact (``cost.StepPrices``), but for results that a unit before the last one makes:
-collecting them is priced as if they had the last one's partition. Dynamic programming over matrices
+Costs are exact (``cost.StepCosts``), but for results that a unit before the last one makes:
+collecting them is costed as if they had the last one's partition. Dynamic programming over matrices
 (P, Q): the graph has an edge per pair of candidates and segment, too many for one object each
 (docs/decisions.md).
 """
@@ -20,12 +20,12 @@ import numpy as np
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import FloatArray
-from nptp_opt.cost.objectives import Weights, least_prices
+from nptp_opt.cost.objectives import Weights, least_costs
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.candidates.templates import Template
-from nptp_opt.planner.path.state_prices import StatePrices
+from nptp_opt.planner.path.state_costs import StateCosts
 from nptp_opt.planner.path.units import is_segment, units
 
 LONGEST_SEGMENT = 12
@@ -54,7 +54,7 @@ class _Arrival:
 
 @dataclass(frozen=True)
 class _Walk:
-    """Price (P, Q) of a run of layers; ``back[k]`` is where the segment that ends at k began."""
+    """Cost (P, Q) of a run of layers; ``back[k]`` is where the segment that ends at k began."""
 
     cost: FloatArray
     back: Back
@@ -79,7 +79,7 @@ class ShortestPath:
     ) -> None:
         self.network = network
         self.templates = templates
-        self.prices = StatePrices(network, cluster, templates, weights)
+        self.costs = StateCosts(network, cluster, templates, weights)
         self.fuse = fuse
         self.longest = LONGEST_SEGMENT if fuse else 1
         self.units = units(network)
@@ -87,9 +87,9 @@ class ShortestPath:
 
     def choices(self) -> list[Choice]:
         """The segments and partitions of the cheapest path."""
-        found = self.choices_by(math.inf)
-        assert found is not None, "there is no deadline"
-        return found
+        path = self.choices_by(math.inf)
+        assert path is not None, "there is no deadline"
+        return path
 
     def choices_by(self, deadline: float) -> list[Choice] | None:
         """As ``choices``; None when ``time.monotonic()`` passes ``deadline`` before the end."""
@@ -98,35 +98,35 @@ class ShortestPath:
             if time.monotonic() > deadline:
                 return None
             arrivals.append(self._arrive(end, arrivals))
-        return self._trace(arrivals, int(np.argmin(arrivals[-1].cost + self.prices.collect_s())))
+        return self._trace(arrivals, int(np.argmin(arrivals[-1].cost + self.costs.collect_s())))
 
     def _arrive(self, end: int, arrivals: Sequence[_Arrival]) -> _Arrival:
-        found = _Arrival(np.full(len(self.templates), np.inf), [(0, 0, ())] * len(self.templates))
+        arrival = _Arrival(np.full(len(self.templates), np.inf), [(0, 0, ())] * len(self.templates))
         for start in range(end - 1, max(0, end - self.longest) - 1, -1):
             if self.spans is not None and (start, end) not in self.spans:
                 continue
             known = arrivals[start].cost
-            for walk in self._walks(start, end, known, found.cost):
+            for walk in self._walks(start, end, known, arrival.cost):
                 total = known[:, None] + walk.cost
                 origin, cheapest = total.argmin(axis=0), total.min(axis=0)
-                for q in np.flatnonzero(cheapest < found.cost):
+                for q in np.flatnonzero(cheapest < arrival.cost):
                     p = int(origin[q])
-                    found.cost[q] = cheapest[q]
-                    found.back[q] = (start, p, ends_of(walk.back, p, int(q)))
-        return found
+                    arrival.cost[q] = cheapest[q]
+                    arrival.back[q] = (start, p, ends_of(walk.back, p, int(q)))
+        return arrival
 
     def _walks(self, start: int, end: int, known: FloatArray, best: FloatArray) -> list[_Walk]:
         """Ways through the units ``start`` to ``end`` that could improve on ``best``."""
         layers = tuple(layer for unit in self.units[start:end] for layer in unit)
-        before = self.prices.before(self.units[:start])
+        before = self.costs.before(self.units[:start])
         walks = []
         if end == start + 1 and not (len(layers) == 1 and is_segment(self.network, layers)):
             walks.append(self._inside(layers, before, len(known)))
         if is_segment(self.network, layers) and (self.fuse or len(layers) == 1):
-            prices = self.prices.segment(layers)
-            worth = known[:, None] + least_prices(prices.compute_s, self.prices.weights) < best
+            costs = self.costs.segment(layers)
+            worth = known[:, None] + least_costs(costs.compute_s, self.costs.weights) < best
             if worth.any():
-                whole = self.prices.whole_s(prices, before, worth)
+                whole = self.costs.whole_s(costs, before, worth)
                 walks.append(_Walk(whole, {len(layers): np.zeros(whole.shape, dtype=np.int64)}))
         return walks
 
@@ -135,36 +135,36 @@ class ShortestPath:
     ) -> _Walk:
         """Cheapest segments inside one unit, for every pair of candidates before and after it."""
 
-        def price(part: Sequence[Layer]) -> FloatArray | None:
-            found = self.prices.step_s(part, layers, before)
-            return None if found is None else found[..., None]
+        def values_of_part(part: Sequence[Layer]) -> FloatArray | None:
+            seconds = self.costs.step_s(part, layers, before)
+            return None if seconds is None else seconds[..., None]
 
         shape = (n_before, len(self.templates), 1)
-        cost, back = cheapest_parts(layers, shape, self.longest, price, np.ones(1))
+        cost, back = cheapest_parts(layers, shape, self.longest, values_of_part, np.ones(1))
         return _Walk(cost[..., 0], back)
 
     def _trace(self, arrivals: Sequence[_Arrival], candidate: int) -> list[Choice]:
-        found: list[Choice] = []
+        choices: list[Choice] = []
         end = len(self.units)
         while end > 0:
             start, before, ends = arrivals[end].back[candidate]
             template = self.templates[candidate]
-            found[:0] = choices_of(self.prices, self.units[start:end], ends, template)
+            choices[:0] = choices_of(self.costs, self.units[start:end], ends, template)
             end, candidate = start, before
-        return found
+        return choices
 
 
 def cheapest_parts(
     layers: Sequence[Layer],
     shape: tuple[int, int, int],
     longest: int,
-    price: Callable[[Sequence[Layer]], FloatArray | None],
+    values_of_part: Callable[[Sequence[Layer]], FloatArray | None],
     mix: FloatArray,
 ) -> tuple[FloatArray, Back]:
     """Segments inside one unit, cheapest in the ``mix`` (V,) of their values, for every pair of
     candidates before and after it: values (P, Q, V) in all, and where each segment began.
 
-    ``price`` gives the values of one segment, or None where it can be none.
+    ``values_of_part`` gives the values of one segment, or None where it can be none.
     """
     cost = {0: np.zeros(shape)}
     back: dict[int, IntArray] = {}
@@ -172,7 +172,7 @@ def cheapest_parts(
         best = np.full(shape[:2], np.inf)
         back[end] = np.zeros(shape[:2], dtype=np.int64)
         for start in range(end - 1, max(0, end - longest) - 1, -1):
-            values = price(layers[start:end]) if start in cost else None
+            values = values_of_part(layers[start:end]) if start in cost else None
             if values is None:
                 continue
             total = cost[start] + values
@@ -185,21 +185,21 @@ def cheapest_parts(
 
 
 def choices_of(
-    prices: StatePrices, run: Sequence[Sequence[Layer]], ends: Ends, template: Template
+    costs: StateCosts, run: Sequence[Sequence[Layer]], ends: Ends, template: Template
 ) -> list[Choice]:
     """The segments that end at ``ends`` of a run of units, all on one template."""
     layers = [layer for unit in run for layer in unit]
     parts = [tuple(layers[a:b]) for a, b in itertools.pairwise((0, *ends))]
-    return [prices.choice(part, template) for part in parts]
+    return [costs.choice(part, template) for part in parts]
 
 
 def ends_of(back: Back, p: int, q: int) -> Ends:
     """Ends of a run's segments on the way from candidate p to candidate q."""
     at = max(back)
-    found = [at]
+    ends = [at]
     while (at := int(back[at][p, q])) > 0:
-        found.append(at)
-    return tuple(reversed(found))
+        ends.append(at)
+    return tuple(reversed(ends))
 
 
 def spans_of(network: Network, choices: Sequence[Choice]) -> frozenset[Span]:

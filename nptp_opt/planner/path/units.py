@@ -13,14 +13,14 @@ def units(network: Network) -> list[tuple[Layer, ...]]:
     The last unit ends the list whatever is alive there: the head reads it.
     """
     layers = network.shared_out
-    found, start = [], 0
+    runs, start = [], 0
     for end in range(1, len(layers) + 1):
         last = layers[end - 1]
         single = last.kind == "spatial" and is_closed(network, layers[:end], last)
         if end == len(layers) or single:
-            found.append(layers[start:end])
+            runs.append(layers[start:end])
             start = end
-    return found
+    return runs
 
 
 def is_closed(network: Network, layers: Sequence[Layer], last: Layer) -> bool:

@@ -100,13 +100,13 @@ class EmulatedCluster:
             self.hub.ip(f"link add p{i} type veth peer name {INTERFACE} netns {pid}")
             self._inside[device.name].run("sysctl", "-qw", *TCP_SETTINGS)
         if self.cluster.shared:
-            self._shared()
+            self._build_shared()
         else:
-            self._switched()
+            self._build_switched()
 
     # -- switched ------------------------------------------------------------------------------
 
-    def _switched(self) -> None:
+    def _build_switched(self) -> None:
         ports = range(len(self.cluster.devices))
         self.hub.ip("link add br0 type bridge", "link set br0 up")
         self.hub.ip(*(f"link set p{i} master br0 up" for i in ports))
@@ -139,7 +139,7 @@ class EmulatedCluster:
 
     # -- shared medium -------------------------------------------------------------------------
 
-    def _shared(self) -> None:
+    def _build_shared(self) -> None:
         rate = self.cluster.network.mbit_per_s
         assert rate is not None
         count = len(self.cluster.devices)

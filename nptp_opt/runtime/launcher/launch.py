@@ -16,6 +16,7 @@ from nptp_opt.errors import ExecutionError, InputError
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.plan.model import Plan
 from nptp_opt.runtime.children import terminable
+from nptp_opt.runtime.device_program import check_executable, participants
 from nptp_opt.runtime.emulation.quota import find_hierarchy
 from nptp_opt.runtime.launcher.pool import DeviceLostError, WorkerPool
 from nptp_opt.runtime.launcher.report import (
@@ -29,7 +30,6 @@ from nptp_opt.runtime.launcher.report import (
 )
 from nptp_opt.runtime.launcher.session import Session
 from nptp_opt.runtime.launcher.site import LOCAL, Site
-from nptp_opt.runtime.program import check_executable, participants
 
 Replan = Callable[[Cluster], Plan]
 """Plans the same model for the devices that are left."""
@@ -137,11 +137,11 @@ class Stream:
             self.progress(f"{error}; planning again without it")
             cluster = without(cluster, error.device)
             self.lost.append(error.device)
-            error = self._dropped(error.device)
+            error = self._drop(error.device)
         self.plan = replan(cluster)
         check_executable(self.plan)
 
-    def _dropped(self, device: str) -> DeviceLostError | None:
+    def _drop(self, device: str) -> DeviceLostError | None:
         try:
             self.pool.drop(device)
         except DeviceLostError as another:

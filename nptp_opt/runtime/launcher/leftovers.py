@@ -60,7 +60,7 @@ def clean_leftovers() -> Cleaned:
     groups = tuple(_abandoned_groups(processes))
     for group in groups:
         remove_group(group)
-    folders = tuple(path for path in _own_folders() if _abandoned(path))
+    folders = tuple(path for path in _own_folders() if _is_abandoned(path))
     for path in folders:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(path)
@@ -74,7 +74,7 @@ def _abandoned_groups(killed: Collection[int]) -> Iterator[Path]:
         return
     for group in sorted(root.glob(f"{FOLDER_PREFIX}*")):
         folder = Path(tempfile.gettempdir()) / group.name
-        nobodys = not folder.exists() or _abandoned(folder)
+        nobodys = not folder.exists() or _is_abandoned(folder)
         if _is_own(group) and _is_idle(group, killed) and nobodys:
             yield group
 
@@ -102,7 +102,7 @@ def _is_own(path: Path) -> bool:
         return False
 
 
-def _abandoned(folder: Path) -> bool:
+def _is_abandoned(folder: Path) -> bool:
     """False while a launcher holds the lock, and before it does."""
     try:
         with (folder / "lock").open("rb") as file:

@@ -23,8 +23,8 @@ from typing import Any
 
 from nptp_opt.errors import ExecutionError
 from nptp_opt.runtime.children import WORKER_ENV, child_environment
-from nptp_opt.runtime.launcher.gate import Gate
-from nptp_opt.runtime.launcher.health import Health
+from nptp_opt.runtime.launcher.admission import Admission
+from nptp_opt.runtime.launcher.failure_detector import FailureDetector
 from nptp_opt.runtime.launcher.leftovers import FOLDER_PREFIX, claim
 from nptp_opt.runtime.launcher.site import LOCAL, Site
 from nptp_opt.runtime.transport.control import (
@@ -106,7 +106,7 @@ class WorkerPool:
         self.claim = claim(self.folder)
         self.events: queue.SimpleQueue[tuple[Member, Message | None]] = queue.SimpleQueue()
         self.numbers = itertools.count()
-        self.health = Health(self.timeout_s)
+        self.failure_detector = FailureDetector(self.timeout_s)
         try:
             self._start()
             self.collect("idle", self.names)
@@ -130,15 +130,15 @@ class WorkerPool:
             secret = read_secret(self.secret_file)
         address = self.address or f"unix:{self.folder / 'control'}"
         try:
-            self.gate = Gate(address, secret, (), self._admitted)
+            self.admission = Admission(address, secret, (), self._read_worker)
         except OSError as error:
             raise ExecutionError(f"cannot listen at {address}: {error.strerror}") from None
         for name in self.names:
             self._add(name)
 
     def _add(self, name: str) -> None:
-        self.health.expect(name)
-        self.gate.expect(name)
+        self.failure_detector.expect(name)
+        self.admission.expect(name)
         log = self.folder / f"worker-{next(self.numbers)}.log"
         process = None if self.remote else self._spawn(name, log)
         self.members[name] = Member(name, process, log)
@@ -152,7 +152,7 @@ class WorkerPool:
         command = [
             *self.site.prefix(name),
             *(sys.executable, "-m", "nptp_opt.runtime.worker.main"),
-            *("--name", name, "--connect", self.gate.address),
+            *("--name", name, "--connect", self.admission.address),
             *("--secret-file", str(self.folder / "secret"), "--parent", str(os.getpid())),
         ]
         with log.open("wb") as file:
@@ -166,7 +166,7 @@ class WorkerPool:
                 start_new_session=True,
             )
 
-    def _admitted(self, name: str, channel: Channel) -> None:
+    def _read_worker(self, name: str, channel: Channel) -> None:
         """Read what an admitted worker says until it is gone; runs in the connection's thread."""
         while name not in self.members:  # it may join before ``_add`` has noted it
             time.sleep(POLL_S)
@@ -176,7 +176,7 @@ class WorkerPool:
             while True:
                 message = channel.receive()
                 if message.kind == "alive":
-                    self.health.heard(name, message.fields)
+                    self.failure_detector.heard(name, message.fields)
                 else:
                     self.events.put((member, message))
         except ChannelError:
@@ -201,9 +201,9 @@ class WorkerPool:
 
     def collect(self, kind: str, names: Collection[str]) -> dict[str, Message]:
         """One message of ``kind`` from each device; raises DeviceLostError naming the culprit."""
-        found: dict[str, Message] = {}
-        self.health.restart_clock()
-        while len(found) < len(names):
+        answers: dict[str, Message] = {}
+        self.failure_detector.restart_clock()
+        while len(answers) < len(names):
             try:
                 member, message = self.events.get(timeout=POLL_S)
             except queue.Empty:
@@ -215,8 +215,8 @@ class WorkerPool:
                 member.failure = message
                 self._blame([*names, member.name])
             elif message.kind == kind and member.name in names:
-                found[member.name] = message
-        return found
+                answers[member.name] = message
+        return answers
 
     def _concerns_us(self, member: Member, message: Message | None) -> bool:
         """False for what a worker that was given up says, or one of a job that is over."""
@@ -227,7 +227,7 @@ class WorkerPool:
         for name in names:
             if self.members[name].fate() is not None:
                 self._blame(names)
-        sick = self.health.diagnose(names)
+        sick = self.failure_detector.diagnose(names)
         if sick is not None:
             raise DeviceLostError(*sick)
 
@@ -308,7 +308,7 @@ class WorkerPool:
         """Kill the workers, stopped ones too, and remove the run's folder."""
         for member in self.members.values():
             member.end()
-        if hasattr(self, "gate"):
-            self.gate.close()
+        if hasattr(self, "admission"):
+            self.admission.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.claim.close()

@@ -210,7 +210,7 @@ def make_reference(model: LoadedModel, x: Given, like: Reference | None = None) 
     start, cpu = time.perf_counter(), time.process_time()
     single = model.reference(x, ())
     spent = time.perf_counter() - start, time.process_time() - cpu
-    outputs = {name: values.float() for name, values in model.witnessed(x).items()}
+    outputs = {name: values.float() for name, values in model.witness_outputs(x).items()}
     given = tensors_of(x)
     if like is not None:
         return Reference(given, outputs, like.allowed, *spent)

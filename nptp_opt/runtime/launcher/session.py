@@ -17,10 +17,10 @@ from nptp_opt.errors import InputError
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.plan.document import plan_to_json, write_plan
 from nptp_opt.plan.model import Plan
+from nptp_opt.runtime.device_program import device_program, participants
 from nptp_opt.runtime.emulation.quota import Quotas, find_hierarchy, shares_of
 from nptp_opt.runtime.launcher.pool import WorkerPool
 from nptp_opt.runtime.launcher.report import Reference, Run, RunOptions
-from nptp_opt.runtime.program import device_program, participants
 from nptp_opt.runtime.trace import Span
 from nptp_opt.runtime.transport.control import Message
 from nptp_opt.runtime.worker.job import JobSpec, pack, unpack
@@ -73,7 +73,7 @@ class Session:
     def _send_paths(self, content: dict[str, Any]) -> None:
         """Workers on this machine read the job from the run's folder."""
         write_plan(self.plan, self.folder / "plan.json")
-        save_file(unshared(self.model.weights()), self.folder / WEIGHTS)
+        save_file(unshare(self.model.weights()), self.folder / WEIGHTS)
         for name in self.names:
             spec = replace(
                 self._spec(name, content["hash"]),
@@ -89,7 +89,7 @@ class Session:
         numbers = {device.name: i for i, device in enumerate(self.plan.cluster.devices)}
         for name in self.names:
             keys = device_program(self.plan, numbers[name]).weight_keys
-            weights = save(unshared({key: stored[key] for key in sorted(keys)}))
+            weights = save(unshare({key: stored[key] for key in sorted(keys)}))
             spec = self._spec(name, content["hash"])
             self.pool.send(name, "job", text + weights, spec=asdict(spec), plan_bytes=len(text))
 
@@ -170,7 +170,12 @@ class Session:
             latency_s=(result["end_ns"] + self.clocks[self.sink] - start) / 1e9,
             error=error,
             ok=ok,
-            sent_bytes=sum(s.bytes for found in spans.values() for s in found if s.phase == "send"),
+            sent_bytes=sum(
+                s.bytes
+                for device_spans in spans.values()
+                for s in device_spans
+                if s.phase == "send"
+            ),
             spans=spans,
             plan=self.plan,
         )
@@ -197,13 +202,13 @@ def _spans(message: Message, start_ns: int) -> tuple[Span, ...]:
     )
 
 
-def unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def unshare(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous tensors of which no two share memory, as safetensors wants them."""
     seen: set[int] = set()
-    found = {}
+    tensors = {}
     for key, tensor in weights.items():
         values = tensor.contiguous()
         shared = values.untyped_storage().data_ptr() in seen
         seen.add(values.untyped_storage().data_ptr())
-        found[key] = values.clone() if shared else values
-    return found
+        tensors[key] = values.clone() if shared else values
+    return tensors

@@ -15,19 +15,19 @@ from nptp_opt.files import write_text
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import regions
 from nptp_opt.plan.model import Plan
+from nptp_opt.runtime.device_program import Task, device_program
 from nptp_opt.runtime.launcher.report import RunReport
 from nptp_opt.runtime.profiling.profile import Sample, fit_layer
 from nptp_opt.runtime.profiling.timeline import Spans, computed_s
-from nptp_opt.runtime.program import Task, device_program
 
 
 def write_calibrated(report: RunReport, path: Path) -> None:
     """The plan's cluster (JSON, for ``solve -c``) with the speeds that the run showed."""
-    content = calibrated(report.plan, report.spans)
+    content = calibrate_cluster(report.plan, report.spans)
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def calibrated(plan: Plan, spans: Spans) -> dict[str, Any]:
+def calibrate_cluster(plan: Plan, spans: Spans) -> dict[str, Any]:
     """The cluster's content; a device keeps the speeds of layers that it did not run.
 
     ``message_ms`` is what handing a message over took in the median.
@@ -37,12 +37,15 @@ def calibrated(plan: Plan, spans: Spans) -> dict[str, Any]:
         if entry["name"] in spans:
             samples = _samples(plan, number, spans)
             kept = {speed["layer"]: speed for speed in entry.get("layers", ())}
-            fitted = (fit_layer(key, found) for key, found in samples.items())
+            fitted = (fit_layer(key, layer_samples) for key, layer_samples in samples.items())
             kept |= {s.layer: {"layer": s.layer, "gflops": s.gflops, "overhead_ms": s.overhead_ms}
                      for s in fitted}  # fmt: skip
             entry["layers"] = list(kept.values())
     handing = [
-        s.end_ns - s.start_ns for found in spans.values() for s in found if s.phase == "send"
+        s.end_ns - s.start_ns
+        for layer_samples in spans.values()
+        for s in layer_samples
+        if s.phase == "send"
     ]
     if handing:
         content["network"]["message_ms"] = statistics.median(handing) / 1e6
@@ -57,24 +60,24 @@ def _samples(plan: Plan, number: int, spans: Spans) -> Mapping[str, Sequence[Sam
     for task in device_program(plan, number).tasks:
         if task.kind == "global":
             continue
-        modelled = _modelled(task, device)
+        modelled = _modelled_calls(task, device)
         total = sum(seconds for _, _, seconds in modelled)
         for key, flop, seconds in modelled:
             samples[key].append((flop, computed[task.step] * seconds / total))
     return samples
 
 
-def _modelled(task: Task, device: Device) -> list[tuple[str, float, float]]:
+def _modelled_calls(task: Task, device: Device) -> list[tuple[str, float, float]]:
     """Key, FLOP and modelled seconds of every layer call of a task that computes anything."""
     tiles = [piece.tile for piece in (*task.ahead, *task.rim)] or [task.tile]
-    return [work for tile in tiles for work in _modelled_tile(task, tile, device)]
+    return [work for tile in tiles for work in _modelled_tile_calls(task, tile, device)]
 
 
-def _modelled_tile(task: Task, tile: Tile, device: Device) -> list[tuple[str, float, float]]:
-    found = regions(task.layers, tile) if task.kind == "spatial" else {}
+def _modelled_tile_calls(task: Task, tile: Tile, device: Device) -> list[tuple[str, float, float]]:
+    regions_of = regions(task.layers, tile) if task.kind == "spatial" else {}
     work = []
     for layer in task.layers:
-        flop = layer.flop_per_pixel * found[layer.name].area if found else layer.flop
+        flop = layer.flop_per_pixel * regions_of[layer.name].area if regions_of else layer.flop
         if flop > 0:
             work.append((layer_key(layer), flop, layer_speed(device, layer).seconds(flop)))
     return work

@@ -41,13 +41,13 @@ def serve_link(address: str, secret_file: Path) -> None:
     secret = read_secret(secret_file)
     try:
         with listen(f"tcp:{address}") as door:
-            channel = _admitted(door, secret)
+            channel = _admit(door, secret)
         _play(channel, SERVER, channel.own_host, secret)
     except (OSError, PeerError) as error:
         raise ExecutionError(f"measuring the link at {address}: {error}") from None
 
 
-def _admitted(door: socket.socket, secret: bytes) -> Channel:
+def _admit(door: socket.socket, secret: bytes) -> Channel:
     """The first who knows the secret; strangers before are sent away one by one."""
     deadline = time.monotonic() + PEER_TIMEOUT_S
     while True:

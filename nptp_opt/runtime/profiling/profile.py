@@ -70,10 +70,12 @@ def fit_profile(
     ref: str, threads: int, samples: Mapping[str, Sequence[Sample]], provenance: dict[str, Any]
 ) -> Profile:
     """The profile of measured tiles by layer shape; raises InputError when there are none."""
-    layers = tuple(fit_layer(key, found) for key, found in samples.items() if found)
+    layers = tuple(
+        fit_layer(key, layer_samples) for key, layer_samples in samples.items() if layer_samples
+    )
     if not layers:
         raise InputError("nothing to fit: no layer with any computation was measured")
-    flop = sum(flop for found in samples.values() for flop, _ in found)
+    flop = sum(flop for layer_samples in samples.values() for flop, _ in layer_samples)
     seconds = sum(flop / speed.flop_per_s
                   for speed in layers for flop, _ in samples[speed.layer])  # fmt: skip
     return Profile.model_validate(

@@ -11,9 +11,9 @@ from typing import Any
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cluster.profiles import Link
-from nptp_opt.evaluate.simulate import Planned, simulate, timeline
+from nptp_opt.evaluate.simulate import Stretch, simulate, timeline
 from nptp_opt.plan.model import Plan
-from nptp_opt.runtime.program import device_program
+from nptp_opt.runtime.device_program import device_program
 from nptp_opt.runtime.trace import WAITED_NS, Span
 
 MEASURED, PREDICTED = 1, 2
@@ -27,10 +27,10 @@ def chrome_trace(plan: Plan, spans: Spans) -> dict[str, Any]:
     names = [device.name for device in plan.cluster.devices]
     events = [_name(MEASURED, None, "measured"), _name(PREDICTED, None, "predicted")]
     events += [_name(pid, i, name) for pid in (MEASURED, PREDICTED) for i, name in enumerate(names)]
-    for device, found in spans.items():
-        events += [_measured(names.index(device), span, names) for span in found]
+    for device, device_spans in spans.items():
+        events += [_measured_event(names.index(device), span, names) for span in device_spans]
     planned = timeline(plan.network, plan.cluster, plan.steps)
-    events += [_predicted(item, names) for item in planned]
+    events += [_predicted_event(item, names) for item in planned]
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 
@@ -39,7 +39,7 @@ def _name(pid: int, tid: int | None, name: str) -> dict[str, Any]:
     return {"ph": "M", "name": kind, "pid": pid, "tid": tid or 0, "args": {"name": name}}
 
 
-def _measured(tid: int, span: Span, names: Sequence[str]) -> dict[str, Any]:
+def _measured_event(tid: int, span: Span, names: Sequence[str]) -> dict[str, Any]:
     args: dict[str, Any] = {"step": span.step}
     if span.peer is not None:
         args |= {"peer": names[span.peer], "bytes": span.bytes}
@@ -55,7 +55,7 @@ def _measured(tid: int, span: Span, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _predicted(item: Planned, names: Sequence[str]) -> dict[str, Any]:
+def _predicted_event(item: Stretch, names: Sequence[str]) -> dict[str, Any]:
     event: dict[str, Any] = {"pid": PREDICTED, "tid": item.device, "cat": item.kind}
     if item.peer is None:
         event |= {"ph": "X", "name": f"compute {item.step}", "ts": item.start_s * 1e6}
@@ -73,10 +73,12 @@ def time_table(plan: Plan, spans: Spans) -> list[dict[str, Any]]:
     """
     critical = critical_shares(plan, spans)
     rows = []
-    for device, found in spans.items():
+    for device, device_spans in spans.items():
         row: dict[str, Any] = {"device": device}
         for phase in ("wait", "assemble", "compute", "pad", "send"):
-            row[f"{phase}_s"] = sum(s.end_ns - s.start_ns for s in found if s.phase == phase) / 1e9
+            row[f"{phase}_s"] = (
+                sum(s.end_ns - s.start_ns for s in device_spans if s.phase == phase) / 1e9
+            )
         rows.append(row | {"critical_s": critical.get(device, 0.0)})
     blank = dict.fromkeys(("wait_s", "assemble_s", "compute_s", "pad_s", "send_s"))
     return [*rows, {"device": "(network)", **blank, "critical_s": critical["(network)"]}]
@@ -94,7 +96,10 @@ def overrun_s(plan: Plan, spans: Spans) -> float:
     Above 0, padding could not emulate that device: it was slower than the plan says.
     """
     names = [device.name for device in plan.cluster.devices]
-    return max(_overrun_s(plan, names.index(device), found) for device, found in spans.items())
+    return max(
+        _overrun_s(plan, names.index(device), device_spans)
+        for device, device_spans in spans.items()
+    )
 
 
 def _overrun_s(plan: Plan, device: int, spans: Sequence[Span]) -> float:
@@ -105,11 +110,11 @@ def _overrun_s(plan: Plan, device: int, spans: Sequence[Span]) -> float:
 
 def computed_s(spans: Sequence[Span]) -> dict[int, float]:
     """Seconds of computing by step: a step that overlaps computes twice."""
-    found: dict[int, float] = {}
+    seconds: dict[int, float] = {}
     for span in spans:
         if span.phase == "compute":
-            found[span.step] = found.get(span.step, 0.0) + (span.end_ns - span.start_ns) / 1e9
-    return found
+            seconds[span.step] = seconds.get(span.step, 0.0) + (span.end_ns - span.start_ns) / 1e9
+    return seconds
 
 
 def critical_path_s(plan: Plan, spans: Spans, link: Link) -> float:
@@ -122,13 +127,13 @@ def critical_path_s(plan: Plan, spans: Spans, link: Link) -> float:
     names = [device.name for device in plan.cluster.devices]
     measured = {
         (step, names.index(device)): seconds
-        for device, found in spans.items()
-        for step, seconds in computed_s(found).items()
+        for device, device_spans in spans.items()
+        for step, seconds in computed_s(device_spans).items()
     }
-    return simulate(plan.network, _joined_by(plan.cluster, link), plan.steps, measured)
+    return simulate(plan.network, _with_links(plan.cluster, link), plan.steps, measured)
 
 
-def _joined_by(cluster: Cluster, link: Link) -> Cluster:
+def _with_links(cluster: Cluster, link: Link) -> Cluster:
     """The cluster with a link like ``link`` for every device."""
     rates = link.model_dump(include={"up_mbit_per_s", "down_mbit_per_s"})
     devices = tuple(device.model_copy(update=rates) for device in cluster.devices)

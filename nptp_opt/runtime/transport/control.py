@@ -216,9 +216,9 @@ def _mac(secret: bytes, role: str, *parts: object) -> str:
     return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
 
 
-def _is_mac(found: object, expected: str) -> bool:
-    """Compared in constant time; ``found`` is anything that JSON can be."""
-    return hmac.compare_digest(str(found).encode(errors="replace"), expected.encode())
+def _is_mac(mac: object, expected: str) -> bool:
+    """Compared in constant time; ``mac`` is anything that JSON can be."""
+    return hmac.compare_digest(str(mac).encode(errors="replace"), expected.encode())
 
 
 def join(channel: Channel, secret: bytes, hello: dict[str, Any]) -> None:

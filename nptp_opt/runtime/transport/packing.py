@@ -11,9 +11,9 @@ from torch import Tensor
 
 from nptp_opt.cluster import TransferDtype
 from nptp_opt.cost import Transfer
-from nptp_opt.kernels.wire import decode, encode
+from nptp_opt.kernels.wire_format import decode, encode
 from nptp_opt.network.ir import Network
-from nptp_opt.runtime.program import Message
+from nptp_opt.runtime.device_program import Message
 
 
 class Packing:
@@ -51,11 +51,11 @@ class Packing:
             return self._views(message, buffer)
         if message.tag not in self._decoded:
             self._decoded[message.tag] = [torch.empty(self._shape(p)) for p in message.parts]
-        found = self._decoded[message.tag]
+        rectangles = self._decoded[message.tag]
         sizes = [part.bytes for part in message.parts]
-        for data, out in zip(torch.split(buffer, sizes), found, strict=True):
+        for data, out in zip(torch.split(buffer, sizes), rectangles, strict=True):
             decode(data, self.dtype, out)
-        return found
+        return rectangles
 
     def _views(self, message: Message, buffer: Tensor) -> list[Tensor]:
         sizes = [part.bytes // self.network.bytes_per_element for part in message.parts]

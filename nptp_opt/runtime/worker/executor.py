@@ -19,7 +19,7 @@ from torch import Tensor
 from nptp_opt.geometry import Tile
 from nptp_opt.kernels import Crop, combine, crop, partial, paste, run_gather, run_segment
 from nptp_opt.network.ir import Layer, Network
-from nptp_opt.runtime.program import Message, Piece, Program, Task
+from nptp_opt.runtime.device_program import DeviceProgram, Message, Piece, Task
 from nptp_opt.runtime.trace import WAITED_NS, Recorder
 from nptp_opt.runtime.transport.base import Pending, Transport
 from nptp_opt.runtime.transport.packing import Packing
@@ -54,7 +54,7 @@ class Executor:
     def __init__(
         self,
         network: Network,
-        program: Program,
+        program: DeviceProgram,
         weights: Mapping[str, Tensor],
         transport: Transport,
         ranks: Mapping[int, int],
@@ -234,14 +234,19 @@ class Executor:
         self, task: Task, needs: Mapping[str, Tile], arrived: Sequence[Message]
     ) -> dict[str, Crop]:
         with self.recorder.span("assemble", task.step):
-            return {name: self._input(task, name, need, arrived) for name, need in needs.items()}
+            return {
+                name: self._input_rectangle(task, name, need, arrived)
+                for name, need in needs.items()
+            }
 
-    def _input(self, task: Task, tensor: str, need: Tile, arrived: Sequence[Message]) -> Crop:
+    def _input_rectangle(
+        self, task: Task, tensor: str, need: Tile, arrived: Sequence[Message]
+    ) -> Crop:
         """The rectangle ``need`` of a tensor: a view where one piece holds it all."""
         pieces = [
             piece
             for message in arrived
-            for part, piece in zip(message.parts, self._arrived(message), strict=True)
+            for part, piece in zip(message.parts, self._arrived_rectangles(message), strict=True)
             if part.tensor == tensor
         ]
         if tensor in self._owned:
@@ -251,7 +256,7 @@ class Executor:
                 return need, crop(piece, need)
         return need, self._put_together(task, tensor, need, pieces)
 
-    def _arrived(self, message: Message) -> list[Crop]:
+    def _arrived_rectangles(self, message: Message) -> list[Crop]:
         """The rectangles of a message, decoded once."""
         if message.tag not in self._pieces:
             values = self.packing.read(message, self._received[message.tag])
@@ -269,5 +274,5 @@ class Executor:
         return buffer
 
 
-def _all_sends(program: Program) -> list[Message]:
+def _all_sends(program: DeviceProgram) -> list[Message]:
     return [*program.first_sends, *(message for task in program.tasks for message in task.sends)]

@@ -16,7 +16,7 @@ from nptp_opt.errors import InputError
 from nptp_opt.files import load_json
 from nptp_opt.plan.document import load_plan
 from nptp_opt.plan.model import Plan
-from nptp_opt.runtime.program import Program, device_program, participants
+from nptp_opt.runtime.device_program import DeviceProgram, device_program, participants
 from nptp_opt.runtime.trace import Recorder
 from nptp_opt.runtime.transport.base import Meet, PeerError, Rendezvous
 from nptp_opt.runtime.transport.packing import Packing
@@ -124,16 +124,16 @@ class Job:
 def load_checked_plan(path: Path, expected_hash: str) -> Plan:
     """The plan of a file; raises InputError unless its content has the expected hash."""
     plan = load_plan(path)
-    found = load_json(path)["hash"]
-    if found != expected_hash:
+    actual = load_json(path)["hash"]
+    if actual != expected_hash:
         raise InputError(
-            f"{path}: hash {found[:12]} is not the plan's that is to run ({expected_hash[:12]}): "
+            f"{path}: hash {actual[:12]} is not the plan's that is to run ({expected_hash[:12]}): "
             "copy the same plan file to every device"
         )
     return plan
 
 
-def load_weights(path: Path, program: Program) -> dict[str, Tensor]:
+def load_weights(path: Path, program: DeviceProgram) -> dict[str, Tensor]:
     """The weights that a program reads, mapped from a safetensors file; others are not touched."""
     with safe_open(path, framework="pt") as file:
         return {key: file.get_tensor(key) for key in sorted(program.weight_keys)}

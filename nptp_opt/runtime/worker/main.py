@@ -69,7 +69,7 @@ def work(name: str, address: str, secret_file: Path, interface: str = "") -> Non
     that cannot be used. The process ends when the launcher closes the channel.
     """
     secret = read_secret(secret_file)
-    channel = _connected(address, interface)
+    channel = _connect(address, interface)
     join(channel, secret, {"device": name, "version": __version__, "pid": os.getpid()})
     channel.settimeout(None)
     sys.setswitchinterval(SWITCH_S)
@@ -77,7 +77,7 @@ def work(name: str, address: str, secret_file: Path, interface: str = "") -> Non
     Worker(channel, secret, interface).serve()
 
 
-def _connected(address: str, interface: str) -> Channel:
+def _connect(address: str, interface: str) -> Channel:
     """The channel to the launcher; who has to wait for it on another machine is told so, once."""
     deadline = time.monotonic() + (PATIENCE_S if address.startswith("tcp:") else 0.0)
     told = False

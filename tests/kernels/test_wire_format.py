@@ -1,4 +1,4 @@
-"""Transfer types: what a rectangle becomes on its way, in the bytes that it is priced at."""
+"""Transfer types: what a rectangle becomes on its way, in the bytes that it is costed at."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nptp_opt.cluster import TransferDtype
 from nptp_opt.cost import sent_bytes
 from nptp_opt.geometry import Tile
-from nptp_opt.kernels.wire import decode, encode, encoded_bytes, round_trip
+from nptp_opt.kernels.wire_format import decode, encode, encoded_bytes, round_trip
 from tests.builders import conv_chain, make_cluster
 
 LOSSY: tuple[TransferDtype, ...] = ("float16", "bfloat16", "int8")
@@ -52,7 +52,7 @@ def test_zeros_large_values_and_nan(dtype: TransferDtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", LOSSY)
-def test_a_rectangle_has_the_bytes_that_it_is_priced_at(dtype: TransferDtype) -> None:
+def test_a_rectangle_has_the_bytes_that_it_is_costed_at(dtype: TransferDtype) -> None:
     network = conv_chain((2, 3, 8, 8), [{"channels": 5}])
     cluster = make_cluster((1.0, 1.0)).sending_as(dtype)
     for tile in (Tile(1, 4, 2, 3), Tile(0, 8, 0, 8)):

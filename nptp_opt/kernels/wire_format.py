@@ -1,4 +1,4 @@
-"""Feature maps on their way between devices: as they are, as float16 or bfloat16, or as int8.
+"""Wire format of feature maps: as they are, as float16 or bfloat16, or as int8.
 
 Values beyond a type's range are clamped to its largest finite value; NaN stays NaN. An int8
 rectangle is preceded by its float32 scale, max|x| / 127; values are rounded to the nearest multiple
@@ -50,7 +50,7 @@ def _encode_int8(values: Tensor, out: Tensor) -> None:
 
 
 def encoded_bytes(shape: Sequence[int], dtype: TransferDtype) -> int:
-    """Bytes that ``encode`` writes; the prices are ``cost.sent_bytes``, to which it is equal."""
+    """Bytes that ``encode`` writes; the costs are ``cost.sent_bytes``, to which it is equal."""
     count = torch.Size(shape).numel()
     return count + SCALE_BYTES if dtype == "int8" else 2 * count
 

@@ -1,4 +1,4 @@
-"""What every formulation is built from: scaled prices, allowed sizes, limits on the makespan.
+"""What every formulation is built from: scaled costs, allowed sizes, limits on the makespan.
 
 Models are scaled: one model unit is 1/100 of the time that the best single device needs, so that
 solver tolerances are relative to the makespan.
@@ -13,7 +13,7 @@ from functools import cached_property
 
 from nptp_opt.cost import Form, LayerCost, messages_of
 from nptp_opt.errors import InfeasibleError
-from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile, Tiles, transposed_tile
+from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, Tile, Tiles, transpose_tile
 from nptp_opt.layer.problem import LayerProblem
 
 ALL_SIDES = TOP | BOTTOM | LEFT | RIGHT
@@ -21,7 +21,7 @@ SLACK = 1e-6
 """Relative slack of every cut-off."""
 
 
-def transposed_problem(problem: LayerProblem) -> LayerProblem:
+def transpose_problem(problem: LayerProblem) -> LayerProblem:
     """The same problem with rows and columns exchanged."""
     layer = problem.layer
     top, bottom, left, right = layer.padding
@@ -38,7 +38,7 @@ def transposed_problem(problem: LayerProblem) -> LayerProblem:
 
 
 def form_makespan_s(cost: LayerCost, tiles: Tiles) -> float:
-    """Makespan of a partition under the bilinear upper prices: what the models minimise."""
+    """Makespan of a partition under the bilinear upper costs: what the models minimise."""
     problem, cluster = cost.problem, cost.cluster
     sizes = {
         i: (tile.contacts(problem.height, problem.width), tile.width, tile.height)
@@ -64,11 +64,11 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Pricing:
-    """Prices of one problem in model units, seen upright or transposed.
+class ScaledCosts:
+    """Costs of one problem in model units, seen upright or transposed.
 
     ``upper_s`` is a makespan that some partition of the family is known to reach, infinite where
-    none is known; ``lower_s`` a proven bound on every partition. Prices and memory are never too
+    none is known; ``lower_s`` a proven bound on every partition. Costs and memory are never too
     low, or, ``below``, never too high: the one finds partitions, the other proves bounds.
     """
 
@@ -83,8 +83,8 @@ class Pricing:
     @classmethod
     def of(
         cls, problem: LayerProblem, *, start: Tiles | None = None, bound_s: float | None = None
-    ) -> Pricing:
-        """Prices of ``problem``; ``start`` must be a partition of the formulation's family."""
+    ) -> ScaledCosts:
+        """Costs of ``problem``; ``start`` must be a partition of the formulation's family."""
         cost = LayerCost(problem)
         full = Tile(0, problem.height, 0, problem.width)
         alone = {i: form_makespan_s(cost, {i: full}) for i in range(len(problem.devices))}
@@ -97,15 +97,15 @@ class Pricing:
         lower = min(bound_s or 0.0, upper)
         return cls(problem, cost, min(alone.values()) / 100, upper, lower)
 
-    def proving(self, value_s: float) -> Pricing:
-        """The prices that are never too high, where ``value_s`` is known to be reached."""
+    def for_proof(self, value_s: float) -> ScaledCosts:
+        """The costs that are never too high, where ``value_s`` is known to be reached."""
         upper = value_s * (1 + SLACK)
         return replace(self, upper_s=upper, lower_s=min(self.lower_s, upper), below=True)
 
     @cached_property
-    def transposed(self) -> Pricing:
-        """The same prices with rows and columns exchanged."""
-        problem = transposed_problem(self.problem)
+    def transposed(self) -> ScaledCosts:
+        """The same costs with rows and columns exchanged."""
+        problem = transpose_problem(self.problem)
         return replace(self, problem=problem, cost=LayerCost(problem), turned=not self.turned)
 
     @property
@@ -126,11 +126,11 @@ class Pricing:
         """The tile of this view, upright, each side moved to the nearest allowed cut."""
         cuts_y, cuts_x = self.problem.cuts_y, self.problem.cuts_x
         tile = Tile(_snap(y0, cuts_y), _snap(y1, cuts_y), _snap(x0, cuts_x), _snap(x1, cuts_x))
-        return transposed_tile(tile) if self.turned else tile
+        return transpose_tile(tile) if self.turned else tile
 
     def see(self, tile: Tile) -> Tile:
         """An upright tile as this view sees it."""
-        return transposed_tile(tile) if self.turned else tile
+        return transpose_tile(tile) if self.turned else tile
 
     def time(self, device: int, contacts: int) -> Form:
         """comm + compute of a device; on a shared medium only its own part of comm."""

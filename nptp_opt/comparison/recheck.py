@@ -1,4 +1,4 @@
-"""Prices a run's result again, outside the process that made it."""
+"""Evaluates a run's result again, outside the process that made it."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ RESULT_FIELDS = (
 )
 
 
-def priced(run: Run, folder: Path) -> dict[str, Any]:
-    """What the run's result holds, its value priced anew; ``fault`` says what is wrong with it."""
+def recheck(run: Run, folder: Path) -> dict[str, Any]:
+    """What the run's result holds, its value evaluated again; ``fault`` says what is wrong with
+    it."""
     if (folder / "result.json").exists():
-        return _layer(run, folder / "result.json")
+        return _recheck_layer(run, folder / "result.json")
     if (folder / "plan.json").exists():
-        return _plan(folder / "plan.json")
+        return _recheck_plan(folder / "plan.json")
     return {}
 
 
-def _layer(run: Run, path: Path) -> dict[str, Any]:
+def _recheck_layer(run: Run, path: Path) -> dict[str, Any]:
     from nptp_opt.instances.reader import layer_problem_from_json
     from nptp_opt.verification.layer_result import check_result
 
@@ -52,8 +53,8 @@ def _layer(run: Run, path: Path) -> dict[str, Any]:
     return {**kept, "value_s": value, "fault": faults[0] if faults else None}
 
 
-def _plan(path: Path) -> dict[str, Any]:
-    """The plan's latency is the sum of its segments' makespans; ``static`` prices each of
+def _recheck_plan(path: Path) -> dict[str, Any]:
+    """The plan's latency is the sum of its segments' makespans; ``static`` costs each of
     these, what the plan uses besides time, and its bound, which tables compare.
     """
     from nptp_opt.plan.document import read_plan

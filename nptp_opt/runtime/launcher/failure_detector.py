@@ -1,4 +1,4 @@
-"""Who is to blame when a run stops: judged from the workers' heartbeats alone."""
+"""Failure detector: who is to blame when a run stops, judged from the workers' heartbeats alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BUSY = ("starting", "loading", "compute", "pad")
 """Phases in which a device that is heard makes progress, however long it takes."""
 
 
-class Health:
+class FailureDetector:
     """What each device was last heard to do. Times are the launcher's monotonic seconds."""
 
     def __init__(self, timeout_s: float) -> None:

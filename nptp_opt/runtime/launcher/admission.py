@@ -1,4 +1,5 @@
-"""The listening end of the control channel: lets in whom it expects, once, and nobody else."""
+"""Admission to the control channel: its listening end lets in whom it expects, once, nobody
+else."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ MAX_STRANGERS = 64
 """Connections whose handshake is under way; more are closed at once."""
 
 
-class Gate:
+class Admission:
     """Accepts workers in threads of its own.
 
     ``welcome(name, channel)`` is called in the connection's thread and keeps it until the worker

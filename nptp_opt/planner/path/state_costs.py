@@ -1,4 +1,4 @@
-"""Prices of steps whose states are templates: every candidate on every map, priced at once.
+"""Costs of steps whose states are templates: every candidate on every map, costed at once.
 
 Legend of shapes: P candidates before a step (1 where only the inputs are there), Q candidates of
 its output, n devices; a tile is four integers (y0, y1, x0, x1).
@@ -16,15 +16,15 @@ from nptp_opt.cost import (
     CandidateTiles,
     FloatArray,
     LoadArrays,
-    StepPrices,
+    StepCosts,
     candidate_array,
     comms_s,
-    gather_prices,
+    gather_costs,
     input_ownership,
     reduction_load_arrays,
-    segment_prices,
+    segment_costs,
 )
-from nptp_opt.cost.objectives import Weights, step_prices, step_values
+from nptp_opt.cost.objectives import Weights, step_costs, step_values
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer, Network
@@ -37,7 +37,7 @@ Owners = dict[str, IntArray]
 BoolArray = npt.NDArray[np.bool_]
 
 
-class StatePrices:
+class StateCosts:
     """``templates`` as partitions of every map of ``network``, and what steps between them cost."""
 
     def __init__(
@@ -59,15 +59,15 @@ class StatePrices:
         """Makespans (P or 1, Q) of one step inside a unit; None where it can be none."""
         made = {layer.name: layer for layer in unit}
         if len(part) == 1 and part[0].kind == "global":
-            return step_prices(self.cluster, self._reduction(part[0], made, before), self.weights)
+            return step_costs(self.cluster, self._reduction(part[0], made, before), self.weights)
         if not is_segment(self.network, part):
             return None
-        prices, outer, inner = self._reads(part, made, before)
-        return prices.makespans(outer, inner, weights=self.weights)
+        costs, outer, inner = self._reads(part, made, before)
+        return costs.makespans(outer, inner, weights=self.weights)
 
-    def whole_s(self, prices: StepPrices, before: Owners, worth: BoolArray) -> FloatArray:
+    def whole_s(self, costs: StepCosts, before: Owners, worth: BoolArray) -> FloatArray:
         """Makespans (P, Q) of a segment that reads nothing but what is there ``before`` it."""
-        return prices.makespans(_read(prices, before), worth=worth, weights=self.weights)
+        return costs.makespans(_read_owners(costs, before), worth=worth, weights=self.weights)
 
     def step_values(
         self,
@@ -82,17 +82,17 @@ class StatePrices:
             return step_values(self.cluster, self._reduction(part[0], made, before), rows)
         if not is_segment(self.network, part):
             return None
-        prices, outer, inner = self._reads(part, made, before)
-        return step_values(self.cluster, prices.loads(outer, inner), rows)
+        costs, outer, inner = self._reads(part, made, before)
+        return step_values(self.cluster, costs.loads(outer, inner), rows)
 
     def _reads(
         self, part: Sequence[Layer], made: Mapping[str, Layer], before: Mapping[str, IntArray]
-    ) -> tuple[StepPrices, Owners, Owners]:
-        """Prices of a segment, and the owners of what it reads: from before, and made inside."""
-        prices = self.segment(part)
-        outer = _read(prices, before)
-        inner = {tensor: self.tiles(made[tensor]) for tensor in prices.needs if tensor in made}
-        return prices, outer, inner
+    ) -> tuple[StepCosts, Owners, Owners]:
+        """Costs of a segment, and the owners of what it reads: from before, and made inside."""
+        costs = self.segment(part)
+        outer = _read_owners(costs, before)
+        inner = {tensor: self.tiles(made[tensor]) for tensor in costs.needs if tensor in made}
+        return costs, outer, inner
 
     def _reduction(
         self, layer: Layer, made: Mapping[str, Layer], before: Mapping[str, IntArray]
@@ -109,22 +109,22 @@ class StatePrices:
 
     def _users(self, layer: Layer) -> BoolArray:
         """Which devices use a global layer's result, by candidate: (Q, n)."""
-        found = np.zeros((len(self.templates), len(self.cluster.devices)), dtype=bool)
+        users = np.zeros((len(self.templates), len(self.cluster.devices)), dtype=bool)
         for reader in (self.network.by_name[name] for name in self.network.consumers[layer.name]):
             if reader.kind == "spatial":
                 tiles = self.tiles(reader)
-                found |= (tiles[..., 1] > tiles[..., 0]) & (tiles[..., 3] > tiles[..., 2])
+                users |= (tiles[..., 1] > tiles[..., 0]) & (tiles[..., 3] > tiles[..., 2])
             elif reader.kind == "global":
-                found |= self._users(reader)
+                users |= self._users(reader)
             else:
-                found[:, self.cluster.sink] = True
+                users[:, self.cluster.sink] = True
         if layer.name in self.network.spatial_outputs:
-            found[:, self.cluster.sink] = True
-        return found
+            users[:, self.cluster.sink] = True
+        return users
 
-    def segment(self, layers: Sequence[Layer]) -> StepPrices:
-        """Prices of one segment for all candidates of its output."""
-        return segment_prices(self.cluster, self.network, layers, self.candidates(layers[-1]))
+    def segment(self, layers: Sequence[Layer]) -> StepCosts:
+        """Costs of one segment for all candidates of its output."""
+        return segment_costs(self.cluster, self.network, layers, self.candidates(layers[-1]))
 
     def tiles(self, layer: Layer) -> IntArray:
         """All candidates on one layer's map, shape (Q, n, 4)."""
@@ -134,7 +134,7 @@ class StatePrices:
         """All candidates on one layer's map."""
         key = (layer.height, layer.width, *self._snaps[layer.name])
         if key not in self._arrays:
-            self._arrays[key] = CandidateTiles(self._stack.placed(key[:2], key[2:]))
+            self._arrays[key] = CandidateTiles(self._stack.place(key[:2], key[2:]))
         return self._arrays[key]
 
     def inputs(self) -> Owners:
@@ -163,33 +163,33 @@ class StatePrices:
 
     def alone_s(self, layer: Layer, made: Sequence[Layer], before: Owners) -> FloatArray:
         """Makespans (P or 1, Q) of one layer as a step of its own: see ``step_s``."""
-        found = self.step_s((layer,), made, before)
-        assert found is not None, "a single layer is always a segment"
-        return found
+        seconds = self.step_s((layer,), made, before)
+        assert seconds is not None, "a single layer is always a segment"
+        return seconds
 
     def exchange_s(self, layer: Layer) -> FloatArray:
         """Seconds (Q, n) of the halos of one spatial layer whose inputs are cut likewise."""
-        prices = self.segment((layer,))
-        held = {tensor: self._cut(tensor) for tensor in prices.needs}
-        return np.asarray(comms_s(self.cluster, prices.loads({}, held))[0])
+        costs = self.segment((layer,))
+        held = {tensor: self._unsnapped(tensor) for tensor in costs.needs}
+        return np.asarray(comms_s(self.cluster, costs.loads({}, held))[0])
 
-    def _cut(self, tensor: str) -> IntArray:
+    def _unsnapped(self, tensor: str) -> IntArray:
         """All candidates on any tensor's map, cuts not snapped: (Q, n, 4)."""
         full, layer = self.network.full(tensor), self.network.by_name.get(tensor)
         if layer is not None and layer.is_whole:
             return self.tiles(layer)
-        return self._stack.placed((full.y1, full.x1))
+        return self._stack.place((full.y1, full.x1))
 
     def switched_s(
         self, fused: Sequence[Layer], rest: Sequence[Layer], alone: Mapping[str, FloatArray]
     ) -> FloatArray:
         """Latencies (Q,) of ``fused`` as one segment on template 0, then ``rest`` on template q.
 
-        ``alone`` are the prices of the single layers (``layers_s``).
+        ``alone`` are the costs of the single layers (``layers_s``).
         """
         last, inputs = fused[-1], self.inputs()
-        prices = self.segment(fused)
-        first = prices.makespans(_read(prices, inputs))[0, 0]
+        costs = self.segment(fused)
+        first = costs.makespans(_read_owners(costs, inputs))[0, 0]
         held = {last.name: self.tiles(last)[:1]}
         total = np.full(len(self.templates), first) + self.collect_s(held)
         for layer in rest:
@@ -204,16 +204,16 @@ class StatePrices:
 
         ``held`` names owners (1, n, 4) of tensors that do not lie on the candidates.
         """
-        prices, owners = self._collects(held)
-        return np.asarray(prices.makespans(owners, weights=self.weights)[:, 0])
+        costs, owners = self._collects(held)
+        return np.asarray(costs.makespans(owners, weights=self.weights)[:, 0])
 
     def collect_values(self, rows: Sequence[Weights]) -> FloatArray:
         """As ``collect_s`` under every one of ``rows``: (P, R)."""
-        prices, owners = self._collects()
-        return step_values(self.cluster, prices.loads(owners), rows)[:, 0]
+        costs, owners = self._collects()
+        return step_values(self.cluster, costs.loads(owners), rows)[:, 0]
 
-    def _collects(self, held: Mapping[str, IntArray] | None = None) -> tuple[StepPrices, Owners]:
-        prices = gather_prices(
+    def _collects(self, held: Mapping[str, IntArray] | None = None) -> tuple[StepCosts, Owners]:
+        costs = gather_costs(
             self.cluster,
             self.network,
             self.network.head,
@@ -223,9 +223,9 @@ class StatePrices:
         inputs = self.inputs() | dict(held or {})
         owners = {
             name: inputs[name] if name in inputs else self.tiles(self.network.by_name[name])
-            for name in prices.needs
+            for name in costs.needs
         }
-        return prices, owners
+        return costs, owners
 
     def choice(self, layers: tuple[Layer, ...], template: Template) -> Choice:
         """``template`` on the output of ``layers``."""
@@ -235,6 +235,6 @@ class StatePrices:
         return Choice(layers, template.at(last.height, last.width, self._snaps[last.name]))
 
 
-def _read(prices: StepPrices, before: Mapping[str, IntArray]) -> Owners:
+def _read_owners(costs: StepCosts, before: Mapping[str, IntArray]) -> Owners:
     """Of what is there before a step, that which it reads."""
-    return {tensor: owners for tensor, owners in before.items() if tensor in prices.needs}
+    return {tensor: owners for tensor, owners in before.items() if tensor in costs.needs}

@@ -1,4 +1,4 @@
-"""Compiled: the events of a plan without barriers, in the order of their times.
+"""Discrete-event simulation of a plan without barriers, compiled: events in the order of time.
 
 Each device works through its tasks in order and starts one when its own messages are there; what
 is ``ahead`` of the messages before that. A message is handed over when its sender has computed what
@@ -31,7 +31,7 @@ def run_events(tasks, messages, feeds, starting, source, message_s, latency_s, l
     """
     awaits, receiver, seconds, out, into = messages
     awaited = awaits.copy()
-    waiting = _waiting(tasks, receiver)
+    waiting = _initial_state(tasks, receiver)
     left_s = waiting[4]
     busy = waiting[2]
     free_s = np.zeros((2, max(out.max(), into.max()) + 1 if len(out) else 1))
@@ -80,7 +80,7 @@ def run_events(tasks, messages, feeds, starting, source, message_s, latency_s, l
 
 
 @numba.njit(cache=True, nogil=True)
-def _waiting(tasks, receiver):  # type: ignore[no-untyped-def]
+def _initial_state(tasks, receiver):  # type: ignore[no-untyped-def]
     """Before all: next task of every device, missing messages of every task, who is busy, which
     tasks have something ahead, and seconds that every device has to compute."""
     device, first, ahead_s, rest_s = tasks
@@ -141,8 +141,8 @@ def _start_next(events, count, shown, tasks, waiting, at, now):  # type: ignore[
 
 @numba.njit(cache=True, nogil=True)
 def run_steps(store, steps, makers, shared, fixed, limit_s):  # type: ignore[no-untyped-def]
-    """Seconds of a plan of ``steps`` (S), numbers in a ``store`` of priced ones, and how many tasks
-    and messages it has; infinite seconds as soon as they are seen to be above ``limit_s``.
+    """Seconds of a plan of ``steps`` (S), numbers in a ``store`` of evaluated ones, and how many
+    tasks and messages it has; infinite seconds as soon as they are seen to be above ``limit_s``.
 
     The store: bounds (first task, end, first message, end) of every step, devices of tasks, their
     seconds ahead and after (·, 2), messages' [src, dst, set of maps] (·, 3), their seconds on the

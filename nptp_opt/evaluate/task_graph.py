@@ -1,4 +1,4 @@
-"""What the steps of a plan ask of devices and links, as arrays: tasks, and messages in between."""
+"""The task graph of a plan: what its steps ask of devices and links, as arrays."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ Task = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class StepWork:
-    """One step. Tasks: who computes, seconds ``ahead`` of the halo (where the step overlaps) and
-    the ``rest`` after it. Messages: all transfers between two devices. ``awaited`` are pairs of a
-    message and the number of a tensor (of its layer) that its sender makes first.
+class StepGraph:
+    """One step's part of the graph. Tasks: who computes, seconds ``ahead`` of the halo (where the
+    step overlaps) and the ``rest`` after it. Messages: all transfers between two devices.
+    ``awaited`` are pairs of a message and the number of a tensor (of its layer) that its sender
+    makes first.
     """
 
     devices: IntArray
@@ -35,10 +36,10 @@ class StepWork:
     awaited: IntArray
 
 
-def step_work(
+def step_graph(
     network: Network, cluster: Cluster, step: Step, owned: Mapping[str, Ownership]
-) -> StepWork:
-    """The work of a step; ``owned`` has the maps that it reads."""
+) -> StepGraph:
+    """The tasks and messages of a step; ``owned`` has the maps that it reads."""
     seconds = {
         device: step.seconds(network, cluster, device, owned)
         for device in step.workers(network, owned)
@@ -55,7 +56,7 @@ def step_work(
     ends = np.array(list(links), dtype=np.int64).reshape(-1, 2)
     times = np.array(list(seconds.values()), dtype=np.float64).reshape(-1, 2)
     pairs = [(place[link], number) for link, number in awaited]
-    return StepWork(
+    return StepGraph(
         devices=np.array(list(seconds), dtype=np.int64),
         ahead_s=times[:, 0],
         rest_s=times[:, 1],

@@ -1,4 +1,4 @@
-"""What one device does for one input, in order: derived from the plan alone, without torch.
+"""Device program: what one device does for one input, in order; from the plan alone, without torch.
 
 Per step a device receives the rectangles that it lacks, computes its tile, and at once sends what
 others need of it; it keeps what a later step reads. All rectangles of a step that go from one
@@ -81,7 +81,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Program:
+class DeviceProgram:
     """Everything that one device does for one input."""
 
     device: int
@@ -110,7 +110,7 @@ def participants(plan: Plan) -> tuple[int, ...]:
     return tuple(sorted(busy))
 
 
-def device_program(plan: Plan, device: int) -> Program:
+def device_program(plan: Plan, device: int) -> DeviceProgram:
     """What ``device`` does; raises InputError for a plan that cannot be executed."""
     check_executable(plan)
     sends: dict[int, list[Message]] = {}
@@ -130,7 +130,7 @@ def device_program(plan: Plan, device: int) -> Program:
     _check_served(plan, device, tasks, sends)
     result = plan.network.outputs if device == plan.cluster.sink else ()
     tasks = _with_liveness(tasks, result)
-    return Program(device, tuple(sends.get(AT_START, ())), tuple(tasks), result)
+    return DeviceProgram(device, tuple(sends.get(AT_START, ())), tuple(tasks), result)
 
 
 def check_executable(plan: Plan) -> None:
@@ -187,14 +187,14 @@ def _pieces(
 
 def _messages(plan: Plan, device: int, *, outgoing: bool) -> list[Message]:
     n = len(plan.cluster.devices)
-    found: dict[tuple[int, int, int], list[Transfer]] = {}
+    transfers: dict[tuple[int, int, int], list[Transfer]] = {}
     for k, step in enumerate(plan.steps):
         for move in step.transfers:
             if device == (move.src if outgoing else move.dst):
-                found.setdefault((k, move.src, move.dst), []).append(move)
+                transfers.setdefault((k, move.src, move.dst), []).append(move)
     return [
         Message(k, dst if outgoing else src, (k * n + src) * n + dst, tuple(parts))
-        for (k, src, dst), parts in found.items()
+        for (k, src, dst), parts in transfers.items()
     ]
 
 

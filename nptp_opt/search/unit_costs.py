@@ -1,4 +1,4 @@
-"""Form prices of ``LayerCost`` on the grid of allowed cuts, as arrays for the searches.
+"""Form costs of ``LayerCost`` on the grid of allowed cuts, as arrays for the searches.
 
 Sizes are counted in cut steps ("units"); contacts fix the real size, because only a tile that
 touches the far border holds the map's last, possibly shorter, step. Every search works on
@@ -63,12 +63,12 @@ _SWAP = np.array([_swap(f) for f in CONTACTS])
 
 
 @dataclass(frozen=True)
-class UnitPrices:
-    """All form prices of a problem. Arrays are indexed [class], [contacts] or [class, contacts].
+class UnitCosts:
+    """All form costs of a problem. Arrays are indexed [class], [contacts] or [class, contacts].
 
     ``pixel_s`` and ``overhead_s`` are compute; ``recv`` holds the bytes' coefficients of h, w and
     1; ``memory`` those of w*h, h, w and 1. On a shared network ``byte_s`` is 0 per class: the
-    medium is priced by the searches themselves.
+    medium is evaluated by the searches themselves.
     """
 
     rows: UnitAxis
@@ -91,11 +91,11 @@ class UnitPrices:
     @cached_property
     def exists(self) -> BoolArray:
         """Which contacts some tile of the cut grid has."""
-        found = [
+        some = [
             self.rows.most(_ends(f, TOP, BOTTOM)) > 0 and self.cols.most(_ends(f, LEFT, RIGHT)) > 0
             for f in CONTACTS
         ]
-        return np.array(found)
+        return np.array(some)
 
     @cached_property
     def widths(self) -> FloatArray:
@@ -148,14 +148,14 @@ class UnitPrices:
         return whole
 
     def seconds(self, cls: int, contacts: int, width: float, height: float) -> float:
-        """Form price of a tile: comm + compute (switched) or compute alone (shared)."""
+        """Form cost of a tile: comm + compute (switched) or compute alone (shared)."""
         h, w, const = self.recv[contacts]
         bytes_ = h * height + w * width + const
         fixed = self.overhead_s[cls] + self.wait_s[contacts]
         return float(self.pixel_s[cls] * width * height + self.byte_s[cls] * bytes_ + fixed)
 
-    def transposed(self) -> UnitPrices:
-        """The same prices with rows and columns exchanged."""
+    def transposed(self) -> UnitCosts:
+        """The same costs with rows and columns exchanged."""
         recv = self.recv[_SWAP][:, [1, 0, 2]]
         memory = self.memory[_SWAP][:, [0, 2, 1, 3]]
         return replace(
@@ -190,8 +190,8 @@ def _divide(spare: FloatArray, slope: FloatArray) -> FloatArray:
     return height
 
 
-def unit_prices(cost: LayerCost, *, lower: bool = False) -> UnitPrices:
-    """Form prices on the cut grid: never too low, or (``lower``) never too high.
+def unit_costs(cost: LayerCost, *, lower: bool = False) -> UnitCosts:
+    """Form costs on the cut grid: never too low, or (``lower``) never too high.
 
     They are made monotone in the contacts (a tile that touches more of the border never costs
     more), which the searches need when a piece vanishes and its neighbour takes its place.
@@ -202,7 +202,7 @@ def unit_prices(cost: LayerCost, *, lower: bool = False) -> UnitPrices:
     devices = [problem.devices[i] for i in first]
     messages = np.array([messages_of(f) for f in CONTACTS])
     latency = 0.0 if shared else problem.cluster.network.latency_s
-    raw = UnitPrices(
+    raw = UnitCosts(
         rows=UnitAxis.of(problem.height, problem.cut_step),
         cols=UnitAxis.of(problem.width, problem.cut_step),
         members=problem.device_classes,
@@ -217,13 +217,13 @@ def unit_prices(cost: LayerCost, *, lower: bool = False) -> UnitPrices:
     )
     return replace(
         raw,
-        recv=_monotone(raw.recv, raw.exists, lower),
-        memory=_monotone(raw.memory, raw.exists, lower),
+        recv=_make_monotone(raw.recv, raw.exists, lower),
+        memory=_make_monotone(raw.memory, raw.exists, lower),
     )
 
 
-def agree(upper: UnitPrices, lower: UnitPrices) -> bool:
-    """True when both are the exact price of every tile."""
+def agree(upper: UnitCosts, lower: UnitCosts) -> bool:
+    """True when both are the exact cost of every tile."""
     return bool((upper.recv == lower.recv).all() and (upper.memory == lower.memory).all())
 
 
@@ -231,7 +231,7 @@ def _table(forms: list[Form]) -> FloatArray:
     return np.array([[form.wh, form.h, form.w, form.const] for form in forms])
 
 
-def _monotone(table: FloatArray, exists: BoolArray, lower: bool) -> FloatArray:
+def _make_monotone(table: FloatArray, exists: BoolArray, lower: bool) -> FloatArray:
     result = table.copy()
     for f in CONTACTS:
         related = [g for g in CONTACTS if exists[g] and (g & f == (g if lower else f))]
@@ -243,7 +243,7 @@ def _monotone(table: FloatArray, exists: BoolArray, lower: bool) -> FloatArray:
 def to_tiles(
     problem: LayerProblem, rects: Mapping[int, UnitRect], *, swapped: bool = False
 ) -> dict[int, Tile]:
-    """Tiles of unit rectangles; ``swapped`` undoes ``UnitPrices.transposed``."""
+    """Tiles of unit rectangles; ``swapped`` undoes ``UnitCosts.transposed``."""
     ys, xs = problem.cuts_y, problem.cuts_x
     tiles = {}
     for device, (a, b, c, d) in rects.items():

@@ -29,6 +29,7 @@ from nptp_opt.commands.support import (
     say,
 )
 from nptp_opt.cost.objectives import Objective
+from nptp_opt.network.ref import spelled
 
 if TYPE_CHECKING:
     from nptp_opt.network.ir import Network
@@ -88,7 +89,7 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
         check_pareto(devices, chosen, pair)
         check_outputs(*numbered_paths(output, points), reads=(cluster, model))
     shape = input_shape(options["shape"], model)
-    say(f"importing {model} at {'x'.join(map(str, shape))}")
+    say(f"importing {model} at {spelled(shape)}")
     loaded = load(model, shape, options["seed"])
     if not options["trust_import"]:
         say(f"comparing with {loaded.witness.name}")

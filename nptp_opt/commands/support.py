@@ -17,6 +17,7 @@ from nptp_opt.errors import InputError
 
 if TYPE_CHECKING:
     from nptp_opt.network.load import LoadedModel
+    from nptp_opt.network.ref import InputShape, Shape
 
 FILE = click.Path(path_type=Path)
 
@@ -47,7 +48,7 @@ def as_options(text: str) -> str:
 input_option = click.option(
     "--input",
     "shape",
-    help="Input shape: batch x channels x height x width.",
+    help="Input shape: batch x channels x height x width; of several inputs, by commas.",
     show_default=f"that of an .onnx file, else {COMMON_INPUT}",
 )
 GONE = {
@@ -91,7 +92,7 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def load(ref: str, shape: tuple[int, ...], seed: int = 0) -> LoadedModel:
+def load(ref: str, shape: InputShape, seed: int = 0) -> LoadedModel:
     """The model; what a user's module prints goes to stderr, stdout is for results."""
     from nptp_opt.network.load import load_model
 
@@ -99,21 +100,22 @@ def load(ref: str, shape: tuple[int, ...], seed: int = 0) -> LoadedModel:
         return load_model(ref, shape, seed)
 
 
-def input_shape(text: str | None, model: str) -> tuple[int, ...]:
+def input_shape(text: str | None, model: str) -> InputShape:
     """Read what ``--input`` gives; without it, the size that an .onnx file was made with."""
     if text is None:
         from nptp_opt.api import default_input
 
         return default_input(model)
-    return _parse_shape(text)
+    shapes = tuple(_parse_shape(part) for part in text.split(","))
+    return shapes[0] if len(shapes) == 1 else shapes
 
 
-def _parse_shape(text: str) -> tuple[int, ...]:
+def _parse_shape(text: str) -> Shape:
     try:
         shape = tuple(int(part) for part in text.lower().split("x"))
     except ValueError:
         shape = ()
-    if len(shape) < 3 or min(shape) < 1:
+    if len(shape) < 2 or min(shape) < 1:
         raise InputError(
             f"--input must look like 1x3x224x224 (batch, channels, size), got {text!r}"
         )

@@ -11,15 +11,23 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Discriminator, Field, Tag, ValidationError
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import Transfer
 from nptp_opt.errors import InputError
-from nptp_opt.files import Strict, explain, load_json, write_text
+from nptp_opt.files import (
+    ONE,
+    SEVERAL,
+    Strict,
+    explain,
+    load_json,
+    one_or_several,
+    write_text,
+)
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Network
-from nptp_opt.network.ref import ModelRef
+from nptp_opt.network.ref import ModelRef, shape_to_json
 from nptp_opt.plan.model import Plan
 from nptp_opt.plan.network_json import NetworkEntry, network_hash, network_to_json
 from nptp_opt.plan.provenance import Provenance, Seconds
@@ -88,11 +96,17 @@ class SegmentEntry(Strict):
     overlap: bool = False
 
 
+Shape = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
+Shapes = Annotated[tuple[Shape, ...], Field(strict=False, min_length=2)]
+
+
 class ModelEntry(Strict):
-    """The model and the content hash of its network."""
+    """The model and the content hash of its network; of several inputs every shape is given."""
 
     ref: str
-    input: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
+    input: Annotated[
+        Annotated[Shape, Tag(ONE)] | Annotated[Shapes, Tag(SEVERAL)], Discriminator(one_or_several)
+    ]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     network_hash: str
 
@@ -130,7 +144,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
         "schema": PLAN_SCHEMA,
         "model": {
             "ref": plan.model.ref,
-            "input": list(plan.model.input),
+            "input": shape_to_json(plan.model.input),
             "seed": plan.model.seed,
             "network_hash": network_hash(plan.network),
         },

@@ -15,7 +15,7 @@ from nptp_opt.network.aten_pixelwise import channels_of, lying, over
 from nptp_opt.network.aten_windows import reduction
 from nptp_opt.network.calls import Call, NotLocalError, dim_of, handles, layout_of
 from nptp_opt.network.graph import Value, identity
-from nptp_opt.network.layout import Layout
+from nptp_opt.network.layout import FEATURES, Layout
 
 
 @handles("softmax", "log_softmax", reads="self dim")
@@ -23,7 +23,8 @@ def softmax(call: Call) -> Value:
     """Softmax over the channels, or over all pixels."""
     value = call.feature()
     dim = dim_of(value, call.args["dim"])
-    if call.op == "softmax" and _pixels_of(value) == {dim}:
+    features = layout_of(value).axes == FEATURES.axes  # few numbers, gathered for less than rounds
+    if call.op == "softmax" and _pixels_of(value) == {dim} and not features:
         return _softmax_of_pixels(call, value, dim)
     layout, attrs = layout_of(value), over(value, [dim])
     return call.emit(f"channel_{call.op}", [value.tensor], layout, attrs=attrs)

@@ -182,7 +182,7 @@ def test_solve_prints_what_the_design_promises(tmp_path: Path, cluster: Path) ->
     assert 0 < found["bound_s"] <= found["latency_s"]
     assert found["gap"] == relative_gap(found["latency_s"], found["bound_s"])
     assert found["solve_s"] > 0
-    assert json.loads(out.read_text())["schema"] == "nptp-opt/plan/1"
+    assert json.loads(out.read_text())["schema"] == "nptp-opt/plan/2"
 
 
 def test_inspect_lists_layers_cuts_and_what_is_gathered() -> None:

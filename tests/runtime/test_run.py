@@ -128,18 +128,20 @@ def test_split_linear_layers_give_the_models_output(
     assert report.bytes == plan.transfer_bytes
 
 
-@pytest.mark.parametrize(("gflops", "users"), [((1, 1, 2), 3), ((1, 50, 2), 1)])
+@pytest.mark.parametrize(("gflops", "largest"), [((1, 1, 2), (20, 30)), ((1, 50, 2), (45, 50))])
 def test_planned_heads_give_the_models_output(
-    pool: WorkerPool, gflops: tuple[float, ...], users: int
+    pool: WorkerPool, gflops: tuple[float, ...], largest: tuple[int, int]
 ) -> None:
-    """Split over all devices, or moved to the fastest, which is neither source nor sink."""
+    """Split over all devices, or nearly all of it on the fastest, neither source nor sink."""
     model = model_of("classifier")
     cluster = make_cluster([g / 1e5 for g in gflops], rates=1000.0, source="d0", sink="d2")
     ref = ModelRef("tests.runtime.models:classifier", INPUT)
     plan = plan_network(ref, model.network, cluster)
     first = model.network.vectors[0].name
     tiles = next(step.tiles for step in plan.steps if first in step.layers)
-    assert len(tiles) == users and 1 in tiles
+    least, most = largest
+    assert least <= max(tile.height for tile in tiles.values()) <= most
+    assert 1 in tiles
     report = run_plan(plan, model, pool=pool, repeats=2, warmup=0)
     assert report.ok
     assert report.bytes == plan.transfer_bytes

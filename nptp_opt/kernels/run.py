@@ -139,7 +139,7 @@ def _all_of(whole: Tensor) -> Tile:
 def _run_nodes(
     nodes: Sequence[Node], weights: Mapping[str, Tensor], inputs: Mapping[str, Crop], tile: Tile
 ) -> Tensor:
-    wanted = _node_regions(nodes, tile)
+    wanted = node_regions(nodes, tile)
     held = dict(inputs)
     for node in nodes:
         region = wanted[node.name]
@@ -151,7 +151,8 @@ def _run_nodes(
     return held[nodes[-1].name][1]
 
 
-def _node_regions(nodes: Sequence[Node], tile: Tile) -> dict[str, Tile]:
+def node_regions(nodes: Sequence[Node], tile: Tile) -> dict[str, Tile]:
+    """The rectangle that ``tile`` of the last node takes of every node, and of their inputs."""
     found = {nodes[-1].name: tile}
     for node in reversed(nodes):
         region = found.setdefault(node.name, EMPTY)

@@ -1,0 +1,30 @@
+"""Executors: one file each, one interface and one registry (``registry``)."""
+
+from nptp_opt.kernels.executors.onnxruntime import OnnxRuntime
+from nptp_opt.kernels.executors.program import Part, TileProgram, tile_program
+from nptp_opt.kernels.executors.registry import (
+    EXECUTORS,
+    Executor,
+    Opened,
+    Prepared,
+    find,
+    listing,
+    register,
+)
+from nptp_opt.kernels.executors.torch import Torch
+
+__all__ = [
+    "EXECUTORS",
+    "Executor",
+    "Opened",
+    "Part",
+    "Prepared",
+    "TileProgram",
+    "find",
+    "listing",
+    "register",
+    "tile_program",
+]
+
+for _executor in (Torch(), OnnxRuntime()):
+    register(_executor)

@@ -177,6 +177,7 @@ def run(
     emulate: bool = RUN.emulate,
     transport: str | None = RUN.transport,
     throttle: Throttle | None = RUN.throttle,
+    executor: str | None = RUN.executor,
     elastic: bool = RUN.elastic,
     progress: Callable[[str], None] = lambda text: None,
 ) -> RunReport:
@@ -184,7 +185,8 @@ def run(
 
     ``repeats`` inputs are timed after ``warmup`` others, each compared with the model's witness.
     With ``emulate`` every device has a network namespace of its own, with the plan's rates, and the
-    plan's speed; ``transport`` is "gloo" or "tcp", ``throttle`` "none", "pad" or "cgroup". With
+    plan's speed; ``transport`` is "gloo" or "tcp", ``throttle`` "none", "pad" or "cgroup".
+    ``executor`` names what computes; None for the fastest that is right on each device. With
     ``elastic`` a lost device is planned around. ``timeout_s`` bounds silence and lack of progress.
 
     Raises VerificationError for a plan that is wrong on paper, ExecutionError where a device fails.
@@ -201,6 +203,7 @@ def run(
         emulate=emulate,
         transport=transport,
         throttle=throttle,
+        executor=executor,
         elastic=elastic,
     )
     loaded = model or _model_of(plan)

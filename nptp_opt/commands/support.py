@@ -31,8 +31,9 @@ OPTIONS = {
     **{
         name: "--" + name.replace("_", "-")
         for name in (
-            "against baseline calibrate emulate hosts interface objective overlap pareto peer "
-            "scheduler secret_file serve solver throttle tls_ca_file tls_cert tls_key transport"
+            "against baseline calibrate emulate executor hosts interface objective overlap pareto "
+            "peer scheduler secret_file serve solver throttle tls_ca_file tls_cert tls_key "
+            "transport"
         ).split()
     },
 }
@@ -50,6 +51,13 @@ input_option = click.option(
     help="Input shape: batch x channels x height x width.",
     show_default=f"that of an .onnx file, else {COMMON_INPUT}",
 )
+
+
+def executor_option(text: str, default: str) -> Callable[[Command], Command]:
+    """``--executor``; ``default`` says what is done without it."""
+    return click.option("--executor", metavar="NAME", help=text, show_default=default)
+
+
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object.")
 
 

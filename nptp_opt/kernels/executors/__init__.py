@@ -1,5 +1,6 @@
 """Executors: one file each, one interface and one registry (``registry``)."""
 
+from nptp_opt.kernels.executors.choice import Chosen, choose
 from nptp_opt.kernels.executors.onnxruntime import OnnxRuntime
 from nptp_opt.kernels.executors.program import Part, TileProgram, tile_program
 from nptp_opt.kernels.executors.registry import (
@@ -15,11 +16,13 @@ from nptp_opt.kernels.executors.torch import Torch
 
 __all__ = [
     "EXECUTORS",
+    "Chosen",
     "Executor",
     "Opened",
     "Part",
     "Prepared",
     "TileProgram",
+    "choose",
     "find",
     "listing",
     "register",

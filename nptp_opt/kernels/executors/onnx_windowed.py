@@ -124,7 +124,9 @@ def linear(
     lying = graph.reshaped(lying, (node.shape[0], -1))
     weight = graph.weight(node.params["weight"], f"{view} {transposed}", make)
     bias = (
-        [graph.weight(node.params["bias"], view, lambda b: b[rows])] if "bias" in node.params else []
+        [graph.weight(node.params["bias"], view, lambda b: b[rows])]
+        if "bias" in node.params
+        else []
     )
     found = graph.add("Gemm", lying, weight, *bias, transB=int(not transposed))
     return graph.reshaped(found, (node.shape[0], 1, tile.height, 1))
@@ -174,7 +176,8 @@ def _shares(node: Node, tile: Tile) -> Array:
         np.array(counted(axis, a, b, node.attrs["count_include_pad"]), dtype=float)
         for axis, (a, b) in zip((y, x), ranges(tile), strict=True)
     )
-    return y.kernel * x.kernel / (rows[:, None] * columns[None, :])
+    shares: Array = y.kernel * x.kernel / (rows[:, None] * columns[None, :])
+    return shares
 
 
 def pad(graph: Graph, node: Node, values: Sequence[str], needs: Sequence[Tile], tile: Tile) -> str:

@@ -105,7 +105,9 @@ class _Program(Prepared):
         self.program, self.fallbacks = program, told
         self.stages: list[_Session | _ByTorch] = []
         for number, span in enumerate(found):
-            later = {name for s in found[number + 1 :] for c in s.calls for name in c.reads.values()}
+            later = {
+                name for s in found[number + 1 :] for c in s.calls for name in c.reads.values()
+            }
             made = (call.layer.name for call in span.calls)
             wanted = [name for name in made if name in later or name in program.outputs]
             if span.graph is None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from nptp_opt.errors import InputError
+from nptp_opt.kernels.executors import find
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.notebook import html_table
 from nptp_opt.plan.model import Plan
@@ -30,7 +31,8 @@ class RunOptions:
     """How to run.
 
     ``throttle="pad"`` stretches computation to the cost model's seconds, ``"cgroup"`` gives every
-    worker the share of a core that makes it as slow as its device on the whole model.
+    worker the share of a core that makes it as slow as its device on the whole model. ``executor``
+    computes tile programs; None for the fastest that is right on each device.
     """
 
     repeats: int = 10
@@ -40,6 +42,7 @@ class RunOptions:
     transport: str = "gloo"
     throttle: Throttle = "none"
     seed: int = 0
+    executor: str | None = None
 
     def __post_init__(self) -> None:
         check_transport(self.transport)
@@ -50,6 +53,8 @@ class RunOptions:
             raise InputError(f"timeout_s = {self.timeout_s}: must be positive and finite")
         if self.throttle not in get_args(Throttle):
             raise InputError(f"throttle = {self.throttle!r}: must be 'none', 'pad' or 'cgroup'")
+        if self.executor is not None:
+            find(self.executor)
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,6 +78,8 @@ class RunReport:
     """Devices that were lost on the way and planned around."""
     witness: str = ""
     """What the outputs were held against."""
+    executors: Mapping[str, str] = field(default_factory=dict)
+    """What computed the tile programs, by device."""
 
     def __repr__(self) -> str:
         verdict = "outputs right" if self.ok else f"outputs WRONG by {self.max_abs_error:.3g}"
@@ -115,6 +122,7 @@ class RunReport:
             "max_abs_error": self.max_abs_error,
             "witness": self.witness,
             "devices": list(self.spans),
+            "executors": dict(self.executors),
             "lost": list(self.lost),
         }
 
@@ -156,6 +164,7 @@ class Run:
     sent_bytes: int
     spans: Mapping[str, tuple[Span, ...]]
     plan: Plan
+    executors: Mapping[str, str]
 
 
 def make_report(
@@ -183,6 +192,7 @@ def make_report(
         throttle=options.throttle,
         lost=tuple(lost),
         witness=witness,
+        executors=typical.executors,
     )
 
 

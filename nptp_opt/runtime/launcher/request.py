@@ -27,6 +27,8 @@ class RunRequest:
     emulate: bool = False
     transport: str | None = None
     throttle: Throttle | None = None
+    executor: str | None = None
+    """What computes tile programs; None for the fastest that is right on each device."""
     stream: int | None = None
     elastic: bool = False
     trace: Path | None = None

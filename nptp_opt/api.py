@@ -151,18 +151,35 @@ def save_plan(plan: Plan, path: str | Path) -> None:
 
 
 def verify(
-    plan: Plan, model: LoadedModel | None = None, *, seed: int = 0, bound: bool = False
+    plan: Plan,
+    model: LoadedModel | None = None,
+    *,
+    seed: int = 0,
+    bound: bool = False,
+    executor: str | None = None,
 ) -> Report:
     """Does the plan compute what the model computes? Every layer in torch, outputs by a witness.
 
     Without ``model`` the plan's own reference is loaded. ``seed`` makes the input. ``bound``
     computes the plan's bound again, which can take as long as the rest; without it the report says
-    that the bound was not checked. Raises InputError where the model cannot be loaded; what is
+    that the bound was not checked. ``executor`` computes the plan's tile programs, which are held
+    against the model, too; None means the one that ``run`` would take. Raises ExecutionError where
+    that is not installed, InputError where the model cannot be loaded; what is
     wrong with the plan is in the report.
     """
+    loaded = model or _model_of(plan)
+    return verify_executed(plan, loaded, executor, seed=seed, bound=bound)
+
+
+def verify_executed(plan: Plan, model: LoadedModel, executor: str | None, **options: Any) -> Report:
+    """As ``verify``, with the options of ``verify_plan``."""
+    from nptp_opt.kernels.executors import find
+    from nptp_opt.runtime.executed import Execution
     from nptp_opt.verification.torch_check import verify_plan
 
-    return verify_plan(plan, model or _model_of(plan), seed=seed, bound=bound)
+    if executor is not None:
+        find(executor).require()
+    return verify_plan(plan, model, execution=lambda: Execution(plan, model, executor), **options)
 
 
 def run(

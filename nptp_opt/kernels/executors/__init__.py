@@ -1,6 +1,6 @@
 """Executors: one file each, one interface and one registry (``registry``)."""
 
-from nptp_opt.kernels.executors.choice import Chosen, choose
+from nptp_opt.kernels.executors.choice import Chosen, choose, prepare
 from nptp_opt.kernels.executors.onnxruntime import OnnxRuntime
 from nptp_opt.kernels.executors.program import Part, TileProgram, tile_program
 from nptp_opt.kernels.executors.registry import (
@@ -25,6 +25,7 @@ __all__ = [
     "choose",
     "find",
     "listing",
+    "prepare",
     "register",
     "tile_program",
 ]

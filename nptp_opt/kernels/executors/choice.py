@@ -72,6 +72,14 @@ def choose(
     return _fastest(programs, weights, threads, Chosen(REFERENCE, reference))
 
 
+def prepare(
+    name: str, programs: Mapping[Key, TileProgram], weights: Mapping[str, Tensor]
+) -> Chosen[Key]:
+    """Prepare ``programs`` by the executor ``name`` with one thread, and test nothing."""
+    prepared = _prepared(find(name), programs, weights, 1)
+    return Chosen(name, prepared, _told(name, prepared))
+
+
 def _fastest(
     programs: Mapping[Key, TileProgram],
     weights: Mapping[str, Tensor],

@@ -231,7 +231,7 @@ def prelu(
     graph: Graph, node: Node, values: Sequence[str], needs: Sequence[Tile], tile: Tile
 ) -> str:
     _channels(node, needs, tile)
-    slope = graph.weight(node.params["weight"], "channels", lambda w: w.reshape(-1, 1, 1))
+    slope = graph.weight(node.params["weight"], "slopes", lambda w: w.reshape(-1, 1, 1))
     return graph.add("PRelu", values[0], slope)
 
 
@@ -345,6 +345,25 @@ def broadcast(
     return graph.reshaped(made, (*node.shape[:2], tile.height, tile.width))
 
 
+def group_normalise(
+    graph: Graph, node: Node, values: Sequence[str], needs: Sequence[Tile], tile: Tile
+) -> str:
+    """(x - mean) * rstd of each group, then the weights of each channel."""
+    count, groups = _channels(node, needs, tile), node.attrs["groups"]
+    split = graph.reshaped(values[0], (node.shape[0], groups, -1, tile.height, tile.width))
+    mean, rstd = (
+        graph.add("Unsqueeze", graph.sliced(values[1], [span], [1]), graph.integers([2]))
+        for span in ((0, groups), (groups, 2 * groups))
+    )
+    normed = graph.add("Mul", graph.add("Sub", split, mean), rstd)
+    found = graph.reshaped(normed, (node.shape[0], count, tile.height, tile.width))
+    for role, op in (("weight", "Mul"), ("bias", "Add")):
+        if role in node.params:
+            lying = graph.weight(node.params[role], "channels", lambda w: w.reshape(1, -1, 1, 1))
+            found = graph.add(op, found, lying)
+    return found
+
+
 def global_avg_pool(
     graph: Graph, node: Node, values: Sequence[str], needs: Sequence[Tile], tile: Tile
 ) -> str:
@@ -372,7 +391,8 @@ RULES: dict[str, Rule] = {
         rule.__name__: rule
         for rule in (
             batch_norm, prelu, channel_norm, channel_permute, channel_slice, channel_concat,
-            channel_pad, constant, broadcast, global_avg_pool, global_max_pool, relayout,
+            channel_pad, constant, broadcast, group_normalise, global_avg_pool,
+            global_max_pool, relayout,
         )
     },
     "channel_softmax": _over_channels("Softmax"),

@@ -173,12 +173,12 @@ def verify(
 
 def verify_executed(plan: Plan, model: LoadedModel, executor: str | None, **options: Any) -> Report:
     """As ``verify``, with the options of ``verify_plan``."""
-    from nptp_opt.kernels.executors import find
+    from nptp_opt.kernels.executors import require
     from nptp_opt.runtime.executed import Execution
     from nptp_opt.verification.torch_check import verify_plan
 
     if executor is not None:
-        find(executor).require()
+        require(executor)
     return verify_plan(plan, model, execution=lambda: Execution(plan, model, executor), **options)
 
 

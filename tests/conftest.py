@@ -19,6 +19,7 @@ bound/test_latency planner/test_shortest_path planner/test_pareto planner/test_r
 planner/test_linears bound/test_runs planner/test_objective bound/test_objective_bound
 cost/test_overlap search/test_bounds search/test_dissection search/test_exact search/test_scale
 cli/test_progress cli/test_regressions cli/test_commands kernels/test_ops kernels/test_linear
+kernels/executors/test_conformance runtime/test_executors
 instances/test_library planner/test_settle planner/test_handing planner/test_layerwise
 formulations/test_honesty formulations/test_conformance formulations/test_limits
 verification/test_mutants network/test_small_faults network/test_torch_ops

@@ -34,8 +34,11 @@ def verify(plan: Path, seed: int, bound: bool, executor: str | None, as_json: bo
     In torch, layer by layer, in float32 and float64; then every tile program by the executor.
     """
     from nptp_opt.api import verify_executed
+    from nptp_opt.kernels.executors import require
     from nptp_opt.plan.document import read_plan
 
+    if executor is not None:
+        require(executor)
     read, stale = read_plan(plan)
     say(f"verifying {read.model.ref} on {len(read.cluster.devices)} devices")
     model = load(read.model.ref, read.model.input, read.model.seed)

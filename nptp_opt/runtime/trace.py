@@ -65,15 +65,15 @@ class Recorder:
         Each has its part of the time in proportion to these seconds, one after the other.
         """
         self.enter(phase, shares[0][0])
-        start = time.monotonic_ns()
+        begin = start = time.monotonic_ns()
         yield
         end, total = time.monotonic_ns(), sum(seconds for _, seconds in shares)
         done = 0.0
-        for number, (step, seconds) in enumerate(shares, start=1):
+        for step, seconds in shares:
             done += seconds / total if total else 1 / len(shares)
-            until = end if number == len(shares) else start + round(done * (end - start))
-            self.spans.append(Span(phase, step, start, min(until, end)))
-            start = min(until, end)
+            until = begin + round(min(done, 1.0) * (end - begin))
+            self.spans.append(Span(phase, step, start, until))
+            start = until
 
     def enter(self, phase: Phase, step: int = -1, peer: int | None = None) -> None:
         """The device now does this; nothing is recorded."""

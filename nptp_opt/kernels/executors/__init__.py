@@ -11,6 +11,7 @@ from nptp_opt.kernels.executors.registry import (
     find,
     listing,
     register,
+    require,
 )
 from nptp_opt.kernels.executors.torch import Torch
 
@@ -27,6 +28,7 @@ __all__ = [
     "listing",
     "prepare",
     "register",
+    "require",
     "tile_program",
 ]
 

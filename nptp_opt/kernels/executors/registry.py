@@ -111,6 +111,13 @@ def find(name: str) -> Executor:
     return EXECUTORS.find(name)
 
 
+def require(name: str) -> Executor:
+    """As ``find``, for one that is wanted here: raises ExecutionError where it is missing."""
+    executor = find(name)
+    executor.require()
+    return executor
+
+
 def listing() -> list[dict[str, Any]]:
     """Name, version, availability and capabilities of every executor, ready for JSON."""
     return [

@@ -27,19 +27,14 @@ def become_worker(
     if interface:
         _check_interface(interface)
     if executor is not None:
-        check_executor(executor)
+        from nptp_opt.kernels.executors import require
+
+        require(executor)
     command = [sys.executable, "-m", "nptp_opt.runtime.worker.main", "--name", name]
     command += ["--connect", f"tcp:{connect}", "--secret-file", str(secret_file)]
     command += ["--interface", interface]
     command += [] if executor is None else ["--executor", executor]
     os.execve(sys.executable, command, child_environment() | WORKER_ENV)
-
-
-def check_executor(name: str) -> None:
-    """Raise InputError for a name that is not known, ExecutionError for a missing engine."""
-    from nptp_opt.kernels.executors import find
-
-    find(name).require()
 
 
 def _check_interface(interface: str) -> None:

@@ -1,4 +1,4 @@
-"""A device's tasks between two exchanges, and the tile programs that they make. No torch here.
+"""A device's tasks between two exchanges, and the tile programs that they make.
 
 A task that receives begins a block, and one that sends ends it: everything between is one program.
 A task that overlaps is alone, and each of its pieces is a program; a reduction of partials is

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nptp_opt.errors import ExecutionError
+from nptp_opt.errors import ExecutionError, InputError
 from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.geometry import Tile
 from nptp_opt.kernels.executors import EXECUTORS
@@ -17,7 +17,7 @@ from nptp_opt.runtime.blocks import blocks, programs
 from nptp_opt.runtime.executed import Execution
 from nptp_opt.runtime.launcher.launch import run_plan
 from nptp_opt.runtime.launcher.pool import WorkerPool
-from nptp_opt.runtime.launcher.report import make_reference
+from nptp_opt.runtime.launcher.report import RunOptions, make_reference
 from nptp_opt.runtime.profiling.calibrate import calibrated
 from nptp_opt.runtime.program import device_program
 from nptp_opt.verification.torch_check import sent_errors, verify_plan
@@ -83,6 +83,14 @@ def test_a_padded_run_takes_the_plans_seconds_by_any_executor(pool: WorkerPool) 
     )
     assert report.ok
     assert report.median_s >= 0.99 * slow.predicted_s > 0.005
+
+
+def test_quotas_are_for_the_engine_by_whose_seconds_they_are_set() -> None:
+    """Bug: under quotas of torch's CPU time a faster engine was a faster device than the plan's."""
+    with pytest.raises(InputError, match="`throttle` pad with executor 'onnxruntime'"):
+        RunOptions(throttle="cgroup", executor="onnxruntime")
+    assert RunOptions(throttle="cgroup").chosen_executor == "torch"
+    assert RunOptions(throttle="pad").chosen_executor is None
 
 
 @pytest.mark.parametrize("name", ALONE)

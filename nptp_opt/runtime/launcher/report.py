@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nptp_opt.errors import InputError
 from nptp_opt.kernels.executors import find
+from nptp_opt.kernels.executors.choice import REFERENCE
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.notebook import html_table
 from nptp_opt.plan.model import Plan
@@ -55,6 +56,16 @@ class RunOptions:
             raise InputError(f"throttle = {self.throttle!r}: must be 'none', 'pad' or 'cgroup'")
         if self.executor is not None:
             find(self.executor)
+        if self.throttle == "cgroup" and self.executor not in (None, REFERENCE):
+            raise InputError(
+                "`throttle` cgroup is set by torch's seconds for the model: use `throttle` pad "
+                f"with executor {self.executor!r}"
+            )
+
+    @property
+    def chosen_executor(self) -> str | None:
+        """What workers are asked for: quotas fit the engine by whose seconds they are set."""
+        return REFERENCE if self.throttle == "cgroup" else self.executor
 
 
 @dataclass(frozen=True, repr=False)

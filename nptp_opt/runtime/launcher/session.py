@@ -106,7 +106,7 @@ class Session:
             interface=self.pool.site.interface(name),
             delay_s=self.pool.site.delay_s,
             threads=self.options.threads,
-            executor=self.options.executor,
+            executor=self.options.chosen_executor,
             pad=self.options.throttle == "pad",
             # the kernel takes no real-time thread into a group with a quota
             shares_cores=not self.pool.remote and self.options.throttle != "cgroup",

@@ -1,8 +1,8 @@
 """Runs one device's program: receives posted ahead, no barrier between steps. What is computed
 between two exchanges is one tile program, which an executor has compiled.
 
-Buffers are allocated once and used for every input. They start as NaN, so that an element which
-no transfer brings shows in the result instead of passing as a zero. A rectangle is copied once
+Buffers are allocated once and used for every input. An element that a program reads and that no
+transfer brings is an error, told before anything is computed from it. A rectangle is copied once
 when it is packed for sending (not at all where it is contiguous already) and once when it is put
 into place (not at all where the message is just what is needed).
 """
@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nptp_opt.geometry import Tile
+from nptp_opt.errors import ExecutionError
+from nptp_opt.geometry import Tile, area_without
 from nptp_opt.kernels import Crop, combine, crop, partial, paste
 from nptp_opt.kernels.executors import Prepared
 from nptp_opt.network.ir import Layer, Network
@@ -292,11 +293,20 @@ class DeviceRun:
     def _put_together(self, task: Task, tensor: str, need: Tile, pieces: Sequence[Crop]) -> Tensor:
         buffer = self._assembled.get((task.step, tensor, need))
         if buffer is None:
-            shape = (*self.network.shapes[tensor][:2], need.height, need.width)
-            buffer = torch.full(shape, float("nan"))
+            self._check_there(task, tensor, need, pieces)
+            buffer = torch.empty((*self.network.shapes[tensor][:2], need.height, need.width))
             self._assembled[task.step, tensor, need] = buffer
         paste(pieces, (need, buffer))
         return buffer
+
+    def _check_there(self, task: Task, tensor: str, need: Tile, pieces: Sequence[Crop]) -> None:
+        """Raise ExecutionError where a need is not covered: not every engine hands NaN on."""
+        lacking = area_without(need, [tile for tile, _ in pieces])
+        if lacking:
+            raise ExecutionError(
+                f"step {task.step} reads {lacking} elements of {tensor!r} that no transfer brings: "
+                "`nptp-opt verify` says what is wrong with the plan"
+            )
 
 
 def _all_sends(program: Program) -> list[Message]:

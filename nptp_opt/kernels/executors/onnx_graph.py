@@ -39,10 +39,11 @@ class SharedWeights:
         """
         name = f"{key}|{view}" if view else key
         if name not in self.arrays:
-            self.arrays[name] = np.ascontiguousarray(make(self._array(key)))
+            self.arrays[name] = np.ascontiguousarray(make(self.array(key)), dtype=np.float32)
         return name
 
-    def _array(self, key: str) -> Array:
+    def array(self, key: str) -> Array:
+        """A weight itself, without a copy; raises InexpressibleError for another type."""
         tensor = self.tensors[key]
         if tensor.dtype != torch.float32:
             raise InexpressibleError(f"weight {key} is {str(tensor.dtype).removeprefix('torch.')}")

@@ -6,6 +6,8 @@ may fuse what follows on each other.
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -14,7 +16,7 @@ from nptp_opt.kernels.executors import onnx_pixelwise, onnx_windowed
 from nptp_opt.kernels.executors.onnx_graph import Graph, InexpressibleError, SharedWeights
 from nptp_opt.kernels.executors.program import Call, TileProgram, whole_of
 from nptp_opt.kernels.run import node_regions
-from nptp_opt.network.ir import Node
+from nptp_opt.network.ir import Layer, Node
 from nptp_opt.network.ops import REDUCTIONS
 
 RULES = {**onnx_windowed.RULES, **onnx_pixelwise.RULES}
@@ -84,14 +86,33 @@ def _lowered(graph: Graph, call: Call, held: dict[str, Held]) -> str:
         wanted = {node.name: whole_of(node.shape) for node in layer.nodes}
     else:
         wanted = node_regions(layer.nodes, call.tile)
-    for node in layer.nodes:
+    folded = _folded(layer)
+    inside = {norm.name for norm in folded.values()}
+    for node in (node for node in layer.nodes if node.name not in inside):
         region = wanted[node.name]
-        held[node.name] = region, _node(graph, node, held, region)
+        norm = folded.get(node.name)
+        made = _node(graph, node, held, region, norm)
+        held[node.name if norm is None else norm.name] = region, made
     return held[layer.name][1]
 
 
-def _node(graph: Graph, node: Node, held: Mapping[str, Held], region: Tile) -> str:
-    """The value that holds a node's ``region``."""
+def _folded(layer: Layer) -> dict[str, Node]:
+    """The batch norms that go into the weights of the convolution before them, by its name."""
+    readers = Counter(tensor for node in layer.nodes for tensor in node.inputs)
+    return {
+        conv.name: norm
+        for conv, norm in itertools.pairwise(layer.nodes)
+        if (conv.op, norm.op) == ("conv2d", "batch_norm")
+        and "overload" not in conv.attrs and "overload" not in norm.attrs
+        and conv.maps and norm.inputs == (conv.name,) and readers[conv.name] == 1
+        and norm.attrs.keys() <= {"eps"}
+    }  # fmt: skip
+
+
+def _node(
+    graph: Graph, node: Node, held: Mapping[str, Held], region: Tile, norm: Node | None
+) -> str:
+    """The value that holds a node's ``region``, or that of the ``norm`` folded into it."""
     given = [held[tensor] for tensor in node.inputs]
     if not node.maps:
         _check_whole(node)
@@ -104,6 +125,8 @@ def _node(graph: Graph, node: Node, held: Mapping[str, Held], region: Tile) -> s
             graph.cropped(value, tile, need) if not need.is_empty else ""
             for (tile, value), need in zip(given, needs, strict=True)
         ]
+    if norm is not None:
+        return onnx_windowed.conv_norm(graph, node, norm, values, needs, region)
     if "overload" in node.attrs:
         return onnx_pixelwise.called(graph, node, values, needs, region)
     rule = RULES.get(node.op)

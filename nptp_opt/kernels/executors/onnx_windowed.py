@@ -56,13 +56,50 @@ def _bias(graph: Graph, node: Node) -> list[str]:
 def conv2d(
     graph: Graph, node: Node, values: Sequence[str], needs: Sequence[Tile], tile: Tile
 ) -> str:
+    weights = kernel(graph, node), *_bias(graph, node)
+    return _conv(graph, node, values[0], weights, tile)
+
+
+def _conv(graph: Graph, node: Node, value: str, weights: Sequence[str], tile: Tile) -> str:
     return graph.add(
-        "Conv", values[0], kernel(graph, node), *_bias(graph, node),
+        "Conv", value, *weights,
         pads=pads(node, tile),
         strides=list(node.attrs["stride"]),
         dilations=list(node.attrs["dilation"]),
         group=node.attrs["groups"],
     )  # fmt: skip
+
+
+def conv_norm(
+    graph: Graph, conv: Node, norm: Node, values: Sequence[str], needs: Sequence[Tile], tile: Tile
+) -> str:
+    """A convolution whose weights have the batch norm behind it in them, once for all programs."""
+    scale, shift = _affine(graph, conv, norm)
+    shape, swapped = tuple(conv.attrs["weight_shape"]), bool(conv.attrs.get("swapped"))
+
+    def make(values: Array) -> Array:
+        lying = values.reshape(shape) * scale[:, None, None, None]
+        return lying.transpose(0, 1, 3, 2) if swapped else lying
+
+    weight = graph.weight(conv.params["weight"], f"with {norm.name}", make)
+    bias = graph.weight(norm.params["running_mean"], f"with {norm.name}", lambda _: shift)
+    return _conv(graph, conv, values[0], (weight, bias), tile)
+
+
+def _affine(graph: Graph, conv: Node, norm: Node) -> tuple[Array, Array]:
+    """What a norm multiplies a convolution's channels by, and what both add, in float64."""
+    mean, variance, gain, beta, bias = (
+        graph.weights.array(params[role]).astype(float) if role in params else default
+        for params, role, default in (
+            (norm.params, "running_mean", 0.0),
+            (norm.params, "running_var", 1.0),
+            (norm.params, "weight", 1.0),
+            (norm.params, "bias", 0.0),
+            (conv.params, "bias", 0.0),
+        )
+    )
+    scale = np.asarray(gain / np.sqrt(variance + norm.attrs["eps"]))
+    return scale, np.asarray((bias - mean) * scale + beta)
 
 
 def conv_transpose2d(

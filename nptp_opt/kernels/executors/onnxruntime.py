@@ -1,8 +1,9 @@
 """ONNX Runtime: a program is one graph or several, with torch between them.
 
-Graphs are optimised by the runtime: fused activations, folded batch norms, channels in its own
-layout. All sessions of a device are handed the same weights' memory and share one allocator; what
-the runtime makes of weights for itself (folded, in its layout) is each session's own.
+Graphs are optimised by the runtime: fused activations, channels in its own layout. All sessions of
+a device are handed the same weights' memory, batch norms folded into it, and share one allocator.
+The first program that reads a weight may copy it into the runtime's own layout; others that read
+it, the rims of a step that overlaps, do without.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class _Opened(Opened):
         self.weights, self.threads = weights, threads
         self.shared = SharedWeights(weights)
         self.values: dict[str, ort.OrtValue] = {}
+        self.laid_out: set[str] = set()
 
     def prepare(self, program: TileProgram) -> Prepared:
         check_weights(program.calls, self.weights)
@@ -65,7 +67,11 @@ class _Opened(Opened):
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.log_severity_level = 3
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        level, again = ort.GraphOptimizationLevel, not self.laid_out.isdisjoint(shared)
+        options.graph_optimization_level = (
+            level.ORT_ENABLE_EXTENDED if again else level.ORT_ENABLE_ALL
+        )
+        self.laid_out.update(shared)
         options.add_session_config_entry("session.use_env_allocators", "1")
         # the threads of one program must not spin while another one computes
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

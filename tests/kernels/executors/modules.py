@@ -40,7 +40,8 @@ def convolution(rng: Random) -> Case:
 
 def depthwise(rng: Random) -> Case:
     conv = nn.Conv2d(6, 6, 3, rng.randint(1, 2), 1, groups=6, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(6), nn.ReLU6()), (1, 6, *size(rng))
+    before = nn.Sequential(nn.BatchNorm2d(6), nn.ReLU())  # as DenseNet has it
+    return nn.Sequential(before, conv, nn.BatchNorm2d(6), nn.ReLU6()), (1, 6, *size(rng))
 
 
 def transposed(rng: Random) -> Case:

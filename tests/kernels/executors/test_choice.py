@@ -171,6 +171,18 @@ def test_weights_are_in_memory_once_for_all_programs_of_a_device() -> None:
     assert held == {values.data_ptr() for values in weights.values()}
 
 
+def test_only_the_first_program_of_a_weight_copies_it_into_the_runtimes_layout() -> None:
+    """Bug: an interior and its rims had a copy of VGG-16's weights each, nine in all."""
+    model = loaded(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    opened = find("onnxruntime").open(model.weights())
+    levels = []
+    for _ in range(2):
+        (stage,) = opened.prepare(whole(model)).stages  # type: ignore[attr-defined]
+        levels.append(stage.session.get_session_options().graph_optimization_level.name)
+    assert levels == ["ORT_ENABLE_ALL", "ORT_ENABLE_EXTENDED"]
+    assert len(opened.shared.arrays) == 2  # type: ignore[attr-defined] - the norm is in them
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_sessions_compute_with_the_threads_that_are_asked_for(threads: int) -> None:
     opened = find("onnxruntime").open(MODEL.weights(), threads)

@@ -167,7 +167,8 @@ def shares(network: Any) -> Row:
 
 def share(layers: Any) -> float:
     total = sum(layer.flop for layer in layers)
-    return sum(layer.flop for layer in layers if layer.kind == "spatial") / total if total else 1.0
+    cut = [layer for layer in layers if layer.kind == "spatial" and not layer.is_whole]
+    return sum(layer.flop for layer in cut) / total if total else 1.0
 
 
 def verified(model: Any) -> Row:

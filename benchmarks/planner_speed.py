@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from layer_cases import cluster, provenance
 
-from nptp_opt.bound import latency_bound
+from nptp_opt.bound import clock_bound
 from nptp_opt.cluster import Cluster
 from nptp_opt.network.load import load_model
 from nptp_opt.network.ref import ModelRef
@@ -62,7 +62,7 @@ def measure(model: str, on: Cluster, runs: int) -> dict[str, float]:
     """Plan, bound and plan again; the plan's latency must not be below its bound."""
     network = load_model(model, (1, 3, 224, 224)).network
     choices, plan_s = timed(runs, lambda: nptp(network, on, PlanOptions()))
-    bound_s, bounding_s = timed(runs, lambda: latency_bound(network, on))
+    bound_s, bounding_s = timed(runs, lambda: clock_bound(network, on))
     plan = plan_of(ModelRef(model, (1, 3, 224, 224)), network, on, choices)
     assert bound_s <= plan.latency_s * (1 + 1e-9)
     left = on.model_copy(update={"devices": on.devices[:2] + on.devices[3:]})
@@ -103,7 +103,7 @@ def main() -> None:
     network = load_model("vgg11", (1, 3, 224, 224)).network
     for on in (FOUR, EQUAL):
         nptp(network, on, PlanOptions())
-        latency_bound(network, on)
+        clock_bound(network, on)
     record: dict[str, Any] = {"provenance": provenance(), "rows": {}}
     for case, (model, on) in CASES.items():
         print(case, file=sys.stderr)

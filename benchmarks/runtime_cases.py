@@ -57,19 +57,11 @@ def template_plan(ref: ModelRef, model: LoadedModel, where: Cluster, template: T
     return Plan(ref, network, where, steps, simulate(network, where, steps))
 
 
-FOR_THE_CLOCK = "nptp-predicted"
-"""``nptp`` with the objective ``predicted``: fastest as simulated, without barriers."""
-
-
 def plan_of(name: str, ref: ModelRef, model: LoadedModel, where: Cluster) -> Plan:
     """A plan by the name of a template or of a planner."""
     if name in TEMPLATES:
         return template_plan(ref, model, where, TEMPLATES[name])
-    if name == FOR_THE_CLOCK:
-        options = PlanOptions(planner="nptp", objective="predicted")
-    else:
-        options = PlanOptions(planner=name)
-    return plan_network(ref, model.network, where, options)
+    return plan_network(ref, model.network, where, PlanOptions(planner=name))
 
 
 def measure(plan: Plan, model: LoadedModel, repeats: int) -> Row:
@@ -80,11 +72,10 @@ def measure(plan: Plan, model: LoadedModel, repeats: int) -> Row:
         )
     assert report.ok, f"error {report.max_abs_error}"
     return {
-        "predicted_s": plan.predicted_s,
-        "latency_s": plan.latency_s,
+        "predicted_s": plan.latency_s,
         "executed_s": report.median_s,
         "runs_s": list(report.latency_s),
-        "error": plan.predicted_s / report.median_s - 1.0,
+        "error": plan.latency_s / report.median_s - 1.0,
         "overrun_s": overrun_s(report.plan, report.spans),
         "bytes": report.bytes,
         "critical_s": critical_shares(report.plan, report.spans),

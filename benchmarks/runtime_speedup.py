@@ -17,13 +17,13 @@ import statistics
 import time
 from collections.abc import Iterator
 
-from runtime_cases import FOR_THE_CLOCK, Record, Row, cluster, header, measure, model_of, plan_of
+from runtime_cases import Record, Row, cluster, header, measure, model_of, plan_of
 
 from nptp_opt.network.ref import ModelRef
 
 GFLOPS, RATE = 10.0, 50.0
 MODELS = ("vgg11", "vgg13", "vgg16", "vgg19")
-OURS = ("nptp", FOR_THE_CLOCK)
+OURS = ("nptp",)
 PLANNERS = ("coedge-style", *OURS, "strip-best", "grid-equal", "column-dp", "multilevel", "single")
 RIVAL = "coedge-style"
 CLUSTERS = ((8, "shared"), (4, "switched"))

@@ -21,7 +21,7 @@ from nptp_opt.layer.result import LayerResult
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.network.load import load_model as _load_named
 from nptp_opt.network.load import load_module as _load_module
-from nptp_opt.network.ref import GIVEN
+from nptp_opt.network.ref import GIVEN, InputShape
 from nptp_opt.plan.model import Plan
 from nptp_opt.planner.options import DEFAULTS, PlanOptions, Tell, Watch
 from nptp_opt.runtime.launcher.request import RUN, RunRequest
@@ -38,16 +38,17 @@ COMMON_INPUT = (1, 3, 224, 224)
 
 def load_model(
     model: str | Path | torch.nn.Module,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: InputShape | None = None,
     *,
     seed: int = 0,
 ) -> LoadedModel:
-    """A model at one input shape, ready to be planned, verified and run.
+    """A model at the shape of its input, or inputs, ready to be planned, verified and run.
 
     ``model`` is a torchvision name, the path of an .onnx file, ``module:attribute`` that is
     or returns a torch.nn.Module, or such a module itself. ``input_shape`` is (batch, channels,
-    rows, columns) in elements, or what the model takes; without it, the size that a file was made
-    with, else 1x3x224x224. ``seed`` makes random weights where the model has none.
+    rows, columns) in elements, or what the model takes; of several inputs it is a sequence of
+    shapes in the model's own order. Without it, it is the size that a file was made with, else
+    1x3x224x224. ``seed`` makes random weights where the model has none.
 
     Raises InputError for a model that cannot be loaded, UnsupportedError with the op's name for one
     that cannot be planned.
@@ -63,7 +64,7 @@ def load_model(
     return _load_module(model, name, input_shape or COMMON_INPUT)
 
 
-def default_input(ref: str) -> tuple[int, ...]:
+def default_input(ref: str) -> InputShape:
     """The input shape that is meant where none is given."""
     if ref.endswith(".onnx"):
         from nptp_opt.network.from_onnx import declared_input
@@ -85,7 +86,7 @@ def solve(
     threads: int = DEFAULTS.limits.threads,
     objective: Objective = DEFAULTS.objective,
     latency_limit_s: float = DEFAULTS.latency_limit_s,
-    overlap: bool = DEFAULTS.overlap,
+    bound: bool = DEFAULTS.bound,
     transfer_dtype: TransferDtype | None = None,
     trust_import: bool = False,
     watch: Watch = DEFAULTS.watch,
@@ -94,7 +95,8 @@ def solve(
     """Plan a model on a cluster.
 
     ``formulation`` and ``solver`` solve the single layers, within ``time_limit_s`` seconds and to
-    the relative ``gap``; ``threads`` 0 lets the solver choose. ``transfer_dtype`` is what feature
+    the relative ``gap``; ``threads`` 0 lets the solver choose. ``bound`` asks for a proven bound on
+    the latency, too. ``transfer_dtype`` is what feature
     maps are sent as, the cluster's where it is None. ``trust_import`` leaves out the comparison of
     the imported network with the model. ``watch`` is told the latency (seconds) of every better
     plan, ``tell`` what was left out for lack of time.
@@ -112,7 +114,7 @@ def solve(
         tell=tell,
         objective=objective,
         latency_limit_s=latency_limit_s,
-        overlap=overlap,
+        bound=bound,
     )
     if not trust_import:
         hold_import(model, seed)

@@ -18,6 +18,7 @@ from nptp_opt.commands.compare import compare
 from nptp_opt.commands.emulate import emulate
 from nptp_opt.commands.inspect import inspect
 from nptp_opt.commands.instances import instances
+from nptp_opt.commands.interrupts import INTERRUPTED
 from nptp_opt.commands.lists import executors, formulations, planners, solvers, versions
 from nptp_opt.commands.profile import profile
 from nptp_opt.commands.report import report
@@ -30,9 +31,6 @@ from nptp_opt.commands.sweep import sweep
 from nptp_opt.commands.verify import verify
 from nptp_opt.commands.worker import worker
 from nptp_opt.errors import INTERNAL, NptpError, internal_error
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}
 """Of every command."""

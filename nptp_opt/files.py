@@ -47,10 +47,20 @@ class Strict(BaseModel):
         return copy
 
 
+ONE, SEVERAL = "[one]", "[several]"
+"""Tags of a value that may be a list of itself: they are no part of a field's name."""
+
+
+def one_or_several(data: Any) -> str:
+    """Which of the two a list of numbers is, or a list of such lists."""
+    several = isinstance(data, (list, tuple)) and bool(data) and isinstance(data[0], (list, tuple))
+    return SEVERAL if several else ONE
+
+
 def explain(error: ValidationError, where: str) -> InputError:
     """The first fault of a pydantic error as one line: file, field, what is wrong."""
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
+    field = ".".join(str(part) for part in first["loc"] if part not in (ONE, SEVERAL))
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
     text = first["msg"].removeprefix("Value error, ")
     if first["type"] in ("model_type", "dict_type"):

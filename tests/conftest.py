@@ -15,12 +15,12 @@ comparison/test_harness comparison/test_progress comparison/test_planning
 verification/test_networks network/test_import network/test_cli_models plan/test_network_json
 network/test_onnx runtime/test_failures runtime/test_together runtime/test_emulate
 runtime/test_hosts runtime/test_chaos runtime/test_quota runtime/test_schedule
-bound/test_latency planner/test_shortest_path planner/test_pareto planner/test_replan
-planner/test_linears bound/test_runs planner/test_objective bound/test_objective_bound
+planner/test_shortest_path planner/test_pareto planner/test_replan
+planner/test_linears bound/test_clock planner/test_objective bound/test_objective_bound
 cost/test_overlap search/test_bounds search/test_dissection search/test_exact search/test_scale
 cli/test_progress cli/test_regressions cli/test_commands kernels/test_ops kernels/test_linear
 kernels/executors/test_conformance runtime/test_executors
-instances/test_library planner/test_settle planner/test_handing planner/test_layerwise
+instances/test_library planner/test_nptp planner/test_layerwise
 formulations/test_honesty formulations/test_conformance formulations/test_limits
 verification/test_mutants network/test_small_faults network/test_torch_ops
 network/test_onnx_drawn network/test_onnx_witness conformance/test_onnx_backend

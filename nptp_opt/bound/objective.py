@@ -21,7 +21,7 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import block_array, csr_array, eye_array, kron
 
-from nptp_opt.bound.latency import read_pixels
+from nptp_opt.bound.reads import read_pixels
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import FloatArray, gather_compute_s
 from nptp_opt.cost.objectives import Objective

@@ -11,6 +11,8 @@ from nptp_opt.cluster import TransferDtype
 from nptp_opt.commands.outputs import check_outputs
 from nptp_opt.commands.support import (
     FILE,
+    ObjectiveChoice,
+    gone_options,
     json_flag,
     print_json,
     say,
@@ -22,9 +24,6 @@ if TYPE_CHECKING:
     pass
 
 
-OVERLAP = {None: (), "no": (False,), "yes": (True,), "both": (False, True)}
-
-
 @click.command()
 @click.argument("spec", type=FILE, required=False)
 @click.option("-o", "--output", type=FILE, required=True, help="Results file (SQLite).")
@@ -34,15 +33,12 @@ OVERLAP = {None: (), "no": (False,), "yes": (True,), "both": (False, True)}
 @click.option("--planner", "planners", multiple=True, help="For network instances.")
 @click.option("--solver", "solvers", multiple=True, help="Name, `default` or `all`.",
               show_default="default")  # fmt: skip
-@click.option("--objective", "objectives", type=click.Choice(get_args(Objective)), multiple=True,
-              help="Of the planner nptp.", show_default="latency")  # fmt: skip
+@click.option("--objective", "objectives", type=ObjectiveChoice(get_args(Objective)),
+              multiple=True, help="Of the planner nptp.", show_default="latency")  # fmt: skip
 @click.option("--transfer-dtype", "transfer_dtypes", type=click.Choice(get_args(TransferDtype)),
               multiple=True, help="What planners' feature maps are sent as.",
               show_default="the cluster's")  # fmt: skip
-@click.option("--overlap", type=click.Choice(["no", "yes", "both"]),
-              callback=lambda *given: OVERLAP[given[-1]],
-              help="Let planners' segments compute while halos travel.",
-              show_default="no")  # fmt: skip
+@gone_options
 @click.option("--latency-limit-ms", type=float, help="Of every planner's plan.",
               show_default="none")  # fmt: skip
 @click.option("--seed", "seeds", type=int, multiple=True, help="Seed of a method; repeatable.",

@@ -14,6 +14,7 @@ from nptp_opt.commands.support import (
     print_json,
     say,
 )
+from nptp_opt.network.ref import spelled
 
 if TYPE_CHECKING:
     pass
@@ -28,6 +29,6 @@ def inspect(model: str, shape: str | None, as_json: bool) -> None:
     from nptp_opt.plot.tables import inspection, print_inspection
 
     given = input_shape(shape, model)
-    say(f"importing {model} at {'x'.join(map(str, given))}")
+    say(f"importing {model} at {spelled(given)}")
     content = inspection(load(model, given).network)
     print_json(content) if as_json else print_inspection(content)

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from nptp_opt.cluster import TransferDtype
+from nptp_opt.commands.interrupts import INTERRUPTED, stoppable
 from nptp_opt.commands.outputs import check_outputs
 from nptp_opt.commands.progress import moving
 from nptp_opt.commands.support import (
+    ObjectiveChoice,
     finite,
+    gone_options,
     input_option,
     input_shape,
     json_flag,
@@ -26,6 +29,7 @@ from nptp_opt.commands.support import (
     say,
 )
 from nptp_opt.cost.objectives import Objective
+from nptp_opt.network.ref import spelled
 
 if TYPE_CHECKING:
     from nptp_opt.network.ir import Network
@@ -49,7 +53,7 @@ POINTS = 9
               show_default="the planner's")  # fmt: skip
 @click.option("--transfer-dtype", type=click.Choice(get_args(TransferDtype)),
               help="What feature maps are sent as.", show_default="the cluster file's")  # fmt: skip
-@click.option("--objective", type=click.Choice(get_args(Objective)), default="latency",
+@click.option("--objective", type=ObjectiveChoice(get_args(Objective)), default="latency",
               help="What the planner nptp minimises; energy needs the devices' watts (sending is "
               "free without joules_per_byte).")  # fmt: skip
 @click.option("--latency-limit-ms", type=click.FloatRange(min=0, min_open=True), callback=finite,
@@ -57,7 +61,8 @@ POINTS = 9
 @click.option("--pareto", metavar="A,B", help="Plans between two objectives: OUTPUT.1.json, ...")
 @click.option("--points", type=click.IntRange(min=2), help="Most plans of --pareto.",
               show_default=str(POINTS))  # fmt: skip
-@click.option("--overlap", is_flag=True, help="Let segments compute while their halos travel.")
+@click.option("--no-bound", is_flag=True, help="Do not prove a bound on the latency.")
+@gone_options
 @click.option("--trust-import", is_flag=True,
               help="Do not hold the imported network against the model first.")  # fmt: skip
 @limit_options("Seconds of search; a plan's bound is extra.")
@@ -84,15 +89,15 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
         check_pareto(devices, chosen, pair)
         check_outputs(*numbered(output, points), reads=(cluster, model))
     shape = input_shape(options["shape"], model)
-    say(f"importing {model} at {'x'.join(map(str, shape))}")
+    say(f"importing {model} at {spelled(shape)}")
     loaded = load(model, shape, options["seed"])
     if not options["trust_import"]:
         say(f"comparing with {loaded.witness.name}")
         hold_import(loaded, options["seed"])
     _warn_of_whole(loaded.network)
     say(f"planning {len(loaded.network.layers)} layers on {len(devices.devices)} devices")
-    with moving("planning") as line:
-        chosen = replace(chosen, watch=line.fastest, tell=line.tell)
+    with stoppable() as stop, moving("planning") as line:
+        chosen = replace(chosen, watch=line.fastest, tell=line.tell, stopped=stop.is_set)
         if pair is None:
             plan = solve_with(loaded, devices, chosen)
         else:
@@ -103,6 +108,8 @@ def solve(model: str, cluster: Path, output: Path, **options: Any) -> None:
     write_plan(plan, output)
     summary = solve_summary(plan, output)
     print_json(summary) if options["as_json"] else print_table(summary)
+    if stop.is_set():
+        raise click.exceptions.Exit(INTERRUPTED)
 
 
 def _warn_of_whole(network: Network) -> None:
@@ -159,7 +166,7 @@ def _plan_options(options: dict[str, Any]) -> Any:
     given["objective"] = options["objective"]
     if options["latency_limit_ms"] is not None:
         given["latency_limit_s"] = options["latency_limit_ms"] * 1e-3
-    given["overlap"] = options["overlap"]
+    given["bound"] = not options["no_bound"]
     if options["formulation"] is not None:
         given["formulation"] = options["formulation"]
     return PlanOptions(limits=limits_from(**options), **given)

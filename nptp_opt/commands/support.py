@@ -17,6 +17,7 @@ from nptp_opt.errors import InputError
 
 if TYPE_CHECKING:
     from nptp_opt.network.load import LoadedModel
+    from nptp_opt.network.ref import InputShape, Shape
 
 FILE = click.Path(path_type=Path)
 
@@ -31,7 +32,7 @@ OPTIONS = {
     **{
         name: "--" + name.replace("_", "-")
         for name in (
-            "against baseline calibrate emulate executor hosts interface objective overlap pareto "
+            "against baseline calibrate emulate executor hosts interface objective pareto "
             "peer scheduler secret_file serve solver throttle tls_ca_file tls_cert tls_key "
             "transport"
         ).split()
@@ -48,7 +49,7 @@ def as_options(text: str) -> str:
 input_option = click.option(
     "--input",
     "shape",
-    help="Input shape: batch x channels x height x width.",
+    help="Input shape: batch x channels x height x width; of several inputs, by commas.",
     show_default=f"that of an .onnx file, else {COMMON_INPUT}",
 )
 
@@ -57,6 +58,34 @@ def executor_option(text: str, default: str) -> Callable[[Command], Command]:
     """``--executor``; ``default`` says what is done without it."""
     return click.option("--executor", metavar="NAME", help=text, show_default=default)
 
+
+GONE = {
+    "predicted": "--objective predicted is what every plan is made for now: leave --objective out",
+    "overlap": "--overlap is gone: plans overlap computing and exchange where that makes them "
+    "faster; leave it out",
+}
+"""What to write instead of what there was before."""
+
+
+class ObjectiveChoice(click.Choice[str]):
+    """The objectives; one that is gone says what to write instead."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "predicted":
+            self.fail(GONE["predicted"], param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def _refuse_overlap(_: click.Context, __: click.Parameter, given: str | None) -> None:
+    if given is not None:
+        raise click.UsageError(GONE["overlap"])
+
+
+gone_options = click.option(
+    "--overlap", is_flag=False, flag_value="yes", hidden=True, expose_value=False,
+    callback=_refuse_overlap, help="Gone.",
+)  # fmt: skip
+"""Options of earlier versions, which say what to write instead."""
 
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object.")
 
@@ -71,7 +100,7 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def load(ref: str, shape: tuple[int, ...], seed: int = 0) -> LoadedModel:
+def load(ref: str, shape: InputShape, seed: int = 0) -> LoadedModel:
     """The model; what a user's module prints goes to stderr, stdout is for results."""
     from nptp_opt.network.load import load_model
 
@@ -79,21 +108,22 @@ def load(ref: str, shape: tuple[int, ...], seed: int = 0) -> LoadedModel:
         return load_model(ref, shape, seed)
 
 
-def input_shape(text: str | None, model: str) -> tuple[int, ...]:
+def input_shape(text: str | None, model: str) -> InputShape:
     """Read what ``--input`` gives; without it, the size that an .onnx file was made with."""
     if text is None:
         from nptp_opt.api import default_input
 
         return default_input(model)
-    return _parsed(text)
+    shapes = tuple(_parsed(part) for part in text.split(","))
+    return shapes[0] if len(shapes) == 1 else shapes
 
 
-def _parsed(text: str) -> tuple[int, ...]:
+def _parsed(text: str) -> Shape:
     try:
         shape = tuple(int(part) for part in text.lower().split("x"))
     except ValueError:
         shape = ()
-    if len(shape) < 3 or min(shape) < 1:
+    if len(shape) < 2 or min(shape) < 1:
         raise InputError(
             f"--input must look like 1x3x224x224 (batch, channels, size), got {text!r}"
         )

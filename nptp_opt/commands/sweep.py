@@ -14,6 +14,7 @@ import click
 from nptp_opt.commands.outputs import check_outputs
 from nptp_opt.commands.progress import moving
 from nptp_opt.commands.support import input_option, input_shape, json_flag, load, print_json, say
+from nptp_opt.network.ref import spelled
 
 FILE = click.Path(path_type=Path)
 LEFT_OUT = ("layerwise",)
@@ -50,7 +51,7 @@ def sweep(model: str, cluster: Path, shape: str | None, **options: Any) -> None:
     check_outputs(options["output"], options["png"], options["svg"], reads=(cluster, model))
     planners = options["planners"] or [name for name in PLANNERS if name not in LEFT_OUT]
     size = input_shape(shape, model)
-    say(f"importing {model} at {'x'.join(map(str, size))}")
+    say(f"importing {model} at {spelled(size)}")
     network = load(model, size).network
     limits = Limits(time_limit_s=options["time_limit"])
     names = tuple(dict.fromkeys(planners))

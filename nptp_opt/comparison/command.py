@@ -25,8 +25,7 @@ from nptp_opt.files import write_text
 from nptp_opt.plot.tables import print_pairs, print_rows
 
 LISTS = (
-    "instances tags formulations planners solvers objectives transfer_dtypes overlap seeds "
-    "time_limits_s"
+    "instances tags formulations planners solvers objectives transfer_dtypes seeds time_limits_s"
 ).split()
 SINGLE = ("latency_limit_ms", "memory_mib")
 

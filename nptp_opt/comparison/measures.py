@@ -160,7 +160,7 @@ def usage(records: Sequence[Record]) -> list[dict[str, Any]]:
 def _used(group: Sequence[Record]) -> dict[str, float | None]:
     """Energy is None where a device has no watts."""
     found: dict[str, float | None] = {}
-    for field in ("value_s", "predicted_s", *USED):
+    for field in ("value_s", "synchronous_s", *USED):
         values = [r.row[field] if field in r.row else r.row["notes"].get(field) for r in group]
         known = [value for value in values if value is not None]
         found[field] = _geomean(known) if len(known) == len(group) else None
@@ -199,7 +199,7 @@ def _executed(
     shared: Sequence[Record],
     best: Mapping[tuple[str, int], float],
 ) -> dict[str, Any]:
-    known = [(r.row["predicted_s"], r.measured_s) for r in group if r.measured_s is not None]
+    known = [(r.row["value_s"], r.measured_s) for r in group if r.measured_s is not None]
     how = group[0].execution["how"] if group[0].execution else None
     times = [r.measured_s for r in shared if r.measured_s is not None]
     ratios = [r.measured_s / best[r.case] for r in shared if r.measured_s is not None]

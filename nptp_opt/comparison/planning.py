@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nptp_opt.planner.options import Watch
 
 Planning = Mapping[str, Any]
-"""Of ``objective``, ``latency_limit_ms``, ``transfer_dtype``, ``overlap``: those not by default."""
+"""Of ``objective``, ``latency_limit_ms``, ``transfer_dtype``: those not by default."""
 
 DTYPES = get_args(TransferDtype)
 
@@ -36,27 +36,23 @@ def plannings(
     *,
     objectives: Sequence[str],
     transfer_dtypes: Sequence[str],
-    overlap: Sequence[bool],
     latency_limit_ms: float | None,
 ) -> Iterator[dict[str, Any]]:
     """Every combination, without what is so by default; baselines plan once for all objectives."""
     wanted = objectives if aims(planner) else ["latency"]
-    crossed = itertools.product(wanted, transfer_dtypes or [cluster.transfer_dtype], overlap)
-    for objective, dtype, overlapped in crossed:
+    crossed = itertools.product(wanted, transfer_dtypes or [cluster.transfer_dtype])
+    for objective, dtype in crossed:
         found: dict[str, Any] = {} if objective == "latency" else {"objective": objective}
         if dtype != cluster.transfer_dtype:
             found["transfer_dtype"] = dtype
-        if overlapped:
-            found["overlap"] = True
         if latency_limit_ms is not None:
             found["latency_limit_ms"] = latency_limit_ms
         yield found
 
 
 def words(planning: Planning) -> str:
-    """As in a contender's name, each behind a space: `` bytes int8 overlap <=900ms``."""
+    """As in a contender's name, each behind a space: `` bytes int8 <=900ms``."""
     found = [planning[name] for name in ("objective", "transfer_dtype") if name in planning]
-    found += ["overlap"] if planning.get("overlap") else []
     if "latency_limit_ms" in planning:
         found.append(f"<={planning['latency_limit_ms']:g}ms")
     return "".join(f" {word}" for word in found)
@@ -64,21 +60,13 @@ def words(planning: Planning) -> str:
 
 def family(named: str) -> str:
     """The plans among which a planner of that name (``words`` behind it) proves its bound."""
-    kept = [word for word in named.split(" ")[1:] if word in DTYPES or word == "overlap"]
+    kept = [word for word in named.split(" ")[1:] if word in DTYPES]
     return " ".join(["plan", *kept])
 
 
-def _within() -> dict[str, frozenset[str]]:
-    """A bound with overlap holds without it, too; one of a transfer type for that type alone."""
-    found: dict[str, frozenset[str]] = {}
-    for base in ("plan", *(f"plan {dtype}" for dtype in DTYPES)):
-        found[base] = frozenset({base})
-        found[f"{base} overlap"] = frozenset({base, f"{base} overlap"})
-    return found
-
-
-WITHIN = _within()
-"""Families of plans that belong to a family of plans, itself included."""
+WITHIN = {name: frozenset({name}) for name in ("plan", *(f"plan {dtype}" for dtype in DTYPES))}
+"""Families of plans that belong to a family of plans: itself, as a bound for one transfer type is
+one for that type alone."""
 
 
 def plan_options(planner: str, planning: Planning, limits: Limits, watch: Watch) -> PlanOptions:
@@ -91,7 +79,7 @@ def plan_options(planner: str, planning: Planning, limits: Limits, watch: Watch)
         limits=limits,
         watch=watch,
         objective=planning.get("objective", "latency"),
-        overlap=planning.get("overlap", False),
+        bound=aims(planner),
         **({} if limit_ms is None else {"latency_limit_s": limit_ms * 1e-3}),
     )
 

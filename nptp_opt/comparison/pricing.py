@@ -64,8 +64,9 @@ def _plan(path: Path) -> dict[str, Any]:
     return {
         "value_s": plan.latency_s,
         "bound_s": plan.bound_s,
-        "solve_s": plan.provenance.solve_s,
-        "predicted_s": plan.predicted_s,
+        "solve_s": plan.provenance.search_s,
+        "bound_s_seconds": plan.provenance.bound_s_seconds,
+        "synchronous_s": plan.synchronous_s,
         "notes": {
             "bytes": plan.transfer_bytes,
             "energy_j": plan.energy_j,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from nptp_opt.cluster import TransferDtype
 from nptp_opt.comparison.planning import aims, plannings
@@ -29,7 +29,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Chosen = tuple[str, str | None, dict[str, Any]]
 """A method, its solver, and how it plans."""
 
-PLANNING = frozenset({"objectives", "transfer_dtypes", "overlap", "latency_limit_ms"})
+PLANNING = frozenset({"objectives", "transfer_dtypes", "latency_limit_ms"})
 """Fields of a spec that are for planners."""
 
 
@@ -39,8 +39,23 @@ class Spec(Strict):
     ``instances`` holds files and names or patterns of the library, ``tags`` picks from the library
     too. ``solvers`` are names, or ``default`` for a formulation's first, or ``all``. How planners
     plan: ``objectives`` (of ``nptp``; baselines have none), ``transfer_dtypes`` (the cluster's own
-    by default), ``overlap``, and ``latency_limit_ms`` of every plan.
+    by default), and ``latency_limit_ms`` of every plan.
     """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gone(cls, data: Any) -> Any:
+        """Say what to write instead of what there was in earlier versions."""
+        if isinstance(data, dict) and "overlap" in data:
+            raise ValueError(
+                "overlap is gone: plans overlap computing and exchange where that makes them "
+                "faster; leave it out"
+            )
+        if isinstance(data, dict) and "predicted" in (data.get("objectives") or ()):
+            raise ValueError(
+                "objectives: `predicted` is what every plan is made for now: leave it out"
+            )
+        return data
 
     instances: Names = ()
     tags: Names = ()
@@ -49,7 +64,6 @@ class Spec(Strict):
     solvers: Names = ("default",)
     objectives: Annotated[tuple[Objective, ...], Field(strict=False, min_length=1)] = ("latency",)
     transfer_dtypes: Annotated[tuple[TransferDtype, ...], Field(strict=False)] = ()
-    overlap: Annotated[tuple[bool, ...], Field(strict=False, min_length=1)] = (False,)
     latency_limit_ms: Positive | None = None
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = (0,)
     time_limits_s: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)] = (60.0,)
@@ -164,7 +178,6 @@ def _planners(spec: Spec, problem: NetworkProblem) -> list[Chosen]:
             problem.cluster,
             objectives=spec.objectives,
             transfer_dtypes=spec.transfer_dtypes,
-            overlap=spec.overlap,
             latency_limit_ms=spec.latency_limit_ms,
         )
     ]
@@ -176,8 +189,8 @@ def _check_planners(spec: Spec) -> None:
 
     for name in spec.planners:
         PLANNERS.find(name)
-    for objective, overlap in itertools.product(spec.objectives, spec.overlap):
-        check_planner(PlanOptions(objective=objective, overlap=overlap))
+    for objective in spec.objectives:
+        check_planner(PlanOptions(objective=objective))
     given = sorted(PLANNING & spec.model_fields_set)
     if given and not spec.planners:
         raise InputError(f"{', '.join(given)}: for planners only: give `planners` and networks")

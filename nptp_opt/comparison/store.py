@@ -21,7 +21,7 @@ from typing import Any
 from nptp_opt.comparison.runs import Run
 from nptp_opt.errors import InputError
 
-VERSION = 2
+VERSION = 3
 APPLICATION = 0x4E505450
 """Marks the file as ours ("NPTP"), in SQLite's header."""
 
@@ -42,7 +42,7 @@ COLUMNS = {
     "bound_s": "REAL",
     "any_bound_s": "REAL",
     "root_bound_s": "REAL",
-    "predicted_s": "REAL",
+    "synchronous_s": "REAL",
     "nodes": "INTEGER",
     "rows": "INTEGER",
     "columns": "INTEGER",
@@ -50,6 +50,7 @@ COLUMNS = {
     "integers": "INTEGER",
     "build_s": "REAL",
     "solve_s": "REAL",
+    "bound_s_seconds": "REAL",
     "wall_s": "REAL",
     "cpu_s": "REAL",
     "peak_mib": "REAL",

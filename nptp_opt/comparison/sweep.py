@@ -19,6 +19,7 @@ from nptp_opt.cluster import Cluster, cluster_from_json
 from nptp_opt.errors import InfeasibleError, InputError, NoSolutionError, unknown_name
 from nptp_opt.evaluate.assemble import assemble
 from nptp_opt.evaluate.memory import require_fit
+from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.layer.limits import Limits
 from nptp_opt.network.ir import Network
 from nptp_opt.planner import PLANNERS, PlanOptions, check_planner
@@ -194,7 +195,7 @@ def planned_s(
     except (InfeasibleError, NoSolutionError) as error:
         say(f"{options.planner}: {error}")
         return None
-    return sum(step.makespan_s for step in steps)
+    return simulate(network, cluster, steps)
 
 
 def best_baseline(found: dict[str, float | None]) -> str | None:

@@ -40,7 +40,8 @@ BAD = frozenset({"disagreements", "faults", "unexecuted"})
 
 CSV_FIELDS = tuple(
     "instance kind method solver seed time_limit_s harness status message fault value_s bound_s "
-    "any_bound_s root_bound_s predicted_s nodes rows columns nonzeros integers build_s solve_s "
+    "any_bound_s root_bound_s synchronous_s nodes rows columns nonzeros integers build_s solve_s "
+    "bound_s_seconds "
     "wall_s cpu_s peak_mib stdout_bytes started_at tool key".split()
 )
 MEASURED_FIELDS = ("how", "measured_s", "fastest_s", "slowest_s", "repeats")

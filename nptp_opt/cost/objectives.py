@@ -15,7 +15,7 @@ over the steps: that is what the planner's shortest path minimises.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,7 +23,7 @@ import numpy as np
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.loads import FloatArray, Links, LoadArrays, makespans_s
 
-Objective = Literal["latency", "predicted", "bytes", "energy", "throughput"]
+Objective = Literal["latency", "bytes", "energy", "throughput"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,10 @@ class Weights:
             self.recv + factor * other.recv,
             self.send + factor * other.send,
         )
+
+    def with_latency(self, factor: float) -> Weights:
+        """These weights, the makespan's ``factor`` times as large."""
+        return replace(self, latency=factor * self.latency)
 
     def usage(self, loads: Usage | LoadArrays) -> FloatArray:
         """The linear part for loads (..., n)."""

@@ -17,7 +17,7 @@ from nptp_opt.cost.loads import LoadArrays, Transfer
 from nptp_opt.cost.segment import Ownership, gather_needs
 from nptp_opt.cost.speed import layer_speed, speeds_of
 from nptp_opt.geometry import IntArray, Tile
-from nptp_opt.network.ir import Layer, Network, external_inputs
+from nptp_opt.network.ir import Layer, Network
 
 RESULT = Tile(0, 1, 0, 1)
 """The map of a global layer's result, and the rectangle of a partial in a transfer."""
@@ -29,21 +29,21 @@ def partial_bytes(network: Network, layer: Layer) -> int:
 
 
 def result_users(
-    network: Network, sink: int, parts: Sequence[tuple[Sequence[Layer], Iterable[int]]]
+    network: Network, sink: int, parts: Sequence[tuple[str, Sequence[str], Iterable[int]]]
 ) -> dict[str, frozenset[int]]:
     """The devices that use the result of every global layer, directly or through another one.
 
-    ``parts`` are the steps before the head in order: layers, and the devices that compute a tile
-    of them (for a global layer, alone in its part, the devices do not matter).
+    ``parts`` are the steps before the head in order: what each makes, the tensors that it reads,
+    and the devices that compute a tile of it (for a global layer the devices do not matter).
     """
     users: dict[str, set[int]] = {name: set() for name in network.replicated}
-    wanted = gather_needs(network, network.head, sink, network.spatial_outputs)
-    for layers, devices in [*parts, ((), [sink])][::-1]:
-        last = layers[-1].name if layers else None
-        using = users[last] if last in users else set(devices)
-        for tensor in external_inputs(layers) if layers else wanted:
+    for tensor in gather_needs(network, network.head, sink, network.spatial_outputs):
+        if tensor in users:
+            users[tensor].add(sink)
+    for output, reads, devices in reversed(parts):
+        for tensor in reads:
             if tensor in users:
-                users[tensor] |= using
+                users[tensor] |= users[output] if output in users else set(devices)
     return {name: frozenset(found) for name, found in users.items()}
 
 

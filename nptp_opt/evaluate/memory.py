@@ -22,7 +22,7 @@ def overfull(network: Network, cluster: Cluster, steps: Sequence[Step]) -> list[
 
 
 def overfull_devices(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> list[int]:
-    """As ``overfull``, for the plan of ``choices`` without overlap."""
+    """As ``overfull``, for the plan of ``choices``."""
     if not limited(cluster):
         return []
     return overfull(network, cluster, assemble(network, cluster, choices))
@@ -42,16 +42,6 @@ def require_fit(network: Network, cluster: Cluster, steps: Sequence[Step], plann
                 f"planner {planner!r}: device {device.name!r} needs {peak / MIB:.3g} MiB but has "
                 f"memory_mib = {device.memory_mib:g}; raise it, or take another planner or device"
             )
-
-
-def fitting_steps(
-    network: Network, cluster: Cluster, choices: Sequence[Choice], *, overlap: bool
-) -> tuple[Step, ...]:
-    """The steps of ``choices``; without overlap where that takes more memory than there is."""
-    steps = assemble(network, cluster, choices, overlap=overlap)
-    if overlap and overfull(network, cluster, steps):
-        return assemble(network, cluster, choices)
-    return steps
 
 
 def peak_bytes(network: Network, n_devices: int, steps: Sequence[Step], source: int) -> list[int]:

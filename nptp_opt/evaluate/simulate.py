@@ -135,6 +135,7 @@ class _Simulation:
             self.cluster.source,
             network.message_s,
             network.latency_s,
+            np.inf,
         )
         assert done == len(self.devices), "the plan waits for a message that nothing sends"
         return float(now), stretches, times

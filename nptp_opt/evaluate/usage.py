@@ -9,6 +9,7 @@ import numpy as np
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.objectives import Usage, Weights, energy_j, period_s
+from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.evaluate.work import task_seconds
 from nptp_opt.network.ir import Network
 from nptp_opt.plan.steps import Step
@@ -43,14 +44,14 @@ def usage_of(network: Network, cluster: Cluster, steps: Sequence[Step]) -> Usage
 
 
 def values_of(network: Network, cluster: Cluster, steps: Sequence[Step]) -> Values:
-    """The steps under every objective."""
-    return valued(cluster, steps, usage_of(network, cluster, steps))
+    """The steps under every objective; the latency is the simulated one."""
+    return valued(cluster, usage_of(network, cluster, steps), simulate(network, cluster, steps))
 
 
-def valued(cluster: Cluster, steps: Sequence[Step], used: Usage) -> Values:
-    """As ``values_of``, for steps whose usage is known."""
+def valued(cluster: Cluster, used: Usage, latency_s: float) -> Values:
+    """As ``values_of``, for steps whose usage and latency are known."""
     return Values(
-        latency_s=sum(step.makespan_s for step in steps),
+        latency_s=latency_s,
         bytes=int(used.recv_bytes.sum()),
         energy_j=energy_j(cluster, used),
         period_s=period_s(cluster, used),
@@ -60,9 +61,9 @@ def valued(cluster: Cluster, steps: Sequence[Step], used: Usage) -> Values:
 def price_of(
     network: Network, cluster: Cluster, steps: Sequence[Step], weights: Weights | None
 ) -> float:
-    """The steps' latency, or their price under ``weights``."""
-    latency_s = sum(step.makespan_s for step in steps)
+    """The sum of the steps' makespans, or their price under ``weights``."""
+    synchronous_s = sum(step.makespan_s for step in steps)
     if weights is None:
-        return latency_s
+        return synchronous_s
     usage = float(weights.usage(usage_of(network, cluster, steps)))
-    return weights.latency * latency_s + usage
+    return weights.latency * synchronous_s + usage

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Discriminator, Field, Tag, ValidationError
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.files import Strict, explain
+from nptp_opt.files import ONE, SEVERAL, Strict, explain, one_or_several
 from nptp_opt.instances.reader import LAYER_SCHEMA, Count
-from nptp_opt.network.ref import ModelRef
+from nptp_opt.network.ref import ModelRef, shape_to_json
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,17 @@ class NetworkProblem:
     cluster: Cluster
 
 
+Shape = Annotated[tuple[Count, ...], Field(strict=False, min_length=2)]
+Shapes = Annotated[tuple[Shape, ...], Field(strict=False, min_length=2)]
+
+
 class ModelEntry(Strict):
-    """The ``model`` object: a reference that ``solve`` takes, and the shape of its input."""
+    """The ``model`` object: a reference that ``solve`` takes, and the shapes of its inputs."""
 
     ref: Annotated[str, Field(min_length=1)]
-    input: Annotated[tuple[Count, ...], Field(strict=False, min_length=3)]
+    input: Annotated[
+        Annotated[Shape, Tag(ONE)] | Annotated[Shapes, Tag(SEVERAL)], Discriminator(one_or_several)
+    ]
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -57,6 +63,6 @@ def network_problem_to_json(problem: NetworkProblem) -> dict[str, Any]:
         "schema": LAYER_SCHEMA,
         "kind": "network",
         "name": problem.name,
-        "model": {"ref": model.ref, "input": list(model.input), "seed": model.seed},
+        "model": {"ref": model.ref, "input": shape_to_json(model.input), "seed": model.seed},
         "cluster": problem.cluster.to_json(),
     }

@@ -10,6 +10,7 @@ from nptp_opt.errors import InputError
 from nptp_opt.geometry import EMPTY, Tile, need_tile
 from nptp_opt.kernels import pixelwise, windowed
 from nptp_opt.kernels.crops import Crop, crop
+from nptp_opt.network.given import Given, by_input
 from nptp_opt.network.ir import Layer, Network, Node, regions
 from nptp_opt.network.ops import CHANNEL_OPS, REDUCTIONS, WINDOWED
 
@@ -57,14 +58,15 @@ def run_segment(
 def run_network(
     network: Network,
     weights: Mapping[str, Tensor],
-    x: Tensor,
+    x: Given,
     keep: Collection[str] | None = None,
 ) -> Iterator[tuple[str, Tensor]]:
     """The network on one device, unpartitioned: each layer's name and output, or those to keep.
 
     Only what a later layer reads is held.
     """
-    held = {network.inputs[0]: x}
+    given = by_input(network, x)
+    held = dict(given)
     left = {tensor: len(readers) for tensor, readers in network.consumers.items()}
     for layer in network.layers:
         held[layer.name] = _run_whole(layer, weights, held)
@@ -74,8 +76,9 @@ def run_network(
             left[tensor] -= 1
             if not left[tensor]:
                 del held[tensor]
-    if keep is not None and network.inputs[0] in keep:
-        yield network.inputs[0], x
+    for name in given:
+        if keep is not None and name in keep:
+            yield name, given[name]
 
 
 def _run_whole(layer: Layer, weights: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> Tensor:

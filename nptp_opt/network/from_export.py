@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,6 +34,7 @@ from nptp_opt.network.layers import anchor_names, folded, renamed
 from nptp_opt.network.layout import Layout, layout_of_input
 from nptp_opt.network.ops import ELEMENTWISE
 from nptp_opt.network.quiet import quiet_export
+from nptp_opt.network.ref import InputShape, Shape, shapes_of, spelled
 
 __all__ = [
     "Imported",
@@ -79,15 +81,25 @@ class Imported:
     results: tuple[str, ...]
     modules: Mapping[str, str]
 
+    @property
+    def placeholders(self) -> list[fx.Node]:
+        """The graph's nodes for the model's inputs, in the model's own order.
+
+        The network has those among them that some layer reads.
+        """
+        return _of_inputs(self.program)
+
 
 def export(
-    model: torch.nn.Module, shape: tuple[int, ...], name: str, device: str
+    model: torch.nn.Module, shape: InputShape, name: str, device: str
 ) -> torch.export.ExportedProgram:
-    """The functional ATen graph of ``model`` at this input shape.
+    """The functional ATen graph of ``model`` at this input shape, or these.
 
     Raises InputError naming the module that refuses the input, and UnsupportedError for a model
     that changes its input or state, or draws random numbers.
     """
+    shapes = shapes_of(shape)
+    _check_count(model, shapes, name)
     names = {id(module): path for path, module in model.named_modules()}
     entered = [""]
 
@@ -98,8 +110,8 @@ def export(
     hook = torch.nn.modules.module.register_module_forward_pre_hook(enter)
     try:
         with torch.no_grad(), quiet_export():
-            sample = torch.zeros(shape, device=device)
-            program = torch.export.export(model.eval(), (sample,), strict=False)
+            samples = tuple(torch.zeros(each, device=device) for each in shapes)
+            program = torch.export.export(model.eval(), samples, strict=False)
             return decomposed(functional(program), lambda op: op in _CHECKS or is_known(op))
     except UnsupportedError as error:
         raise UnsupportedError(f"{name}: {error}") from None
@@ -115,7 +127,7 @@ def export(
         ) from None
     except Exception as error:  # noqa: BLE001 - a model may raise anything
         where = f" in {entered[-1]!r}" if entered[-1] else ""
-        size = "x".join(map(str, shape))
+        size = spelled(shapes)
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         why = lines[0] if lines else type(error).__name__
         raise InputError(f"{name}: the model refuses an input of {size}{where}: {why}") from None
@@ -123,6 +135,32 @@ def export(
         hook.remove()
         for module in training:  # the user's own module is left as it was
             module.training = True
+
+
+def _check_count(model: torch.nn.Module, shapes: Sequence[Shape], name: str) -> None:
+    """Raise InputError, with the names of the inputs, where there are too few or many shapes."""
+    try:
+        found = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):  # no Python function: the export itself will say so
+        return
+    if any(each.kind is each.VAR_POSITIONAL for each in found):
+        return
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    taken = [each for each in found if each.kind in kinds]
+    least = sum(each.default is each.empty for each in taken)
+    if not least <= len(shapes) <= len(taken):
+        count = f"{least}" if least == len(taken) else f"{least} to {len(taken)}"
+        names = ", ".join(each.name for each in taken)
+        raise InputError(
+            f"{name}: number of inputs: the model takes {count} ({names}), the shapes are "
+            f"{len(shapes)}: {spelled(shapes)}; give one for each, in this order"
+        )
+
+
+def _of_inputs(program: torch.export.ExportedProgram) -> list[fx.Node]:
+    """The placeholders of what the user gives, in order."""
+    names = set(program.graph_signature.user_inputs)
+    return [node for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
 
 
 def import_program(program: torch.export.ExportedProgram, name: str) -> Imported:

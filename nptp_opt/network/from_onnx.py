@@ -40,6 +40,7 @@ from nptp_opt.network.onnx_rules import (
     unread,
 )
 from nptp_opt.network.onnx_witness import OnnxWitness
+from nptp_opt.network.ref import InputShape
 
 __all__ = [
     "OnnxModule",
@@ -60,8 +61,8 @@ Step = tuple[onnx.NodeProto, str]
 """A node that is kept, and its key."""
 
 
-def read_onnx(path: Path, input_shape: tuple[int, ...], seed: int) -> OnnxModule:
-    """The file as a torch module of one input; ``seed`` makes the weights that it lacks.
+def read_onnx(path: Path, input_shape: InputShape, seed: int) -> OnnxModule:
+    """The file as a torch module of its data; ``seed`` makes the weights that it lacks.
 
     Raises InputError for a file that is broken or reaches outside its folder. A node that no rule
     reads raises UnsupportedError with its name when the module is run.
@@ -154,7 +155,6 @@ class OnnxModule(torch.nn.Module):
     def __init__(self, file: OnnxFile, again: Callable[[], OnnxFile]) -> None:
         super().__init__()
         self.opset, self.data, self.path, self.again = file.opset, file.data, file.path, again
-        self.dtype = file.dtype
         self.outputs = [str(each.name) for each in file.graph.output]
         self.makers = {name: node.op_type for node in file.graph.node for name in node.output}
         self.nodes = torch.nn.ModuleDict()
@@ -219,9 +219,10 @@ class OnnxModule(torch.nn.Module):
         static = {name: each for name, each in values.items() if isinstance(each, np.ndarray)}
         return folded(node, static, self.opset, self.path) if folds(node, static) else {}
 
-    def forward(self, x: torch.Tensor) -> list[Any]:
-        data = x if self.dtype == torch.float32 else x.to(self.dtype)
-        values: dict[str, Any] = {**self.known, self.data: data}
+    def forward(self, x: torch.Tensor, *more: torch.Tensor) -> list[Any]:
+        values: dict[str, Any] = dict(self.known)
+        for each, given in zip(self.data, (x, *more), strict=True):
+            values[each.name] = given if each.dtype == torch.float32 else given.to(each.dtype)
         self._run(self.steps, values)
         return [self._returned(values[name], name) for name in self.outputs]
 

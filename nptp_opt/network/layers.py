@@ -25,7 +25,7 @@ class _Group:
 
 
 def folded(graph: Graph, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> Network:
-    """The network of a graph's nodes, those that no output depends on left out."""
+    """The network of a graph's nodes; nodes and inputs that no output depends on are left out."""
     nodes = _needed(graph.nodes, outputs)
     groups = _grouped(nodes, set(outputs))
     order = {node.name: i for i, node in enumerate(nodes)}
@@ -33,12 +33,14 @@ def folded(graph: Graph, name: str, inputs: Sequence[str], outputs: Sequence[str
     layers = tuple(_layer(group, graph) for group in groups)
     made = [node.name for layer in layers for node in layer.nodes[-1:]]
     keys = {key for node in nodes for key in node.params.values()}
+    wanted = {*outputs, *(tensor for node in nodes for tensor in node.inputs)}
+    read = tuple(tensor for tensor in inputs if tensor in wanted)
     return Network(
         name,
-        tuple(inputs),
+        read,
         tuple(outputs),
         layers,
-        {tensor: graph.shapes[tensor] for tensor in (*inputs, *made)},
+        {tensor: graph.shapes[tensor] for tensor in (*read, *made)},
         BYTES_PER_ELEMENT,
         {key: shape for key, shape in graph.params.items() if key in keys},
     )

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from nptp_opt.errors import InputError, VerificationError, last_lines
 from nptp_opt.network.ir import Network
-from nptp_opt.network.ref import GIVEN, ModelRef
+from nptp_opt.network.ref import GIVEN, InputShape, ModelRef, Shape, shapes_of, spelled
 from nptp_opt.notebook import html_table
 
 if TYPE_CHECKING:
     import torch
 
     from nptp_opt.network.from_export import Imported
+    from nptp_opt.network.given import Given
     from nptp_opt.network.witness import Witness
 
 _MAX_INPUT_ELEMENTS = 2**31
@@ -92,36 +93,37 @@ class LoadedModel:
         """Tensors of the network that the model itself computes: those ``reference`` can give."""
         return frozenset(self.imported.origins) & frozenset(self.network.shapes)
 
-    def reference(self, x: torch.Tensor, keep: Collection[str]) -> dict[str, torch.Tensor]:
+    def reference(self, x: Given, keep: Collection[str]) -> dict[str, torch.Tensor]:
         """Tensors ``keep`` and the outputs of the unpartitioned model, run by torch in x's dtype.
 
-        ``x`` may have the network's shape or the model's own. Raises KeyError for a name that is
+        ``x`` is a tensor, or one for every input of the network in its order, of the network's
+        shape or the model's own. Raises KeyError for a name that is
         not ``comparable``.
         """
         return dict(self.tensors(x, {*keep, *self.network.outputs}))
 
-    def tensors(self, x: torch.Tensor, keep: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    def tensors(self, x: Given, keep: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:
         """As ``reference``, tensor by tensor as the model makes them; nothing is held."""
         from nptp_opt.network.reference import run_program
 
         return run_program(self.imported, self.state, x, keep)
 
-    def own_input(self, x: torch.Tensor) -> torch.Tensor:
-        """``x``, of the network's shape or the model's, as the model takes it."""
-        import torch
+    def own_inputs(self, x: Given) -> tuple[torch.Tensor, ...]:
+        """All inputs of the model in its own order, as it takes them.
 
-        from nptp_opt.network.reference import own
+        ``x`` is as for ``reference``. An input that the network does not read is zero.
+        """
+        from nptp_opt.network.reference import own_inputs
 
-        (name,) = self.network.inputs
-        return own(x, self.imported.origins[name], torch.Size(self.ref.input))
+        return tuple(own_inputs(self.imported, x).values())
 
-    def witnessed(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    def witnessed(self, x: Given) -> dict[str, torch.Tensor]:
         """The network's outputs by name as the witness computes them, for a float32 ``x``.
 
         Truth values and whole numbers are floating-point ones, as the network carries them.
         Raises VerificationError where the witness has another number of outputs.
         """
-        outputs = self.witness.outputs(self.own_input(x))
+        outputs = self.witness.outputs(*self.own_inputs(x))
         names = self.imported.results
         if len(outputs) != len(names):
             raise VerificationError(
@@ -136,15 +138,15 @@ def _doubled(value: torch.Tensor) -> torch.Tensor:
     return value.double() if value.is_floating_point() else value
 
 
-def load_model(ref: str, input_shape: tuple[int, ...], seed: int = 0) -> LoadedModel:
-    """The model ``ref`` at one input shape.
+def load_model(ref: str, input_shape: InputShape, seed: int = 0) -> LoadedModel:
+    """The model ``ref`` at one input shape, or at the shapes of its inputs in its own order.
 
     ``ref`` is a torchvision name, the path of an .onnx file, or ``module:attribute`` where the
     attribute is a torch.nn.Module or a callable that returns one. ``seed`` makes random weights.
     Raises InputError, or UnsupportedError for what the importer does not know, with the name of the
     node.
     """
-    _check_shape(input_shape)
+    _check_shapes(input_shape)
     if ref.startswith(GIVEN):
         raise InputError(
             f"model {ref.removeprefix(GIVEN)!r} was given as an object: only Python can load it; "
@@ -173,8 +175,13 @@ def _check_named_as_model(ref: str) -> None:
         )
 
 
-def _check_shape(shape: tuple[int, ...]) -> None:
-    text, elements = "x".join(map(str, shape)), 1
+def _check_shapes(shapes: InputShape) -> None:
+    for shape in shapes_of(shapes):
+        _check_shape(shape)
+
+
+def _check_shape(shape: Shape) -> None:
+    text, elements = spelled(shape), 1
     for size in shape:
         if size < 1:
             raise InputError(f"input {text}: every size must be at least 1")
@@ -184,20 +191,22 @@ def _check_shape(shape: tuple[int, ...]) -> None:
 
 
 def load_module(
-    model: torch.nn.Module, name: str, input_shape: tuple[int, ...], seed: int = 0
+    model: torch.nn.Module, name: str, input_shape: InputShape, seed: int = 0
 ) -> LoadedModel:
-    """A torch module at one input shape; ``name`` and ``seed`` are what it is loaded by again.
+    """A torch module at the shape of its input, or inputs.
 
+    ``name`` and ``seed`` are what it is loaded by again.
     Weights and witness are those of a copy, made before the export touches the module: what its
     owner does with it afterwards changes nothing here.
     """
     from nptp_opt.network.witness import ModuleWitness
 
+    _check_shapes(input_shape)
     try:
         own = copy.deepcopy(model)
     except Exception as error:  # noqa: BLE001 - a user's module may raise anything
         raise InputError(f"{name}: the module cannot be copied: {error}") from None
-    ref = ModelRef(name, input_shape, seed)
+    ref = ModelRef(name, shapes_of(input_shape), seed)
     return _loaded(model, ref, "cpu", lambda: _state_of(own), ModuleWitness(lambda: own))
 
 
@@ -216,15 +225,15 @@ def _loaded(
     return LoadedModel(imported, lambda: {**constants, **build()}, ref, witness)
 
 
-def _from_file(ref: str, shape: tuple[int, ...], seed: int) -> LoadedModel:
+def _from_file(ref: str, shape: InputShape, seed: int) -> LoadedModel:
     from nptp_opt.network.from_onnx import read_onnx
 
     model = read_onnx(Path(ref), shape, seed)
-    made = ModelRef(ref, shape, seed)
+    made = ModelRef(ref, shapes_of(shape), seed)
     return _loaded(model, made, "cpu", lambda: _state_of(model), model.witness())
 
 
-def _from_zoo(ref: str, shape: tuple[int, ...], seed: int) -> LoadedModel:
+def _from_zoo(ref: str, shape: InputShape, seed: int) -> LoadedModel:
     """Imported on the meta device: weights are made only when they are asked for."""
     import torch
 
@@ -243,7 +252,7 @@ def _from_zoo(ref: str, shape: tuple[int, ...], seed: int) -> LoadedModel:
         device = "meta"
     except NotImplementedError:  # a constructor that computes with tensors (RegNet)
         model, device = zoo.build(ref), "cpu"
-    made = ModelRef(ref, shape, seed)
+    made = ModelRef(ref, shapes_of(shape), seed)
     return _loaded(model, made, device, lambda: _state_of(make()), ModuleWitness(make))
 
 

@@ -19,10 +19,14 @@ import onnx.inliner
 import torch
 
 from nptp_opt.errors import InputError, UnsupportedError
+from nptp_opt.network.ref import InputShape, Shape, shapes_of, spelled
 
 log = logging.getLogger(__name__)
 
 MAX_CONSTANT_ELEMENTS = 2**30
+
+EQUAL = frozenset(("Concat", "Max", "Mean", "Min", "Sum"))
+"""Operators all of whose inputs are of one kind."""
 
 Known = dict[str, np.ndarray[Any, Any]]
 
@@ -31,49 +35,68 @@ TAKEN = {onnx.TensorProto.FLOAT: torch.float32, onnx.TensorProto.FLOAT16: torch.
 
 
 @dataclass(frozen=True)
-class OnnxFile:
-    """A file that one input completes: ``data`` is its name, ``known`` is everything else.
+class Data:
+    """An input that is no weight: its name, the shape that was asked for, its type in the file."""
 
-    ``dtype`` is the type of the data in the file.
-    """
+    name: str
+    shape: Shape
+    dtype: torch.dtype = torch.float32
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A file that its data completes: ``data`` are those inputs, ``known`` is everything else."""
 
     path: Path
     model: onnx.ModelProto
     opset: int
     known: Known
-    data: str
-    shape: tuple[int, ...]
-    dtype: torch.dtype = torch.float32
+    data: tuple[Data, ...]
 
     @property
     def graph(self) -> onnx.GraphProto:
         return self.model.graph
 
 
-def read_file(path: Path, input_shape: tuple[int, ...], seed: int) -> OnnxFile:
-    """The file for one input of this shape; ``seed`` makes the weights that it lacks.
+def read_file(path: Path, input_shape: InputShape, seed: int) -> OnnxFile:
+    """The file for inputs of these shapes; ``seed`` makes the weights that it lacks.
 
-    Raises InputError for a file that is broken or reaches outside its folder.
+    Raises InputError for a file that is broken or reaches outside its folder, and for shapes that
+    it does not take.
     """
     model = _read(path, seed)
     known = initialisers(model.graph, path)
-    data, missing = _inputs(model.graph, known, input_shape, path)
+    shapes = shapes_of(input_shape)
+    chosen, missing = _inputs(model.graph, known, shapes, path)
     known.update(_random(missing, seed))
-    dtype = next(_type(each, path) for each in model.graph.input if each.name == data)
-    return OnnxFile(path, model, _opset(model, path), known, data, input_shape, dtype)
+    data = tuple(
+        Data(str(each.name), shape, _type(each, path))
+        for each, shape in zip(chosen, shapes, strict=True)
+    )
+    return OnnxFile(path, model, _opset(model, path), known, data)
 
 
-def declared_input(path: Path) -> tuple[int, ...] | None:
-    """The shape that the file's data input was made with; None where it leaves sizes open.
+def declared_input(path: Path) -> InputShape | None:
+    """The shape, or shapes, that the file's data was made with; None where it leaves sizes open.
 
     An open batch is 1. Raises InputError for a file that cannot be read.
     """
     graph = _read(path, 0).graph
     weights = {each.name for each in graph.initializer}
-    free = [_dims(each) for each in graph.input if each.name not in weights]
-    batch, *sizes = free[0] if free and free[0] else [None]
+    free = [each for each in graph.input if each.name not in weights]
+    data = _no_weights(free, graph)
+    if len(data) < 2:
+        return _declared(_dims(free[0]), 2) if free else None
+    shapes = [_declared(_dims(each), 1) for each in data]
+    known = tuple(shape for shape in shapes if shape is not None)
+    return known if len(known) == len(shapes) else None
+
+
+def _declared(dims: Sequence[int | None], least: int) -> Shape | None:
+    """A shape of which only the batch may be open, and that has ``least`` sizes behind it."""
+    batch, *sizes = dims or [None]
     known = [size for size in sizes if size]
-    return (batch or 1, *known) if len(known) == len(sizes) >= 2 else None
+    return (batch or 1, *known) if len(known) == len(sizes) >= least else None
 
 
 def check_size(shape: Sequence[int], where: str) -> None:
@@ -197,25 +220,72 @@ def _fetch(proto: onnx.TensorProto, path: Path) -> bool:
 
 
 def _inputs(
-    graph: onnx.GraphProto, known: Mapping[str, Any], shape: tuple[int, ...], path: Path
-) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """Name of the data input, and the shapes of the inputs that are missing weights.
-
-    Files may list their weights as inputs. The data is the input whose shape fits and that some
-    node takes in first place.
-    """
+    graph: onnx.GraphProto, known: Mapping[str, Any], shapes: Sequence[Shape], path: Path
+) -> tuple[list[onnx.ValueInfoProto], dict[str, Shape]]:
+    """The data, one input for each shape, and the shapes of the inputs that are missing weights."""
     free = [each for each in graph.input if each.name not in known]
-    first = {node.input[0] for node in graph.node if node.input}
-    fitting = [each for each in free if _fits(_dims(each), shape)]
-    chosen = [each for each in fitting if each.name in first] or fitting
-    if not chosen:
-        found = ", ".join(f"{each.name} {_dims(each)}" for each in free) or "none"
-        raise InputError(f"{path}: no input takes {'x'.join(map(str, shape))}; inputs: {found}")
-    sizes = _bound(chosen[0], shape)
-    missing = dict(_missing(each, sizes, path) for each in free if each.name != chosen[0].name)
+    chosen = _data(free, graph, shapes, path)
+    sizes: dict[str, int] = {}
+    for each, shape in zip(chosen, shapes, strict=True):
+        sizes = _bound(each, shape) | sizes
+    missing = dict(_missing(each, sizes, path) for each in free if each not in chosen)
     if missing:
         log.warning("%s: %d inputs have no value: random ones", path, len(missing))
-    return str(chosen[0].name), missing
+    return chosen, missing
+
+
+def _data(
+    free: list[onnx.ValueInfoProto], graph: onnx.GraphProto, shapes: Sequence[Shape], path: Path
+) -> list[onnx.ValueInfoProto]:
+    """The inputs that shapes are given for, in the file's order.
+
+    Files may list their weights as inputs, without a value. Where there are more inputs than
+    shapes, what can be no weight is data; one shape is that of the input that it fits and that
+    some node takes in first place.
+    """
+    sure = _no_weights(free, graph)
+    if len(shapes) == 1:
+        chosen = [_only(free, sure, shapes[0], path)]
+    else:
+        chosen = free if len(free) == len(shapes) else sure
+    if len(chosen) != len(shapes) or (len(shapes) == 1 and len(sure) > 1):
+        names = sure or free
+        raise InputError(
+            f"{path}: number of inputs: the file takes {len(names)} "
+            f"({', '.join(map(_described, names))}), the shapes are {len(shapes)}: "
+            f"{spelled(shapes)}; give one for each, in this order"
+        )
+    for each, shape in zip(chosen, shapes, strict=True):
+        if not _fits(_dims(each), shape):
+            raise InputError(f"{path}: input {_described(each)} does not take {spelled(shape)}")
+    return chosen
+
+
+def _only(
+    free: Sequence[onnx.ValueInfoProto],
+    sure: Sequence[onnx.ValueInfoProto],
+    shape: Shape,
+    path: Path,
+) -> onnx.ValueInfoProto:
+    """The input that a single shape is for."""
+    fitting = [each for each in free if _fits(_dims(each), shape)]
+    if not fitting:
+        found = ", ".join(map(_described, free)) or "none"
+        raise InputError(f"{path}: no input takes {spelled(shape)}; inputs: {found}")
+    return next((each for each in fitting if each in sure), fitting[0])
+
+
+def _no_weights(
+    free: Sequence[onnx.ValueInfoProto], graph: onnx.GraphProto
+) -> list[onnx.ValueInfoProto]:
+    """The inputs that some node takes in first place, or as one of many: those are no weights."""
+    first = {node.input[0] for node in graph.node if node.input}
+    equal = {name for node in graph.node if node.op_type in EQUAL for name in node.input}
+    return [each for each in free if each.name in first | equal]
+
+
+def _described(value: onnx.ValueInfoProto) -> str:
+    return f"{value.name} {_dims(value)}"
 
 
 def _type(value: onnx.ValueInfoProto, path: Path) -> torch.dtype:

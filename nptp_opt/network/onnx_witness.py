@@ -52,16 +52,16 @@ class OnnxWitness:
         """The engine and its version."""
         return self._engine.name
 
-    def outputs(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The file's outputs in order, for ``x`` in float32."""
-        return self._engine.values(self._engine.outputs, x)
+    def outputs(self, *inputs: torch.Tensor) -> list[torch.Tensor]:
+        """The file's outputs in order, for ``inputs`` in float32."""
+        return self._engine.values(self._engine.outputs, inputs)
 
-    def inner(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    def inner(self, *inputs: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         """Name and first output of every node that the import keeps, in order; may be slow."""
         engine = _Engine(self._read, [value for _, value in self._inner])
         for start in range(0, len(self._inner), TOGETHER):
             nodes = self._inner[start : start + TOGETHER]
-            values = engine.values([value for _, value in nodes], x)
+            values = engine.values([value for _, value in nodes], inputs)
             yield from zip([name for name, _ in nodes], values, strict=True)
 
     @cached_property
@@ -74,21 +74,24 @@ class _Engine:
 
     def __init__(self, read: Callable[[], OnnxFile], inner: Sequence[str] = ()) -> None:
         self.read, self.inner, file = read, inner, read()
-        self.data, self.shape, self.dtype = file.data, file.shape, file.dtype
+        self.data = file.data
         self.outputs = [str(each.name) for each in file.graph.output]
         model = _completed(file, inner)
         self.name, self._run = _runtime(model, exact=bool(inner)) or _evaluator(model)
 
-    def values(self, names: Sequence[str], x: torch.Tensor) -> list[torch.Tensor]:
-        """These values for an input; the evaluator's where ONNX Runtime gives up on the way."""
-        feeds = {self.data: x.detach().to("cpu", self.dtype).reshape(self.shape).numpy()}
+    def values(self, names: Sequence[str], inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """These values for inputs; the evaluator's where ONNX Runtime gives up on the way."""
+        feeds = {
+            each.name: x.detach().to("cpu", each.dtype).reshape(each.shape).numpy()
+            for each, x in zip(self.data, inputs, strict=True)
+        }
         try:
             found = self._run(names, feeds)
         except Exception as error:  # noqa: BLE001 - engines raise their own kinds
             if self.name == _evaluator_name():
                 raise _failed(error, self.name) from None
             self.name, self._run = _evaluator(_completed(self.read(), self.inner))
-            return self.values(names, x)
+            return self.values(names, inputs)
         return [_in_single(torch.from_numpy(np.array(value))) for value in found]
 
 
@@ -103,17 +106,18 @@ def _failed(error: Exception, name: str) -> InputError:
 
 
 def _completed(file: OnnxFile, inner: Sequence[str]) -> onnx.ModelProto:
-    """The file's model with all weights and one input, of the shape that was asked for.
+    """The file's model with all weights and the data alone, of the shapes that were asked for.
 
-    What it declares of other shapes holds for another input, and goes.
+    What it declares of other shapes holds for other inputs, and goes.
     """
     model, graph = file.model, file.graph
     stored = {each.name for each in graph.initializer}
-    for name in {each.name for each in graph.input} - stored - {file.data}:
+    for name in {each.name for each in graph.input} - stored - {each.name for each in file.data}:
         graph.initializer.append(onnx.numpy_helper.from_array(file.known[name], name))
     del graph.input[:], graph.value_info[:]
-    graph.input.append(
-        onnx.helper.make_tensor_value_info(file.data, _KINDS[file.dtype], file.shape)
+    graph.input.extend(
+        onnx.helper.make_tensor_value_info(each.name, _KINDS[each.dtype], each.shape)
+        for each in file.data
     )
     for each in graph.output:
         each.type.tensor_type.ClearField("shape")

@@ -13,36 +13,38 @@ import torch
 from torch import fx
 
 from nptp_opt.network.from_export import Imported, Origin
+from nptp_opt.network.given import Given, by_input, tensors_of
 
 State = Mapping[str, torch.Tensor]
 
 
 def run_program(
-    imported: Imported, state: State, x: torch.Tensor, keep: Collection[str]
+    imported: Imported, state: State, x: Given, keep: Collection[str]
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor of ``keep`` as the network shapes it, in the order in which they are made.
 
     ``x`` decides the floating-point type, float32 or float64. Only live tensors are held.
     """
+    dtype = tensors_of(x)[0].dtype
     wanted: dict[str, list[tuple[str, Origin]]] = {}
     for name in keep:
         origin = imported.origins[name]
         wanted.setdefault(origin.node, []).append((name, origin))
-    runner = _Runner(imported, x.dtype)
+    runner = _Runner(imported, dtype)
     runner.given = _arguments(imported, state, x)
     with torch.no_grad():
         for node in imported.program.graph.nodes:
             value = runner.step(node)
             for name, origin in wanted.get(node.name, ()):
-                yield name, canonical(value, origin).to(x.dtype)
+                yield name, canonical(value, origin).to(dtype)
 
 
 def module_outputs(
-    imported: Imported, state: State, x: torch.Tensor
+    imported: Imported, state: State, x: Given
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """What the program computes for each module of the model, by path, in order."""
     paths = {node: path for path, node in imported.modules.items()}
-    runner = _Runner(imported, x.dtype)
+    runner = _Runner(imported, tensors_of(x)[0].dtype)
     runner.given = _arguments(imported, state, x)
     with torch.no_grad():
         for node in imported.program.graph.nodes:
@@ -73,17 +75,29 @@ def _targets(imported: Imported) -> dict[str, str]:
     return {spec.arg.name: str(spec.target) for spec in signature.input_specs}
 
 
-def _arguments(imported: Imported, state: State, x: torch.Tensor) -> dict[str, Any]:
+def _arguments(imported: Imported, state: State, x: Given) -> dict[str, Any]:
     """Values of the graph's placeholders; None for weights that no node reads."""
-    targets = _targets(imported)
-    inputs = set(imported.network.inputs)
-    found: dict[str, Any] = {}
+    targets, found = _targets(imported), dict[str, Any](own_inputs(imported, x))
     for node in imported.program.graph.nodes:
-        if node.op == "placeholder" and node.name in inputs:
-            found[node.name] = own(x, imported.origins[node.name], node.meta["val"].shape)
-        elif node.op == "placeholder":
+        if node.op == "placeholder" and node.name not in found:
             found[node.name] = state[targets[node.name]] if node.users else None
     return found
+
+
+def own_inputs(imported: Imported, x: Given) -> dict[str, torch.Tensor]:
+    """What the model takes, by name in its own order, for inputs of the network's shapes or its.
+
+    Those that the network does not read are zeros.
+    """
+    given = by_input(imported.network, x)
+    like = next(iter(given.values()))
+    shapes = {node.name: node.meta["val"].shape for node in imported.placeholders}
+    return {
+        name: own(given[name], imported.origins[name], shape)
+        if name in given
+        else like.new_zeros(shape)
+        for name, shape in shapes.items()
+    }
 
 
 class _Runner(fx.Interpreter):

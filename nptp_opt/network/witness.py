@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from nptp_opt.errors import InputError
+from nptp_opt.network.ref import spelled
 
 
 class Witness(Protocol):
@@ -21,10 +22,10 @@ class Witness(Protocol):
     def name(self) -> str:
         """Who answers, for messages."""
 
-    def outputs(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The model's outputs in its own order, for a float32 input of the model's own shape."""
+    def outputs(self, *inputs: torch.Tensor) -> list[torch.Tensor]:
+        """The model's outputs in its own order, for float32 inputs of the model's own shapes."""
 
-    def inner(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    def inner(self, *inputs: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         """Values inside the model, by the name of the module or node that makes them."""
 
 
@@ -40,20 +41,21 @@ class ModuleWitness:
     def _module(self) -> nn.Module:
         return self._make().eval()
 
-    def outputs(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The module's tensors; raises InputError where it does not run on ``x``."""
+    def outputs(self, *inputs: torch.Tensor) -> list[torch.Tensor]:
+        """The module's tensors; raises InputError where it does not run on ``inputs``."""
         try:
             with torch.no_grad():
-                found: Any = self._module(x.clone())
+                found: Any = self._module(*(x.clone() for x in inputs))
         except Exception as error:  # noqa: BLE001 - a user's module may raise anything
             lines = str(error).strip().splitlines() or [""]
             raise InputError(
-                f"the model does not run on {'x'.join(map(str, x.shape))} where it is executed: "
+                f"the model does not run on {spelled([tuple(x.shape) for x in inputs])} where it "
+                "is executed: "
                 f"{type(error).__name__}: {lines[-1]}"
             ) from None
         return [leaf for leaf in tree_leaves(found) if isinstance(leaf, torch.Tensor)]
 
-    def inner(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    def inner(self, *inputs: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         """Outputs of the modules that are called once and contain no others."""
         seen: list[tuple[str, torch.Tensor]] = []
         hooks = [
@@ -62,7 +64,7 @@ class ModuleWitness:
             if not any(module.children())
         ]
         try:
-            self.outputs(x)
+            self.outputs(*inputs)
         finally:
             for hook in hooks:
                 hook.remove()

@@ -8,19 +8,26 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Discriminator, Field, Tag, ValidationError
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import Transfer
 from nptp_opt.errors import InputError
-from nptp_opt.files import Strict, explain, load_json, write_text
+from nptp_opt.files import (
+    ONE,
+    SEVERAL,
+    Strict,
+    explain,
+    load_json,
+    one_or_several,
+    write_text,
+)
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Network
-from nptp_opt.network.ref import ModelRef
+from nptp_opt.network.ref import ModelRef, shape_to_json
 from nptp_opt.plan.model import Plan
 from nptp_opt.plan.network_json import NetworkEntry, network_hash, network_to_json
 from nptp_opt.plan.provenance import Provenance, Seconds
@@ -41,7 +48,9 @@ __all__ = [
     "write_plan",
 ]
 
-PLAN_SCHEMA = "nptp-opt/plan/1"
+PLAN_SCHEMA = "nptp-opt/plan/2"
+
+OLD_SCHEMAS = ("nptp-opt/plan/1",)
 
 
 # -- the document ------------------------------------------------------------------------------
@@ -87,11 +96,17 @@ class SegmentEntry(Strict):
     overlap: bool = False
 
 
+Shape = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
+Shapes = Annotated[tuple[Shape, ...], Field(strict=False, min_length=2)]
+
+
 class ModelEntry(Strict):
-    """The model and the content hash of its network."""
+    """The model and the content hash of its network; of several inputs every shape is given."""
 
     ref: str
-    input: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
+    input: Annotated[
+        Annotated[Shape, Tag(ONE)] | Annotated[Shapes, Tag(SEVERAL)], Discriminator(one_or_several)
+    ]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     network_hash: str
 
@@ -99,14 +114,14 @@ class ModelEntry(Strict):
 class PlanDocument(Strict):
     """The plan file, field by field."""
 
-    schema_: Annotated[Literal["nptp-opt/plan/1"], Field(alias="schema")]
+    schema_: Annotated[Literal["nptp-opt/plan/2"], Field(alias="schema")]
     model: ModelEntry
     network: NetworkEntry
     cluster: Cluster
     cluster_hash: str
     segments: Annotated[tuple[SegmentEntry, ...], Field(strict=False, min_length=1)]
     latency_s: Seconds
-    predicted_s: Seconds
+    synchronous_s: Seconds
     bound_s: Seconds | None
     gap: Seconds | None
     energy_j: Seconds | None = None
@@ -129,7 +144,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
         "schema": PLAN_SCHEMA,
         "model": {
             "ref": plan.model.ref,
-            "input": list(plan.model.input),
+            "input": shape_to_json(plan.model.input),
             "seed": plan.model.seed,
             "network_hash": network_hash(plan.network),
         },
@@ -137,14 +152,20 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
         "cluster_hash": content_hash(cluster),
         "segments": [_segment_to_json(step, names) for step in plan.steps],
         "latency_s": plan.latency_s,
-        "predicted_s": plan.predicted_s,
+        "synchronous_s": plan.synchronous_s,
         "bound_s": plan.bound_s,
         "gap": plan.gap,
         **_objectives_to_json(plan),
         "provenance": plan.provenance.to_json(),
         "network": network_to_json(plan.network),
     }
-    return {**content, "hash": content_hash(content)}
+    return {**content, "hash": _plan_hash(content)}
+
+
+def _plan_hash(content: dict[str, Any]) -> str:
+    """Of all but how long the planning took: the same plan, made again, has the same hash."""
+    made = {k: v for k, v in content["provenance"].items() if k not in Provenance.TIMES}
+    return content_hash({**content, "provenance": made})
 
 
 def _objectives_to_json(plan: Plan) -> dict[str, float]:
@@ -222,6 +243,11 @@ def read_plan(path: Path) -> tuple[Plan, tuple[str, ...]]:
 
 def plan_from_json(data: Any, where: str = "plan") -> Plan:
     """Read a plan from parsed JSON. What it *computes* is checked by ``verify``, not here."""
+    if isinstance(data, dict) and data.get("schema") in OLD_SCHEMAS:
+        raise InputError(
+            f"{where}: a plan of an older version ({data['schema']}), whose latency_s had barriers "
+            "that no device runs by; plan again with `nptp-opt solve`"
+        )
     try:
         document = PlanDocument.model_validate(data)
     except ValidationError as error:
@@ -232,16 +258,15 @@ def plan_from_json(data: Any, where: str = "plan") -> Plan:
         network=network,
         cluster=document.cluster,
         steps=_steps_from_json(document, network, where),
-        predicted_s=document.predicted_s,
-        bound_s=_below(document.bound_s, document.segments, where),
+        latency_s=document.latency_s,
+        bound_s=_below(document.bound_s, document.latency_s, where),
         energy_j=document.energy_j,
         period_s=document.period_s,
         provenance=document.provenance,
     )
 
 
-def _below(bound_s: float | None, segments: Sequence[SegmentEntry], where: str) -> float | None:
-    latency_s = sum(segment.makespan_s for segment in segments)
+def _below(bound_s: float | None, latency_s: float, where: str) -> float | None:
     if bound_s is not None and bound_s > latency_s * (1 + 1e-6):
         raise InputError(f"{where}: bound_s is {bound_s}, above the latency {latency_s}")
     return bound_s
@@ -253,14 +278,14 @@ def _false_fields(data: dict[str, Any], plan: Plan) -> tuple[str, ...]:
     found = {
         "model.network_hash": (data["model"]["network_hash"], network_hash(plan.network)),
         "cluster_hash": (data["cluster_hash"], content_hash(plan.cluster.to_json())),
-        "hash": (data["hash"], content_hash(content)),
+        "hash": (data["hash"], _plan_hash(content)),
     }
     stale = [
         f"{field} is stale: the file was edited or is damaged; plan again with `nptp-opt solve`"
         for field, (written, actual) in found.items()
         if written != actual
     ]
-    totals = {"latency_s": plan.latency_s, "gap": plan.gap}
+    totals = {"synchronous_s": plan.synchronous_s, "gap": plan.gap}
     return (
         *stale,
         *(

@@ -17,13 +17,17 @@ from nptp_opt.plan.steps import Step
 
 @dataclass(frozen=True, repr=False)
 class Plan:
-    """Everything an executor needs. ``latency_s`` is the sum of the steps' makespans."""
+    """Everything an executor needs.
+
+    ``latency_s`` is what the discrete-event simulation gives (``evaluate.simulate``): seconds for
+    one input as executed, without barriers.
+    """
 
     model: ModelRef
     network: Network
     cluster: Cluster
     steps: tuple[Step, ...]
-    predicted_s: float
+    latency_s: float
     bound_s: float | None = None
     energy_j: float | None = None
     """Joules of one inference; None where a device has no ``watts``."""
@@ -42,7 +46,7 @@ class Plan:
             "planner": self.provenance.planner,
             "segments": len(self.steps),
             "latency_s": self.latency_s,
-            "predicted_s": self.predicted_s,
+            "synchronous_s": self.synchronous_s,
             "bound_s": self.bound_s,
             "gap": self.gap,
             "transfer_bytes": self.transfer_bytes,
@@ -52,7 +56,8 @@ class Plan:
         return html_table(title, rows)
 
     @property
-    def latency_s(self) -> float:
+    def synchronous_s(self) -> float:
+        """The sum of the steps' makespans, as if all devices waited for all after each step."""
         return sum(step.makespan_s for step in self.steps)
 
     @property

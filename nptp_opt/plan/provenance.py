@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class PlannerOptions(Strict):
-    """The limits that a plan was searched within, and whether its segments may overlap."""
+    """The limits that a plan was searched within."""
 
     time_limit_s: Seconds | None = None
     """None: there was none."""
@@ -23,7 +23,6 @@ class PlannerOptions(Strict):
     threads: int | None = None
     """0: the solver chose."""
     prove: bool | None = None
-    overlap: bool = False
 
 
 class Provenance(Strict):
@@ -43,13 +42,21 @@ class Provenance(Strict):
     objective: str = "latency"
     latency_limit_s: Seconds | None = None
     solve_s: Seconds | None = None
-    """Seconds of planning, without the bound of an objective other than the latency."""
+    """Seconds of search and bound."""
+    search_s: Seconds | None = None
+    bound_s_seconds: Seconds | None = None
+    """Seconds that the latency's bound took; None where it was not asked for."""
+    search_cut: bool = False
+    """The search was ended, by the time limit or by hand, before it had done its work."""
     objective_bound: Seconds | None = None
     """No plan within the limit has a lower value of the objective, in its own unit."""
     replanned: bool = False
     """Mended at run time, after devices were lost."""
     notes: Names = ()
     """What the planner had to say: what it left out for lack of time, a misfit profile."""
+
+    TIMES: ClassVar = frozenset({"solve_s", "search_s", "bound_s_seconds"})
+    """Fields that differ between two runs that make the same plan."""
 
     def without(self, names: Collection[str]) -> Provenance:
         """The same with some fields unknown."""

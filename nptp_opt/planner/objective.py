@@ -32,6 +32,7 @@ from nptp_opt.cost.objectives import (
 from nptp_opt.errors import InfeasibleError, InputError, NoSolutionError
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.memory import overfull, overfull_devices
+from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.evaluate.usage import Values, usage_of, valued
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.baselines.pooled import from_solved, layerwise
@@ -120,6 +121,7 @@ class Seen:
     values: Values
     usage: Usage
     fits: bool
+    synchronous_s: float
 
     def under(self, weights: Weights) -> float:
         """The plan's price."""
@@ -151,10 +153,18 @@ class ObjectiveSearch:
         """Price a plan and remember it."""
         steps = assemble(self.network, self.cluster, choices)
         used = usage_of(self.network, self.cluster, steps)
-        values = valued(self.cluster, steps, used)
+        values = valued(self.cluster, used, simulate(self.network, self.cluster, steps))
         fits = not overfull(self.network, self.cluster, steps)
-        self.seen.append(Seen(choices, values, used, fits))
+        synchronous_s = sum(step.makespan_s for step in steps)
+        self.seen.append(Seen(choices, values, used, fits, synchronous_s))
         return self.seen[-1]
+
+    @property
+    def ratio(self) -> float:
+        """Latency per second of the sum of makespans, in the fastest plan seen: paths and moves
+        add up makespans, which no device runs by."""
+        fastest = min(self._fitting(), key=lambda entry: entry.values.latency_s)
+        return fastest.values.latency_s / max(fastest.synchronous_s, 1e-300)
 
     def best(self, aim: Aim | None = None) -> Seen:
         """Within memory before within the limits, then the least maximum of the rows."""
@@ -216,7 +226,8 @@ class ObjectiveSearch:
             found = self.path(templates, aim.rows[0], within)
         else:
             spans = None if within is None else spans_of(self.network, within)
-            path = LabelPath(self.network, self.cluster, templates, aim, duals.every, spans)
+            summed = aim.with_latency(self.ratio)
+            path = LabelPath(self.network, self.cluster, templates, summed, duals.every, spans)
             found = path.choices_by(self._known(aim), self.deadline)
         if found is not None:
             self.see(found)
@@ -263,7 +274,8 @@ class ObjectiveSearch:
 
     def polish(self, choices: Sequence[Choice], weights: Weights) -> None:
         """See what polishing under ``weights`` passes through."""
-        polish(self.network, self.cluster, choices, self.deadline, weights, self.see)
+        summed = weights.with_latency(self.ratio)
+        polish(self.network, self.cluster, choices, self.deadline, summed, self.see)
 
     def _near(self, aim: Aim, duals: Duals) -> None:
         """See the best path over the best plan's templates and their neighbours."""
@@ -280,7 +292,8 @@ class ObjectiveSearch:
         def accept(choices: list[Choice]) -> bool:
             return self.see(choices).fits
 
-        descend(self.network, self.cluster, start.choices, aim, self.deadline, accept)
+        summed = aim.with_latency(self.ratio)
+        descend(self.network, self.cluster, start.choices, summed, self.deadline, accept)
 
     def path(
         self,
@@ -290,8 +303,9 @@ class ObjectiveSearch:
     ) -> list[Choice] | None:
         """The cheapest path under ``weights``; None when time is up."""
         spans = None if within is None else spans_of(self.network, within)
+        summed = weights.with_latency(self.ratio)
         path = ShortestPath(
-            self.network, self.cluster, templates, fuse=True, spans=spans, weights=weights
+            self.network, self.cluster, templates, fuse=True, spans=spans, weights=summed
         )
         return path.choices_by(self.deadline)
 

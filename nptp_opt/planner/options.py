@@ -16,6 +16,9 @@ Watch = Callable[[float], None]
 Tell = Callable[[str], None]
 """Is told what was left out for lack of time."""
 
+Stopped = Callable[[], bool]
+"""Is asked now and then whether the search is to end with what it has."""
+
 log = logging.getLogger(__name__)
 
 
@@ -23,12 +26,16 @@ def ignore(_: float) -> None:
     """Watches nothing."""
 
 
+def never() -> bool:
+    """Stops nothing."""
+    return False
+
+
 @dataclass(frozen=True)
 class PlanOptions:
     """``formulation`` and ``solver`` solve the single layers of ``nptp`` and ``layerwise``.
 
     ``nptp`` tells ``watch`` its incumbents; planners ``tell`` what was left out for lack of time.
-    With ``overlap`` segments that become cheaper by it compute while their halos are on the way.
     """
 
     planner: str = "nptp"
@@ -39,7 +46,9 @@ class PlanOptions:
     tell: Tell = log.warning
     objective: Objective = "latency"
     latency_limit_s: float = math.inf
-    overlap: bool = False
+    stopped: Stopped = never
+    bound: bool = True
+    """Prove a bound on the latency, too."""
 
 
 DEFAULTS = PlanOptions()

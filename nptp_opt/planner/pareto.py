@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
 
+from nptp_opt.bound import clock_bound
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.objectives import Objective, Weights, rows_of
 from nptp_opt.errors import InfeasibleError, InputError, unknown_name
-from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.network.ir import Network
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.model import Plan
@@ -46,8 +46,7 @@ Query = tuple[float, float]
 def parse_pair(text: str) -> Pair:
     """Read ``A,B``; raises InputError for anything but two different objectives."""
     names = text.split(",")
-    every = {name: name for name in get_args(Objective)}
-    known: dict[str, Objective] = {k: v for k, v in every.items() if k != "predicted"}
+    known: dict[str, Objective] = {name: name for name in get_args(Objective)}
     for name in names:
         if name not in known:
             raise unknown_name("objective of `pareto`", name, known)
@@ -58,8 +57,8 @@ def parse_pair(text: str) -> Pair:
 
 def check_pareto(cluster: Cluster, options: PlanOptions, pair: Pair) -> None:
     """Raise InputError for options or devices that a front of ``pair`` cannot be made with."""
-    if options.planner != "nptp" or options.overlap or options.objective != "latency":
-        raise InputError("`pareto` is for the planner nptp without `objective` and `overlap`")
+    if options.planner != "nptp" or options.objective != "latency":
+        raise InputError("`pareto` is for the planner nptp without `objective`")
     check_planner(options)
     for objective in pair:
         check_objective(cluster, objective)
@@ -94,9 +93,14 @@ def pareto_front(
     front = thinned(_front(search, pair), pair, count)
     if len(front) == 1:
         tell(_why_one(front[0], pair))
-    how = provenance(options, time.monotonic() - began, notes)
-    how = how.model_copy(update={"objective": " and ".join(pair)})
-    plans = _plans(model, network, cluster, [entry.choices for entry in front])
+    searched = time.monotonic()
+    bound_s = clock_bound(network, cluster) if options.bound else None
+    now = time.monotonic()
+    spent = {"search_s": searched - began, "bound_s_seconds": now - searched} | {
+        "solve_s": now - began
+    }
+    how = provenance(options, notes).model_copy(update={"objective": " and ".join(pair), **spent})
+    plans = (plan_of(model, network, cluster, entry.choices, bound_s=bound_s) for entry in front)
     return [replace(plan, provenance=how) for plan in plans]
 
 
@@ -177,13 +181,3 @@ def _why_one(entry: Seen, pair: Pair) -> str:
     devices = {i for choice in entry.choices for i in choice.tiles}
     alone = ": one device does it all" if len(devices) == 1 else ""
     return f"one plan is the best seen in both {pair[0]} and {pair[1]}{alone}"
-
-
-def _plans(
-    model: ModelRef, network: Network, cluster: Cluster, front: Sequence[list[Choice]]
-) -> list[Plan]:
-    made: list[Plan] = []
-    for choices in front:  # the bound is that of the network: computed once
-        bound_s = made[0].bound_s if made else None
-        made.append(plan_of(model, network, cluster, choices, bound_s=bound_s))
-    return made

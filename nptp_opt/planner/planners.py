@@ -9,16 +9,15 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from nptp_opt import __version__
-from nptp_opt.bound import latency_bound
+from nptp_opt.bound import clock_bound
 from nptp_opt.bound.objective import objective_bound
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import measured_share
-from nptp_opt.errors import InputError
-from nptp_opt.evaluate.assemble import Choice
-from nptp_opt.evaluate.memory import fitting_steps, require_fit
-from nptp_opt.evaluate.simulate import simulate
+from nptp_opt.evaluate.assemble import Choice, assemble
+from nptp_opt.evaluate.memory import require_fit
 from nptp_opt.evaluate.usage import values_of
 from nptp_opt.layer import registry
+from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.solve import pick_solver
 from nptp_opt.network.ir import Network
 from nptp_opt.network.ref import ModelRef
@@ -27,6 +26,9 @@ from nptp_opt.plan.provenance import PlannerOptions, Provenance
 from nptp_opt.planner.objective import check_objective, require_latency
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.registry import PLANNERS
+
+SEARCHING = 0.85
+"""Part of a time limit that the search may take; the bound has the rest."""
 
 LEAST_MEASURED = 0.5
 """Part of a network's operations that a profile should have measured."""
@@ -54,15 +56,32 @@ def plan_network(
 
     for text in _of_another_model(network, cluster):
         tell(text)
-    choices = PLANNERS.find(options.planner).plan(network, cluster, replace(options, tell=tell))
-    plan = plan_of(model, network, cluster, choices, overlap=options.overlap)
-    require_latency(plan.latency_s, options, plan.bound_s)
+    searching = replace(options, tell=tell, limits=_for_search(options))
+    choices = PLANNERS.find(options.planner).plan(network, cluster, searching)
+    searched = time.monotonic()
+    plan = plan_of(model, network, cluster, choices)
     require_fit(network, cluster, plan.steps, options.planner)
-    made = provenance(options, time.monotonic() - began, notes)
+    cut = options.stopped() or searched - began >= searching.limits.time_limit_s
+    left_s = began + options.limits.time_limit_s - searched
+    if options.bound and (options.stopped() or left_s <= 0):
+        tell("the bound was left out: no time was left for it")
+    made = provenance(options, notes)
+    made = made.model_copy(update={"search_cut": True}) if cut else made
+    if options.bound and not options.stopped() and left_s > 0:
+        plan = replace(plan, bound_s=clock_bound(network, cluster))
+        made = made.model_copy(update={"bound_s_seconds": time.monotonic() - searched})
+    require_latency(plan.latency_s, options, plan.bound_s)
     if options.objective != "latency":
         least = objective_bound(network, cluster, options.objective, options.latency_limit_s)
         made = made if least is None else made.model_copy(update={"objective_bound": least})
-    return replace(plan, provenance=made)
+    spent = {"search_s": searched - began, "solve_s": time.monotonic() - began}
+    return replace(plan, provenance=made.model_copy(update=spent))
+
+
+def _for_search(options: PlanOptions) -> Limits:
+    """The limits of the search: some of the time is the bound's."""
+    share = SEARCHING if options.bound else 1.0
+    return replace(options.limits, time_limit_s=share * options.limits.time_limit_s)
 
 
 def _of_another_model(network: Network, cluster: Cluster) -> Iterator[str]:
@@ -82,22 +101,21 @@ def plan_of(
     cluster: Cluster,
     choices: Sequence[Choice],
     *,
-    overlap: bool = False,
     bound_s: float | None = None,
 ) -> Plan:
-    """The plan of given segments and partitions: steps, prediction and bound, no provenance.
+    """The plan of given segments and partitions: steps and what they take, no provenance.
 
-    ``bound_s`` is the network's bound where it is known already.
+    ``bound_s`` is the network's bound where it is known.
     """
-    steps = fitting_steps(network, cluster, choices, overlap=overlap)
+    steps = assemble(network, cluster, choices)
     values = values_of(network, cluster, steps)
     return Plan(
         model=model,
         network=network,
         cluster=cluster,
         steps=steps,
-        predicted_s=simulate(network, cluster, steps),
-        bound_s=latency_bound(network, cluster, overlap=overlap) if bound_s is None else bound_s,
+        latency_s=values.latency_s,
+        bound_s=bound_s,
         energy_j=values.energy_j,
         period_s=values.period_s,
     )
@@ -107,29 +125,21 @@ def check_planner(options: PlanOptions) -> None:
     """Raise InputError for a planner, formulation or solver that is not known, or for options that
     contradict each other.
     """
-    if options.overlap and options.objective in ("energy", "throughput"):
-        raise InputError(
-            f"overlap makes plans faster by computing more: objective {options.objective} "
-            "would suffer; leave out `overlap` or choose the objective latency or bytes"
-        )
     PLANNERS.find(options.planner)
     pick_solver(registry.find(options.formulation)[0], options.solver)
 
 
-def provenance(options: PlanOptions, solve_s: float, notes: Sequence[str] = ()) -> Provenance:
+def provenance(options: PlanOptions, notes: Sequence[str] = ()) -> Provenance:
     """How a plan was made, as its file says it."""
     limits = asdict(options.limits)
     if limits["time_limit_s"] == math.inf:
         limits["time_limit_s"] = None
-    if options.overlap:
-        limits["overlap"] = True
     return Provenance(
         tool=f"nptp-opt {__version__}",
         planner=options.planner,
         formulation=options.formulation if PLANNERS.find(options.planner).solves else None,
         solver=options.solver,
         options=PlannerOptions(**limits),
-        solve_s=solve_s,
         **_unusual(options, notes),
     )
 

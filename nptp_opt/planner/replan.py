@@ -1,42 +1,41 @@
 """A new plan when devices are lost: the old plan's partitions, mended, not a search from nothing.
 
 Every partition of the old plan becomes several candidates: the tile of a lost device goes to a
-device that had none, or is shared out among the tiles on one of its sides. With the families'
-templates of the devices that are left they are what ``nptp``'s search starts from; no layer is
-solved again and no baseline is planned. The search moves cuts to strides and has one partition per
-unit, so it may miss the old plan itself, mended: that is a rival of what it finds.
+device that had none, or is shared out among the tiles on one of its sides. The search on the clock
+starts from the old plan mended, and from the shortest path over these candidates and the families'
+templates of the devices that are left; no layer is solved again and no baseline is planned.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.evaluate.assemble import Choice
-from nptp_opt.evaluate.latencies import Evaluator
+from nptp_opt.evaluate.clock import Clock
 from nptp_opt.evaluate.memory import require_fit
-from nptp_opt.geometry import Tile
 from nptp_opt.plan.model import Plan
 from nptp_opt.plan.steps import GlobalStep, SpatialStep
 from nptp_opt.planner.candidates.catalogue import distinct, family_templates, single_templates
 from nptp_opt.planner.candidates.templates import Template, from_tiles
-from nptp_opt.planner.local_search.moves import Partition, first_idle
-from nptp_opt.planner.nptp import Search, nptp
+from nptp_opt.planner.local_search.anneal import searched
+from nptp_opt.planner.local_search.moves import Partition, absorbed, first_idle
+from nptp_opt.planner.nptp import nptp, paths
 from nptp_opt.planner.options import PlanOptions
+from nptp_opt.planner.path.discounted import FEW_DISCOUNTS
 from nptp_opt.planner.planners import plan_of
 
 _AIMS = frozenset({"objective", "objective_bound", "latency_limit_s", "notes"})
 """What a plan's provenance says of its aim. A mended plan is made for the latency alone."""
 
-LEAST_GAIN = 5e-3
-"""Relative gain of a round below which the search ends: sooner than a first plan's."""
+EFFORT = 0.2
+"""Part of a first plan's search that is gone through again."""
 
 MOST_MENDED = 12
-"""Mended plans that are priced; the loss of one device has hardly more."""
+"""Mended plans that the search may start from; the loss of one device has hardly more."""
 
 
 def replan_network(plan: Plan, cluster: Cluster) -> Plan:
@@ -47,18 +46,16 @@ def replan_network(plan: Plan, cluster: Cluster) -> Plan:
     """
     began = time.monotonic()
     network, ways = plan.network, _ways(plan, cluster)
-    surely = distinct([*_templates(ways), *single_templates(cluster)], network.spatial)
-    pool = distinct([*surely, *family_templates(cluster)], network.spatial)
-    overlap = any(step.overlap for step in plan.steps)
-    search = Search(network, cluster, math.inf, share=1 / 8, overlap=overlap, least_gain=LEAST_GAIN)
-    search.run(pool, surely)
-    evaluate = Evaluator(network, cluster, overlap=overlap)
-    rivals = [search.cheapest, *itertools.islice(_mended(ways), MOST_MENDED)]
-    if math.isinf(evaluate(search.cheapest).sum_s):
-        rivals.append(nptp(network, cluster, PlanOptions(overlap=overlap)))
-    choices = min(rivals, key=lambda rival: evaluate(rival).sum_s)
+    some = [*_templates(ways), *single_templates(cluster), *family_templates(cluster)]
+    templates = distinct(some, network.spatial)
+    clock = Clock(network, cluster)
+    starts = [*itertools.islice(_mended(ways), MOST_MENDED)]
+    starts += paths(network, cluster, templates, discounts=FEW_DISCOUNTS)
+    if not any(clock.fits(start) for start in starts):
+        starts.append(nptp(network, cluster, PlanOptions()))
+    choices = searched(clock, starts, templates, effort=EFFORT)
     known = _bound_s(plan, cluster)
-    found = plan_of(plan.model, network, cluster, choices, overlap=overlap, bound_s=known)
+    found = plan_of(plan.model, network, cluster, choices, bound_s=known)
     require_fit(network, cluster, found.steps, "nptp")
     spent = {"planner": "nptp", "replanned": True, "solve_s": time.monotonic() - began}
     return replace(found, provenance=plan.provenance.without(_AIMS).model_copy(update=spent))
@@ -87,7 +84,7 @@ def _ways(plan: Plan, cluster: Cluster) -> list[list[Choice]]:
         if isinstance(step, SpatialStep):
             tiles = {number[i]: tile for i, tile in step.tiles.items() if not tile.is_empty}
             mended = _without_lost(tiles, cluster.kinds)
-            found.append([Choice(layers, partition) for partition in mended])
+            found.append([Choice(layers, partition, step.overlap) for partition in mended])
     return found
 
 
@@ -122,24 +119,3 @@ def handed_over(tiles: Partition, lost: int, kinds: Sequence[int]) -> Iterator[P
     rest = {i: tile for i, tile in tiles.items() if i != lost}
     for device in first_idle(tiles, kinds).values():
         yield rest | {device: tiles[lost]}
-
-
-def absorbed(tiles: Mapping[int, Tile], lost: int) -> Iterator[Partition]:
-    """The lost tile shared out among the tiles that together make up one of its sides."""
-    gap = tiles[lost]
-    rest = {i: tile for i, tile in tiles.items() if i != lost}
-    rows = {i: t for i, t in rest.items() if gap.y0 <= t.y0 and t.y1 <= gap.y1}
-    columns = {i: t for i, t in rest.items() if gap.x0 <= t.x0 and t.x1 <= gap.x1}
-    sides = (
-        {i: Tile(t.y0, gap.y1, t.x0, t.x1) for i, t in columns.items() if t.y1 == gap.y0},
-        {i: Tile(gap.y0, t.y1, t.x0, t.x1) for i, t in columns.items() if t.y0 == gap.y1},
-        {i: Tile(t.y0, t.y1, t.x0, gap.x1) for i, t in rows.items() if t.x1 == gap.x0},
-        {i: Tile(t.y0, t.y1, gap.x0, t.x1) for i, t in rows.items() if t.x0 == gap.x1},
-    )
-    for grown in sides:
-        if _gained(grown, rest) == gap.area:
-            yield rest | grown
-
-
-def _gained(grown: Mapping[int, Tile], before: Mapping[int, Tile]) -> int:
-    return sum(tile.area - before[i].area for i, tile in grown.items())

@@ -83,6 +83,9 @@ def solve_summary(plan: Plan, path: Path) -> dict[str, Any]:
         **plan_totals(plan),
         **aim,
         "segments": len(plan.steps),
+        "search_s": plan.provenance.search_s,
+        "search_cut": plan.provenance.search_cut,
+        "bound_s_seconds": plan.provenance.bound_s_seconds,
         "solve_s": plan.provenance.solve_s,
         **({"notes": list(plan.provenance.notes)} if plan.provenance.notes else {}),
     }
@@ -148,9 +151,9 @@ def plan_totals(plan: Plan) -> dict[str, Any]:
     """What ``solve`` and ``show`` say of the whole plan."""
     return {
         "latency_s": plan.latency_s,
-        "predicted_s": plan.predicted_s,
         "bound_s": plan.bound_s,
         "gap": plan.gap,
+        "synchronous_s": plan.synchronous_s,
         "bytes": plan.transfer_bytes,
         "energy_j": plan.energy_j,
         "period_s": plan.period_s,

@@ -8,7 +8,7 @@ smaller types lose is for the verifier to report.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -58,8 +58,8 @@ class Execution:
         """Tensors that the tile programs make."""
         return frozenset(name for program in self.programs.values() for name in program.outputs)
 
-    def run(self, x: Tensor, expected: Mapping[str, Expected]) -> Executed:
-        """Run the plan on a float32 input and compare what every program makes."""
+    def run(self, x: Sequence[Tensor], expected: Mapping[str, Expected]) -> Executed:
+        """Run the plan on float32 inputs and compare what every program makes."""
         report = Executed(self.chosen.name, len(self.programs), notes=self.chosen.notes)
         post, lock = Post(), threading.Lock()
 
@@ -87,7 +87,7 @@ class Execution:
         program: Program,
         prepared: Mapping[Key, Prepared],
         transport: Transport,
-        x: Tensor,
+        x: Sequence[Tensor],
     ) -> None:
         network, cluster = self.plan.network, self.plan.cluster
         run = DeviceRun(
@@ -102,7 +102,7 @@ class Execution:
         )
         with torch.inference_mode():
             is_source = program.device == cluster.source
-            run.arm({network.inputs[0]: x} if is_source else {})
+            run.arm(dict(zip(network.inputs, x, strict=True)) if is_source else {})
             run.execute()
             run.finish()
 

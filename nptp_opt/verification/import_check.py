@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nptp_opt.errors import VerificationError
 from nptp_opt.kernels import run_network
+from nptp_opt.network.given import Given, random_inputs, tensors_of
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.network.reference import module_outputs
 from nptp_opt.verification.tolerance import OTHER_ENGINE, Rounding, difference, largest, rounding
@@ -24,8 +25,7 @@ SURELY_RIGHT = 1e-6
 def check_import(model: LoadedModel, seed: int = 0) -> None:
     """Raise VerificationError, naming the first layer that differs, for a wrong import."""
     network = model.network
-    shape = network.shapes[network.inputs[0]]
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    x = random_inputs(network, seed)
     with torch.inference_mode():
         expected = model.witnessed(x)
         made = dict(run_network(network, model.weights(), x, keep=network.outputs))
@@ -42,7 +42,7 @@ def _surely_equal(found: Tensor, expected: Tensor) -> bool:
 
 
 def _judge(
-    model: LoadedModel, x: Tensor, name: str, found: Tensor, expected: Tensor, allowed: Rounding
+    model: LoadedModel, x: Given, name: str, found: Tensor, expected: Tensor, allowed: Rounding
 ) -> None:
     error = difference(found, expected.float())
     if error <= OTHER_ENGINE * allowed.allowed(torch.float32):
@@ -55,13 +55,13 @@ def _judge(
     )
 
 
-def _roundings(model: LoadedModel, x: Tensor, keep: tuple[str, ...]) -> dict[str, Rounding]:
-    double = model.in_double().reference(x.double(), keep)
+def _roundings(model: LoadedModel, x: Given, keep: tuple[str, ...]) -> dict[str, Rounding]:
+    double = model.in_double().reference([part.double() for part in tensors_of(x)], keep)
     single = model.reference(x, keep)
     return {name: rounding(single[name], double[name]) for name in keep}
 
 
-def _first_differences(model: LoadedModel, x: Tensor) -> Iterator[str]:
+def _first_differences(model: LoadedModel, x: Given) -> Iterator[str]:
     """Where network and exported program part, or where that program and the witness do."""
     keep = tuple(model.comparable)
     allowed = _roundings(model, x, keep)
@@ -70,7 +70,7 @@ def _first_differences(model: LoadedModel, x: Tensor) -> Iterator[str]:
         if name in exported and _differs(values, exported[name], allowed[name]):
             yield f"layer {name!r}"
     programmed = dict(module_outputs(model.imported, model.state, x))
-    for name, values in model.witness.inner(model.own_input(x)):
+    for name, values in model.witness.inner(*model.own_inputs(x)):
         if name in programmed and _parts(programmed, name, values):
             yield f"layer {name!r}"
 

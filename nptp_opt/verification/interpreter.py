@@ -16,6 +16,7 @@ from nptp_opt.cost import RESULT, input_ownership
 from nptp_opt.geometry import Tile, area_without
 from nptp_opt.kernels import Crop, combine, crop, partial, paste, run_gather, run_layer
 from nptp_opt.kernels.wire import round_trip
+from nptp_opt.network.given import Given, by_input
 from nptp_opt.network.ir import Layer, external_inputs, regions
 from nptp_opt.plan.model import Plan
 from nptp_opt.plan.steps import GatherStep, GlobalStep, SpatialStep, Step
@@ -25,7 +26,7 @@ Made = tuple[int, Tile | None, Tensor]
 
 
 class Replay:
-    """One execution of a plan on the input ``x``, in the dtype of ``x`` and ``weights``.
+    """One execution of a plan on its inputs ``x``, in the dtype of ``x`` and ``weights``.
 
     With ``sent_as`` other than float32 devices see what they receive as that type leaves it.
     ``results`` holds the network's outputs once all layers have run and ``collect`` was called.
@@ -35,16 +36,18 @@ class Replay:
         self,
         plan: Plan,
         weights: Mapping[str, Tensor],
-        x: Tensor,
+        x: Given,
         sent_as: TransferDtype = "float32",
     ) -> None:
         self.sent_as, self.results = sent_as, dict[str, Tensor]()
-        self.plan, self.network, self.weights, self.x = plan, plan.network, weights, x
+        self.plan, self.network, self.weights = plan, plan.network, weights
         self.names = [device.name for device in plan.cluster.devices]
         self.faults: list[str] = []
         self.last_use = _last_uses(plan)
+        given = by_input(plan.network, x)
+        self.like = next(iter(given.values()))
         self.held: dict[str, dict[int, Crop]] = {
-            name: {device: (tile, x) for device, tile in owners.items()}
+            name: {device: (tile, given[name]) for device, tile in owners.items()}
             for name, owners in input_ownership(plan.network, plan.cluster).items()
         }
         self.number = -1
@@ -130,7 +133,7 @@ class Replay:
     def _pasted(self, name: str, tile: Tile, parts: Sequence[Crop]) -> Tensor:
         """``tile`` of a tensor from parts of it; NaN where there is none."""
         batch, channels = self.network.shapes[name][:2]
-        whole = self.x.new_full((batch, channels, tile.height, tile.width), float("nan"))
+        whole = self.like.new_full((batch, channels, tile.height, tile.width), float("nan"))
         paste(parts, (tile, whole))
         return whole
 
@@ -221,7 +224,7 @@ def _last_uses(plan: Plan) -> dict[str, int]:
 
 
 def replayed_outputs(
-    plan: Plan, weights: Mapping[str, Tensor], x: Tensor, sent_as: TransferDtype
+    plan: Plan, weights: Mapping[str, Tensor], x: Given, sent_as: TransferDtype
 ) -> dict[str, Tensor]:
     """The network's outputs when devices receive what ``sent_as`` leaves of feature maps."""
     replay = Replay(plan, weights, x, sent_as)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile
+from nptp_opt.network.given import Given, by_input, random_inputs
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.notebook import html_table
 from nptp_opt.plan.model import Plan
@@ -77,7 +78,7 @@ class Execution(Protocol):
     @property
     def wanted(self) -> frozenset[str]: ...
 
-    def run(self, x: Tensor, expected: Mapping[str, Expected]) -> Executed:
+    def run(self, x: Sequence[Tensor], expected: Mapping[str, Expected]) -> Executed:
         """Execute the plan on ``x`` and hold every program against what is expected."""
 
 
@@ -156,7 +157,7 @@ def verify_plan(
     bound: bool = False,
     execution: Callable[[], Execution] | None = None,
 ) -> Report:
-    """Verify ``plan`` against ``model`` on a random input; ``stale`` are faults found before.
+    """Verify ``plan`` against ``model`` on random inputs; ``stale`` are faults found before.
 
     With ``bound`` the plan's bound is computed again, too, which can take as long as the rest.
     ``execution`` compiles the plan for an executor, whose programs are held against the model, too:
@@ -176,8 +177,7 @@ def verify_plan(
     _check_bound(plan, report, again=bound)
     if report.faults:
         return report
-    shape = plan.network.shapes[plan.network.inputs[0]]
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    x = random_inputs(plan.network, seed, torch.float64)
     with torch.inference_mode():
         made = None if execution is None else execution()
         walk = _Walk(plan, model, x, report, made.wanted if made else frozenset())
@@ -188,7 +188,7 @@ def verify_plan(
             report.faults += report.executed.faults
     report.transfer_dtype = plan.cluster.transfer_dtype
     if report.transfer_dtype != "float32":
-        report.sent = sent_errors(plan, model, x.float())
+        report.sent = sent_errors(plan, model, [part.float() for part in x])
         if not report.sent.relative <= 1.0:
             report.faults.append(
                 f"outputs differ from the model's by {report.sent.relative:.3g} of their largest "
@@ -207,7 +207,7 @@ def _check_bound(plan: Plan, report: Report, *, again: bool) -> None:
         report.bound = "wrong" if report.faults else "proven"
 
 
-def sent_errors(plan: Plan, model: LoadedModel, x: Tensor) -> Errors:
+def sent_errors(plan: Plan, model: LoadedModel, x: Given) -> Errors:
     """Errors of the outputs that the plan's transfer type makes; x and weights are float32."""
     expected = model.reference(x, ())
     with torch.inference_mode():
@@ -225,13 +225,13 @@ class _Walk:
         self,
         plan: Plan,
         model: LoadedModel,
-        x: Tensor,
+        x: Sequence[Tensor],
         report: Report,
         keep: frozenset[str] = frozenset(),
     ) -> None:
         self.keep, self.kept = keep, dict[str, Expected]()
         self.model, self.report = model, report
-        self.inputs = x.float(), x
+        self.inputs = tuple(part.float() for part in x), tuple(x)
         double, self.weights = model.in_double(), model.weights()
         self.double = double
         self.single_pass = _Pass(plan, model, self.inputs[0], report, self.weights)
@@ -239,7 +239,8 @@ class _Walk:
         if plan.cluster.transfer_dtype != "float32":
             self.passes.append(_SentPass(plan, model, self.inputs[0], report, self.weights))
         self.layers = plan.network.by_name
-        self.magnitudes = dict.fromkeys(plan.network.inputs, largest(x))
+        given = by_input(plan.network, x)
+        self.magnitudes = {name: largest(values) for name, values in given.items()}
         self.roundings = dict.fromkeys(plan.network.inputs, Rounding(0.0, 0.0))
 
     def run(self) -> None:
@@ -294,12 +295,12 @@ class _Pass:
         self,
         plan: Plan,
         model: LoadedModel,
-        x: Tensor,
+        x: Sequence[Tensor],
         report: Report,
         weights: Mapping[str, Tensor],
     ) -> None:
-        self.dtype, self.report = x.dtype, report
-        self.errors = report.errors.setdefault(x.dtype, Errors())
+        self.dtype, self.report = x[0].dtype, report
+        self.errors = report.errors.setdefault(self.dtype, Errors())
         self.replay = Replay(plan, weights, x, self.sent_as)
         self.comparable = model.comparable
         self.early: dict[str, tuple[Tensor, Rounding]] = {}

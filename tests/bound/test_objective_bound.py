@@ -89,5 +89,4 @@ def test_of_bytes_nothing_but_zero_is_claimed_and_of_the_latency_nothing_here() 
     network, on = tiny(0)
     assert objective_bound(network, on, "bytes") == 0.0
     assert objective_bound(network, on, "latency") is None
-    assert objective_bound(network, on, "predicted") is None
-    assert {"bytes", "energy", "throughput", "latency", "predicted"} == {*get_args(Objective)}
+    assert {"bytes", "energy", "throughput", "latency"} == {*get_args(Objective)}

@@ -52,6 +52,5 @@ def test_defaults_of_compare_are_those_of_a_spec() -> None:
     assert float(str(shown["memory_mib"])) == fields["memory_mib"].default
     assert (shown["objectives"],) == fields["objectives"].default
     assert (shown["solvers"],) == fields["solvers"].default
-    assert fields["overlap"].default == (False,) and shown["overlap"] == "no"
     assert Request().repeats == REPEATS
     assert f"[default: ({REPEATS})" in call("report", "--help").stdout

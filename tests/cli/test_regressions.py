@@ -190,7 +190,7 @@ def test_show_says_as_json_what_it_says_as_a_table(tmp_path: Path) -> None:
     """Bug: prediction, bound and gap were in the table alone."""
     plan = solved(tmp_path)
     found, file = json.loads(call("show", plan, "--json").stdout), json.loads(plan.read_text())
-    totals = ("latency_s", "predicted_s", "bound_s", "gap")
+    totals = ("latency_s", "synchronous_s", "bound_s", "gap")
     assert {name: found[name] for name in totals} == {name: file[name] for name in totals}
 
 

@@ -75,7 +75,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "bound_s": 1.0,
         "any_bound_s": None,
         "root_bound_s": None,
-        "predicted_s": None,
+        "synchronous_s": None,
         "nodes": None,
         "rows": None,
         "columns": None,

@@ -162,8 +162,8 @@ def test_options_of_execution_need_it(results: Path) -> None:
 
 
 def measured(*entries: tuple[str, str, float | None]) -> list[Record]:
-    """Records of (method, instance, measured latency); predicted 1 s each."""
-    network = {"kind": "network", "status": "feasible", "predicted_s": 1.0}
+    """Records of (method, instance, measured latency); planned 1 s each."""
+    network = {"kind": "network", "status": "feasible", "value_s": 1.0}
     rows = [
         row(**network, method=method, instance=name, key=f"{method} {name}")
         for method, name, _ in entries

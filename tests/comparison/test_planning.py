@@ -34,7 +34,7 @@ def test_keys_of_runs_without_options_are_those_of_older_results_files() -> None
     assert recorded.key.startswith("69e3c1ec13804fd0d345df66e1423e41")
     assert Run(NETWORK, "nptp", time_limit_s=30.0).key.startswith("f838bb6c72fc1322f0f9d3577fea01")
     spec = {"instances": [LIBRARY], "planners": ["nptp"]}
-    asked = {"objectives": ["latency"], "transfer_dtypes": ["float32"], "overlap": [False]}
+    asked = {"objectives": ["latency"], "transfer_dtypes": ["float32"]}
     (plain,), (spelt,) = (runs_of(spec_from_dict(s)) for s in (spec, spec | asked))
     assert plain.key == spelt.key
 
@@ -44,9 +44,8 @@ def test_options_are_crossed_and_baselines_have_no_objective() -> None:
         planners=["nptp", "single"],
         objectives=["latency", "bytes"],
         transfer_dtypes=["float32", "int8"],
-        overlap=[False, True],
     )
-    ends = ["", " overlap", " int8", " int8 overlap"]
+    ends = ["", " int8"]
     assert found == [
         *(f"nptp{end}" for end in ends),
         *(f"nptp bytes{end}" for end in ends),
@@ -59,7 +58,7 @@ def test_a_limit_on_the_latency_is_part_of_the_run() -> None:
 
 
 def test_a_run_with_options_survives_its_json() -> None:
-    before = Run(NETWORK, "nptp", planning={"transfer_dtype": "int8", "overlap": True})
+    before = Run(NETWORK, "nptp", planning={"transfer_dtype": "int8", "objective": "bytes"})
     after = run_from_json(json.loads(json.dumps(before.to_json())))
     assert after == before and after.key == before.key
     assert after.key != Run(NETWORK, "nptp").key
@@ -68,14 +67,18 @@ def test_a_run_with_options_survives_its_json() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"planners": ["nptp"], "objectives": ["energy"], "overlap": [True]}, "`overlap`"),
-        ({"formulations": ["strip"], "overlap": [True]}, "overlap: for planners only"),
+        ({"planners": ["nptp"], "objectives": ["predicted"]}, "what every plan is made for"),
+        (
+            {"planners": ["nptp"], "overlap": [True]},
+            "overlap is gone",
+        ),
+        ({"formulations": ["strip"], "transfer_dtypes": ["int8"]}, "for planners only"),
         ({"planners": ["nptp"], "objectives": ["speed"]}, "objectives"),
         ({"planners": ["nptp"], "transfer_dtypes": ["int4"]}, "transfer_dtypes"),
         ({"planners": ["nptp"], "latency_limit_ms": 0}, "latency_limit_ms"),
         ({"planners": ["nptp"], "objectives": ["energy"]}, f"{LIBRARY}: .* has no watts"),
         ({"planners": ["nptp"], "transfer_dtype": "int8"}, "Did you mean 'transfer_dtypes'"),
-        ({"planners": ["nptp"], "overlap": True}, "overlap: must be a list"),
+        ({"planners": ["nptp"], "seeds": True}, "seeds: must be a list"),
     ],
 )
 def test_bad_options(fields: dict[str, Any], words: str) -> None:
@@ -85,7 +88,7 @@ def test_bad_options(fields: dict[str, Any], words: str) -> None:
 
 @pytest.mark.parametrize(
     "planning",
-    [{"transfer_dtype": "int8"}, {"overlap": True}, {"objective": "bytes"}],
+    [{"transfer_dtype": "int8"}, {"objective": "bytes"}],
 )
 def test_the_plan_is_made_as_the_run_says(planning: dict[str, Any]) -> None:
     """Read from the plan that the run wrote, which the check prices again."""
@@ -93,7 +96,6 @@ def test_the_plan_is_made_as_the_run_says(planning: dict[str, Any]) -> None:
     assert found["harness"] == "finished" and found["fault"] is None
     plan = json.loads(found["plan"])
     assert plan["provenance"].get("objective") == planning.get("objective")
-    assert plan["provenance"]["options"].get("overlap") == planning.get("overlap")
     assert plan["cluster"]["network"].get("transfer_dtype") == planning.get("transfer_dtype")
     assert found["notes"]["bytes"] >= 0 and found["notes"]["period_s"] > 0
 
@@ -109,7 +111,7 @@ def test_options_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     instance, out = tmp_path / "small.json", tmp_path / "r.sqlite"
     instance.write_text(json.dumps(NETWORK))
     words = f"compare -o {out} --instance {instance} --planner strip-equal --workers 1"
-    options = "--time-limit 30 --transfer-dtype float32 --transfer-dtype int8 --overlap no --json"
+    options = "--time-limit 30 --transfer-dtype float32 --transfer-dtype int8 --json"
     done = CliRunner().invoke(main, [*words.split(), *options.split()])
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["finished"] == 2
@@ -135,9 +137,7 @@ def plans(*rows: tuple[str, float, float]) -> list[Any]:
         ("nptp", "single", True),
         ("nptp bytes", "single", True),
         ("nptp", "nptp int8", False),
-        ("nptp", "nptp overlap", False),
-        ("nptp overlap", "nptp", True),
-        ("nptp int8 overlap", "nptp int8", True),
+        ("nptp int8", "single int8", True),
         ("nptp int8", "nptp float16", False),
         ("nptp <=900ms", "nptp", True),
     ],
@@ -152,7 +152,7 @@ def test_bounds_hold_among_plans_of_the_same_kind(
 
 def test_what_plans_use_is_averaged_where_all_have_a_plan() -> None:
     used = {"energy_j": None, "period_s": 0.5}
-    base: dict[str, Any] = {"kind": "network", "predicted_s": 1.0, "method": "nptp"}
+    base: dict[str, Any] = {"kind": "network", "synchronous_s": 1.0, "method": "nptp"}
     found = usage(
         records(
             base | {"value_s": 1.0, "notes": used | {"bytes": 100}},

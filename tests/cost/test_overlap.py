@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,10 +15,9 @@ from hypothesis import strategies as st
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost import Split, interior, segment_compute_s, split
-from nptp_opt.cost.objectives import Objective
 from nptp_opt.errors import InputError
 from nptp_opt.evaluate.assemble import Choice, assemble
-from nptp_opt.evaluate.memory import fitting_steps
+from nptp_opt.evaluate.memory import overfull_devices
 from nptp_opt.evaluate.simulate import simulate, timeline
 from nptp_opt.geometry import EMPTY, Tile, Window, cover_fault
 from nptp_opt.network.ir import Layer, Network, Node, external_inputs, regions
@@ -29,12 +27,6 @@ from nptp_opt.plan.document import plan_from_json, plan_to_json
 from nptp_opt.plan.model import Plan, owned_maps
 from nptp_opt.plan.steps import SpatialStep, Step
 from nptp_opt.planner import PlanOptions, plan_network, plan_of
-from nptp_opt.planner.local_search.loosen import (
-    OverlapPrices,
-    divided,
-    loosened,
-    overlapped_latency_s,
-)
 from nptp_opt.verification import torch_check
 from nptp_opt.verification.static import paper_faults
 from nptp_opt.verification.torch_check import verify_plan
@@ -169,8 +161,8 @@ def strips_cluster(**changed: Any) -> Cluster:
 def two_strips(cluster: Cluster, *, overlap: bool) -> tuple[Step, ...]:
     """Two 3x3 convolutions on 8x8 maps of 4 channels, 4 rows for each device."""
     tiles = {0: Tile(0, 4, 0, 8), 1: Tile(4, 8, 0, 8)}
-    choices = [Choice((layer,), tiles) for layer in CHAIN.spatial]
-    return assemble(CHAIN, cluster, choices, overlap=overlap)
+    choices = [Choice((layer,), tiles, overlap) for layer in CHAIN.spatial]
+    return assemble(CHAIN, cluster, choices)
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["switched", "shared"])
@@ -187,13 +179,6 @@ def test_price_by_hand(shared: bool) -> None:
     assert plain.makespan_s == pytest.approx(halo_s + 4 * row_s, rel=1e-12)
     assert overlapped.makespan_s == pytest.approx(max(halo_s, 3 * row_s) + row_s, rel=1e-12)
     assert overlapped.overlap and not plain.overlap
-
-
-def test_a_step_overlaps_only_where_that_is_cheaper() -> None:
-    """With 50 ms per layer call the rim's call costs more than the halo takes."""
-    assert not any(
-        step.overlap for step in two_strips(strips_cluster(overhead_ms=50.0), overlap=True)
-    )
 
 
 def test_the_simulation_begins_before_the_halo_is_there() -> None:
@@ -228,20 +213,16 @@ def loaded(name: str) -> LoadedModel:
 
 @pytest.mark.parametrize("where", CLUSTERS)
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("planner", ["nptp", "strip-equal"])
-def test_planned_overlap_is_proved_and_never_worse(name: str, where: str, planner: str) -> None:
-    ref, cluster = ModelRef(name, MODELS[name]), CLUSTERS[where]
+def test_plans_that_overlap_where_it_pays_are_proved(name: str, where: str) -> None:
     model = loaded(name)
-    plain = plan_network(ref, model.network, cluster, PlanOptions(planner))
-    plan = plan_network(ref, model.network, cluster, PlanOptions(planner, overlap=True))
-    assert plan.latency_s <= plain.latency_s * (1 + 1e-12)
+    plan = plan_network(ModelRef(name, MODELS[name]), model.network, CLUSTERS[where])
     assert plan.bound_s is not None and plan.bound_s <= plan.latency_s
     report = verify_plan(plan, model)
     assert report.faults == []
     assert report.to_json()["max_rel_error_float64"] < 1e-12
 
 
-def test_overlap_is_left_where_memory_does_not_suffice_for_pieces() -> None:
+def test_pieces_count_in_memory() -> None:
     """d1 puts its 32 pixels together from pieces of 24 and 8: 24 more at once than in one piece.
 
     By hand: 2 x 576 bytes of weights, 16 bytes a pixel. In conv1 d1 holds its own 32, a halo of 8
@@ -253,33 +234,10 @@ def test_overlap_is_left_where_memory_does_not_suffice_for_pieces() -> None:
     )
     tiles = {0: Tile(0, 4, 0, 8), 1: Tile(4, 8, 0, 8)}
     choices = [Choice((layer,), tiles) for layer in CHAIN.spatial]
-    assert fitting_steps(CHAIN, loose, choices, overlap=True)[1].overlap
-    steps = fitting_steps(CHAIN, tight, choices, overlap=True)
-    assert not any(step.overlap for step in steps)
-    assert steps == assemble(CHAIN, tight, choices)
-
-
-def test_what_was_fused_is_taken_apart_where_exchanges_are_hidden() -> None:
-    """Two fused layers of 16 channels recompute a row that a fast link brings for nothing."""
-    network = conv_chain((1, 16, 24, 24), [{"channels": 16}] * 3)
-    cluster = make_cluster((1.0, 1.0), rates=100.0, latency_ms=0.01)
-    halves = {0: Tile(0, 12, 0, 24), 1: Tile(12, 24, 0, 24)}
-    first, *rest = network.spatial
-    fused = [Choice((first,), halves), Choice(tuple(rest), halves)]
-    apart = [Choice((layer,), halves) for layer in network.spatial]
-    assert divided(network, cluster, fused, math.inf) == apart
-    assert divided(network, cluster, apart, math.inf) == apart
-    price = overlapped_latency_s(network, cluster, apart)
-    assert price < overlapped_latency_s(network, cluster, fused)
-    late = make_cluster((1.0, 1.0), rates=100.0, latency_ms=50.0)  # one message more costs more
-    assert divided(network, late, fused, math.inf) == fused
-
-
-@pytest.mark.parametrize("objective", ["energy", "throughput"])
-def test_overlap_is_refused_where_its_extra_computing_counts(objective: Objective) -> None:
-    options = PlanOptions(objective=objective, overlap=True)
-    with pytest.raises(InputError, match="overlap makes plans faster by computing more"):
-        plan_network(REF, CHAIN, strips_cluster(), options)
+    pieces = [replace(choice, overlap=True) for choice in choices]
+    assert overfull_devices(CHAIN, tight, choices) == []
+    assert overfull_devices(CHAIN, loose, pieces) == []
+    assert overfull_devices(CHAIN, tight, pieces) == [1]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -300,8 +258,8 @@ def all_overlapping(ref: ModelRef, network: Network, cluster: Cluster, seed: int
 @pytest.fixture(scope="module")
 def plan() -> Plan:
     network = loaded(REF.ref).network
-    options = PlanOptions("strip-equal", overlap=True)
-    found = plan_network(REF, network, CLUSTERS["unequal"], options)
+    plain = plan_network(REF, network, CLUSTERS["unequal"], PlanOptions("strip-equal"))
+    found = overlapped(plain)
     assert any(step.overlap for step in found.steps)
     return found
 
@@ -348,56 +306,3 @@ def test_pieces_pay_for_their_own_calls(plan: Plan) -> None:
             whole_s = segment_compute_s(plan.cluster, device, layers, tile)
             assert sum(parts.seconds(plan.cluster, device, layers)) >= whole_s * (1 - 1e-12)
     assert split(plan.network, layers, 0, EMPTY, owned).rim == ()
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_random_chains_are_never_slower_with_overlap(seed: int) -> None:
-    """With overlap never slower than without, nor than cutting fused segments alone made it."""
-    rng = random.Random(seed)
-    layers = [rng.choice([{"channels": 16}, {"channels": 8, "stride": 2}, {}]) for _ in range(4)]
-    network = conv_chain((1, 3, 24, 20), layers)
-    cluster = make_cluster(
-        [rng.choice([0.5, 1.0, 3.0]) for _ in range(rng.choice([2, 3]))],
-        rates=rng.choice([5.0, 50.0, 500.0]),
-        shared=rng.random() < 0.5,
-        latency_ms=rng.choice([0.0, 0.05]),
-        overhead_ms=rng.choice([0.0, 0.01]),
-    )
-    ref = ModelRef("chain", (1, 3, 24, 20))
-    plain = plan_network(ref, network, cluster)
-    plan = plan_network(ref, network, cluster, PlanOptions(overlap=True))
-    assert plan.latency_s <= plain.latency_s * (1 + 1e-12)
-    choices = [Choice(plain.layers_of(s), s.tiles) for s in plain.steps[:-1]]
-    value = overlapped_latency_s(network, cluster, choices)
-    assert plan.latency_s <= value * (1 + 1e-12) <= plain.latency_s * (1 + 2e-12)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_remembered_prices_are_those_of_assembled_plans(name: str) -> None:
-    """Branches, squeezes and chains; the same steps before other ones, and other ones before."""
-    ref, cluster = ModelRef(name, MODELS[name]), make_cluster((1.0, 2.0, 1.0, 3.0), rates=50.0)
-    network = loaded(name).network
-    prices = OverlapPrices(network, cluster)
-    for seed in (0, 1, 0, 2):
-        steps = random_plan(ref, network, cluster, seed).steps
-        choices = [
-            Choice(
-                tuple(network.by_name[n] for n in s.layers), s.tiles if s.kind == "spatial" else {}
-            )
-            for s in steps
-            if s.kind != "gather"
-        ]
-        wanted = overlapped_latency_s(network, cluster, choices)
-        assert prices.latency_s(choices) == pytest.approx(wanted, rel=1e-12)
-
-
-def test_cuts_move_to_where_the_computing_is_balanced() -> None:
-    """Halos are hidden: of 24 rows, a device of twice the speed takes about two thirds."""
-    network = conv_chain((1, 16, 24, 24), [{"channels": 16}] * 3)
-    cluster = make_cluster((2.0, 1.0), rates=1000.0)
-    halves = {0: Tile(0, 12, 0, 24), 1: Tile(12, 24, 0, 24)}
-    apart = [Choice((layer,), halves) for layer in network.spatial]
-    found = loosened(network, cluster, apart, math.inf)
-    price = overlapped_latency_s(network, cluster, found)
-    assert price < 0.8 * overlapped_latency_s(network, cluster, apart)
-    assert all(14 <= choice.tiles[0].height <= 18 for choice in found)

@@ -175,7 +175,8 @@ def test_bad_names(args: list[str], words: str) -> None:
     ("change", "words"),
     [
         ({"model": {"ref": "vgg16"}}, "model.input"),
-        ({"model": {"ref": "vgg16", "input": [1, 3]}}, "model.input"),
+        ({"model": {"ref": "vgg16", "input": [3]}}, "model.input: "),
+        ({"model": {"ref": "vgg16", "input": [[1, 3], [1]]}}, "model.input.1: "),
         ({"extra": 1}, "extra"),
     ],
 )

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
@@ -59,11 +58,15 @@ def dynamic(path):
 
 
 def nested(path):
-    """A branch inside a branch."""
+    """Which side is taken depends on the data."""
     inner = helper.make_graph([helper.make_node("Identity", ["x"], ["z"])], "b", [], [
         helper.make_tensor_value_info("z", TensorProto.FLOAT, None)])  # fmt: skip
-    node = helper.make_node("If", ["c"], ["y"], name="branch", then_branch=inner, else_branch=inner)
-    save(path, [node], [("x", SHAPE)], ["y"], [("c", np.array(True))])
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["c"], to=TensorProto.BOOL),
+        helper.make_node("If", ["c"], ["y"], name="branch", then_branch=inner, else_branch=inner),
+    ]
+    save(path, nodes, [("x", SHAPE)], ["y"])
 
 
 def absent(path):
@@ -76,7 +79,7 @@ FILES = {
     huge: "'huge'",
     outside: "outside the file's folder",
     unsupported: "node 'where': op NonZero",
-    dynamic: "node 'n': op Cast",
+    dynamic: "node 'by-value': op Reshape",
     nested: "node 'branch': op If",
     absent: "there is no such file",
 }

@@ -135,10 +135,21 @@ def test_a_heavy_node_that_two_exits_share_is_not_computed_twice():
 
 
 def test_a_light_node_that_two_exits_share_is_copied_under_names_of_its_own():
-    network = check_module(between(Attention()), SHAPE).network
+    class Forked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+
+        def forward(self, x):
+            t = torch.cumsum(x.flatten(2), 2)
+            mixed = t.transpose(1, 2).reshape(x.shape)
+            return self.a(t.reshape(x.shape)) + self.b(mixed)
+
+    network = check_module(between(Forked()), SHAPE).network
     names = [node.name for layer in network.layers for node in layer.nodes]
     assert len(names) == len(set(names))
     assert any(".for." in name for name in names)
+    assert not whole_convolutions(network)
 
 
 CLUSTERS = {

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import random
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nptp_opt.evaluate.assemble import assemble
+from nptp_opt.evaluate.assemble import Choice
+from nptp_opt.evaluate.clock import Clock
 from nptp_opt.geometry import Tile, cover_fault
 from nptp_opt.planner.baselines.quick import follow, latency_s, strip_equal
 from nptp_opt.planner.candidates.templates import columns, strips
-from nptp_opt.planner.local_search.moves import neighbours, shifted, wide_moves
+from nptp_opt.planner.local_search.moves import Partition, neighbours, random_move, shifted
 from nptp_opt.planner.local_search.polish import polish
 from tests.builders import conv_chain, make_cluster
 from tests.networks import residual_network
@@ -27,6 +29,13 @@ PINWHEEL = {
 }
 
 
+def drawn(tiles: Partition, reach: int, count: int) -> list[Partition]:
+    """Random moves of a partition, those that another cut is in the way of left out."""
+    rng = random.Random(0)
+    found = (random_move(tiles, reach, rng) for _ in range(count))
+    return [moved for moved in found if moved is not None]
+
+
 @given(st.integers(1, 4), st.integers(2, 4), st.integers(5, 12), st.integers(5, 12), st.booleans())
 def test_every_neighbour_of_a_partition_is_one(
     first: int, second: int, height: int, width: int, transpose: bool
@@ -34,13 +43,12 @@ def test_every_neighbour_of_a_partition_is_one(
     groups = [range(first), range(first, first + second)]
     share = dict.fromkeys(range(first + second), 1.0)
     tiles = columns("t", groups, share, transpose=transpose).at(height, width)
-    wide = (move() for move in wide_moves(tiles, 3))
-    for found in itertools.chain(neighbours(tiles, 3), wide):
+    for found in itertools.chain(neighbours(tiles, 3), drawn(tiles, 3, 100)):
         assert cover_fault(found.values(), height, width) is None
 
 
 def test_every_neighbour_of_a_pinwheel_is_a_partition() -> None:
-    found = [*neighbours(PINWHEEL, 1), *(move() for move in wide_moves(PINWHEEL, 1))]
+    found = [*neighbours(PINWHEEL, 1), *drawn(PINWHEEL, 1, 100)]
     assert len(found) > 10
     assert all(cover_fault(tiles.values(), 6, 6) is None for tiles in found)
 
@@ -55,7 +63,7 @@ def test_the_halves_of_a_crossing_cut_move_apart() -> None:
 
 def test_a_crossed_line_moves_as_a_whole_and_all_cuts_move_together() -> None:
     cells = {0: Tile(0, 3, 0, 3), 1: Tile(0, 3, 3, 6), 2: Tile(3, 6, 0, 3), 3: Tile(3, 6, 3, 6)}
-    found = [move() for move in wide_moves(cells, 1)]
+    found = drawn(cells, 1, 1000)
     lower = {0: Tile(0, 4, 0, 3), 1: Tile(0, 4, 3, 6), 2: Tile(4, 6, 0, 3), 3: Tile(4, 6, 3, 6)}
     aside = {0: Tile(0, 4, 0, 2), 1: Tile(0, 4, 2, 6), 2: Tile(4, 6, 0, 2), 3: Tile(4, 6, 2, 6)}
     assert lower in found
@@ -112,11 +120,13 @@ def test_cuts_that_move_to_and_fro_halve_the_messages() -> None:
     cluster = make_cluster((0.01152,) * 3, rates=1e5, latency_ms=0.5)
     start = follow(network, strips("thirds", (0, 1, 2), (1.0,) * 3, vertical=False))
     plain = polish(network, cluster, start, time.monotonic() + 30)
-    found = polish(network, cluster, start, time.monotonic() + 30, wide=True)
-    steps = assemble(network, cluster, found)
-    assert latency_s(network, cluster, found) < latency_s(network, cluster, plain) - 0.2e-3
-    senders = [len({move.src for move in step.transfers if move.dst == 1}) for step in steps[1:4]]
-    assert min(senders) == 1
+    clock = Clock(network, cluster)
+    best_s = clock.seconds(plain)
+    for number in range(1, len(plain)):
+        for moved in drawn(plain[number].tiles, 1, 200):
+            changed = [*plain[:number], Choice(plain[number].layers, moved), *plain[number + 1 :]]
+            best_s = min(best_s, clock.seconds(changed))
+    assert best_s < clock.seconds(plain) - 0.2e-3
 
 
 def test_devices_of_one_kind_are_not_swapped() -> None:

@@ -137,10 +137,9 @@ def planned(model: LoadedModel, cluster: Cluster, how: PlanOptions) -> Plan:
 
 
 def plans(model: LoadedModel, cluster: Cluster) -> Iterator[Plan]:
-    """By every planner, and with overlap."""
+    """By every planner."""
     for name in PLANNERS:
         yield planned(model, cluster, options(name))
-    yield planned(model, cluster, replace(options(), overlap=True))
 
 
 def check(model: LoadedModel, cluster: Cluster) -> None:

@@ -112,7 +112,7 @@ def hand_plan(
             open_layers = []
     steps = assemble(network, cluster, choices)
     ref = ModelRef(f"tests.runtime.models:{name}", INPUT, 0)
-    return Plan(ref, network, cluster, steps, predicted_s=1.0)
+    return Plan(ref, network, cluster, steps, latency_s=1.0)
 
 
 def overlapped(plan: Plan) -> Plan:
@@ -123,5 +123,5 @@ def overlapped(plan: Plan) -> Plan:
         other = replace(step, overlap=True) if step.kind == "spatial" else step
         cost_s = other.cost_s(plan.network, plan.cluster, owned)
         steps.append(replace(other, makespan_s=cost_s))
-    predicted_s = simulate(plan.network, plan.cluster, steps)
-    return replace(plan, steps=tuple(steps), predicted_s=predicted_s, bound_s=None)
+    latency_s = simulate(plan.network, plan.cluster, steps)
+    return replace(plan, steps=tuple(steps), latency_s=latency_s, bound_s=None)

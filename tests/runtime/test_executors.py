@@ -77,7 +77,7 @@ def test_a_padded_run_takes_the_plans_seconds_by_any_executor(pool: WorkerPool) 
     model = model_of("chain")
     plan = hand_plan(model, "chain", alone, five_devices())
     slow = replace(plan, cluster=make_cluster([0.05] * 5))
-    slow = replace(slow, predicted_s=simulate(slow.network, slow.cluster, slow.steps))
+    slow = replace(slow, latency_s=simulate(slow.network, slow.cluster, slow.steps))
     report = run_plan(
         slow, model, pool=pool, repeats=1, warmup=0, executor="onnxruntime", throttle="pad"
     )

@@ -66,6 +66,6 @@ def test_random_plans_give_the_models_output(seed: int) -> None:
         for reference, outputs in zip(references, answers, strict=True):
             lossy = 0.0
             if plan.cluster.transfer_dtype != "float32":
-                lossy = 2 * sent_errors(plan, model, reference.x).relative
+                lossy = 2 * sent_errors(plan, model, reference.inputs).relative
             error, ok = reference.error(outputs, lossy)
             assert ok, (number, plan.cluster.transfer_dtype, error)

@@ -51,7 +51,7 @@ def _plans(model: LoadedModel) -> Iterator[tuple[str, Plan]]:
         cluster = _cluster().sending_as(dtype)
         yield dtype, overlapped(hand_plan(model, "together", _unequal, cluster))
     ref = ModelRef("tests.runtime.models:together", INPUT)
-    yield "nptp int8", plan_network(ref, model.network, cluster, PlanOptions(overlap=True))
+    yield "nptp int8", plan_network(ref, model.network, cluster, PlanOptions())
 
 
 def _split_heads(plan: Plan) -> int:

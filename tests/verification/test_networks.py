@@ -72,5 +72,5 @@ def test_a_segment_whose_tile_reads_only_one_of_the_joined_maps():
     model = load_model(ref.ref, shape)
     cuts = {0: Tile(0, 5, 0, 9), 1: Tile(5, 11, 0, 9), 2: Tile(11, 16, 0, 9)}
     steps = assemble(model.network, cluster, [Choice(model.network.shared_out, cuts)])
-    predicted_s = simulate(model.network, cluster, steps)
-    assert verify_plan(Plan(ref, model.network, cluster, steps, predicted_s), model).faults == []
+    latency_s = simulate(model.network, cluster, steps)
+    assert verify_plan(Plan(ref, model.network, cluster, steps, latency_s), model).faults == []

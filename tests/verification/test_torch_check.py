@@ -114,14 +114,14 @@ def higher_bound(data: dict[str, Any]) -> None:
 
 
 def lower_prediction(data: dict[str, Any]) -> None:
-    data["predicted_s"] = 1e-9
+    data["latency_s"] = 1e-9
 
 
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
         (higher_bound, "what is proven is"),
-        (lower_prediction, "predicted_s is 1e-09"),
+        (lower_prediction, "latency_s is 1e-09"),
         (shift_tile, "do not cover the map exactly once"),
         (drop_transfer, "transfer missing"),
         (add_transfer, "transfer listed twice"),

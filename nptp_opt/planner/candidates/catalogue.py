@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import FloatArray
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.planner.candidates.templates import (
     UNIT,
-    Box,
     Template,
     TemplateStack,
     columns,
@@ -36,19 +33,13 @@ NEAR_GRID = 28
 """Cut positions per axis that small changes of a template are made on."""
 
 
-def family_templates(
-    cluster: Cluster, places: Mapping[int, tuple[float, float]] | None = None
-) -> Iterator[Template]:
-    """Single tiles, strips and columns for every useful number of devices, fastest first.
-
-    Devices are dealt out in the order of their ``places``, of their numbers by default.
-    """
+def family_templates(cluster: Cluster) -> Iterator[Template]:
+    """Single tiles, strips and columns for every useful number of devices, fastest first."""
     speed = {i: device.gflops for i, device in enumerate(cluster.devices)}
     order = sorted(speed, key=lambda i: (-speed[i], i != cluster.source, i))
-    placed = places or {}
     yield from single_templates(cluster)
     for count in useful_counts(len(order)):
-        chosen = sorted(order[:count], key=lambda i: (placed.get(i, (2.0, 2.0)), i))
+        chosen = sorted(order[:count])
         shares = [speed[i] for i in chosen]
         for vertical in (False, True):
             yield strips(f"strip-{count}", chosen, shares, vertical=vertical)
@@ -83,41 +74,6 @@ def near_moves(template: Template, kinds: Sequence[int]) -> Iterator[Callable[[]
 
 def _near(template: Template, move: Move) -> Template:
     return from_tiles(template.name, move(), NEAR_GRID, NEAR_GRID)
-
-
-def aligned_templates(
-    cluster: Cluster, templates: Sequence[Template], anchor: Template
-) -> Iterator[Template]:
-    """Templates whose devices stay, as far as they can, where they are in ``anchor``.
-
-    Devices of one kind change places so that what they hold in both is largest; and the families
-    once more, dealt out in the order of the devices' places in ``anchor``, along rows and columns.
-    """
-    for template in templates:
-        yield _relabelled(template, anchor, cluster.kinds)
-    centres = {i: ((x0 + x1) / 2, (y0 + y1) / 2) for i, (y0, y1, x0, x1) in anchor.boxes.items()}
-    yield from family_templates(cluster, centres)
-    yield from family_templates(cluster, {i: (y, x) for i, (x, y) in centres.items()})
-
-
-def _relabelled(template: Template, anchor: Template, kinds: Sequence[int]) -> Template:
-    boxes: dict[int, Box] = {}
-    for kind in {kinds[i] for i in template.boxes}:
-        held = [i for i in template.boxes if kinds[i] == kind]
-        free = [i for i, other in enumerate(kinds) if other == kind]
-        common = _common([template.boxes[i] for i in held], [anchor.boxes.get(j) for j in free])
-        for i, j in zip(*linear_sum_assignment(common, maximize=True), strict=True):
-            boxes[free[j]] = template.boxes[held[i]]
-    return Template(template.name, boxes)
-
-
-def _common(ones: Sequence[Box], others: Sequence[Box | None]) -> FloatArray:
-    """Areas that pairs of boxes share; 0 with no box."""
-    one = np.array(ones)[:, None]
-    other = np.array([box or (0.0, 0.0, 0.0, 0.0) for box in others])[None]
-    low, high = np.maximum(one, other), np.minimum(one, other)
-    rows = np.maximum(0.0, high[..., 1] - low[..., 0])
-    return np.asarray(rows * np.maximum(0.0, high[..., 3] - low[..., 2]))
 
 
 def useful_counts(n: int) -> list[int]:

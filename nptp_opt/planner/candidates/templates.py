@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -81,6 +81,29 @@ def _sides(fractions: FloatArray, size: tuple[int, int], step: IntArray) -> IntA
     found = np.where(fractions >= 1.0, length, np.minimum(length, rounded))
     found[(found[:, 0] >= found[:, 1]) | (found[:, 2] >= found[:, 3])] = 0
     return np.asarray(found)
+
+
+def rescaled(
+    tiles: Mapping[int, Tile],
+    size: tuple[int, int],
+    other: tuple[int, int],
+    snap: tuple[int, int] = (1, 1),
+) -> dict[int, Tile]:
+    """A partition of a map of one size on a map of the ``other``, as a template would place it."""
+    if size == other and snap == (1, 1):
+        return dict(tiles)
+    y = _cuts({p for t in tiles.values() for p in (t.y0, t.y1)}, size[0], other[0], snap[0])
+    x = _cuts({p for t in tiles.values() for p in (t.x0, t.x1)}, size[1], other[1], snap[1])
+    found = {i: Tile(y[t.y0], y[t.y1], x[t.x0], x[t.x1]) for i, t in tiles.items()}
+    return {i: tile for i, tile in found.items() if not tile.is_empty}
+
+
+def _cuts(positions: Iterable[int], length: int, other: int, step: int) -> dict[int, int]:
+    """Where cuts of one axis lie on another one, at multiples of ``step``."""
+    return {
+        at: other if at == length else min(other, step * round(at * other / length / step))
+        for at in positions
+    }
 
 
 def snaps(network: Network) -> dict[str, tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -12,6 +13,12 @@ Partition = dict[int, Tile]
 
 MOST_TOGETHER = 2
 """Rows and columns by which all cuts move together, at most: the halo of one or two layers."""
+
+ALL_TOGETHER = 0.05
+"""Share of random moves that move all cuts by a halo's width."""
+
+ONE_CUT = 0.7
+"""Share of the others that move one maximal cut; the rest move all on a line."""
 
 Move = Callable[[], Partition]
 """A change, made when it is called: most of many moves are never made."""
@@ -48,19 +55,31 @@ def moves(
     yield from _handing_over(tiles, kinds or ())
 
 
-def wide_moves(tiles: Mapping[int, Tile], reach: int) -> Iterator[Move]:
-    """Several maximal cuts at once: both halves of a line that others cross moved by 1, 2, 4, ...
-    ``reach``, or all cuts by a halo's width.
+def random_move(tiles: Mapping[int, Tile], reach: int, rng: random.Random) -> Partition | None:
+    """Tiles after a random shift; None where another cut is in its way.
 
-    Cuts that move by a halo's width from one layer to the next, and back after it, leave every
-    device a halo on one side alone: as many bytes, in half of the messages.
+    Most move one maximal cut by 1, 2, 4, ... ``reach``, others all cuts on a line, some all cuts of
+    the partition by a halo's width: where these move from one layer to the next, and back after it,
+    every device has a halo on one side alone, as many bytes in half of the messages.
     """
-    upright = _turned(tiles)
-    steps = [1 << k for k in range(max(1, reach).bit_length())]
-    for shift in (sign * step for step in reversed(steps) for sign in (1, -1)):
-        yield from _line_shifts(tiles, shift)
-        yield from (partial(_turned_back, move) for move in _line_shifts(upright, shift))
-    yield from _together(tiles)
+    if rng.random() < ALL_TOGETHER:
+        together = [*_together(tiles)]
+        return rng.choice(together)() if together else None
+    turned = rng.random() < 0.5
+    now = _turned(tiles) if turned else tiles
+    rows = sorted({tile.y0 for tile in now.values()} - {0})
+    if not rows:
+        return None
+    row = rng.choice(rows)
+    sides = [*_cuts(now, row)]
+    if rng.random() < ONE_CUT:
+        sides = [rng.choice(sides)]
+    above, below = (list(itertools.chain(*side)) for side in zip(*sides, strict=True))
+    at = row + rng.choice((1, -1)) * (1 << rng.randrange(max(1, reach).bit_length()))
+    if not _passes(now, above, below, at):
+        return None
+    moved = _shifted(now, above, below, at)
+    return _turned(moved) if turned else moved
 
 
 def first_idle(tiles: Mapping[int, Tile], kinds: Sequence[int]) -> dict[int, int]:
@@ -105,15 +124,6 @@ def _shifts(tiles: Mapping[int, Tile], shift: int) -> Iterator[Move]:
 def _passes(tiles: Mapping[int, Tile], above: Sequence[int], below: Sequence[int], at: int) -> bool:
     """Does a cut that moves there stay within the tiles on either side?"""
     return all(tiles[i].y0 <= at for i in above) and all(at <= tiles[i].y1 for i in below)
-
-
-def _line_shifts(tiles: Mapping[int, Tile], shift: int) -> Iterator[Move]:
-    """Crossed lines: the maximal cuts at one row, if there are several, all moved."""
-    for row in sorted({tile.y0 for tile in tiles.values()} - {0}):
-        sides = list(_cuts(tiles, row))
-        above, below = (list(itertools.chain(*side)) for side in zip(*sides, strict=True))
-        if len(sides) > 1 and _passes(tiles, above, below, row + shift):
-            yield partial(_shifted, tiles, above, below, row + shift)
 
 
 def _together(tiles: Mapping[int, Tile]) -> Iterator[Move]:
@@ -177,3 +187,24 @@ def _turned(tiles: Mapping[int, Tile]) -> Partition:
 
 def _turned_back(move: Move) -> Partition:
     return _turned(move())
+
+
+def absorbed(tiles: Mapping[int, Tile], lost: int) -> Iterator[Partition]:
+    """Without device ``lost``: its tile shared out among those that together make up one side."""
+    gap = tiles[lost]
+    rest = {i: tile for i, tile in tiles.items() if i != lost}
+    rows = {i: t for i, t in rest.items() if gap.y0 <= t.y0 and t.y1 <= gap.y1}
+    columns = {i: t for i, t in rest.items() if gap.x0 <= t.x0 and t.x1 <= gap.x1}
+    sides = (
+        {i: Tile(t.y0, gap.y1, t.x0, t.x1) for i, t in columns.items() if t.y1 == gap.y0},
+        {i: Tile(gap.y0, t.y1, t.x0, t.x1) for i, t in columns.items() if t.y0 == gap.y1},
+        {i: Tile(t.y0, t.y1, t.x0, gap.x1) for i, t in rows.items() if t.x1 == gap.x0},
+        {i: Tile(t.y0, t.y1, gap.x0, t.x1) for i, t in rows.items() if t.x0 == gap.x1},
+    )
+    for grown in sides:
+        if _gained(grown, rest) == gap.area:
+            yield rest | grown
+
+
+def _gained(grown: Mapping[int, Tile], before: Mapping[int, Tile]) -> int:
+    return sum(tile.area - before[i].area for i, tile in grown.items())

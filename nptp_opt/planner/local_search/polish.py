@@ -39,7 +39,6 @@ from nptp_opt.planner.local_search.moves import (
     most_neighbours,
     moves,
     neighbours,
-    wide_moves,
 )
 
 LEAST_GAIN = 1e-6
@@ -53,16 +52,12 @@ def polish(
     deadline: float,
     weights: Weights | None = None,
     watch: Callable[[list[Choice]], object] | None = None,
-    *,
-    wide: bool = False,
-    devices: frozenset[int] | None = None,
 ) -> list[Choice]:
     """Improve the partitions of ``choices`` until nothing helps or ``time.monotonic()`` is over.
 
-    ``watch`` is shown the choices after every change. With ``wide``, several cuts of a partition
-    move at once, too. No other devices than ``devices``, by default all, get a tile.
+    ``watch`` is shown the choices after every change.
     """
-    ledger = Ledger(network, cluster, list(choices), weights, watch, wide=wide, devices=devices)
+    ledger = Ledger(network, cluster, list(choices), weights, watch)
     improved = True
     while improved and time.monotonic() < deadline:
         improved = False
@@ -88,8 +83,7 @@ class Ledger:
         devices: frozenset[int] | None = None,
     ) -> None:
         self.network, self.cluster, self.choices = network, cluster, choices
-        self.devices = frozenset(range(len(cluster.devices))) if devices is None else devices
-        self.weights, self.watch, self.wide = weights, watch, wide
+        self.weights, self.watch = weights, watch
         self.random = random.Random(0)
         self.final = len(choices)
         """Number of the last step, which is no choice."""
@@ -159,16 +153,10 @@ class Ledger:
         last, now = choice.layers[-1], dict(choice.tiles)
         reach = max(last.height, last.width) // 8
         found = [*moves(now, reach, self.cluster.kinds)]
-        if self.wide:
-            found += wide_moves(now, reach)
         most = most_neighbours(len(self.cluster.devices))
         if len(found) > most:
             found = self.random.sample(found, most)
-        return [now, *(near for near in (move() for move in found) if self.allows(near))]
-
-    def allows(self, tiles: Partition) -> bool:
-        """Do only devices that may have a tile have one?"""
-        return tiles.keys() <= self.devices
+        return [now, *(move() for move in found)]
 
     def _cheapest(
         self, run: Sequence[int], candidates: Sequence[Sequence[Partition]]
@@ -228,8 +216,6 @@ class Ledger:
         for tiles in neighbours(dict(stay.tiles), 1, self.cluster.kinds):
             if time.monotonic() > deadline:
                 break
-            if not self.allows(tiles):
-                continue
             self.choices[number] = Choice(stay.layers, tiles)
             value = self._price()
             if value < limit:

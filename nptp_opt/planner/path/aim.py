@@ -26,6 +26,11 @@ class Aim:
         kept = [(row, most) for row, most in limits if math.isfinite(most)]
         return cls(rows, [row for row, _ in kept], np.array([most for _, most in kept]))
 
+    def with_latency(self, factor: float) -> Aim:
+        """The aim where latencies are sums of makespans, ``factor`` of which is the latency."""
+        rows = [row.with_latency(factor) for row in self.rows]
+        return Aim(rows, [row.with_latency(factor) for row in self.limited], self.most)
+
     @property
     def every(self) -> list[Weights]:
         """All rows, the limited ones last."""

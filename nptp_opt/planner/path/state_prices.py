@@ -188,7 +188,8 @@ class StatePrices:
         ``alone`` are the prices of the single layers (``layers_s``).
         """
         last, inputs = fused[-1], self.inputs()
-        first = self.segment(fused).makespans(inputs)[0, 0]
+        prices = self.segment(fused)
+        first = prices.makespans(_read(prices, inputs))[0, 0]
         held = {last.name: self.tiles(last)[:1]}
         total = np.full(len(self.templates), first) + self.collect_s(held)
         for layer in rest:

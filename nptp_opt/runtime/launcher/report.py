@@ -14,6 +14,7 @@ from torch import Tensor
 from nptp_opt.errors import InputError
 from nptp_opt.kernels.executors import find
 from nptp_opt.kernels.executors.choice import REFERENCE
+from nptp_opt.network.given import Given, random_inputs, tensors_of
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.notebook import html_table
 from nptp_opt.plan.model import Plan
@@ -140,12 +141,12 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Reference:
-    """An input and what the model's witness makes of it.
+    """A tensor for every input, and what the model's witness makes of them.
 
     ``allowed`` is the largest absolute error by output that rounding explains.
     """
 
-    x: Tensor
+    inputs: tuple[Tensor, ...]
     outputs: Mapping[str, Tensor]
     allowed: Mapping[str, float]
     seconds: float = 0.0
@@ -196,7 +197,7 @@ def make_report(
         max_abs_error=max(run.error for run in runs),
         ok=all(run.ok for run in runs),
         bytes=typical.sent_bytes,
-        predicted_s=plan.predicted_s,
+        predicted_s=plan.latency_s,
         single_device_s=statistics.median(r.seconds for r in references[options.warmup :]),
         spans=typical.spans,
         plan=plan,
@@ -209,22 +210,20 @@ def make_report(
 
 def make_references(plan: Plan, model: LoadedModel, options: RunOptions) -> list[Reference]:
     """One input per run, the warm-ups first, none like the one before: stale data is seen."""
-    (name,) = plan.network.inputs
     threads = torch.get_num_threads()
     torch.set_num_threads(options.threads)
     try:
         count = options.warmup + options.repeats
         made: list[Reference] = []
         for k in range(min(count, DISTINCT_INPUTS)):
-            random = torch.Generator().manual_seed(options.seed + k)
-            x = torch.randn(plan.network.shapes[name], generator=random)
+            x = random_inputs(plan.network, options.seed + k)
             made.append(make_reference(model, x, made[0] if made else None))
         return [made[k % len(made)] for k in range(count)]
     finally:
         torch.set_num_threads(threads)
 
 
-def make_reference(model: LoadedModel, x: Tensor, like: Reference | None = None) -> Reference:
+def make_reference(model: LoadedModel, x: Given, like: Reference | None = None) -> Reference:
     """What the witness makes of ``x``, and how long torch takes for the whole model.
 
     What rounding explains is measured, or taken over from a reference of another input.
@@ -233,11 +232,12 @@ def make_reference(model: LoadedModel, x: Tensor, like: Reference | None = None)
     single = model.reference(x, ())
     spent = time.perf_counter() - start, time.process_time() - cpu
     outputs = {name: values.float() for name, values in model.witnessed(x).items()}
+    given = tensors_of(x)
     if like is not None:
-        return Reference(x, outputs, like.allowed, *spent)
-    double = model.in_double().reference(x.double(), ())
+        return Reference(given, outputs, like.allowed, *spent)
+    double = model.in_double().reference([part.double() for part in given], ())
     allowed = {
         name: 2 * OTHER_ENGINE * rounding(single[name], double[name]).allowed(torch.float32)
         for name in outputs
     }
-    return Reference(x, outputs, allowed, *spent)
+    return Reference(given, outputs, allowed, *spent)

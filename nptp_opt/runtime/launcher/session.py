@@ -159,7 +159,7 @@ class Session:
     def run(self, reference: Reference) -> Run:
         """One input: all devices ready, then the source is released; nothing else is timed."""
         for name in self.names:
-            payload = pack([reference.x]) if name == self.source else b""
+            payload = pack(reference.inputs) if name == self.source else b""
             self.pool.send(name, "arm", payload)
         self.pool.collect("armed", self.names)
         self.pool.send(self.source, "go")
@@ -187,7 +187,7 @@ class Session:
         if self.plan.cluster.transfer_dtype == "float32":
             return 0.0
         if id(reference) not in self._lossy:
-            error = sent_errors(self.plan, self.model, reference.x).relative
+            error = sent_errors(self.plan, self.model, reference.inputs).relative
             self._lossy[id(reference)] = 2 * error
         return self._lossy[id(reference)]
 

@@ -22,6 +22,7 @@ from nptp_opt.geometry import Tile
 from nptp_opt.kernels import run_gather, run_layer
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.network.load import LoadedModel, load_model
+from nptp_opt.network.ref import InputShape
 from nptp_opt.runtime.profiling.link import measure_link, serve_link
 
 SHARES = (1.0, 0.5, 0.25, 0.125)
@@ -35,7 +36,7 @@ Sample = tuple[float, float]
 class ProfileRequest:
     """The options of ``profile``."""
 
-    input: tuple[int, ...]
+    input: InputShape
     threads: int = 1
     repeats: int = 5
     serve: str | None = None

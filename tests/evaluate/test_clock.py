@@ -1,0 +1,85 @@
+"""The clock, which prices plans by differences in compiled code, against the plain simulation."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import pytest
+
+from nptp_opt.cluster import Cluster
+from nptp_opt.evaluate.assemble import Choice, assemble
+from nptp_opt.evaluate.clock import Clock
+from nptp_opt.evaluate.simulate import simulate
+from nptp_opt.network.ir import Network
+from nptp_opt.planner.baselines.quick import QUICK
+from nptp_opt.planner.candidates.catalogue import family_templates
+from nptp_opt.planner.local_search.operators import Operators
+from tests.builders import conv_chain, make_cluster
+from tests.networks import branched_network, residual_network
+from tests.tangled import tangled
+
+NETWORKS = {
+    "chain": conv_chain((1, 3, 24, 24), [{}, {"stride": 2}, {"kernel": 5, "padding": 2}]),
+    "residual": residual_network(blocks=2),
+    "branched": branched_network(),
+    "reductions": tangled(3).network,
+    "large": tangled(11).network,
+}
+
+
+def clusters() -> list[Cluster]:
+    made = [
+        make_cluster((0.01, 0.02, 0.01), rates=(5.0, 20.0, 5.0), latency_ms=0.1),
+        make_cluster((0.01, 0.02, 0.01), rates=5.0, shared=True, latency_ms=0.05),
+    ]
+    slow = made[0].network.model_copy(update={"message_ms": 0.3, "transfer_dtype": "int8"})
+    return [*made, made[0].model_copy(update={"network": slow})]
+
+
+def walked(network: Network, clock: Clock, count: int) -> list[list[Choice]]:
+    """Plans by random changes, one after the other, from the baselines."""
+    rng = Random(0)
+    operators = Operators(clock, [*family_templates(clock.cluster)], rng)
+    found = [plan(network, clock.cluster) for plan in QUICK.values()]
+    for _ in range(count):
+        changed = operators.draw(rng.choice(found[-6:]))
+        found += [] if changed is None else [changed]
+    return found
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_the_clock_equals_the_simulation(network: Network) -> None:
+    for cluster in clusters():
+        clock = Clock(network, cluster)
+        for choices in walked(network, clock, 120):
+            expected = simulate(network, cluster, assemble(network, cluster, choices))
+            assert clock.seconds(choices) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_clock_equals_the_simulation_on_tangled_networks(seed: int) -> None:
+    network = tangled(seed).network
+    if network.spatial:
+        test_the_clock_equals_the_simulation(network)
+
+
+def test_a_clock_that_forgets_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, cluster = NETWORKS["residual"], clusters()[0]
+    plans = walked(network, Clock(network, cluster), 60)
+    expected = [Clock(network, cluster).seconds(plan) for plan in plans]
+    monkeypatch.setattr("nptp_opt.evaluate.clock.MOST_STEPS", 8)
+    clock = Clock(network, cluster)
+    assert [clock.seconds(plan) for plan in plans] == expected
+
+
+def test_a_limit_ends_the_simulation_of_slower_plans_alone() -> None:
+    network, cluster = NETWORKS["chain"], clusters()[1]
+    clock = Clock(network, cluster)
+    for choices in walked(network, clock, 40):
+        value = clock.seconds(choices)
+        assert clock.seconds(choices, value * (1 + 1e-9)) == value
+        cut = clock.seconds(choices, value * 0.5)
+        assert cut == value or math.isinf(cut)
+    alone = [Choice((layer,), {1: layer.full}) for layer in network.spatial]
+    assert math.isinf(clock.seconds(alone, clock.seconds(alone) * 0.5))

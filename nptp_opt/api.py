@@ -153,18 +153,35 @@ def save_plan(plan: Plan, path: str | Path) -> None:
 
 
 def verify(
-    plan: Plan, model: LoadedModel | None = None, *, seed: int = 0, bound: bool = False
+    plan: Plan,
+    model: LoadedModel | None = None,
+    *,
+    seed: int = 0,
+    bound: bool = False,
+    executor: str | None = None,
 ) -> Report:
     """Does the plan compute what the model computes? Every layer in torch, outputs by a witness.
 
     Without ``model`` the plan's own reference is loaded. ``seed`` makes the input. ``bound``
     computes the plan's bound again, which can take as long as the rest; without it the report says
-    that the bound was not checked. Raises InputError where the model cannot be loaded; what is
+    that the bound was not checked. ``executor`` computes the plan's tile programs, which are held
+    against the model, too; None means the one that ``run`` would take. Raises ExecutionError where
+    that is not installed, InputError where the model cannot be loaded; what is
     wrong with the plan is in the report.
     """
+    loaded = model or _model_of(plan)
+    return verify_executed(plan, loaded, executor, seed=seed, bound=bound)
+
+
+def verify_executed(plan: Plan, model: LoadedModel, executor: str | None, **options: Any) -> Report:
+    """As ``verify``, with the options of ``verify_plan``."""
+    from nptp_opt.kernels.executors import require
+    from nptp_opt.runtime.executed import Execution
     from nptp_opt.verification.torch_check import verify_plan
 
-    return verify_plan(plan, model or _model_of(plan), seed=seed, bound=bound)
+    if executor is not None:
+        require(executor)
+    return verify_plan(plan, model, execution=lambda: Execution(plan, model, executor), **options)
 
 
 def run(
@@ -179,6 +196,7 @@ def run(
     emulate: bool = RUN.emulate,
     transport: str | None = RUN.transport,
     throttle: Throttle | None = RUN.throttle,
+    executor: str | None = RUN.executor,
     elastic: bool = RUN.elastic,
     progress: Callable[[str], None] = lambda text: None,
 ) -> RunReport:
@@ -186,7 +204,8 @@ def run(
 
     ``repeats`` inputs are timed after ``warmup`` others, each compared with the model's witness.
     With ``emulate`` every device has a network namespace of its own, with the plan's rates, and the
-    plan's speed; ``transport`` is "gloo" or "tcp", ``throttle`` "none", "pad" or "cgroup". With
+    plan's speed; ``transport`` is "gloo" or "tcp", ``throttle`` "none", "pad" or "cgroup".
+    ``executor`` names what computes; None for the fastest that is right on each device. With
     ``elastic`` a lost device is planned around. ``timeout_s`` bounds silence and lack of progress.
 
     Raises VerificationError for a plan that is wrong on paper, ExecutionError where a device fails.
@@ -203,6 +222,7 @@ def run(
         emulate=emulate,
         transport=transport,
         throttle=throttle,
+        executor=executor,
         elastic=elastic,
     )
     loaded = model or _model_of(plan)

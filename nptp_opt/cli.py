@@ -19,7 +19,7 @@ from nptp_opt.commands.emulate import emulate
 from nptp_opt.commands.inspect import inspect
 from nptp_opt.commands.instances import instances
 from nptp_opt.commands.interrupts import INTERRUPTED
-from nptp_opt.commands.lists import formulations, planners, solvers, versions
+from nptp_opt.commands.lists import executors, formulations, planners, solvers, versions
 from nptp_opt.commands.profile import profile
 from nptp_opt.commands.report import report
 from nptp_opt.commands.run import run
@@ -70,7 +70,7 @@ def main(verbose: int) -> None:
 for _command in (
     *(solve, inspect, verify, show, run, worker, profile, emulate, sweep),
     *(solve_layer, check, instances, compare, report),
-    *(formulations, planners, solvers, versions),
+    *(formulations, planners, solvers, executors, versions),
 ):
     main.add_command(_command)
 

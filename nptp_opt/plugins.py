@@ -1,8 +1,8 @@
 """Registries by name, which packages of others may add to (docs/extending.md).
 
 An installed package that names a function under the entry point group ``nptp_opt.planners``,
-``nptp_opt.formulations`` or ``nptp_opt.solvers`` has it called, without arguments, when a name of
-that kind is first looked up; the function registers what it brings.
+``nptp_opt.formulations``, ``nptp_opt.solvers`` or ``nptp_opt.executors`` has it called, without
+arguments, when a name of that kind is first looked up; the function registers what it brings.
 """
 
 from __future__ import annotations

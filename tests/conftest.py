@@ -19,6 +19,7 @@ planner/test_shortest_path planner/test_pareto planner/test_replan
 planner/test_linears bound/test_clock planner/test_objective bound/test_objective_bound
 cost/test_overlap search/test_bounds search/test_dissection search/test_exact search/test_scale
 cli/test_progress cli/test_regressions cli/test_commands kernels/test_ops kernels/test_linear
+kernels/executors/test_conformance runtime/test_executors
 instances/test_library planner/test_nptp planner/test_layerwise
 formulations/test_honesty formulations/test_conformance formulations/test_limits
 verification/test_mutants network/test_small_faults network/test_torch_ops

@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 import nptp_opt as nptp
+from nptp_opt.kernels.executors import EXECUTORS
 from nptp_opt.layer.registry import METHODS
 from nptp_opt.planner import PLANNERS
 from nptp_opt.plugins import Registry
@@ -23,6 +24,7 @@ GUIDE = Path(__file__).parents[1] / "docs" / "extending.md"
 POINTS = (
     EntryPoint("halves", "halves:register_planner", "nptp_opt.planners"),
     EntryPoint("first-alone", "first_alone:register_formulation", "nptp_opt.formulations"),
+    EntryPoint("halved", "halved:register_executor", "nptp_opt.executors"),
     EntryPoint("broken", "no_such_module_at_all:register", "nptp_opt.planners"),
 )
 
@@ -34,7 +36,9 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         module = ModuleType(name)
         exec(compile(code, f"{GUIDE}:{name}", "exec"), module.__dict__)
         monkeypatch.setitem(sys.modules, name, module)
-    registries: tuple[Registry[object], ...] = (PLANNERS, METHODS, BACKENDS)  # type: ignore[assignment]
+    registries: tuple[Registry[object], ...] = (  # type: ignore[assignment]
+        PLANNERS, METHODS, BACKENDS, EXECUTORS,
+    )  # fmt: skip
     kept = [dict(registry._entries) for registry in registries]
     for registry in registries:
         monkeypatch.setattr(registry, "_complete", False)
@@ -63,6 +67,16 @@ def test_the_guides_planner_plans_and_its_plan_is_right(caplog: pytest.LogCaptur
 def test_the_guides_formulation_solves_a_layer() -> None:
     result = nptp.solve_layer("examples/vgg16-conv3_2-n4.json", formulation="first-alone")
     assert result.status == "feasible" and list(result.tiles or ()) == [0]
+
+
+@pytest.mark.usefixtures("plugins")
+def test_the_guides_executor_is_verified_and_found_to_round() -> None:
+    """It is near enough for the self-test, and too far from the model for ``verify``."""
+    model = nptp.load_model("tests.models:small_cnn", (1, 3, 33, 29))
+    plan = nptp.solve(model, make_cluster((1.0, 1.0)), trust_import=True)
+    report = nptp.verify(plan, model, executor="halved")
+    assert report.executed is not None and 1e-5 < report.executed.errors.relative < 1e-2
+    assert any("executor halved" in fault for fault in report.faults)
 
 
 @pytest.mark.usefixtures("plugins")

@@ -1,4 +1,4 @@
-"""What there is: ``formulations``, ``planners``, ``solvers``, ``versions``."""
+"""What there is: ``formulations``, ``planners``, ``solvers``, ``executors``, ``versions``."""
 
 from __future__ import annotations
 
@@ -45,6 +45,15 @@ def solvers(as_json: bool) -> None:
     from nptp_opt.solvers import listing
 
     print_list("solvers", listing(), as_json)
+
+
+@click.command()
+@json_flag
+def executors(as_json: bool) -> None:
+    """List the engines that compute tile programs."""
+    from nptp_opt.kernels.executors import listing
+
+    print_list("executors", listing(), as_json)
 
 
 @click.command()

@@ -10,6 +10,7 @@ import click
 from nptp_opt.commands.outputs import check_outputs
 from nptp_opt.commands.support import (
     FILE,
+    executor_option,
     json_flag,
     load,
     print_json,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--throttle", type=click.Choice(["none", "pad", "cgroup"]),
               help="Compute at the plan's speeds: by waiting (pad) or by CPU quotas.",
               show_default="none; pad with --emulate")  # fmt: skip
+@executor_option("What computes on the devices.", "the fastest that is right, on each")
 @click.option("--elastic", is_flag=True, help="Plan again without a device that is lost.")
 @click.option("--trace", type=FILE, help="Write a Chrome trace (Perfetto).")
 @click.option("--calibrate", type=FILE, help="Write the cluster (.json) with measured speeds.")

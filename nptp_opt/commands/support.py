@@ -32,8 +32,9 @@ OPTIONS = {
     **{
         name: "--" + name.replace("_", "-")
         for name in (
-            "against baseline calibrate emulate hosts interface objective pareto peer "
-            "scheduler secret_file serve solver throttle tls_ca_file tls_cert tls_key transport"
+            "against baseline calibrate emulate executor hosts interface objective pareto "
+            "peer scheduler secret_file serve solver throttle tls_ca_file tls_cert tls_key "
+            "transport"
         ).split()
     },
 }
@@ -51,6 +52,13 @@ input_option = click.option(
     help="Input shape: batch x channels x height x width; of several inputs, by commas.",
     show_default=f"that of an .onnx file, else {COMMON_INPUT}",
 )
+
+
+def executor_option(text: str, default: str) -> Callable[[Command], Command]:
+    """``--executor``; ``default`` says what is done without it."""
+    return click.option("--executor", metavar="NAME", help=text, show_default=default)
+
+
 GONE = {
     "predicted": "--objective predicted is what every plan is made for now: leave --objective out",
     "overlap": "--overlap is gone: plans overlap computing and exchange where that makes them "

@@ -9,6 +9,7 @@ import click
 
 from nptp_opt.commands.progress import show_progress
 from nptp_opt.commands.support import (
+    executor_option,
     json_flag,
     load,
     print_json,
@@ -25,17 +26,26 @@ if TYPE_CHECKING:
 @click.argument("plan", type=click.Path(path_type=Path))
 @click.option("--seed", type=int, default=0, help="Seed of the input.")
 @click.option("--bound", is_flag=True, help="Compute the plan's bound again, too.")
+@executor_option("Whose tile programs are verified, beside torch.", "the one that run would take")
 @json_flag
-def verify(plan: Path, seed: int, bound: bool, as_json: bool) -> None:
-    """Prove in torch that PLAN computes the same tensors as the unpartitioned model."""
-    from nptp_opt.plan.document import read_plan
-    from nptp_opt.verification.torch_check import verify_plan
+def verify(plan: Path, seed: int, bound: bool, executor: str | None, as_json: bool) -> None:
+    """Prove that PLAN computes the same tensors as the unpartitioned model.
 
+    In torch, layer by layer, in float32 and float64; then every tile program by the executor.
+    """
+    from nptp_opt.api import verify_executed
+    from nptp_opt.kernels.executors import require
+    from nptp_opt.plan.document import read_plan
+
+    if executor is not None:
+        require(executor)
     read, stale = read_plan(plan)
     say(f"verifying {read.model.ref} on {len(read.cluster.devices)} devices")
     model = load(read.model.ref, read.model.input, read.model.seed)
     with show_progress("comparing with the model"):
-        report = verify_plan(read, model, stale=stale, seed=seed, bound=bound)
+        report = verify_executed(read, model, executor, stale=stale, seed=seed, bound=bound)
+    for note in report.executed.notes if report.executed else ():
+        say(note)
     content = report.to_json()
     table = {key: value for key, value in content.items() if key != "layer_max_rel_error"}
     print_json(content) if as_json else print_table(table)

@@ -9,6 +9,7 @@ import click
 
 from nptp_opt.commands.support import (
     FILE,
+    executor_option,
 )
 
 if TYPE_CHECKING:
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 @click.option("--secret-file", type=FILE, required=True, help="The same file as run's.")
 @click.option("--interface", default="", help="The only address to bind.",
               show_default="the cluster file's")  # fmt: skip
-def worker(connect: str, name: str, secret_file: Path, interface: str) -> None:
+@executor_option("What computes here.", "run's")
+def worker(
+    connect: str, name: str, secret_file: Path, interface: str, executor: str | None
+) -> None:
     """Be one device of a run on several machines, until that run ends."""
     from nptp_opt.runtime.worker.start import become_worker
 
-    become_worker(connect, name, secret_file, interface)
+    become_worker(connect, name, secret_file, interface, executor)

@@ -215,6 +215,14 @@ def need_tile(tile: Tile, map_y: AxisMap, map_x: AxisMap) -> Tile:
     return EMPTY if need.is_empty else need
 
 
+def area_without(need: Tile, tiles: Iterable[Tile]) -> int:
+    """Elements per channel of ``need`` that lie in none of ``tiles``."""
+    missing = [need]
+    for tile in tiles:
+        missing = [rest for part in missing for rest in part.minus(tile)]
+    return sum(part.area for part in missing)
+
+
 def cover_fault(tiles: Iterable[Tile], height: int, width: int) -> str | None:
     """What is wrong with ``tiles`` as a partition of a ``height x width`` map; None if nothing.
 

@@ -142,7 +142,7 @@ def _all_of(whole: Tensor) -> Tile:
 def _run_nodes(
     nodes: Sequence[Node], weights: Mapping[str, Tensor], inputs: Mapping[str, Crop], tile: Tile
 ) -> Tensor:
-    wanted = _node_regions(nodes, tile)
+    wanted = node_regions(nodes, tile)
     held = dict(inputs)
     for node in nodes:
         region = wanted[node.name]
@@ -154,13 +154,14 @@ def _run_nodes(
     return held[nodes[-1].name][1]
 
 
-def _node_regions(nodes: Sequence[Node], tile: Tile) -> dict[str, Tile]:
-    regions = {nodes[-1].name: tile}
+def node_regions(nodes: Sequence[Node], tile: Tile) -> dict[str, Tile]:
+    """The rectangle that ``tile`` of the last node takes of every node, and of their inputs."""
+    found = {nodes[-1].name: tile}
     for node in reversed(nodes):
-        region = regions.setdefault(node.name, EMPTY)
+        region = found.setdefault(node.name, EMPTY)
         for tensor, maps in zip(node.inputs, node.maps, strict=True):
-            regions[tensor] = regions.get(tensor, EMPTY).hull(need_tile(region, *maps))
-    return regions
+            found[tensor] = found.get(tensor, EMPTY).hull(need_tile(region, *maps))
+    return found
 
 
 def _crop(reader: str, tensor: str, held: Crop, need: Tile) -> Tensor:

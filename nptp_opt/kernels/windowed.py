@@ -109,14 +109,14 @@ def conv_transpose2d(node: Node, params: Params, crops: list[Tensor], tile: Tile
 def _put_overlap(node: Node, full: Tensor, out: Tensor, tile: Tile) -> None:
     """Copy what a crop's result has of the tile to where it lies in it."""
     spots = [
-        _overlap(cast(Transposed, axis), a, b, full.shape[2 + i])
+        overlap(cast(Transposed, axis), a, b, full.shape[2 + i])
         for i, (axis, (a, b)) in enumerate(zip(node.maps[0], ranges(tile), strict=True))
     ]
     (dst_y, src_y), (dst_x, src_x) = spots
     out[:, :, dst_y, dst_x] = full[:, :, src_y, src_x]
 
 
-def _overlap(axis: Transposed, a: int, b: int, length: int) -> tuple[slice, slice]:
+def overlap(axis: Transposed, a: int, b: int, length: int) -> tuple[slice, slice]:
     """Where the crop's result of ``length`` meets ``[a, b)``: place there, place in it."""
     start = axis.need(a, b)[0] * axis.stride - axis.pad
     lo, hi = max(a, start), min(b, start + length)
@@ -153,14 +153,14 @@ def avg_pool2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> T
     if node.attrs["divisor"]:
         return sums / float(node.attrs["divisor"])
     counts = [
-        _window_counts(axis, a, b, node.attrs["count_include_pad"])
+        counted(axis, a, b, node.attrs["count_include_pad"])
         for axis, (a, b) in zip((y, x), ranges(tile), strict=True)
     ]
     rows, columns = (torch.tensor(count, dtype=sums.dtype) for count in counts)
     return sums / (rows[:, None] * columns[None, :]).to(sums.device)
 
 
-def _window_counts(window: Window, a: int, b: int, with_padding: bool) -> list[int]:
+def counted(window: Window, a: int, b: int, with_padding: bool) -> list[int]:
     """Elements of each output's window; what ceil mode adds behind the padding never counts."""
     counts = []
     for o in range(a, b):
@@ -233,12 +233,12 @@ def pixel_shuffle(node: Node, params: Params, crops: list[Tensor], tile: Tile) -
     factor = node.attrs["factor"]
     full = F.pixel_shuffle(crops[0], factor)
     (top, _), (left, _) = (
-        _inside(axis, a, b) for axis, (a, b) in zip(node.maps[0], ranges(tile), strict=True)
+        inside(axis, a, b) for axis, (a, b) in zip(node.maps[0], ranges(tile), strict=True)
     )
     return full[:, :, top : top + tile.height, left : left + tile.width]
 
 
-def _inside(axis: AxisMap, a: int, b: int) -> tuple[int, int]:
+def inside(axis: AxisMap, a: int, b: int) -> tuple[int, int]:
     shuffled = cast(Shuffled, axis)
     start = shuffled.need(a, b)[0] * shuffled.factor
     return a - start, b - start

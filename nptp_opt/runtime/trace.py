@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -57,6 +57,23 @@ class Recorder:
         start = time.monotonic_ns()
         yield
         self.spans.append(Span(phase, step, start, time.monotonic_ns(), peer, n_bytes))
+
+    @contextmanager
+    def shared(self, phase: Phase, shares: Sequence[tuple[int, float]]) -> Iterator[None]:
+        """Record what happens inside for several steps at once: (step, seconds as modelled).
+
+        Each has its part of the time in proportion to these seconds, one after the other.
+        """
+        self.enter(phase, shares[0][0])
+        begin = start = time.monotonic_ns()
+        yield
+        end, total = time.monotonic_ns(), sum(seconds for _, seconds in shares)
+        done = 0.0
+        for step, seconds in shares:
+            done += seconds / total if total else 1 / len(shares)
+            until = begin + round(min(done, 1.0) * (end - begin))
+            self.spans.append(Span(phase, step, start, until))
+            start = until
 
     def enter(self, phase: Phase, step: int = -1, peer: int | None = None) -> None:
         """The device now does this; nothing is recorded."""

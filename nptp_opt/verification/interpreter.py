@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nptp_opt.cluster import TransferDtype
 from nptp_opt.cost import RESULT, input_ownership
-from nptp_opt.geometry import Tile
+from nptp_opt.geometry import Tile, area_without
 from nptp_opt.kernels import Crop, combine, crop, partial, paste, run_gather, run_layer
 from nptp_opt.kernels.wire_format import round_trip
 from nptp_opt.network.given import Given, by_input
@@ -190,7 +190,7 @@ class Replay:
         for part in parts:
             if part[0].contains(need) and not need.is_empty:
                 return need, crop(part, need)
-        lacking = _area_without(need, [tile for tile, _ in parts])
+        lacking = area_without(need, [tile for tile, _ in parts])
         if lacking:
             self.faults.append(
                 f"segment {self.number}: {self.names[device]} reads {lacking} elements of {tensor} "
@@ -221,14 +221,6 @@ def _last_uses(plan: Plan) -> dict[str, int]:
         for tensor in external_inputs(plan.layers_of(step)):
             last[tensor] = number
     return last | dict.fromkeys(plan.network.spatial_outputs, len(plan.steps))
-
-
-def _area_without(need: Tile, tiles: Sequence[Tile]) -> int:
-    """Elements per channel of ``need`` that lie in none of ``tiles``."""
-    missing = [need]
-    for tile in tiles:
-        missing = [rest for part in missing for rest in part.minus(tile)]
-    return sum(part.area for part in missing)
 
 
 def replayed_outputs(

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -53,6 +53,35 @@ class Errors:
         return relative
 
 
+@dataclass(frozen=True)
+class Expected:
+    """A tensor of the unpartitioned model in float32, and how far another engine may lie off."""
+
+    values: Tensor
+    allowed: float
+
+
+@dataclass
+class Executed:
+    """What an executor's tile programs made of a plan: their number, errors and faults."""
+
+    executor: str
+    programs: int
+    errors: Errors = field(default_factory=Errors)
+    faults: list[str] = field(default_factory=list)
+    notes: Sequence[str] = ()
+
+
+class Execution(Protocol):
+    """A plan whose tile programs are compiled; they make the tensors ``wanted``."""
+
+    @property
+    def wanted(self) -> frozenset[str]: ...
+
+    def run(self, x: Sequence[Tensor], expected: Mapping[str, Expected]) -> Executed:
+        """Execute the plan on ``x`` and hold every program against what is expected."""
+
+
 @dataclass(repr=False)
 class Report:
     """What ``verify_plan`` found; a plan without faults computes what its model computes."""
@@ -70,6 +99,8 @@ class Report:
     """Errors of the network's outputs with transfers as planned; None where they are exact."""
     sent_by_layer: dict[str, float] = field(default_factory=dict)
     """Relative errors of the layers with transfers as planned; empty where they are exact."""
+    executed: Executed | None = None
+    """What an executor made of the plan; None where none was asked for."""
 
     def __repr__(self) -> str:
         verdict = "right" if self.ok else f"{len(self.faults)} faults, first: {self.faults[0]}"
@@ -109,6 +140,10 @@ class Report:
             "output_max_abs_error": _finite(self.sent.absolute) if self.sent else None,
             "output_max_rel_error": _finite(self.sent.relative) if self.sent else None,
             "layer_max_rel_error": {k: _finite(e) for k, e in self.sent_by_layer.items()},
+            "executor": self.executed.executor if self.executed else None,
+            "executor_programs": self.executed.programs if self.executed else None,
+            "executor_max_abs_error": _error(self.executed, "absolute"),
+            "executor_max_rel_error": _error(self.executed, "relative"),
             "faults": self.faults,
         }
 
@@ -120,10 +155,13 @@ def verify_plan(
     stale: Sequence[str] = (),
     seed: int = 0,
     bound: bool = False,
+    execution: Callable[[], Execution] | None = None,
 ) -> Report:
     """Verify ``plan`` against ``model`` on random inputs; ``stale`` are faults found before.
 
     With ``bound`` the plan's bound is computed again, too, which can take as long as the rest.
+    ``execution`` compiles the plan for an executor, whose programs are held against the model, too:
+    each may lie off by what rounding explains, times ``OTHER_ENGINE``.
 
     Nothing is executed when the plan fails on paper. What rounding may do to each layer is
     measured (``tolerance``); the outputs are held against the model's witness, too. A plan that
@@ -141,9 +179,13 @@ def verify_plan(
         return report
     x = random_inputs(plan.network, seed, torch.float64)
     with torch.inference_mode():
-        walk = _Walk(plan, model, x, report)
+        made = None if execution is None else execution()
+        walk = _Walk(plan, model, x, report, made.wanted if made else frozenset())
         walk.run()
         _compare_with_witness(walk, report)
+        if made is not None:
+            report.executed = made.run(walk.inputs[0], walk.kept)
+            report.faults += report.executed.faults
     report.transfer_dtype = plan.cluster.transfer_dtype
     if report.transfer_dtype != "float32":
         report.sent = sent_errors(plan, model, [part.float() for part in x])
@@ -179,7 +221,15 @@ def sent_errors(plan: Plan, model: LoadedModel, x: Given) -> Errors:
 class _Walk:
     """The model in float32 and in float64, and the plan beside it in both."""
 
-    def __init__(self, plan: Plan, model: LoadedModel, x: Sequence[Tensor], report: Report) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        model: LoadedModel,
+        x: Sequence[Tensor],
+        report: Report,
+        keep: frozenset[str] = frozenset(),
+    ) -> None:
+        self.keep, self.kept = keep, dict[str, Expected]()
         self.model, self.report = model, report
         self.inputs = tuple(part.float() for part in x), tuple(x)
         double, self.weights = model.in_double(), model.weights()
@@ -203,6 +253,8 @@ class _Walk:
         )
         for (name, single), (_, double) in pairs:
             allowed = self._rounding(name, single, double)
+            if name in self.keep:
+                self.kept[name] = Expected(single, OTHER_ENGINE * allowed.allowed(torch.float32))
             for one, values in zip(self.passes, (single, double, single), strict=False):
                 one.see(name, values, allowed)
         for one in self.passes:
@@ -316,6 +368,10 @@ class _SentPass(_Pass):
 def relative_to(error: float, scale: float) -> float:
     """An error by the size of what it is in; 0 where there is none."""
     return error / max(scale, 1e-30) if error else 0.0
+
+
+def _error(executed: Executed | None, kind: Literal["absolute", "relative"]) -> float | None:
+    return None if executed is None else _finite(getattr(executed.errors, kind))
 
 
 def _finite(error: float) -> float | None:

@@ -115,12 +115,13 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
             ["instance", "--formulation", "--export-mps", "--export-lp", "--json", *limits]
         ),
         "check": ["--json", "instance", "result"],
-        "verify": ["--bound", "--json", "--seed", "plan"],
+        "verify": ["--bound", "--executor", "--json", "--seed", "plan"],
         "run": sorted(
             "plan --repeats --warmup --stream --timeout --threads --seed --emulate --transport "
-            "--throttle --elastic --trace --calibrate --hosts --secret-file --json".split()
+            "--throttle --executor --elastic --trace --calibrate --hosts --secret-file "
+            "--json".split()
         ),
-        "worker": ["--connect", "--interface", "--name", "--secret-file"],
+        "worker": ["--connect", "--executor", "--interface", "--name", "--secret-file"],
         "profile": sorted(
             "model -o --output --input --threads --repeats --serve --peer --secret-file "
             "--json".split()
@@ -141,6 +142,7 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "formulations": ["--json"],
         "planners": ["--json"],
         "solvers": ["--json"],
+        "executors": ["--json"],
         "versions": ["--json"],
     }
 
@@ -216,6 +218,30 @@ def test_verify_and_show_a_plan(plan: Path, tmp_path: Path) -> None:
     assert called_json("show", plan)["segments"]
 
 
+def test_verify_takes_an_executor_and_says_what_its_programs_were_off(plan: Path) -> None:
+    found = called_json("verify", plan, "--executor", "onnxruntime")
+    assert found["ok"] and found["executor"] == "onnxruntime"
+    assert found["executor_programs"] > 0 and 0 <= found["executor_max_rel_error"] < 1e-5
+    assert called_json("verify", plan)["executor"] in {"torch", "onnxruntime"}
+
+
+@pytest.mark.parametrize("command", ["verify", "run", "worker"])
+def test_an_executor_that_is_not_known_or_not_installed(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("a secret that is long enough")
+    secret.chmod(0o600)
+    worker = ["--connect", "127.0.0.1:9", "--name", "a", "--secret-file", secret]
+    args = [command, *(worker if command == "worker" else [plan])]
+    result = call(*args, "--executor", "onnxruntim")
+    assert result.exit_code == 2 and "Did you mean 'onnxruntime'" in result.stderr
+    monkeypatch.setattr("nptp_opt.kernels.executors.onnxruntime.OnnxRuntime.available", False)
+    result = call(*args, "--executor", "onnxruntime")
+    assert result.exit_code == 6
+    assert "pip install 'nptp-opt[onnxruntime]'" in result.stderr
+
+
 def test_verify_rejects_a_plan_with_a_shifted_tile(plan: Path) -> None:
     data = json.loads(plan.read_text())
     data["segments"][0]["tiles"][0]["y0"] += 1
@@ -282,7 +308,9 @@ def test_the_model_can_be_exported(tmp_path: Path, instance: Path, name: str) ->
     assert path.stat().st_size > 100
 
 
-@pytest.mark.parametrize("command", ["formulations", "planners", "solvers", "versions"])
+@pytest.mark.parametrize(
+    "command", ["formulations", "planners", "solvers", "executors", "versions"]
+)
 def test_lists(command: str) -> None:
     assert called_json(command)[command]
     assert call(command).exit_code == 0

@@ -15,6 +15,7 @@ from nptp_opt.geometry import (
     TOP,
     Tile,
     Window,
+    area_without,
     axis_tables,
     cover_fault,
     need_tile,
@@ -171,3 +172,11 @@ def test_cover_fault_agrees_with_counting_pixels(found: list[Tile]) -> None:
         counts[tile.y0 : tile.y1, tile.x0 : tile.x1] += 1
     exact = bool((counts[:8, :8] == 1).all()) and not counts[8:].any() and not counts[:, 8:].any()
     assert (cover_fault(found, 8, 8) is None) == exact
+
+
+def test_what_no_tile_covers_is_counted() -> None:
+    """Of 4 x 5 elements two tiles that overlap in one column leave the last row and a corner."""
+    need = Tile(0, 4, 0, 5)
+    assert area_without(need, []) == 20
+    assert area_without(need, [Tile(0, 3, 0, 3), Tile(0, 2, 2, 9)]) == 5 + 2
+    assert area_without(need, [Tile(-1, 9, 0, 5)]) == area_without(EMPTY, []) == 0

@@ -13,20 +13,24 @@ from threading import Barrier, Timer
 import torch
 from torch import Tensor
 
+from nptp_opt.kernels.executors import choose
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.plan.model import Plan
+from nptp_opt.runtime.blocks import programs
 from nptp_opt.runtime.device_program import device_program, participants
 from nptp_opt.runtime.trace import Recorder
 from nptp_opt.runtime.transport.base import Rendezvous
 from nptp_opt.runtime.transport.packing import Packing
 from nptp_opt.runtime.transport.tcp import TcpTransport
-from nptp_opt.runtime.worker.executor import Executor
+from nptp_opt.runtime.worker.device import DeviceRun
 
 PATIENCE_S = 60.0
 Answers = list[Mapping[str, Tensor]]
 
 
-def execute(plan: Plan, model: LoadedModel, inputs: Sequence[Tensor]) -> tuple[Answers, int]:
+def execute(
+    plan: Plan, model: LoadedModel, inputs: Sequence[Tensor], executor: str = "torch"
+) -> tuple[Answers, int]:
     """The network's outputs for each input, one after the other, and the bytes of one input."""
     numbers = participants(plan)
     weights, barrier, addresses = model.weights(), Barrier(len(numbers)), [""] * len(numbers)
@@ -42,7 +46,7 @@ def execute(plan: Plan, model: LoadedModel, inputs: Sequence[Tensor]) -> tuple[A
         watchdog = Timer(PATIENCE_S, transport.close)  # whoever waits for ever is told
         watchdog.start()
         try:
-            return _serve(plan, weights, numbers, rank, transport, barrier, inputs)
+            return _serve(plan, weights, numbers, rank, transport, barrier, inputs, executor)
         except BaseException:
             barrier.abort()
             raise
@@ -63,27 +67,30 @@ def _serve(
     transport: TcpTransport,
     barrier: Barrier,
     inputs: Sequence[Tensor],
+    engine: str,
 ) -> tuple[Answers, int]:
     """One device's part: its outputs, and the bytes that it sent for the last input."""
     recorder, network = Recorder(), plan.network
-    executor = Executor(
+    program = device_program(plan, numbers[rank])
+    device = DeviceRun(
         network,
-        device_program(plan, numbers[rank]),
+        program,
         weights,
         transport,
         {number: k for k, number in enumerate(numbers)},
         recorder,
+        prepared=choose(engine, programs(program, network), weights).prepared,
         packing=Packing(network, plan.cluster.transfer_dtype),
     )
     answers: Answers = []
     for x in inputs:
         is_source = numbers[rank] == plan.cluster.source
         recorder.take()
-        executor.arm({network.inputs[0]: x} if is_source else {})
+        device.arm({network.inputs[0]: x} if is_source else {})
         barrier.wait(PATIENCE_S)
         with torch.inference_mode():
-            outputs = executor.execute()
-            executor.finish()
+            outputs = device.execute()
+            device.finish()
         answers.append({name: values.clone() for name, values in outputs.items()})
         barrier.wait(PATIENCE_S)
     return answers, sum(span.bytes for span in recorder.take() if span.phase == "send")

@@ -71,9 +71,11 @@ def _worker(port: int, name: str, secret: Path, *more: str) -> subprocess.Popen[
 
 @pytest.fixture
 def workers(port: int, secret: Path) -> Iterator[Workers]:
-    """d0, d1 and d2, started before their launcher, as `nptp-opt worker` starts them."""
+    """d0, d1 and d2, started before their launcher, as `nptp-opt worker` starts them; d1 with an
+    executor of its own."""
+    own = {"d1": ("--executor", "onnxruntime")}
     started = {
-        name: _worker(port, name, secret, "--interface", interface)
+        name: _worker(port, name, secret, "--interface", interface, *own.get(name, ()))
         for name, interface in DEVICES.items()
     }
     yield started
@@ -96,7 +98,8 @@ def forked_workers(template: Template, port: int, secret: Path, tmp_path: Path) 
 
 
 def test_hosts_give_the_models_output(port: int, secret: Path, workers: Workers) -> None:
-    """Plan and weights arrive over the channel; every worker ends with the run."""
+    """Plan and weights arrive over the channel; every worker ends with the run, and its own
+    executor went before the launcher's."""
     model = model_of("chain")
     plan = hand_plan(model, "chain", tee, _cluster())
     report = run_plan(
@@ -105,6 +108,7 @@ def test_hosts_give_the_models_output(port: int, secret: Path, workers: Workers)
     )  # fmt: skip
     assert report.ok
     assert report.bytes == plan.transfer_bytes
+    assert report.executors == {"d0": "torch", "d1": "onnxruntime", "d2": "torch"}
     assert set(report.spans) == {"d0", "d1", "d2"}
     assert [process.wait(30) for process in workers.values()] == [0, 0, 0]
 

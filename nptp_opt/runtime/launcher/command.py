@@ -37,6 +37,7 @@ def execute(plan: Plan, model: LoadedModel, request: RunRequest, say: Say) -> Ru
             transport=request.chosen_transport,
             throttle=request.chosen_throttle,
             seed=request.seed,
+            executor=request.executor,
             site=site,
             listen=None if request.hosts is None else f"tcp:{request.hosts}",
             secret_file=request.secret_file,

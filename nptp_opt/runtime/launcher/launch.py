@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nptp_opt.cluster import Cluster, cluster_from_json
 from nptp_opt.errors import ExecutionError, InputError
+from nptp_opt.kernels.executors.choice import REFERENCE
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.plan.model import Plan
 from nptp_opt.runtime.children import terminable
@@ -46,6 +47,7 @@ def run_plan(
     transport: str = "gloo",
     throttle: Throttle = "none",
     seed: int = 0,
+    executor: str | None = REFERENCE,
     site: Site = LOCAL,
     listen: str | None = None,
     secret_file: Path | None = None,
@@ -56,8 +58,9 @@ def run_plan(
     """Execute ``plan`` on ``repeats`` timed inputs and compare each with the model.
 
     ``threads`` are those of every worker; ``throttle="pad"`` stretches every task's computation
-    to the cost model's seconds, ``"cgroup"`` limits its CPU time. ``timeout_s`` bounds silence and
-    lack of progress.
+    to the cost model's seconds, ``"cgroup"`` limits its CPU time. ``executor`` computes tile
+    programs; None for the fastest that a self-test on each device shows to be right. ``timeout_s``
+    bounds silence and lack of progress.
 
     ``site`` says where workers run; with ``listen`` (``tcp:HOST:PORT``) they are started elsewhere
     and join there, each with the secret of ``secret_file``. ``pool`` reuses workers that run
@@ -67,7 +70,7 @@ def run_plan(
     ``replan``, the survivors get a new plan instead and the input that was under way is computed
     again.
     """
-    options = RunOptions(repeats, warmup, timeout_s, threads, transport, throttle, seed)
+    options = RunOptions(repeats, warmup, timeout_s, threads, transport, throttle, seed, executor)
     check_executable(plan)
     if throttle == "cgroup":
         if listen is not None:
@@ -119,6 +122,8 @@ class Stream:
                     self.progress(
                         f"{len(references) - len(runs)} runs on {len(session.names)} devices"
                     )
+                    for note in session.notes:
+                        self.progress(note)
                     while len(runs) < len(references):
                         runs.append(session.run(references[len(runs)]))
             except DeviceLostError as error:

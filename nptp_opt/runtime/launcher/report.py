@@ -5,13 +5,15 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from nptp_opt.errors import InputError
+from nptp_opt.kernels.executors import find
+from nptp_opt.kernels.executors.choice import REFERENCE
 from nptp_opt.network.given import Given, random_inputs, tensors_of
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.notebook import html_table
@@ -31,7 +33,8 @@ class RunOptions:
     """How to run.
 
     ``throttle="pad"`` stretches computation to the cost model's seconds, ``"cgroup"`` gives every
-    worker the share of a core that makes it as slow as its device on the whole model.
+    worker the share of a core that makes it as slow as its device on the whole model. ``executor``
+    computes tile programs; None for the fastest that is right on each device.
     """
 
     repeats: int = 10
@@ -41,6 +44,7 @@ class RunOptions:
     transport: str = "gloo"
     throttle: Throttle = "none"
     seed: int = 0
+    executor: str | None = None
 
     def __post_init__(self) -> None:
         check_transport(self.transport)
@@ -51,6 +55,18 @@ class RunOptions:
             raise InputError(f"timeout_s = {self.timeout_s}: must be positive and finite")
         if self.throttle not in get_args(Throttle):
             raise InputError(f"throttle = {self.throttle!r}: must be 'none', 'pad' or 'cgroup'")
+        if self.executor is not None:
+            find(self.executor)
+        if self.throttle == "cgroup" and self.executor not in (None, REFERENCE):
+            raise InputError(
+                "`throttle` cgroup is set by torch's seconds for the model: use `throttle` pad "
+                f"with executor {self.executor!r}"
+            )
+
+    @property
+    def chosen_executor(self) -> str | None:
+        """What workers are asked for: quotas fit the engine by whose seconds they are set."""
+        return REFERENCE if self.throttle == "cgroup" else self.executor
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,6 +90,8 @@ class RunReport:
     """Devices that were lost on the way and planned around."""
     witness: str = ""
     """What the outputs were held against."""
+    executors: Mapping[str, str] = field(default_factory=dict)
+    """What computed the tile programs, by device."""
 
     def __repr__(self) -> str:
         verdict = "outputs right" if self.ok else f"outputs WRONG by {self.max_abs_error:.3g}"
@@ -116,6 +134,7 @@ class RunReport:
             "max_abs_error": self.max_abs_error,
             "witness": self.witness,
             "devices": list(self.spans),
+            "executors": dict(self.executors),
             "lost": list(self.lost),
         }
 
@@ -157,6 +176,7 @@ class Run:
     sent_bytes: int
     spans: Mapping[str, tuple[Span, ...]]
     plan: Plan
+    executors: Mapping[str, str]
 
 
 def make_report(
@@ -184,6 +204,7 @@ def make_report(
         throttle=options.throttle,
         lost=tuple(lost),
         witness=witness,
+        executors=typical.executors,
     )
 
 

@@ -27,6 +27,8 @@ class RunRequest:
     emulate: bool = False
     transport: str | None = None
     throttle: Throttle | None = None
+    executor: str | None = None
+    """What computes tile programs; None for the fastest that is right on each device."""
     stream: int | None = None
     elastic: bool = False
     trace: Path | None = None
@@ -40,10 +42,18 @@ class RunRequest:
             raise InputError("`secret_file` belongs to `hosts`")
         if self.hosts is not None:
             self._check_hosts()
+        if self.executor is not None:
+            self._check_executor(self.executor)
         if self.calibrate is not None and self.calibrate.suffix != ".json":
             raise InputError(f"{self.calibrate}: `calibrate` writes a cluster as .json")
         if self.calibrate is not None and self.chosen_throttle != "none":
             raise InputError("`calibrate` measures real speeds: use it with `throttle` none")
+
+    def _check_executor(self, name: str) -> None:
+        """It has to be here where the workers are; those on other machines say it themselves."""
+        from nptp_opt.kernels.executors import find, require
+
+        require(name) if self.hosts is None else find(name)
 
     def _check_hosts(self) -> None:
         if self.secret_file is None:

@@ -64,7 +64,9 @@ class Session:
             self._send_paths(content)
         if self.options.transport == "tcp":
             self._introduce()
-        self.pool.collect("ready", self.names)
+        ready = self.pool.collect("ready", self.names)
+        self.executors = {name: str(ready[name]["executor"]) for name in self.names}
+        self.notes = tuple(dict.fromkeys(n for name in self.names for n in ready[name]["notes"]))
         if self.options.throttle == "cgroup":
             self.quotas.enter_context(self._quotas())
         self.clocks = self._compare_clocks() if self.pool.remote else dict.fromkeys(self.names, 0)
@@ -104,6 +106,7 @@ class Session:
             interface=self.pool.site.interface(name),
             delay_s=self.pool.site.delay_s,
             threads=self.options.threads,
+            executor=self.options.chosen_executor,
             pad=self.options.throttle == "pad",
             # the kernel takes no real-time thread into a group with a quota
             shares_cores=not self.pool.remote and self.options.throttle != "cgroup",
@@ -178,6 +181,7 @@ class Session:
             ),
             spans=spans,
             plan=self.plan,
+            executors=self.executors,
         )
 
     def _lossy_share(self, reference: Reference) -> float:

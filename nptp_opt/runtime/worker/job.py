@@ -14,14 +14,16 @@ from torch import Tensor
 
 from nptp_opt.errors import InputError
 from nptp_opt.files import load_json
+from nptp_opt.kernels.executors import choose
 from nptp_opt.plan.document import load_plan
 from nptp_opt.plan.model import Plan
+from nptp_opt.runtime.blocks import programs
 from nptp_opt.runtime.device_program import DeviceProgram, device_program, participants
 from nptp_opt.runtime.trace import Recorder
 from nptp_opt.runtime.transport.base import Meet, PeerError, Rendezvous
 from nptp_opt.runtime.transport.packing import Packing
 from nptp_opt.runtime.transport.registry import open_transport
-from nptp_opt.runtime.worker.executor import Executor
+from nptp_opt.runtime.worker.device import DeviceRun
 from nptp_opt.runtime.worker.priority import be_prompt
 
 
@@ -45,10 +47,13 @@ class JobSpec:
     pad: bool
     shares_cores: bool
     """Other devices of the plan run on this machine too."""
+    executor: str | None = None
+    """What computes tile programs; None for the fastest that is right."""
 
 
 class Job:
-    """Raises InputError when the plan is not the one that the launcher means."""
+    """Raises InputError when the plan is not the one that the launcher means, ExecutionError when
+    the executor that it asks for is missing or wrong."""
 
     def __init__(self, spec: JobSpec, recorder: Recorder, secret: bytes, meet: Meet) -> None:
         torch.set_num_threads(spec.threads)
@@ -61,6 +66,9 @@ class Job:
         self.program = device_program(self.plan, device)
         self.ranks = {number: rank for rank, number in enumerate(participants(self.plan))}
         weights = load_weights(Path(spec.weights), self.program)
+        tiles = programs(self.program, self.plan.network)
+        chosen = choose(spec.executor, tiles, weights, spec.threads)
+        self.executor, self.notes = chosen.name, chosen.notes
         rendezvous = Rendezvous(
             spec.rendezvous,
             self.ranks[device],
@@ -74,13 +82,14 @@ class Job:
         if spec.shares_cores:
             be_prompt()
         self.transport = open_transport(spec.transport, rendezvous)
-        self.executor = Executor(
+        self.device = DeviceRun(
             self.plan.network,
             self.program,
             weights,
             self.transport,
             self.ranks,
             recorder,
+            prepared=chosen.prepared,
             packing=Packing(self.plan.network, self.plan.cluster.transfer_dtype),
             pad=spec.pad,
         )
@@ -88,15 +97,15 @@ class Job:
     def arm(self, payload: bytes | bytearray) -> None:
         """Prepare for one input; ``payload`` holds it on the source and is empty elsewhere."""
         self.recorder.take()
-        self.executor.arm(unpack_inputs(self.plan, payload) if self.is_source else {})
+        self.device.arm(unpack_inputs(self.plan, payload) if self.is_source else {})
 
     def execute(self) -> tuple[dict[str, Any], memoryview]:
         """Run the armed input; returns the report, and the outputs' elements on the sink."""
         start = time.monotonic_ns()
         with torch.inference_mode():
-            outputs = self.executor.execute()
+            outputs = self.device.execute()
             end = time.monotonic_ns()
-            self.executor.finish()
+            self.device.finish()
         report = {
             "start_ns": start,
             "end_ns": end,

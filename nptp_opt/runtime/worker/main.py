@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.parent is not None:
         die_with(args.parent)
     try:
-        work(args.name, args.connect, args.secret_file, args.interface)
+        work(args.name, args.connect, args.secret_file, args.interface, args.executor)
     except (ChannelError, ValueError, OSError) as error:
         print(f"nptp-opt worker {args.name}: {error}", file=sys.stderr)
         return ExecutionError.exit_code
@@ -61,12 +61,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def work(name: str, address: str, secret_file: Path, interface: str = "") -> None:
+def work(
+    name: str,
+    address: str,
+    secret_file: Path,
+    interface: str = "",
+    executor: str | None = None,
+) -> None:
     """Join the launcher at ``address`` (``unix:PATH`` or ``tcp:HOST:PORT``) and serve it.
 
     ``interface`` is the only address that is bound for other devices; empty where the launcher
-    says which. Raises ChannelError when it does not let this worker in, InputError for a secret
-    that cannot be used. The process ends when the launcher closes the channel.
+    says which. ``executor`` goes before the launcher's. Raises ChannelError when it does not let
+    this worker in, InputError for a secret that cannot be used. The process ends when the launcher
+    closes the channel.
     """
     secret = read_secret(secret_file)
     channel = _connect(address, interface)
@@ -74,7 +81,7 @@ def work(name: str, address: str, secret_file: Path, interface: str = "") -> Non
     channel.settimeout(None)
     sys.setswitchinterval(SWITCH_S)
     fine_timers()
-    Worker(channel, secret, interface).serve()
+    Worker(channel, secret, interface, executor).serve()
 
 
 def _connect(address: str, interface: str) -> Channel:
@@ -99,6 +106,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--connect", required=True, help="unix:PATH or tcp:HOST:PORT")
     parser.add_argument("--secret-file", required=True, type=Path)
     parser.add_argument("--interface", default="", help="the only address to bind")
+    parser.add_argument("--executor", help="before the launcher's")
     parser.add_argument("--parent", type=int, help="end with this process")
     return parser.parse_args(argv)
 
@@ -106,8 +114,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 class Worker:
     """Dispatches the launcher's messages to the current job."""
 
-    def __init__(self, channel: Channel, secret: bytes, interface: str = "") -> None:
+    def __init__(
+        self, channel: Channel, secret: bytes, interface: str = "", executor: str | None = None
+    ) -> None:
         self.channel, self.secret, self.interface = channel, secret, interface
+        self.executor = executor
         self.recorder = Recorder()
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.job: Job | None = None
@@ -133,6 +144,7 @@ class Worker:
 
         self._drop_job()
         spec = self._with_files(JobSpec(**message["spec"]), message)
+        spec = replace(spec, executor=self.executor or spec.executor)
 
         def meet(address: str) -> list[str]:
             self.channel.send("listening", job=message["job"], address=address)
@@ -143,7 +155,8 @@ class Worker:
             return list(answer["addresses"])
 
         self.job = Job(spec, self.recorder, self.secret, meet)
-        self.channel.send("ready", job=message["job"])
+        executor, notes = self.job.executor, list(self.job.notes)
+        self.channel.send("ready", job=message["job"], executor=executor, notes=notes)
 
     def _with_files(self, spec: JobSpec, message: Message) -> JobSpec:
         """The spec with the paths of the files that came as the message's payload, if any did."""

@@ -14,18 +14,26 @@ from nptp_opt.runtime.children import WORKER_ENV, child_environment
 from nptp_opt.runtime.transport.control import check_address, read_secret
 
 
-def become_worker(connect: str, name: str, secret_file: Path, interface: str) -> NoReturn:
+def become_worker(
+    connect: str, name: str, secret_file: Path, interface: str, executor: str | None = None
+) -> NoReturn:
     """Replace this process by a worker: its memory settings must be there from the start.
 
-    Raises InputError for an address or a secret that cannot be used.
+    Raises InputError for an address or a secret that cannot be used, or an unknown executor,
+    ExecutionError for one that is not installed.
     """
     check_address(connect)
     read_secret(secret_file)
     if interface:
         _check_interface(interface)
+    if executor is not None:
+        from nptp_opt.kernels.executors import require
+
+        require(executor)
     command = [sys.executable, "-m", "nptp_opt.runtime.worker.main", "--name", name]
     command += ["--connect", f"tcp:{connect}", "--secret-file", str(secret_file)]
     command += ["--interface", interface]
+    command += [] if executor is None else ["--executor", executor]
     os.execve(sys.executable, command, child_environment() | WORKER_ENV)
 
 

@@ -1,7 +1,8 @@
-"""Executes one device's program: receives posted ahead, no barrier between steps.
+"""Runs one device's program: receives posted ahead, no barrier between steps. What is computed
+between two exchanges is one tile program, which an executor has compiled.
 
-Buffers are allocated once and used for every input. They start as NaN, so that an element which
-no transfer brings shows in the result instead of passing as a zero. A rectangle is copied once
+Buffers are allocated once and used for every input. An element that a program reads and that no
+transfer brings is an error, told before anything is computed from it. A rectangle is copied once
 when it is packed for sending (not at all where it is contiguous already) and once when it is put
 into place (not at all where the message is just what is needed).
 """
@@ -10,15 +11,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from nptp_opt.geometry import Tile
-from nptp_opt.kernels import Crop, combine, crop, partial, paste, run_gather, run_segment
+from nptp_opt.errors import ExecutionError
+from nptp_opt.geometry import Tile, area_without
+from nptp_opt.kernels import Crop, combine, crop, partial, paste
+from nptp_opt.kernels.executors import Prepared
 from nptp_opt.network.ir import Layer, Network
+from nptp_opt.runtime.blocks import Block, Key, blocks, programs
 from nptp_opt.runtime.device_program import DeviceProgram, Message, Piece, Task
 from nptp_opt.runtime.trace import WAITED_NS, Recorder
 from nptp_opt.runtime.transport.base import Pending, Transport
@@ -43,12 +48,13 @@ class Pace:
         return self.free_ns
 
 
-class Executor:
+class DeviceRun:
     """One device's part of a job. ``ranks`` maps device numbers to ranks of the transport.
 
-    ``pad`` stretches every task to the seconds that the cost model gives it: from the moment at
-    which its inputs were there and the device was free, putting the inputs together included.
-    Interior and rim of a task that overlaps are stretched apart from each other.
+    ``prepared`` are its tile programs, compiled. ``pad`` stretches every task to the
+    seconds that the cost model gives it: from the moment at which its inputs were there and the
+    device was free, putting the inputs together included. Interior and rim of a task that overlaps
+    are stretched apart from each other.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class Executor:
         ranks: Mapping[int, int],
         recorder: Recorder,
         *,
+        prepared: Mapping[Key, Prepared],
         packing: Packing,
         pad: bool = False,
     ) -> None:
@@ -76,6 +83,8 @@ class Executor:
         self._owned: dict[str, Crop] = {}
         self._whole: dict[str, Tensor] = {}
         self._partials: dict[str, Tensor] = {}
+        self.blocks = blocks(program, network)
+        self._programs, self._prepared = programs(program, network), prepared
 
     def arm(self, inputs: Mapping[str, Tensor]) -> None:
         """Get ready for one input: post all receives. ``inputs`` are given on the source alone."""
@@ -92,20 +101,20 @@ class Executor:
         """
         pace = Pace(time.monotonic_ns())
         self._send(self.program.first_sends)
-        for task in self.program.tasks:
-            if task.ahead:
+        for block in self.blocks:
+            first, last = block.first, block.last
+            if first.ahead:
                 pace.began_ns = pace.free_ns
-                self._compute_pieces(task, task.ahead, (), pace)
-            pace.began_ns = self._receive(task, pace.free_ns)
-            if task.overlap:
-                self._compute_pieces(task, task.rim, task.receives, pace)
-                self._owned[task.layers[-1].name] = (task.tile, self._tile(task))
+                self._compute_pieces(first, first.ahead, (), pace)
+            pace.began_ns = self._receive(first, pace.free_ns)
+            if first.overlap:
+                self._compute_pieces(first, first.rim, first.receives, pace)
+                self._owned[first.layers[-1].name] = (first.tile, self._tile(first))
             else:
-                inputs = self._inputs(task, task.needs, task.receives)
-                self._compute(task, inputs)
-                self._pad(task, task.modelled_s, pace)
-            self._send(task.sends)
-            self._owned = {name: held for name, held in self._owned.items() if name in task.keep}
+                self._compute(block)
+                self._pad(first, block.modelled_s, pace)
+            self._send(last.sends)
+            self._owned = {name: held for name, held in self._owned.items() if name in last.keep}
         return {name: self._whole[name] for name in self.program.results}
 
     def finish(self) -> None:
@@ -118,16 +127,39 @@ class Executor:
 
     # -- computing -----------------------------------------------------------------------------
 
-    def _compute(self, task: Task, inputs: Mapping[str, Crop]) -> None:
+    def _compute(self, block: Block) -> None:
+        if block.combines:
+            inputs = self._inputs(block.first)
+            with self._computing(block):
+                values = self._combined(block.first, inputs)
+            self._owned[block.first.layers[-1].name] = (block.first.tile, values)
+            return
+        key = block.first.step, block.first.tile
+        given = self._given(block.first, key, block.first.receives)
+        with self._computing(block):
+            made = self._prepared[key].run(given)
+        regions = self._programs[key].regions
+        self._owned |= {name: (regions[name], values) for name, values in made.items()}
+        if block.last.kind == "gather":
+            self._collect(block.last)
+
+    def _collect(self, task: Task) -> None:
+        """The results that are here now: made in this block, or collected for its last task."""
+        for name in self.program.results:
+            if name in task.needs:
+                self._whole[name] = self._input(task, name, task.needs[name], task.receives)[1]
+            elif name in self._owned:
+                self._whole[name] = self._owned[name][1]
+
+    @contextmanager
+    def _computing(self, block: Block) -> Iterator[None]:
+        """Waiting for a core is part of it."""
+        shares = [(task.step, task.modelled_s) for task in block.tasks]
         with (
-            self.recorder.span("compute", task.step),  # waiting for a core is part of it
-            in_turn(task.modelled_s if self.pad else math.inf),
+            self.recorder.shared("compute", shares),
+            in_turn(block.modelled_s if self.pad else math.inf),
         ):
-            if task.kind == "gather":
-                self._run_head(task, inputs)
-            else:
-                run = self._run_global if task.kind == "global" else self._run_spatial
-                self._owned[task.layers[-1].name] = (task.tile, run(task, inputs))
+            yield
 
     def _compute_pieces(
         self, task: Task, pieces: Sequence[Piece], arrived: Sequence[Message], pace: Pace
@@ -135,15 +167,15 @@ class Executor:
         """Compute pieces of a task's tile into their places, from what is owned or has arrived."""
         if not pieces:
             return
-        given = [self._inputs(task, piece.needs, arrived) for piece in pieces]
+        given = [self._given(task, (task.step, piece.tile), arrived) for piece in pieces]
         seconds = sum(piece.modelled_s for piece in pieces)
-        whole = self._tile(task)
+        name, whole = task.layers[-1].name, self._tile(task)
         with (
             self.recorder.span("compute", task.step),
             in_turn(seconds if self.pad else math.inf),
         ):
             for piece, inputs in zip(pieces, given, strict=True):
-                values = run_segment(task.layers, self.weights, inputs, piece.tile)
+                values = self._prepared[task.step, piece.tile].run(inputs)[name]
                 paste([(piece.tile, values)], (task.tile, whole))
         self._pad(task, seconds, pace)
 
@@ -163,21 +195,15 @@ class Executor:
             with self.recorder.span("pad", task.step):
                 time.sleep(rest_ns / 1e9)
 
-    def _run_spatial(self, task: Task, inputs: Mapping[str, Crop]) -> Tensor:
-        return run_segment(task.layers, self.weights, inputs, task.tile)
-
-    def _run_global(self, task: Task, inputs: Mapping[str, Crop]) -> Tensor:
+    def _combined(self, task: Task, inputs: Mapping[str, Tensor]) -> Tensor:
         """Own and received partials in the order of their devices, so that all finish alike."""
         layer = task.layers[-1]
-        small = {name: values for name, (_, values) in inputs.items()}
-        if not layer.reduces:
-            return run_gather(layer, self.weights, small)
         parts = {message.peer: self._received[message.tag] for message in task.receives}
         if layer.nodes[0].inputs[0] in self._owned:
             parts[self.program.device] = self._partial(layer)
         shape = self._partial_shape(layer)
         ordered = [parts[device].view(shape) for device in sorted(parts)]
-        return combine(layer, self.weights, ordered, small)
+        return combine(layer, self.weights, ordered, inputs)
 
     def _partial(self, layer: Layer) -> Tensor:
         """This device's part of a reduction, computed when it is first wanted."""
@@ -189,11 +215,6 @@ class Executor:
     def _partial_shape(self, layer: Layer) -> torch.Size:
         channels = self.network.shapes[layer.nodes[0].inputs[0]][:2]
         return partial(layer, torch.zeros(*channels, 1, 1)).shape
-
-    def _run_head(self, task: Task, inputs: Mapping[str, Crop]) -> None:
-        self._whole |= {name: values for name, (_, values) in inputs.items()}
-        for layer in task.layers:
-            self._whole[layer.name] = run_gather(layer, self.weights, self._whole)
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -230,23 +251,28 @@ class Executor:
                 free_ns = max(free_ns, span.end_ns)
         return free_ns
 
-    def _inputs(
-        self, task: Task, needs: Mapping[str, Tile], arrived: Sequence[Message]
-    ) -> dict[str, Crop]:
+    def _inputs(self, task: Task) -> dict[str, Tensor]:
+        """What a task needs, by tensor."""
         with self.recorder.span("assemble", task.step):
             return {
-                name: self._input_rectangle(task, name, need, arrived)
-                for name, need in needs.items()
+                name: self._input(task, name, need, task.receives)[1]
+                for name, need in task.needs.items()
             }
 
-    def _input_rectangle(
-        self, task: Task, tensor: str, need: Tile, arrived: Sequence[Message]
-    ) -> Crop:
+    def _given(self, task: Task, key: Key, arrived: Sequence[Message]) -> dict[str, Tensor]:
+        """The inputs of a tile program, by name."""
+        with self.recorder.span("assemble", task.step):
+            return {
+                value.name: self._input(task, value.tensor, value.tile, arrived)[1]
+                for value in self._programs[key].inputs
+            }
+
+    def _input(self, task: Task, tensor: str, need: Tile, arrived: Sequence[Message]) -> Crop:
         """The rectangle ``need`` of a tensor: a view where one piece holds it all."""
         pieces = [
             piece
             for message in arrived
-            for part, piece in zip(message.parts, self._arrived_rectangles(message), strict=True)
+            for part, piece in zip(message.parts, self._arrived(message), strict=True)
             if part.tensor == tensor
         ]
         if tensor in self._owned:
@@ -256,7 +282,7 @@ class Executor:
                 return need, crop(piece, need)
         return need, self._put_together(task, tensor, need, pieces)
 
-    def _arrived_rectangles(self, message: Message) -> list[Crop]:
+    def _arrived(self, message: Message) -> list[Crop]:
         """The rectangles of a message, decoded once."""
         if message.tag not in self._pieces:
             values = self.packing.read(message, self._received[message.tag])
@@ -267,11 +293,20 @@ class Executor:
     def _put_together(self, task: Task, tensor: str, need: Tile, pieces: Sequence[Crop]) -> Tensor:
         buffer = self._assembled.get((task.step, tensor, need))
         if buffer is None:
-            shape = (*self.network.shapes[tensor][:2], need.height, need.width)
-            buffer = torch.full(shape, float("nan"))
+            self._check_there(task, tensor, need, pieces)
+            buffer = torch.empty((*self.network.shapes[tensor][:2], need.height, need.width))
             self._assembled[task.step, tensor, need] = buffer
         paste(pieces, (need, buffer))
         return buffer
+
+    def _check_there(self, task: Task, tensor: str, need: Tile, pieces: Sequence[Crop]) -> None:
+        """Raise ExecutionError where a need is not covered: not every engine hands NaN on."""
+        lacking = area_without(need, [tile for tile, _ in pieces])
+        if lacking:
+            raise ExecutionError(
+                f"step {task.step} reads {lacking} elements of {tensor!r} that no transfer brings: "
+                "`nptp-opt verify` says what is wrong with the plan"
+            )
 
 
 def _all_sends(program: DeviceProgram) -> list[Message]:

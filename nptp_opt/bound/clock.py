@@ -52,6 +52,10 @@ SAFETY = 1e-9
 def clock_bound(network: Network, cluster: Cluster) -> float:
     """Seconds below which no plan's simulated latency comes, whatever its schedule."""
     case = _Case(network, cluster)
+    if not network.shared_out:
+        return case.head_s * (1 - SAFETY)
+    if not network.spatial:  # reductions and whole nodes alone: no path
+        return case.busy_s() * (1 - SAFETY)
     return max(case.busy_s(), case.exchange_s()) * (1 - SAFETY)
 
 

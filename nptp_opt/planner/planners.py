@@ -17,7 +17,6 @@ from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.memory import require_fit
 from nptp_opt.evaluate.usage import values_of
 from nptp_opt.layer import registry
-from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.solve import pick_solver
 from nptp_opt.network.ir import Network
 from nptp_opt.network.ref import ModelRef
@@ -26,9 +25,6 @@ from nptp_opt.plan.provenance import PlannerOptions, Provenance
 from nptp_opt.planner.objective import check_objective, require_latency
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.registry import PLANNERS
-
-SEARCHING = 0.85
-"""Part of a time limit that the search may take; the bound has the rest."""
 
 LEAST_MEASURED = 0.5
 """Part of a network's operations that a profile should have measured."""
@@ -56,18 +52,14 @@ def plan_network(
 
     for text in _of_another_model(network, cluster):
         tell(text)
-    searching = replace(options, tell=tell, limits=_for_search(options))
-    choices = PLANNERS.find(options.planner).plan(network, cluster, searching)
+    choices = PLANNERS.find(options.planner).plan(network, cluster, replace(options, tell=tell))
     searched = time.monotonic()
     plan = plan_of(model, network, cluster, choices)
     require_fit(network, cluster, plan.steps, options.planner)
-    cut = options.stopped() or searched - began >= searching.limits.time_limit_s
-    left_s = began + options.limits.time_limit_s - searched
-    if options.bound and (options.stopped() or left_s <= 0):
-        tell("the bound was left out: no time was left for it")
+    cut = options.stopped() or searched - began >= options.limits.time_limit_s
     made = provenance(options, notes)
     made = made.model_copy(update={"search_cut": True}) if cut else made
-    if options.bound and not options.stopped() and left_s > 0:
+    if options.bound:  # it takes a fraction of a second
         plan = replace(plan, bound_s=clock_bound(network, cluster))
         made = made.model_copy(update={"bound_s_seconds": time.monotonic() - searched})
     require_latency(plan.latency_s, options, plan.bound_s)
@@ -76,12 +68,6 @@ def plan_network(
         made = made if least is None else made.model_copy(update={"objective_bound": least})
     spent = {"search_s": searched - began, "solve_s": time.monotonic() - began}
     return replace(plan, provenance=made.model_copy(update=spent))
-
-
-def _for_search(options: PlanOptions) -> Limits:
-    """The limits of the search: some of the time is the bound's."""
-    share = SEARCHING if options.bound else 1.0
-    return replace(options.limits, time_limit_s=share * options.limits.time_limit_s)
 
 
 def _of_another_model(network: Network, cluster: Cluster) -> Iterator[str]:

@@ -62,9 +62,8 @@ def test_a_search_that_is_stopped_writes_the_plan_that_it_has(
     result = call("solve", MODEL, "-c", cluster, "-o", path, "--input", "1x3x20x24", "--json")
     assert result.exit_code == 130
     content = json.loads(result.stdout)
-    assert content["search_cut"] is True and content["bound_s"] is None
+    assert content["search_cut"] is True and content["bound_s"] <= content["latency_s"]
     assert paper_faults(load_plan(path)) == []
-    assert any("bound was left out" in note for note in content["notes"])
 
 
 def test_the_same_search_gives_the_same_hash(cluster: Path, tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "any_bound_s": None,
         "root_bound_s": None,
         "synchronous_s": None,
+        "bound_s_seconds": None,
         "nodes": None,
         "rows": None,
         "columns": None,

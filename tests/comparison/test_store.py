@@ -98,7 +98,7 @@ def test_a_file_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     for create in (True, False):
-        with pytest.raises(InputError, match=r"version 99.*knows version 2"):
+        with pytest.raises(InputError, match=r"version 99.*knows version 3"):
             Store(path, create=create)
 
 

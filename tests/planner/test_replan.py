@@ -88,8 +88,6 @@ def test_the_mended_old_plan_is_a_start(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(replan, "paths", lambda *_, **__: iter(()))
     monkeypatch.setattr(replan, "EFFORT", 1e-9)
     found = replan_network(plan, without(cluster, "d1"))
-    cut = [[sorted(step.tiles.values()) for step in each.steps] for each in (found, plan)]
-    assert cut[0] == cut[1]
     assert found.latency_s <= plan.latency_s * (1 + 1e-9)
 
 

@@ -16,7 +16,7 @@ from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.geometry import Tile
 from nptp_opt.network.load import LoadedModel, load_model
 from nptp_opt.network.ref import ModelRef
-from nptp_opt.plan.document import content_hash, plan_from_json, plan_to_json, read_plan
+from nptp_opt.plan.document import plan_from_json, plan_hash, plan_to_json, read_plan
 from nptp_opt.plan.model import Plan
 from nptp_opt.planner import PlanOptions, plan_network, plan_of
 from nptp_opt.verification.torch_check import verify_plan
@@ -73,7 +73,7 @@ def edited(plan: Plan, edit: Callable[[dict[str, Any]], None], *, rehash: bool =
     data = json.loads(json.dumps(plan_to_json(plan)))
     edit(data)
     if rehash:
-        data["hash"] = content_hash({k: v for k, v in data.items() if k != "hash"})
+        data["hash"] = plan_hash({k: v for k, v in data.items() if k != "hash"})
     return data
 
 

@@ -66,12 +66,12 @@ def test_both_ends_of_the_front_are_optimal_over_the_templates() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 5, 7, 11])
-@pytest.mark.parametrize("pair", [("latency", "bytes"), ("energy", "throughput")])
+@pytest.mark.parametrize("pair", [("bytes", "energy"), ("energy", "throughput")])
 def test_the_front_of_a_tiny_network_is_the_exhaustive_one(
     pair: tuple[Objective, Objective], seed: int
 ) -> None:
     """The ends exactly, and with many points all of it to ``FINEST`` of the range: over all
-    segmentations, strips and owners."""
+    segmentations, strips and owners. Not of the latency: that search adds up makespans."""
     network, on = tiny(seed)
     best = front(network, on, "strip", pair)
     made = pareto_front(MODEL, network, on, PlanOptions(), pair, 60)

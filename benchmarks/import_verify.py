@@ -16,19 +16,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
 import weakref
 from collections import Counter
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
+from about import machine
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nptp_opt.cluster import load_cluster
@@ -180,28 +178,6 @@ def verify_row(name: str, planner: str, repeats: int) -> Row:
         "peak_bytes": alone,
         "verify_peak_bytes": both,
         "memory_ratio": both / alone,
-    }
-
-
-def machine() -> Row:
-    info = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":")[1].strip() for line in info if "model name" in line), "unknown")
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
-    return {
-        "commit": commit,
-        "date": date.today().isoformat(),
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
     }
 
 

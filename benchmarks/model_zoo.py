@@ -27,16 +27,16 @@ import importlib
 import json
 import multiprocessing
 import os
-import platform
 import subprocess
 import sys
 import time
 import venv
 import warnings
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
+
+from about import cut_share, machine
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -159,16 +159,10 @@ def shares(network: Any) -> Row:
     return {
         "layers": len(network.layers),
         "gflop": sum(layer.flop for layer in network.layers) / 1e9,
-        "partitioned": share(network.layers),
-        "convolutions": share(convolutions),
+        "partitioned": cut_share(network.layers),
+        "convolutions": cut_share(convolutions),
         "whole": sorted({node.op for layer in network.head for node in layer.nodes}),
     }
-
-
-def share(layers: Any) -> float:
-    total = sum(layer.flop for layer in layers)
-    cut = [layer for layer in layers if layer.kind == "spatial" and not layer.is_whole]
-    return sum(layer.flop for layer in cut) / total if total else 1.0
 
 
 def verified(model: Any) -> Row:
@@ -192,29 +186,6 @@ def verified(model: Any) -> Row:
         "ok": report.ok,
         "max_rel_error": report.to_json()["max_rel_error_float64"],
         "faults": [str(fault) for fault in report.faults][:3],
-    }
-
-
-def machine() -> Row:
-    import torch
-
-    info = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":")[1].strip() for line in info if "model name" in line), "unknown")
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
-    return {
-        "commit": commit,
-        "date": date.today().isoformat(),
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "torch": torch.__version__,
     }
 
 

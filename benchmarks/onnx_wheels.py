@@ -18,20 +18,18 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
-import platform
 import subprocess
 import sys
 import time
 import warnings
 import zipfile
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import torch
+from about import cut_share, machine
 
 from nptp_opt.cluster import Cluster, load_cluster
 from nptp_opt.errors import InputError
@@ -42,6 +40,8 @@ from nptp_opt.verification.torch_check import verify_plan
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+CONVOLUTIONS = ("conv2d", "conv_transpose2d")
+
 CLUSTER = ROOT / "examples" / "four-unequal.toml"
 WHEELS = (
     "CapSpot==0.1.0", "captcha-whisperer==0.1.0", "chython-rxnmap==2.0", "ddddocr==1.6.1",
@@ -96,13 +96,6 @@ def shape_of(path: Path) -> tuple[int, ...]:
     return INPUTS.get(path.name) or declared_input(path) or (1, 3, 320, 320)
 
 
-def share(model: LoadedModel, ops: tuple[str, ...] = ()) -> float:
-    """Share of the FLOPs that is partitioned, of all layers or of those of these ops."""
-    layers = [layer for layer in model.network.layers if not ops or layer.op in ops]
-    spatial = sum(layer.flop for layer in layers if layer.kind == "spatial")
-    return spatial / (sum(layer.flop for layer in layers) or 1.0)
-
-
 def difference(model: LoadedModel) -> float:
     """Largest relative difference of any output to the witness's."""
     x = torch.randn(model.ref.input, generator=torch.Generator().manual_seed(0))
@@ -123,29 +116,13 @@ def judged(path: Path, cluster: Cluster) -> Row:
     except InputError as error:
         return row | {"refused": str(error).removeprefix(f"{path}: ")}
     row |= {"import_s": time.perf_counter() - started, "layers": len(model.network.layers)}
-    row |= {"cut": share(model), "cut_conv": share(model, ("conv2d", "conv_transpose2d"))}
+    convolutions = [layer for layer in model.network.layers if layer.op in CONVOLUTIONS]
+    row |= {"cut": cut_share(model.network.layers), "cut_conv": cut_share(convolutions)}
     row |= {"witness": model.witness.name, "difference": difference(model)}
     choices = PLANNERS.find("strip-equal").plan(model.network, cluster, PlanOptions("strip-equal"))
-    plan = plan_of(model.ref, model.network, cluster, choices, bound_s=0.0)
+    plan = plan_of(model.ref, model.network, cluster, choices)
     report = verify_plan(plan, model)
     return row | {"verified": not report.faults, "faults": [str(f) for f in report.faults][:3]}
-
-
-def about() -> Row:
-    info = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":")[1].strip() for line in info if "model name" in line), "unknown")
-    command = ["git", "describe", "--always", "--dirty"]
-    commit = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True).stdout
-    return {
-        "commit": commit.strip(),
-        "date": date.today().isoformat(),
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "onnxruntime": onnxruntime.__version__,
-    }
 
 
 def markdown(record: Row) -> str:
@@ -199,7 +176,8 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    record, cluster = about(), load_cluster(CLUSTER)
+    record = machine() | {"onnxruntime": onnxruntime.__version__}
+    cluster = load_cluster(CLUSTER)
     rows = [row for row in recorded() if row["wheel"] not in given.only]
     for wheel in downloaded(given.folder, given.only):
         name = "==".join(wheel.name.split("-")[:2]).replace("_", "-")

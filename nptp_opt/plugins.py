@@ -7,16 +7,39 @@ arguments, when a name of that kind is first looked up; the function registers w
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from importlib.metadata import entry_points
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from nptp_opt.errors import unknown_name
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+
+class Packaged:
+    """What an installed package brings: a solver, an engine."""
+
+    name: ClassVar[str]
+    package: ClassVar[str]
+    module: ClassVar[str]
+
+    @property
+    def available(self) -> bool:
+        """True when it can be loaded here."""
+        return importlib.util.find_spec(self.module.partition(".")[0]) is not None
+
+    @property
+    def version(self) -> str | None:
+        """Version of its package; None where that is not installed."""
+        try:
+            return metadata.version(self.package)
+        except metadata.PackageNotFoundError:
+            return None
 
 
 class Registry(Mapping[str, T]):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import ClassVar, Literal
 
 from nptp_opt.errors import InputError, SolverError
 from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.result import Status, Termination, TracePoint
-from nptp_opt.plugins import Registry
+from nptp_opt.plugins import Packaged, Registry
 from nptp_opt.solvers.model import FloatArray, MilpModel
 
 ModelKind = Literal["milp", "cp"]
@@ -50,26 +48,10 @@ class SolverOutcome:
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
-class Backend:
+class Backend(Packaged):
     """A solver: its name, the Python package it comes in, and what it can do."""
 
-    name: ClassVar[str]
-    package: ClassVar[str]
-    module: ClassVar[str]
     capabilities: ClassVar[Capabilities]
-
-    @property
-    def available(self) -> bool:
-        """True when the solver can be called here."""
-        return importlib.util.find_spec(self.module.partition(".")[0]) is not None
-
-    @property
-    def version(self) -> str | None:
-        """Version of the package that brings the solver; None where it is not installed."""
-        try:
-            return metadata.version(self.package)
-        except metadata.PackageNotFoundError:
-            return None
 
     def require(self, limits: Limits) -> None:
         """Raise SolverError when the solver is missing, InputError for a setting it lacks."""

@@ -7,18 +7,16 @@ cannot express is computed by torch, layer by layer, and named.
 
 from __future__ import annotations
 
-import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from nptp_opt.errors import ExecutionError, InputError
 from nptp_opt.kernels.executors.program import TileProgram
-from nptp_opt.plugins import Registry
+from nptp_opt.plugins import Packaged, Registry
 
 ValueType = Literal["float32", "float64"]
 
@@ -55,28 +53,12 @@ class Opened(ABC):
         """Compile a program; raises InputError where a weight that it reads is missing."""
 
 
-class Executor(ABC):
+class Executor(Packaged, ABC):
     """An engine: its name, the package and module that bring it, and what it can do."""
 
-    name: ClassVar[str]
-    package: ClassVar[str]
-    module: ClassVar[str]
     install: ClassVar[str]
     """The command that installs it."""
     capabilities: ClassVar[Capabilities]
-
-    @property
-    def available(self) -> bool:
-        """True when the engine can be loaded here."""
-        return importlib.util.find_spec(self.module) is not None
-
-    @property
-    def version(self) -> str | None:
-        """Version of the package that brings it; None where it is not installed."""
-        try:
-            return metadata.version(self.package)
-        except metadata.PackageNotFoundError:
-            return None
 
     def open(self, weights: Mapping[str, Tensor], threads: int = 1) -> Opened:
         """The engine for one device, computing with ``threads`` threads.

@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 from nptp_opt.cluster import Cluster
 from nptp_opt.evaluate.clock import Clock
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.candidates.templates import Template
 from nptp_opt.planner.local_search.operators import Operators, Plan
-from nptp_opt.planner.options import Stopped, never
+from nptp_opt.planner.options import Stopped, Watch, ignore, never
 
 WARM, LUKEWARM, COLD = 0.03, 5e-3, 2e-4
 """Relative loss that is accepted once in e times: at a walk's beginning, at the last walk's, and at
@@ -37,8 +38,6 @@ LEAST_WORK, MOST_WORK = 5e5, 4e7
 CHECKED = 64
 """Changes between two looks at the time."""
 
-Watch = Callable[[float], object]
-
 
 def searched(
     clock: Clock,
@@ -46,7 +45,7 @@ def searched(
     templates: Sequence[Template],
     *,
     deadline: float = math.inf,
-    watch: Watch | None = None,
+    watch: Watch = ignore,
     effort: float = 1.0,
     seed: int = 0,
     stopped: Stopped = never,
@@ -57,37 +56,16 @@ def searched(
     if not fitting:
         return ranked[0]
     work = effort * work_of(clock.network, clock.cluster)
+    walk = partial(anneal, clock, templates=templates, watch=watch, stopped=stopped)
     first = fitting[:WALKS]
+    part = (1 - LAST_SHARE) / len(first)
     found = []
     for number, plan in enumerate(first):
-        part = (1 - LAST_SHARE) / len(first)
-        until = _until(deadline, part / (1 - part * number))
-        found.append(
-            anneal(
-                clock,
-                plan,
-                templates,
-                work * part,
-                deadline=until,
-                warm=WARM,
-                seed=_mixed(seed, number),
-                watch=watch,
-                stopped=stopped,
-            )
-        )
-    best = min(found, key=lambda pair: pair[0])[1]
-    last = anneal(
-        clock,
-        best,
-        templates,
-        work * LAST_SHARE,
-        deadline=deadline,
-        warm=LUKEWARM,
-        seed=_mixed(seed, WALKS),
-        watch=watch,
-        stopped=stopped,
-    )
-    return last[1]
+        until, own = _until(deadline, part / (1 - part * number)), _mixed(seed, number)
+        found.append(walk(plan, work=work * part, deadline=until, warm=WARM, seed=own))
+    _, best = min(found, key=lambda pair: pair[0])
+    rest, own = work * LAST_SHARE, _mixed(seed, WALKS)
+    return walk(best, work=rest, deadline=deadline, warm=LUKEWARM, seed=own)[1]
 
 
 def _distinct(plans: Iterable[Plan]) -> list[Plan]:
@@ -126,7 +104,7 @@ def anneal(
     deadline: float = math.inf,
     warm: float,
     seed: int = 0,
-    watch: Watch | None = None,
+    watch: Watch = ignore,
     stopped: Stopped = never,
 ) -> tuple[float, Plan]:
     """One walk of so much ``work``: seconds and the best plan seen that fits into memory.
@@ -157,6 +135,5 @@ def anneal(
         current, value = changed, found_s
         if value < best_s:
             best, best_s = current, value
-            if watch is not None:
-                watch(best_s)
+            watch(best_s)
     return best_s, best

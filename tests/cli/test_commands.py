@@ -200,6 +200,21 @@ def test_inspect_lists_layers_cuts_and_what_is_gathered() -> None:
     assert text.exit_code == 0 and "single-tensor cuts after" in text.stdout
 
 
+def test_what_runs_whole_is_told_by_inspect_and_solve(cluster: Path, tmp_path: Path) -> None:
+    """Its share of the work is in the inspection, and a warning above 5 %."""
+    model = "tests.runtime.models:attentive"
+    found = called_json("inspect", model, "--input", "1x3x24x20")
+    assert 0.05 < found["whole_flop_share"] < 1 and 0 < found["whole_bytes_share"] < 1
+    assert any("divided again" in entry["why"] for entry in found["gathered"])
+    shown = call("inspect", model, "--input", "1x3x24x20").stdout
+    assert "run whole on one device" in shown
+    options = ("-c", cluster, "-o", tmp_path / "p.json", "--planner", "strip-equal")
+    result = call("solve", model, "--input", "1x3x24x20", *options)
+    assert result.exit_code == 0 and "of the FLOP cannot be divided" in result.stderr
+    plain = call("solve", MODEL, "--input", "1x3x20x24", *options)
+    assert plain.exit_code == 0 and "cannot be divided" not in plain.stderr
+
+
 def test_verify_and_show_a_plan(plan: Path, tmp_path: Path) -> None:
     found = called_json("verify", plan)
     assert found["ok"] and found["layers"] > 0 and found["tiles"] > 0

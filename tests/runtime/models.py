@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -106,3 +107,25 @@ class _Together(nn.Module):
 def together() -> nn.Module:
     """Batch norm, a skip, stride 2, a pool and a head of two linear layers; two outputs."""
     return _Together()
+
+
+class _Attentive(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU())
+        self.body = nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.ReLU())
+        self.out = nn.Conv2d(6, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        tokens = x.flatten(2).transpose(1, 2)
+        mixed = (tokens @ tokens.transpose(1, 2)).softmax(-1) @ tokens
+        x = x + mixed.transpose(1, 2).reshape(x.shape)
+        x = x * torch.cumsum(x.mean((2, 3)), 1).sigmoid().view(x.shape[0], -1, 1, 1)
+        y: Tensor = self.out(self.body(x))
+        return y
+
+
+def attentive() -> nn.Module:
+    """Attention over pixels, channels weighed by an op without a rule, then convolutions."""
+    return _Attentive()

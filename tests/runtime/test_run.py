@@ -13,7 +13,7 @@ from nptp_opt.errors import ExecutionError, InputError
 from nptp_opt.geometry import Tile
 from nptp_opt.kernels.executors import EXECUTORS
 from nptp_opt.network.ref import ModelRef
-from nptp_opt.planner import plan_network
+from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.runtime.device_program import device_program
 from nptp_opt.runtime.launcher.launch import run_plan
 from nptp_opt.runtime.launcher.pool import WorkerPool
@@ -104,6 +104,25 @@ def test_reductions_give_the_models_output(pool: WorkerPool, partition: str) -> 
     assert any(layer.reduces for layer in model.network.layers)
     plan = hand_plan(model, "squeeze", PARTITIONS[partition], five_devices())
     report = run_plan(plan, model, pool=pool, repeats=2, warmup=0)
+    assert report.ok
+    assert report.bytes == plan.transfer_bytes
+
+
+@pytest.mark.parametrize("executor", ["torch", "onnxruntime"])
+@pytest.mark.parametrize("pieces", [False, True])
+def test_whole_layers_in_the_middle_give_the_models_output(
+    pool: WorkerPool, executor: str, pieces: bool
+) -> None:
+    """One device computes them, whichever; what follows is cut again and fetches its parts."""
+    model = model_of("attentive")
+    cluster = five_devices(source="d2", sink="d4")
+    plan = plan_network(ModelRef("tests.runtime.models:attentive", INPUT), model.network, cluster,
+                        PlanOptions("strip-equal"))  # fmt: skip
+    plan = overlapped(plan) if pieces else plan
+    whole = [layer.name for layer in model.network.layers if layer.is_whole]
+    assert whole and model.network.layers[-1].name not in whole
+    assert len(plan.steps[-2].tiles) > 1
+    report = run_plan(plan, model, pool=pool, repeats=2, warmup=1, executor=executor)
     assert report.ok
     assert report.bytes == plan.transfer_bytes
 

@@ -3,7 +3,7 @@
 Protocol: every case is planned for the simulated latency, the gap is (latency - bound) / latency.
 Devices of 20 GFLOP/s, 50 Mbit/s, 1 ms. Where a better plan is known (``BEST_S``), its latency
 counts. Seconds are process time of the bound after one warm-up. The script asserts that no bound is
-above the latency. Written to ``benchmarks/results/clock_gap.{json,md}``.
+above the latency.
 
     python benchmarks/clock_gap.py                    # 36 cases, hours
     python benchmarks/clock_gap.py --limit 20         # at most 20 s of search per plan
@@ -11,18 +11,15 @@ above the latency. Written to ``benchmarks/results/clock_gap.{json,md}``.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import math
 import statistics
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from layer_cases import provenance
+from about import arguments, provenance, save
 
 from nptp_opt.bound import clock_bound
 from nptp_opt.cluster import Cluster, cluster_from_json
@@ -34,7 +31,6 @@ from nptp_opt.network.load import load_model
 from nptp_opt.planner import PLANNERS, PlanOptions
 
 Row = dict[str, Any]
-RESULTS = Path(__file__).parent / "results"
 MODELS = ("vgg16", "resnet50", "vgg11", "vgg13", "vgg19", "mobilenet_v2")
 GFLOPS, MBIT_PER_S = 20.0, 50.0
 BEST_S = {("vgg16", 8, True): 0.4389, ("resnet50", 8, True): 0.2435}
@@ -108,16 +104,14 @@ def markdown(record: Row) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
     parser.add_argument("--limit", type=float, default=math.inf, help="seconds of search per plan")
     limit_s = parser.parse_args().limit
     record: Row = {"provenance": provenance(), "limit_s": limit_s, "rows": []}
-    stem = RESULTS / "clock_gap"
     for row in rows(limit_s):
         record["rows"].append(row)
         print(row, file=sys.stderr)
-        stem.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
-        stem.with_suffix(".md").write_text(markdown(record))
+        save("clock_gap", record, markdown(record))
     print(markdown(record))
 
 

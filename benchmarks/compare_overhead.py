@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 import click
-from layer_cases import provenance
+from about import provenance
 
 from nptp_opt.comparison.batch import Local, run_batch
 from nptp_opt.comparison.harness import execute

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from layer_cases import provenance
+from about import provenance
 
 from nptp_opt.comparison.runs import Run
 from nptp_opt.comparison.store import Store

@@ -3,29 +3,30 @@
     python benchmarks/executors.py [MODEL ...]
 
 Protocol. One thread. The plan has one device, so all its tasks are one tile program, which each
-executor computes as a worker does (``DeviceRun``, no launcher, no messages). The engine itself is
-ONNX Runtime on the model's own export by torch, with its default options, in the same process.
-Contenders take turns in an order that rotates, at least ``ROUNDS`` times and for ``LEAST_S``
-seconds; the least of each counts, since whatever else this machine does only adds to it. ``ratio``
-is the runtime with the executor ``onnxruntime`` over the engine itself; ``gain`` is ``torch`` over
-``onnxruntime``. All outputs are compared with torch's.
+executor computes as a worker does (``DeviceRun``, no launcher, no messages). The engines themselves
+run the model's own export by torch in the same process, ONNX Runtime with its default options,
+OpenVINO in float32 with one stream; OpenVINO is left out where it is not installed. Contenders take
+turns in an order that rotates, at least ``ROUNDS`` times and for ``LEAST_S`` seconds; the least of
+each counts, since whatever else this machine does only adds to it. ``ratio`` is the runtime with an
+executor over its engine itself; ``gain`` is ``torch`` over the fastest; ``prepare_s`` is what it
+takes to compile the program. All outputs are compared with torch's.
 """
 
 from __future__ import annotations
 
 import io
 import math
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
 
 import onnxruntime as ort
 import torch
-from layer_cases import RESULTS
+from about import arguments, result
 from runtime_cases import Record, Row, cluster
 from torch import Tensor, nn
 
+from nptp_opt.kernels.crops import Array
 from nptp_opt.kernels.executors import EXECUTORS, choose
 from nptp_opt.kernels.executors.choice import relative_error
 from nptp_opt.network.load import LoadedModel, load_module
@@ -33,7 +34,7 @@ from nptp_opt.network.zoo import build
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.runtime.blocks import programs
 from nptp_opt.runtime.device_program import device_program
-from nptp_opt.runtime.executed import Post
+from nptp_opt.runtime.executed import Post, as_arrays
 from nptp_opt.runtime.trace import Recorder
 from nptp_opt.runtime.transport.packing import Packing
 from nptp_opt.runtime.worker.device import DeviceRun
@@ -44,10 +45,10 @@ MODELS = (
 )  # fmt: skip
 INPUT = (1, 3, 224, 224)
 ROUNDS = 12
-LEAST_S = 10.0
+LEAST_S = 8.0
 TOLERANCE = 1e-4
 
-Run = Callable[[], Tensor]
+Run = Callable[[], Array]
 
 
 def runtime(model: LoadedModel, executor: str, x: Tensor) -> Run:
@@ -60,36 +61,55 @@ def runtime(model: LoadedModel, executor: str, x: Tensor) -> Run:
     device = DeviceRun(
         plan.network,
         program,
-        model.weights(),
         Post().rank(0),
         {0: 0},
         Recorder(),
-        prepared=choose(executor, tiles, model.weights()).prepared,
-        packing=Packing(plan.network, "float32"),
+        prepared=choose(executor, tiles, as_arrays(model.weights())).prepared,
+        packing=Packing(plan.network, "float32", {}),
     )
     (name,), (output,) = plan.network.inputs, plan.network.outputs
 
-    def run() -> Tensor:
-        device.arm({name: x})
+    def run() -> Array:
+        device.arm({name: x.numpy()})
         found = device.execute()[output]
         device.finish()
-        device.recorder.take()
+        device.recorder.clear()
         return found
 
     return run
 
 
-def engine(module: nn.Module, x: Tensor) -> Run:
-    """ONNX Runtime on the whole model, as torch exports it."""
+def exported(module: nn.Module, x: Tensor) -> bytes:
+    """The whole model, as torch exports it."""
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(module, (x,), file, dynamo=False)
+    return file.getvalue()
+
+
+def onnxruntime_itself(file: bytes, x: Tensor) -> Run:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    session = ort.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     feed = {session.get_inputs()[0].name: x.numpy()}
-    return lambda: torch.from_numpy(session.run(None, feed)[0])
+    return lambda: session.run(None, feed)[0]
+
+
+def openvino_itself(file: bytes, x: Tensor) -> Run:
+    import openvino
+
+    core = openvino.Core()
+    settings = {
+        "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }  # fmt: skip
+    request = core.compile_model(core.read_model(file), "CPU", settings).create_infer_request()
+    return lambda: next(iter(request.infer([x.numpy()]).values()))
+
+
+ITSELF = {"onnxruntime": onnxruntime_itself, "openvino": openvino_itself}
+ENGINES = [name for name in ITSELF if EXECUTORS[name].available]
 
 
 def least_s(contenders: Mapping[str, Run]) -> dict[str, float]:
@@ -111,47 +131,59 @@ def row(name: str) -> Row:
     module = build(name)
     model = load_module(module, name, INPUT)
     x = torch.randn(INPUT, generator=torch.Generator().manual_seed(0))
-    contenders = {executor: runtime(model, executor, x) for executor in EXECUTORS}
-    contenders["engine"] = engine(module, x)
+    contenders, prepare_s = {}, {}
+    for executor in ["torch", *ENGINES]:
+        start = time.perf_counter()
+        contenders[executor] = runtime(model, executor, x)
+        prepare_s[executor] = time.perf_counter() - start
+    file = exported(module, x)
+    contenders |= {f"{name} itself": ITSELF[name](file, x) for name in ENGINES}
     expected = contenders["torch"]()
     for run in contenders.values():
         assert relative_error(run(), expected) < TOLERANCE
     seconds = least_s(contenders)
     return {
         "model": name,
-        **{f"{each}_s": least for each, least in seconds.items()},
-        "ratio": seconds["onnxruntime"] / seconds["engine"],
-        "gain": seconds["torch"] / seconds["onnxruntime"],
+        "seconds": seconds,
+        "prepare_s": prepare_s,
+        "ratio": {each: seconds[each] / seconds[f"{each} itself"] for each in ENGINES},
+        "gain": seconds["torch"] / min(seconds[each] for each in ENGINES),
     }
 
 
 def table(record: Record) -> str:
-    about = record.about
+    about, rows = record.about, record.rows
+    columns = [*rows[0]["seconds"]]
     lines = [
         "# One device, by executor",
         "",
         f"`python benchmarks/executors.py`; {about['cpu']}, {about['cores']} cores, load "
-        f"{min(r['load'] for r in record.rows):.1f} to {max(r['load'] for r in record.rows):.1f}, "
+        f"{min(r['load'] for r in rows):.1f} to {max(r['load'] for r in rows):.1f}, "
         f"commit {about['commit'][:12]}. One thread, 224 x 224, ms.",
         "",
-        "| model | torch | onnxruntime | engine itself | over the engine | torch over it |",
-        "|---|---|---|---|---|---|",
+        f"| model | {' | '.join(columns)} | {' | '.join(f'{e} over itself' for e in ENGINES)} | "
+        "torch over the fastest |",
+        "|" + "---|" * (2 + len(columns) + len(ENGINES)),
     ]
-    for r in record.rows:
-        times = " | ".join(f"{r[k] * 1e3:.1f}" for k in ("torch_s", "onnxruntime_s", "engine_s"))
-        lines.append(f"| {r['model']} | {times} | {r['ratio']:.3f} | {r['gain']:.2f} |")
+    for r in rows:
+        times = " | ".join(f"{r['seconds'][each] * 1e3:.1f}" for each in columns)
+        ratios = " | ".join(f"{r['ratio'][each]:.3f}" for each in ENGINES)
+        lines.append(f"| {r['model']} | {times} | {ratios} | {r['gain']:.2f} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("models", nargs="*", default=MODELS)
+    models = parser.parse_args().models
     torch.set_num_threads(1)
     record = Record("executors", {"rounds": ROUNDS, "least_s": LEAST_S, "input": INPUT})
     with torch.inference_mode():
-        for name in sys.argv[1:] or MODELS:
-            record.add(row(name), ("model", "torch_s", "onnxruntime_s", "engine_s", "ratio"))
-    worst = max(r["ratio"] for r in record.rows)
+        for name in models:
+            record.add(row(name), ("model", "seconds", "prepare_s", "ratio"))
+    worst = {each: max(r["ratio"][each] for r in record.rows) for each in ENGINES}
     record.write({"worst_ratio": worst}, table(record))
-    print(f"{RESULTS / 'executors.md'}: at most {worst:.3f} times the engine itself")
+    print(f"{result('executors.md')}: at most {worst} times the engine itself")
 
 
 if __name__ == "__main__":

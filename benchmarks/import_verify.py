@@ -8,13 +8,11 @@ in float32 and float64. Its time, best of the repeats, without what the comparis
 is divided by that of one forward pass of the model's own module in each dtype, best of the repeats,
 weights converted before. Memory is the largest sum of all storages alive at once that torch ops
 have made (weights left out, they are held once), seen by a ``TorchDispatchMode``; the unpartitioned
-run is the same module in float64. The answer is asserted: no faults. Results go to
-``benchmarks/results/import_verify.{json,md}`` with commit, machine and versions.
+run is the same module in float64. The answer is asserted: no faults.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -26,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from about import machine
+from about import arguments, provenance, save
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nptp_opt.cluster import load_cluster
@@ -38,7 +36,6 @@ from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.verification import torch_check
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 SHAPE = (1, 3, 224, 224)
 IMPORTS = ("resnet152", "densenet121")
 VERIFIED = (("vgg16", "nptp"), ("vgg16", "strip-equal"), ("resnet50", "strip-equal"))
@@ -186,7 +183,8 @@ def markdown(about: Row, imports: list[Row], rows: list[Row]) -> str:
         "# Import and verify",
         "",
         f"`python benchmarks/import_verify.py`; {about['cpu']}, {about['cores']} cores, load "
-        f"{about['load']:.1f}, torch {about['torch']}, commit {about['commit']}, {about['date']}.",
+        f"{about['load']:.1f}, torch {about['versions']['torch']}, commit "
+        f"{about['commit'][:12]}, {about['date']}.",
         "",
         "| model | import s (target < 10) |",
         "|---|---|",
@@ -206,16 +204,14 @@ def markdown(about: Row, imports: list[Row], rows: list[Row]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats
-    about = machine()
+    about = provenance()
     imports = [import_row(name) for name in IMPORTS]
     rows = [verify_row(name, planner, repeats) for name, planner in VERIFIED]
     record = {**about, "targets": TARGETS, "imports": imports, "verify": rows}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "import_verify.json").write_text(json.dumps(record, indent=1) + "\n")
-    (RESULTS / "import_verify.md").write_text(markdown(about, imports, rows))
+    save("import_verify", record, markdown(about, imports, rows))
     print(json.dumps(record))
 
 

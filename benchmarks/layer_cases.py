@@ -1,19 +1,12 @@
-"""Layers and clusters of the one-layer benchmarks, and the record of commit and machine."""
+"""Layers and clusters of the one-layer benchmarks."""
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 from collections.abc import Sequence
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from nptp_opt.cluster import Cluster, cluster_from_json
 from nptp_opt.layer.problem import LayerProblem, LayerShape
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def conv(
@@ -71,28 +64,3 @@ def problem(
     """One layer on one cluster."""
     shape = LAYERS[layer] if isinstance(layer, str) else layer
     return LayerProblem("benchmark", shape, cluster(gflops, rate, shared=shared))
-
-
-def provenance() -> dict[str, Any]:
-    """Commit, machine and versions; no host name."""
-    packages = ("numpy", "numba", "highspy", "ortools", "pulp")
-    return {
-        "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain")),
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in packages},
-    }
-
-
-def _git(*words: str) -> str:
-    done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

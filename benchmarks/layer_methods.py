@@ -7,15 +7,13 @@ warm-up on a 14 x 14 map that compiles everything (compile time is not counted).
 clock from the call of ``solve_layer`` to its result, the configuration bound and exact evaluation
 included. ``auto``, which runs the others first, has three times their limit; all methods stop at a
 gap of 1e-4. Each case asserts that every bound is at most every value, and that ``auto`` is no
-worse than any other method. Parts: named targets (issue 3), the table of methods, growth with
+worse than any other method. Parts: named targets, the table of methods, growth with
 devices and with map size (plot and fitted exponent of the times), and ``auto`` against
-``dissection-bigm`` with HiGHS. All of it goes to ``benchmarks/results/layer_methods.{json,md,png}``
-with commit, machine and versions; rows are written as soon as they are measured.
+``dissection-bigm`` with HiGHS. Rows are written as soon as they are measured.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -26,7 +24,9 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from layer_cases import LAYERS, RESULTS, conv, problem, provenance, unequal
+from about import arguments, provenance, result
+from about import save as saved
+from layer_cases import LAYERS, conv, problem, unequal
 
 from nptp_opt.layer.limits import Limits
 from nptp_opt.layer.problem import LayerProblem
@@ -229,10 +229,7 @@ def markdown(record: dict[str, Any]) -> str:
 
 
 def save(record: dict[str, Any]) -> None:
-    RESULTS.mkdir(exist_ok=True)
-    name = stem(record)
-    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1))
-    (RESULTS / f"{name}.md").write_text(markdown(record))
+    saved(stem(record), record, markdown(record))
 
 
 def stem(record: dict[str, Any]) -> str:
@@ -240,7 +237,7 @@ def stem(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
     parser.add_argument("--quick", action="store_true", help="a few small cases, about a minute")
     quick = parser.parse_args().quick
     limit_s = 2.0 if quick else 3.0
@@ -258,7 +255,7 @@ def main() -> None:
             save(record)
         record["exponents"] = exponents(record["rows"])
     save(record)
-    plot(record["rows"], RESULTS / f"{stem(record)}.png")
+    plot(record["rows"], result(f"{stem(record)}.png"))
 
 
 if __name__ == "__main__":

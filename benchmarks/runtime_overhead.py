@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from about import arguments
 from runtime_cases import Record, Row, cluster, model_of, plan_of
 
 from nptp_opt.cluster.profiles import Link
@@ -27,6 +28,7 @@ from nptp_opt.network.ref import ModelRef
 from nptp_opt.runtime.launcher.launch import run_plan
 from nptp_opt.runtime.profiling.link import measure_link, serve_link
 from nptp_opt.runtime.profiling.timeline import critical_path_s
+from nptp_opt.runtime.transport.handshake import Keys, read_keys
 from nptp_opt.runtime.transport.registry import TRANSPORTS
 
 REF = ModelRef("vgg16", (1, 3, 224, 224))
@@ -44,20 +46,20 @@ def local_link() -> Link:
         secret = Path(folder) / "secret"
         secret.write_text("a secret of this measurement")
         server = multiprocessing.get_context("spawn").Process(
-            target=serve_link, args=(address, secret)
+            target=serve_link, args=(address, read_keys(secret))
         )
         server.start()
-        found = _call_link(address, secret)
+        found = _call_link(address, read_keys(secret))
         server.join()
     return found
 
 
-def _call_link(address: str, secret: Path) -> Link:
+def _call_link(address: str, keys: Keys) -> Link:
     """The link, as soon as the other process listens."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            return measure_link(address, secret)
+            return measure_link(address, keys)
         except ExecutionError:
             if time.monotonic() > deadline:
                 raise
@@ -95,6 +97,7 @@ def table(record: Record) -> str:
 
 
 def main() -> None:
+    arguments(__doc__).parse_args()
     link = local_link()
     record = Record("runtime_overhead", {"link": link.model_dump(), "repeats": REPEATS})
     for plan in PLANS:

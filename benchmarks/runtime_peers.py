@@ -27,6 +27,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from about import arguments
 from runtime_cases import Record, Row, cluster, model_of, plan_of
 from torch import Tensor
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
@@ -175,6 +176,7 @@ def table(record: Record) -> str:
 
 
 def main() -> None:
+    arguments(__doc__).parse_args()
     record = Record("runtime_peers", {"repeats": REPEATS, "at": time.time()})
     for row in (*single_device(), ours()):
         record.add(row, ("who", "where", "seconds"))

@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from nptp_opt.api import (
         compare,
+        deploy,
         load_model,
         load_plan,
         run,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
         verify,
     )
     from nptp_opt.cluster import Cluster, Device, NetworkLink
+    from nptp_opt.deployment.answers import Answer, ClosedError, QueueFullError
+    from nptp_opt.deployment.service import Service
     from nptp_opt.errors import (
         ExecutionError,
         InfeasibleError,
@@ -50,8 +53,10 @@ if TYPE_CHECKING:
     from nptp_opt.verification.torch_check import Report
 
 _HOMES = {
-    "api": "compare load_model load_plan run save_plan solve solve_layer verify",
+    "api": "compare deploy load_model load_plan run save_plan solve solve_layer verify",
     "cluster": "Cluster Device NetworkLink",
+    "deployment.answers": "Answer ClosedError QueueFullError",
+    "deployment.service": "Service",
     "errors": "ExecutionError InfeasibleError InputError NoSolutionError NptpError SolverError "
     "UnsupportedError VerificationError",
     "geometry": "Tile",
@@ -67,6 +72,8 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "Answer",
+    "ClosedError",
     "Cluster",
     "Device",
     "ExecutionError",
@@ -82,14 +89,17 @@ __all__ = [
     "NptpError",
     "Plan",
     "PlanOptions",
+    "QueueFullError",
     "Report",
     "RunReport",
+    "Service",
     "SolverError",
     "Status",
     "Tile",
     "UnsupportedError",
     "VerificationError",
     "compare",
+    "deploy",
     "load_model",
     "load_plan",
     "run",

@@ -57,6 +57,14 @@ INTERNAL = 7
 """Exit status where an exception ends the command line that is none of the above: a bug."""
 
 
+REFUSED, LAUNCHER_LOST = 8, 9
+"""Exit status of a worker that its launcher does not let in, and of one that has lost it."""
+
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
 def internal_error(error: BaseException) -> str:
     """The one line that the command line says of such an exception."""
     first = (str(error).strip().splitlines() or [""])[0]
@@ -77,6 +85,14 @@ def last_lines(error: BaseException) -> str:
     kept = [*(["..."] if len(lines) > LAST_LINES else []), *lines[-LAST_LINES:]]
     short = (line if len(line) <= MOST_LETTERS else f"{line[:MOST_LETTERS]}..." for line in kept)
     return " ".join(short)
+
+
+def printable(text: str) -> str:
+    """What another machine says, fit for a terminal: control characters are spelled out, and only
+    ``MOST_LETTERS`` are kept."""
+    short = text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}..."
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+                   for each in short)  # fmt: skip
 
 
 MOST_NAMES = 20

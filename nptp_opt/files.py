@@ -6,13 +6,18 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from nptp_opt.errors import InputError, unknown_name
+
+MOST_EXACT = 2**53
+"""Largest whole number in a file: up to here floating-point numbers tell neighbours apart."""
 
 MOST_PREFIX = 40
 """Characters of a file's name in its temporary neighbour's, which must not become too long."""
@@ -57,12 +62,17 @@ def one_or_several(data: Any) -> str:
     return SEVERAL if several else ONE
 
 
-def explain(error: ValidationError, where: str) -> InputError:
-    """The first fault of a pydantic error as one line: file, field, what is wrong."""
+def explain(error: ValidationError, where: str, data: Any = None) -> InputError:
+    """The first fault of a pydantic error as one line: file, field, what is wrong.
+
+    ``data`` is what was read: of a list's entry that has a name, the name is said, too.
+    """
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"] if part not in (ONE, SEVERAL))
+    field = field_at(first["loc"], data)
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
     text = first["msg"].removeprefix("Value error, ")
+    if isinstance(first["input"], (bool, int, float, str)) and first["type"] != "value_error":
+        text += f", got {first['input']!r}"
     if first["type"] in ("model_type", "dict_type"):
         text = "must be an object (a table, in TOML)"
     if first["type"] in ("tuple_type", "list_type"):
@@ -70,6 +80,23 @@ def explain(error: ValidationError, where: str) -> InputError:
         if isinstance(first["input"], dict):
             text = f"must be a list of tables: [[{field}]] in TOML"
     return InputError(": ".join(filter(None, (where, field, text + more))))
+
+
+def field_at(location: tuple[int | str, ...], data: Any) -> str:
+    """A field's place with the names on the way to it: ``device.1 ('pi-1').gflops``."""
+    return ".".join(_steps_to(location, data))
+
+
+def _steps_to(location: tuple[int | str, ...], data: Any) -> Iterator[str]:
+    for part in location:
+        if part in (ONE, SEVERAL):
+            continue
+        try:
+            data = data[part]
+        except (TypeError, LookupError):
+            data = None
+        name = data.get("name") if isinstance(part, int) and isinstance(data, dict) else None
+        yield f"{part} ({name!r})" if isinstance(name, str) else str(part)
 
 
 def read_text(path: Path) -> str:
@@ -86,7 +113,9 @@ def load_json(path: Path) -> Any:
     """Parsed JSON file; raises InputError with file, line and column."""
     text = read_text(path)
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(
+            text, parse_constant=_no_constant, parse_int=_exact, object_pairs_hook=_distinct
+        )
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path}: not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}"
@@ -95,8 +124,34 @@ def load_json(path: Path) -> Any:
         raise InputError(f"{path}: not usable JSON: {error}") from None
 
 
+def load_toml(path: Path) -> dict[str, Any]:
+    """Parsed TOML file; raises InputError."""
+    text = read_text(path)
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid TOML: {error}") from None
+
+
 def _no_constant(word: str) -> float:
     raise ValueError(f"{word} is no JSON number")
+
+
+def _exact(digits: str) -> int:
+    if len(digits) > 1 + len(str(MOST_EXACT)) or abs(int(digits)) > MOST_EXACT:
+        shown = digits if len(digits) < 24 else f"{digits[:20]}..."
+        raise ValueError(f"the whole number {shown} is above {MOST_EXACT}, the largest read")
+    return int(digits)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ: of two values under one key every reader takes its own."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        doubled = next(key for key, count in counts.items() if count > 1)
+        raise ValueError(f"the key {doubled!r} is there twice in one object")
+    return made
 
 
 def write_text(path: Path, text: str) -> None:

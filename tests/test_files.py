@@ -90,3 +90,20 @@ def test_of_many_known_names_the_nearest_are_listed() -> None:
     message = str(unknown_name("model", "vgg166", known))
     assert "Did you mean 'vgg16'?" in message
     assert len(message) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"a": 1, "a": 2}', "the key 'a' is there twice"),
+        (f'{{"a": {2**53 + 1}}}', "the whole number .* is above 9007199254740992"),
+        (f'{{"a": -{"9" * 400}}}', r"the whole number -9+\.\.\. is above"),
+    ],
+)
+def test_json_that_readers_would_take_differently_is_refused(
+    text: str, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "file.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"file\.json: not usable JSON: {words}"):
+        load_json(path)

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import sent_pixel_bytes
+from nptp_opt.cost import wire
 from nptp_opt.geometry import AxisMap, IntArray
 from nptp_opt.network.ir import Layer, Network
 
@@ -44,10 +44,10 @@ class Chain:
         return tuple(height * width for height, width in self.sizes)
 
     @cached_property
-    def pixel_bytes(self) -> tuple[int, ...]:
-        """Bytes in which one pixel of every tensor is sent."""
+    def pixel_bytes(self) -> tuple[float, ...]:
+        """Bytes in which one pixel of every tensor is sent, where it takes fewest."""
         return tuple(
-            0 if name is None else sent_pixel_bytes(self.cluster, self.network, name)
+            0.0 if name is None else float(wire(self.cluster, self.network, name).pixel_bytes.min())
             for name in self.names
         )
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
+import statistics
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from nptp_opt.cluster.profiles import LayerSpeed, load_profile
+from nptp_opt.cluster.profiles import LayerSpeed, Profile, load_profile
 from nptp_opt.errors import InputError, unknown_name
-from nptp_opt.files import Strict, explain, load_json, read_text
+from nptp_opt.files import Strict, explain, field_at, load_json, load_toml
 from nptp_opt.notebook import html_table
 
 Positive = Annotated[float, Field(ge=1e-9, le=1e15, allow_inf_nan=False)]
@@ -21,6 +22,8 @@ NonNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 BYTES_PER_MBIT = 1e6 / 8
 MIB = 2**20
+ENCODE_MB_PER_S, DECODE_MB_PER_S = 1000.0, 500.0
+"""Of a device that states none: a fraction of what a core of a server does."""
 
 
 class Device(Strict):
@@ -32,6 +35,8 @@ class Device(Strict):
     overhead_ms: NonNegative = 0.0
     layers: Annotated[tuple[LayerSpeed, ...] | None, Field(strict=False)] = None
     """Measured layer shapes, from a profile; other layers have ``gflops`` and ``overhead_ms``."""
+    executor: str | None = None
+    """What the measured speeds were measured with."""
     memory_mib: Positive | None = None
     up_mbit_per_s: Positive | None = None
     down_mbit_per_s: Positive | None = None
@@ -40,6 +45,9 @@ class Device(Strict):
     joules_per_byte: NonNegative | None = None
     """Energy of sending a byte; 0 where it is not given."""
     address: str | None = None
+    encode_mb_per_s: Positive | None = None
+    decode_mb_per_s: Positive | None = None
+    """Rates of the bitmask codec in float32 elements; ``profile`` measures them."""
 
     @property
     def flop_per_s(self) -> float:
@@ -58,6 +66,14 @@ class Device(Strict):
     def peak_flop_per_s(self) -> float:
         """The rate of the layer shape that the device is best at."""
         return max([self.flop_per_s, *(speed.flop_per_s for speed in self.layers or ())])
+
+    @property
+    def encode_bytes_per_s(self) -> float:
+        return (self.encode_mb_per_s or ENCODE_MB_PER_S) * 1e6
+
+    @property
+    def decode_bytes_per_s(self) -> float:
+        return (self.decode_mb_per_s or DECODE_MB_PER_S) * 1e6
 
     @property
     def memory_bytes(self) -> float:
@@ -89,6 +105,8 @@ class NetworkLink(Strict):
     mbit_per_s: Positive | None = None
     source: str | None = None
     sink: str | None = None
+    stand_ins: Annotated[tuple[str, ...] | None, Field(strict=False)] = None
+    """Devices that become the source or the sink, the first that is there, where that is lost."""
     transfer_dtype: TransferDtype | None = None
     """None is float32: exact, and absent from files and hashes."""
 
@@ -189,7 +207,10 @@ class Cluster(Strict):
         for key in ("source", "sink"):
             value = getattr(self.network, key)
             if value is not None and value not in names:
-                raise ValueError(f"network.{key} = {value!r} is no device; known: {names}")
+                raise ValueError(f"network.{key}: {unknown_name('device', value, names)}")
+        for name in self.network.stand_ins or ():
+            if name not in names:
+                raise ValueError(f"network.stand_ins: {name!r} is no device; known: {names}")
         return self._rates_fit_the_network(self)
 
     @staticmethod
@@ -225,56 +246,78 @@ def cluster_from_json(data: Any, where: str = "cluster") -> Cluster:
     try:
         return Cluster.model_validate(data)
     except ValidationError as error:
-        raise _explain_device(error, where) from None
+        raise _explain_device(error, where, data) from None
 
 
-def _explain_device(error: ValidationError, where: str) -> InputError:
+def _explain_device(error: ValidationError, where: str, data: Any) -> InputError:
     """As ``explain``; a device without a speed can have it from a profile, which is no field."""
     first = error.errors()[0]
     if first["type"] == "missing" and first["loc"][-1] == "gflops" and len(first["loc"]) == 3:
-        entry = ".".join(map(str, first["loc"][:-1]))
+        entry = field_at(first["loc"][:-1], data)
         return InputError(
             f'{where}: {entry}: needs gflops, or profile = "FILE" as `nptp-opt profile` writes it'
         )
-    return explain(error, where)
+    return explain(error, where, data)
 
 
 def load_cluster(path: Path) -> Cluster:
     """Read a cluster file (.toml, or .json with the same content).
 
     A device's ``profile`` names a profile file, relative to the cluster file. It brings the rates
-    of the link, too, where the network is switched, the link was measured and the entry has none.
+    of the link, too, where the network is switched, the link was measured and the entry has none;
+    and the network's ``latency_ms`` and ``message_ms`` where the file has none.
     """
-    data = load_json(path) if path.suffix == ".json" else _load_toml(path)
-    return cluster_from_json(_with_profiles(data, path), str(path))
+    data = load_json(path) if path.suffix == ".json" else load_toml(path)
+    return read_cluster(data, path)
 
 
-def _with_profiles(data: Any, path: Path) -> Any:
+def read_cluster(data: Any, path: Path, known: Mapping[str, Profile] | None = None) -> Cluster:
+    """As ``load_cluster``, of content that is there already; ``known`` are profiles by their files'
+    names that need not be there."""
+    return cluster_from_json(_with_profiles(data, path, known or {}), str(path))
+
+
+def _with_profiles(data: Any, path: Path, known: Mapping[str, Profile]) -> Any:
     """The content with every ``profile`` replaced by what the profile says."""
     entries = data.get("device") if isinstance(data, dict) else None
     if not isinstance(entries, list):
         return data
+    profiles = [_profile_of(entry, k, path, known) for k, entry in enumerate(entries)]
     network = data.get("network")
     own_link = isinstance(network, dict) and network.get("kind") == "switched"
-    return data | {"device": [_with_profile(e, k, path, own_link) for k, e in enumerate(entries)]}
+    filled = [
+        entry if profile is None else _filled(entry, profile, own_link=own_link)
+        for entry, profile in zip(entries, profiles, strict=True)
+    ]
+    if isinstance(network, dict):
+        network = measured_network([each for each in profiles if each is not None]) | network
+    return data | {"network": network, "device": filled}
 
 
-def _with_profile(entry: Any, number: int, path: Path, own_link: bool) -> Any:
+def measured_network(profiles: Sequence[Profile]) -> dict[str, float]:
+    """What measured links say of the network: latency and seconds of a message, the medians."""
+    links = [profile.link for profile in profiles if profile.link is not None]
+    if not links:
+        return {}
+    keys = ("latency_ms", "message_ms")
+    return {key: statistics.median(getattr(link, key) for link in links) for key in keys}
+
+
+def _filled(entry: dict[str, Any], profile: Profile, *, own_link: bool) -> dict[str, Any]:
+    """A device's entry with what its profile says in place of the profile's name."""
+    rest = {key: value for key, value in entry.items() if key != "profile"}
+    return profile.device_fields(own_link=own_link) | rest
+
+
+def _profile_of(
+    entry: Any, number: int, path: Path, known: Mapping[str, Profile]
+) -> Profile | None:
     if not isinstance(entry, dict) or "profile" not in entry:
-        return entry
+        return None
     where = f"{path}: device.{number}"
     named = entry["profile"]
     if not isinstance(named, str):
         raise InputError(f"{where}.profile: must be the path of a profile file")
     if "gflops" in entry:
         raise InputError(f"{where}: has a profile and gflops: leave one of them out")
-    rest = {key: value for key, value in entry.items() if key != "profile"}
-    return load_profile(path.parent / named).device_fields(own_link=own_link) | rest
-
-
-def _load_toml(path: Path) -> Any:
-    text = read_text(path)
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
+    return known[named] if named in known else load_profile(path.parent / named)

@@ -58,10 +58,15 @@ class Profile(Strict):
     schema_: Annotated[Literal["nptp-opt/profile/1"], Field(alias="schema")]
     model: str
     threads: Annotated[int, Field(ge=1)]
+    executor: str = "torch"
+    """What computed; profiles of before there was a choice were measured in torch."""
     gflops: _Speed
     overhead_ms: _Amount
     layers: Annotated[tuple[MeasuredLayer, ...], Field(strict=False)]
     link: Link | None = None
+    encode_mb_per_s: _Speed | None = None
+    decode_mb_per_s: _Speed | None = None
+    """Of the bitmask codec, on half-dense float32 elements."""
     provenance: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -74,7 +79,15 @@ class Profile(Strict):
             {"layer": each.layer, "gflops": each.gflops, "overhead_ms": each.overhead_ms}
             for each in self.layers
         ]
-        fields = {"gflops": self.gflops, "overhead_ms": self.overhead_ms, "layers": layers}
+        fields: dict[str, Any] = {
+            "gflops": self.gflops,
+            "overhead_ms": self.overhead_ms,
+            "layers": layers,
+            "executor": self.executor,
+        }
+        for name in ("encode_mb_per_s", "decode_mb_per_s"):
+            if getattr(self, name) is not None:
+                fields[name] = getattr(self, name)
         if own_link and self.link is not None:
             fields |= self.link.model_dump(include={"up_mbit_per_s", "down_mbit_per_s"})
         return fields

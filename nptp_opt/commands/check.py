@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from nptp_opt.commands.group import command
 from nptp_opt.commands.support import (
     json_flag,
     print_json,
@@ -14,11 +14,8 @@ from nptp_opt.commands.support import (
 )
 from nptp_opt.errors import VerificationError
 
-if TYPE_CHECKING:
-    pass
 
-
-@click.command()
+@command(example="check instance.json result.json")
 @click.argument("instance", type=click.Path(path_type=Path))
 @click.argument("result", type=click.Path(path_type=Path))
 @json_flag
@@ -29,6 +26,6 @@ def check(instance: Path, result: Path, as_json: bool) -> None:
 
     faults, makespan_s = check_result(open_layer(instance), result)
     content = {"ok": not faults, "makespan_s": makespan_s, "faults": faults}
-    print_json(content) if as_json else print_table(content)
+    print_json("check", content) if as_json else print_table(content)
     if faults:
         raise VerificationError(f"{result}: {faults[0]}")

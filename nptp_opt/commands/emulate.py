@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
+from nptp_opt.commands.group import command
 from nptp_opt.commands.support import (
     json_flag,
     print_json,
 )
 
-if TYPE_CHECKING:
-    pass
 
-
-@click.command()
+@command(example="emulate --clean")
 @click.option("--clean", is_flag=True, required=True, help="Remove leftovers of killed runs.")
 @json_flag
 def emulate(clean: bool, as_json: bool) -> None:
@@ -23,8 +19,8 @@ def emulate(clean: bool, as_json: bool) -> None:
 
     Emulated networks end with their processes; a run's folder in the temporary folder can stay.
     """
-    from nptp_opt.plot.tables import print_pairs
+    from nptp_opt.plot.terminal import print_pairs
     from nptp_opt.runtime.launcher.leftovers import clean_leftovers
 
     content = clean_leftovers().to_json()
-    print_json(content) if as_json else print_pairs(content)
+    print_json("emulate", content) if as_json else print_pairs(content)

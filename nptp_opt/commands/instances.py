@@ -4,43 +4,44 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from nptp_opt.commands.group import Group
 from nptp_opt.commands.outputs import check_outputs
 from nptp_opt.commands.support import (
     FILE,
     json_flag,
     name_option,
+    print_document,
     print_json,
     tag_option,
 )
 from nptp_opt.errors import InputError
 
-if TYPE_CHECKING:
-    pass
+COLUMNS = ("name", "grade", "value_s", "bound_s", "kind", "value_by", "bound_by")
+"""Of a list, the most important first."""
 
 
-@click.group()
+@click.group(cls=Group)
 def instances() -> None:
     """The library of layer and network instances; their names stand for files anywhere."""
 
 
-@instances.command("list")
+@instances.command("list", example="instances list --tag easy --name 'vgg16-*'")
 @tag_option
 @name_option
 @json_flag
 def list_instances(tags: tuple[str, ...], names: str, as_json: bool) -> None:
     """List instances with grade, best known value and proven bound."""
     from nptp_opt.instances import library
-    from nptp_opt.plot.tables import print_rows
+    from nptp_opt.plot.terminal import print_rows
 
     rows = [library.row(entry) for entry in library.select(tags, names)]
-    print_json({"instances": rows}) if as_json else print_rows(rows)
+    print_json("instances list", {"instances": rows}) if as_json else print_rows(rows, COLUMNS)
 
 
-@instances.command("show")
+@instances.command("show", example="instances show vgg13-n2-unequal-shared-1000")
 @click.argument("name")
 @json_flag
 def show_instance(name: str, as_json: bool) -> None:
@@ -48,10 +49,10 @@ def show_instance(name: str, as_json: bool) -> None:
     from nptp_opt.instances import library
 
     content = library.problem_to_json(library.open_instance(name))
-    print_json(content) if as_json else click.echo(json.dumps(content, indent=1))
+    print_document(content) if as_json else click.echo(json.dumps(content, indent=1))
 
 
-@instances.command("export")
+@instances.command("export", example="instances export --tag network -o instances")
 @tag_option
 @name_option
 @click.option("-o", "--output", type=FILE, required=True, help="Folder; it is made if need be.")
@@ -69,10 +70,13 @@ def export_instances(tags: tuple[str, ...], names: str, output: Path, as_json: b
     for name, content in files.items():
         write_text(output / name, json.dumps(content, indent=1) + "\n")
     written = {"folder": str(output), "files": len(files)}
-    print_json(written) if as_json else click.echo(f"{len(files)} files in {output}")
+    if as_json:
+        print_json("instances export", written)
+    else:
+        click.echo(f"{len(files)} files in {output}")
 
 
-@instances.command("generate")
+@instances.command("generate", example="instances generate -o library.json")
 @click.option("-o", "--output", type=FILE, required=True, help="Library file to write.")
 @json_flag
 def generate_instances(output: Path, as_json: bool) -> None:
@@ -84,4 +88,7 @@ def generate_instances(output: Path, as_json: bool) -> None:
     content = generate()
     write_text(output, to_text(content))
     written = {"library": str(output), "instances": len(content["instances"])}
-    print_json(written) if as_json else click.echo(f"{written['instances']} in {output}")
+    if as_json:
+        print_json("instances generate", written)
+    else:
+        click.echo(f"{written['instances']} in {output}")

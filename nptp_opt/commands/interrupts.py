@@ -1,4 +1,5 @@
-"""Ctrl-C while a plan is sought: the first one ends the search, which keeps what it has."""
+"""Ctrl-C: that there was one, and while a plan is sought the first ends the search, which keeps
+what it has."""
 
 from __future__ import annotations
 
@@ -8,13 +9,30 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+_raised = threading.Event()
+
+
+def raise_interrupt() -> NoReturn:
+    """KeyboardInterrupt, and a note of it: code that is not Python's makes other exceptions of it
+    (SystemError, ImportError, an engine's own), which ``interrupted`` tells from bugs."""
+    _raised.set()
+    raise KeyboardInterrupt
+
+
+def interrupted() -> bool:
+    """Has there been one since the command began?"""
+    return _raised.is_set()
+
+
+def begin() -> None:
+    """A command begins."""
+    _raised.clear()
 
 
 @contextmanager
-def stoppable() -> Iterator[threading.Event]:
+def stoppable(what: str = "search") -> Iterator[threading.Event]:
     """An event that the first Ctrl-C sets; the second one interrupts as always.
 
     Compiled code that is interrupted by an exception dies in its own words, so none is raised.
@@ -28,7 +46,7 @@ def stoppable() -> Iterator[threading.Event]:
     def first(_: int, __: FrameType | None) -> None:
         stop.set()
         signal.signal(signal.SIGINT, before)
-        sys.stderr.write("nptp-opt: ending the search; Ctrl-C again to give up\n")
+        sys.stderr.write(f"nptp-opt: ending the {what}; Ctrl-C again to give up\n")
 
     signal.signal(signal.SIGINT, first)
     try:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import click
-
+from nptp_opt.commands.group import command
 from nptp_opt.commands.support import (
     json_flag,
     print_json,
@@ -13,11 +10,8 @@ from nptp_opt.commands.support import (
     print_table,
 )
 
-if TYPE_CHECKING:
-    pass
 
-
-@click.command()
+@command(example="formulations")
 @json_flag
 def formulations(as_json: bool) -> None:
     """List the formulations and search methods for one layer."""
@@ -25,10 +19,11 @@ def formulations(as_json: bool) -> None:
     from nptp_opt.layer.registry import specs
     from nptp_opt.layer.solve import solve_layer as _registers_all  # noqa: F401
 
-    print_list("formulations", [spec.to_json() for spec in specs()], as_json)
+    rows = [spec.to_json() for spec in specs()]
+    print_list("formulations", rows, as_json, ("name", "summary", "family", "solvers"))
 
 
-@click.command()
+@command(example="planners")
 @json_flag
 def planners(as_json: bool) -> None:
     """List the planners for whole networks, baselines included."""
@@ -38,7 +33,7 @@ def planners(as_json: bool) -> None:
     print_list("planners", rows, as_json)
 
 
-@click.command()
+@command(example="solvers")
 @json_flag
 def solvers(as_json: bool) -> None:
     """List the solvers and what each can do."""
@@ -47,7 +42,7 @@ def solvers(as_json: bool) -> None:
     print_list("solvers", listing(), as_json)
 
 
-@click.command()
+@command(example="executors")
 @json_flag
 def executors(as_json: bool) -> None:
     """List the engines that compute tile programs."""
@@ -56,11 +51,11 @@ def executors(as_json: bool) -> None:
     print_list("executors", listing(), as_json)
 
 
-@click.command()
+@command(example="versions")
 @json_flag
 def versions(as_json: bool) -> None:
     """Print the versions that a bug report needs."""
     from nptp_opt.plot.tables import version_rows
 
     content = version_rows()
-    print_json({"versions": content}) if as_json else print_table(content)
+    print_json("versions", {"versions": content}) if as_json else print_table(content)

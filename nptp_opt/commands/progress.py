@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from nptp_opt.commands.speech import speech
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -18,13 +20,18 @@ log = logging.getLogger("nptp_opt")
 class Line:
     """What is being done and for how long; without a terminal all of this is silent."""
 
-    def __init__(self, text: str, progress: Progress, task: TaskID) -> None:
+    def __init__(self, text: str, progress: Progress, task: TaskID, *, quiet: bool) -> None:
         self._text, self._progress, self._task = text, progress, task
+        self._quiet = quiet
 
     def fastest(self, latency_s: float) -> None:
         """A better plan is known."""
         text = f"{self._text}, fastest so far {latency_s * 1e3:.4g} ms"
         self._progress.update(self._task, description=text)
+
+    def note(self, text: str) -> None:
+        """How far it is."""
+        self._progress.update(self._task, description=f"{self._text}, {text}")
 
     def tell(self, text: str) -> None:
         """A warning, above the line."""
@@ -32,7 +39,9 @@ class Line:
             log.warning(text)
 
     def say(self, text: str) -> None:
-        """A line of progress that stays."""
+        """A line of progress that stays; nothing with ``-q``."""
+        if self._quiet:
+            return
         with self._aside():
             sys.stderr.write(f"{text}\n")
 
@@ -62,6 +71,7 @@ def show_progress(text: str) -> Iterator[Line]:
     """Show ``text`` and the seconds since on stderr until the block ends, then take it away."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    quiet = speech().quiet
     columns = (SpinnerColumn("line"), TextColumn("{task.description}", markup=False))
     with Progress(
         *columns,
@@ -70,6 +80,6 @@ def show_progress(text: str) -> Iterator[Line]:
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
-        disable=not sys.stderr.isatty(),
+        disable=quiet or not sys.stderr.isatty(),
     ) as progress:
-        yield Line(text, progress, progress.add_task(text, total=None))
+        yield Line(text, progress, progress.add_task(text, total=None), quiet=quiet)

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from nptp_opt.commands.group import command
 from nptp_opt.commands.outputs import check_outputs
+from nptp_opt.commands.speech import say
 from nptp_opt.commands.support import (
     FILE,
     json_flag,
     print_json,
-    say,
 )
 from nptp_opt.errors import InputError
-
-if TYPE_CHECKING:
-    pass
-
 
 REPEATS = 5
 
 
-@click.command()
+@command(example="report results.sqlite --html report.html")
 @click.argument("results", type=FILE)
 @click.option("--html", type=FILE, help="Write a self-contained page.")
 @click.option("--csv", type=FILE, help="Write one line per run.")
 @click.option("--markdown", type=FILE, help="Write the tables.")
+@click.option("--figures", type=FILE, metavar="FOLDER",
+              help="Write profiles, convergence and latencies as SVG and PDF.")  # fmt: skip
 @click.option("--baseline", help="Contender to compare with, as the tables name it.")
 @click.option("--against", help="Contender that is compared with the baseline.")
 @click.option("--execute", is_flag=True, help="Run the planners' plans and add their latencies.")
@@ -54,5 +53,10 @@ def report(
         raise InputError("--emulate and --repeats belong to --execute")
     request = Request(emulate=emulate, repeats=repeats or REPEATS) if execute else None
     check_outputs(options["html"], options["csv"], options["markdown"], reads=(results,))
+    figures = options.pop("figures")
     content = make_report(results, **options, request=request, say=say)
-    print_json(content) if as_json else print_report(content)
+    if figures is not None:
+        from nptp_opt.plot.report_figures import write_run_figures
+
+        write_run_figures(results, figures)
+    print_json("report", content) if as_json else print_report(content)

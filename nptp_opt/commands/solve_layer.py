@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import click
 
+from nptp_opt.commands.completion import names_of
+from nptp_opt.commands.group import command
 from nptp_opt.commands.outputs import check_outputs
 from nptp_opt.commands.progress import show_progress
 from nptp_opt.commands.support import (
@@ -17,13 +19,11 @@ from nptp_opt.commands.support import (
 )
 from nptp_opt.errors import NoSolutionError
 
-if TYPE_CHECKING:
-    pass
 
-
-@click.command("solve-layer")
+@command("solve-layer", example="solve-layer instance.json --formulation cover --json")
 @click.argument("instance", type=click.Path(path_type=Path))
-@click.option("--formulation", default="auto", help="See `formulations`.")
+@click.option("--formulation", default="auto", help="See `formulations`.",
+              shell_complete=names_of("formulations"))  # fmt: skip
 @click.option("--export-mps", type=click.Path(path_type=Path), help="Write the model as MPS.")
 @click.option("--export-lp", type=click.Path(path_type=Path), help="Write the model as LP.")
 @limit_options("Seconds of search.")
@@ -48,7 +48,7 @@ def solve_layer(instance: Path, formulation: str, **options: Any) -> None:
     with show_progress(f"solving by {formulation}"):
         result = solve_problem(problem, formulation, solver=options["solver"], limits=limits)
     content = layer_result_to_json(problem, result)
-    print_json(content) if options["as_json"] else print_layer_result(content)
+    print_json("solve-layer", content) if options["as_json"] else print_layer_result(content)
     if result.status == Status.NO_SOLUTION:
         raise NoSolutionError(
             f"{formulation}: no solution within {limits.time_limit_s} s; raise --time-limit"

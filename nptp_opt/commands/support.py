@@ -7,17 +7,20 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from nptp_opt.commands.completion import names_of
+from nptp_opt.commands.speech import say, speech
 from nptp_opt.errors import InputError
 
 if TYPE_CHECKING:
     from nptp_opt.network.load import LoadedModel
-    from nptp_opt.network.ref import InputShape, Shape
+    from nptp_opt.network.ref import InputPixels, InputShape, Shape
+    from nptp_opt.plan.model import Plan
 
 FILE = click.Path(path_type=Path)
 
@@ -29,12 +32,14 @@ OPTIONS = {
     "time_limit_s": "--time-limit",
     "latency_limit_s": "--latency-limit-ms",
     "ranges": "--over",
+    "devices": "--device",
     **{
         name: "--" + name.replace("_", "-")
         for name in (
-            "against baseline calibrate emulate executor hosts interface objective pareto "
-            "peer scheduler secret_file serve solver throttle tls_ca_file tls_cert tls_key "
-            "transport"
+            "against allow_other_weights baseline calibrate cluster days emulate executor hosts "
+            "http in_flight input_dtype interface labels mean objective pareto peer samples "
+            "repeats scale scheduler secret_file serve solver std throttle tls tls_ca_file "
+            "tls_cert tls_key top transport weights"
         ).split()
     },
 }
@@ -56,7 +61,23 @@ input_option = click.option(
 
 def executor_option(text: str, default: str) -> Callable[[Command], Command]:
     """``--executor``; ``default`` says what is done without it."""
-    return click.option("--executor", metavar="NAME", help=text, show_default=default)
+    return click.option("--executor", metavar="NAME", help=text, show_default=default,
+                        shell_complete=names_of("executors"))  # fmt: skip
+
+
+weights_option = click.option(
+    "--weights", type=FILE,
+    help="The model's weights: .safetensors, or a state dict saved by torch.",
+    show_default="an .onnx file's or callable's own; of a torchvision name random ones",
+)  # fmt: skip
+
+
+def planned_weights_options(command: Command) -> Command:
+    """``--weights`` of a command that takes a plan, which may know which they have to be."""
+    allow = click.option(
+        "--allow-other-weights", is_flag=True, help="Also other weights than the plan's."
+    )
+    return weights_option(allow(command))
 
 
 GONE = {
@@ -90,22 +111,89 @@ gone_options = click.option(
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object.")
 
 
-def print_json(content: dict[str, Any]) -> None:
-    """One JSON object on stdout."""
+def print_json(command: str, content: dict[str, Any]) -> None:
+    """The one JSON object of ``command``, its schema named in it."""
+    from nptp_opt.commands.json_output import OUTPUTS
+
+    print_document({"schema": OUTPUTS[command].schema_name(), **content})
+
+
+def print_document(content: dict[str, Any]) -> None:
+    """A file's content, which names its own schema."""
+    speech().printed = True
     click.echo(json.dumps(content, allow_nan=False))
 
 
-def say(text: str) -> None:
-    """Progress, on stderr."""
-    click.echo(text, err=True)
-
-
-def load(ref: str, shape: InputShape, seed: int = 0) -> LoadedModel:
+def load(
+    ref: str,
+    shape: InputShape,
+    seed: int = 0,
+    weights: Path | None = None,
+    pixels: InputPixels = (),
+) -> LoadedModel:
     """The model; what a user's module prints goes to stderr, stdout is for results."""
     from nptp_opt.network.load import load_model
 
     with contextlib.redirect_stdout(sys.stderr):
-        return load_model(ref, shape, seed)
+        return load_model(ref, shape, seed, weights, pixels)
+
+
+def load_planned(
+    plan: Plan, where: Path, weights: Path | None, allow_other_weights: bool
+) -> LoadedModel:
+    """The model of the plan in the file ``where``, with the weights that it was made with."""
+    from nptp_opt.verification.static import require_weights
+
+    planned = plan.model
+    model = load(planned.ref, planned.input, planned.seed, weights, planned.pixels)
+    if not allow_other_weights:
+        require_weights(plan, model, str(where))
+    elif planned.weights not in (None, model.ref.weights):
+        say(f"{where}: was made with other weights")
+    return model
+
+
+def _numbers(
+    _: click.Context, param: click.Parameter, given: tuple[str, ...]
+) -> tuple[tuple[float, ...], ...]:
+    """Of every time that the option is given."""
+    try:
+        return tuple(tuple(map(float, text.split(","))) for text in given)
+    except ValueError:
+        raise click.BadParameter(
+            f"numbers by commas are wanted, got {' '.join(given)!r}", param=param
+        ) from None
+
+
+def pixel_options(command: Command) -> Command:
+    """``--input-dtype`` and how pixels are normalised."""
+    return together(
+        click.option("--input-dtype", type=click.Choice(["float32", "uint8"]), multiple=True,
+                     help="What the input is; the network normalises uint8 itself. Of several "
+                     "inputs these four may be given once for each.", show_default="float32"),
+        click.option("--scale", type=float, help="Of uint8 pixels: ((x / SCALE) - mean) / std.",
+                     multiple=True, show_default="1"),
+        click.option("--mean", metavar="M[,M...]", callback=_numbers, show_default="0",
+                     multiple=True, help="The same: for all channels, or for each."),
+        click.option("--std", metavar="S[,S...]", callback=_numbers, show_default="1",
+                     multiple=True, help="The same."),
+    )(command)  # fmt: skip
+
+
+samples_option = click.option(
+    "--samples", type=click.Path(path_type=Path), metavar="FOLDER",
+    help="Inputs (.npy, .npz) to count zeros on, which then need not be sent.",
+    show_default="all is sent",
+)  # fmt: skip
+
+
+def pixels_from(options: Mapping[str, Any], shape: InputShape) -> InputPixels:
+    """What ``pixel_options`` ask for; raises InputError for numbers without pixels."""
+    from nptp_opt.network.ref import pixels_of, shapes_of
+
+    dtypes = options["input_dtype"] or ("float32",)
+    numbers = (options[name] or None for name in ("scale", "mean", "std"))
+    return pixels_of(len(shapes_of(shape)), dtypes, *numbers)
 
 
 def input_shape(text: str | None, model: str) -> InputShape:
@@ -148,7 +236,12 @@ def together(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
 def limit_options(time_help: str) -> Callable[[Command], Command]:
     """Options of a search; what its time limit covers differs from command to command."""
     return together(
-        click.option("--solver", help="Solver for the formulation.", show_default="its first one"),
+        click.option(
+            "--solver",
+            help="Solver for the formulation.",
+            show_default="its first one",
+            shell_complete=names_of("solvers"),
+        ),
         click.option(
             "--time-limit", type=float, callback=finite, help=time_help, show_default="none"
         ),
@@ -173,15 +266,18 @@ def limits_from(**options: Any) -> Any:
 
 
 def print_table(content: dict[str, Any]) -> None:
-    from nptp_opt.plot.tables import print_pairs
+    from nptp_opt.plot.terminal import print_pairs
 
     print_pairs(content)
 
 
-def print_list(name: str, rows: list[dict[str, Any]], as_json: bool) -> None:
-    from nptp_opt.plot.tables import print_rows
+def print_list(
+    name: str, rows: list[dict[str, Any]], as_json: bool, first: Sequence[str] = ()
+) -> None:
+    """Rows as JSON under ``name``, or as a table whose columns ``first`` matter most."""
+    from nptp_opt.plot.terminal import print_rows
 
-    print_json({name: rows}) if as_json else print_rows(rows)
+    print_json(name, {name: rows}) if as_json else print_rows(rows, first)
 
 
 tag_option = click.option(

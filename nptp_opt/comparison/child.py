@@ -112,17 +112,17 @@ def import_solver(name: str | None) -> None:
 
 def plan_run(run: Run, folder: Path) -> dict[str, Any]:
     """One planner on one network."""
-    from nptp_opt.comparison.planning import cluster_of, plan_options
+    from nptp_opt.comparison.planning import plan_options, problem_of
     from nptp_opt.comparison.warm import warm
     from nptp_opt.instances.networks import network_problem_from_json
-    from nptp_opt.network.load import load_model
+    from nptp_opt.network.load import load_again
     from nptp_opt.plan.document import write_plan
     from nptp_opt.planner import plan_network
 
-    problem = network_problem_from_json(run.instance, run.name)
-    model = problem.model
+    problem = problem_of(network_problem_from_json(run.instance, run.name), run.planning)
     loading = time.perf_counter()
-    network = load_model(model.ref, model.input, model.seed).network
+    loaded = load_again(problem.model).of_densities(problem.densities)
+    network = loaded.network
     warm(run)
     (folder / STARTED).touch()
     began = time.perf_counter()
@@ -133,7 +133,7 @@ def plan_run(run: Run, folder: Path) -> dict[str, Any]:
         limits_of(run),
         lambda value: seen.append((time.perf_counter() - began, value)),
     )
-    plan = plan_network(model, network, cluster_of(problem.cluster, run.planning), options)
+    plan = plan_network(loaded.ref, network, problem.cluster, options)
     spent = time.perf_counter() - began
     write_plan(plan, folder / "plan.json")
     sought = options.objective == "latency"

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from nptp_opt.comparison.batch import Backend, Local, run_batch
 from nptp_opt.comparison.dask_backend import DaskCluster, Tls
@@ -22,10 +19,13 @@ from nptp_opt.comparison.store import Store
 from nptp_opt.comparison.tables import BAD, RULES, TITLES, alike, tables, to_csv, to_markdown
 from nptp_opt.errors import InputError
 from nptp_opt.files import write_text
-from nptp_opt.plot.tables import print_pairs, print_rows
+from nptp_opt.plot.terminal import print_pairs, print_rows, print_text
+from nptp_opt.runtime.children import ENDING, handling
+from nptp_opt.runtime.launcher.leftovers import remove_abandoned_folders
 
 LISTS = (
-    "instances tags formulations planners solvers objectives transfer_dtypes seeds time_limits_s"
+    "instances tags formulations planners solvers objectives transfer_dtypes encodings seeds "
+    "time_limits_s"
 ).split()
 SINGLE = ("latency_limit_ms", "memory_mib")
 
@@ -43,7 +43,8 @@ def do_batch(
 ) -> dict[str, Any]:
     """Do the runs of a spec that the results file has not: runs by how they ended."""
     runs = runs_of(spec)
-    with Store(output) as store, _terminating():
+    remove_abandoned_folders()
+    with Store(output) as store, handling(ENDING, _interrupt):
         left = len(store.pending(runs))
         say(f"{len(runs)} runs, {len(runs) - left} of them done before")
         run_batch(runs, store, backend, retry_failed=retry_failed)
@@ -78,18 +79,9 @@ def _backend(options: Mapping[str, Any]) -> Backend:
     return Local(workers)
 
 
-class _terminating:  # noqa: N801 - used as a context manager only
-    """Turns SIGTERM into KeyboardInterrupt, so that a stopped batch gives its claims back."""
-
-    def __enter__(self) -> None:
-        self._kept = signal.signal(signal.SIGTERM, self._stop)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._kept)
-
-    @staticmethod
-    def _stop(*_: object) -> None:
-        raise KeyboardInterrupt
+def _interrupt(*_: object) -> None:
+    """What ends a batch does so as Ctrl-C does: it gives its claims back."""
+    raise KeyboardInterrupt
 
 
 def make_report(
@@ -126,18 +118,16 @@ def make_report(
 
 def print_report(content: Mapping[str, Any]) -> None:
     """The tables on the terminal, contradictions first and in red."""
-    console = Console(highlight=False)
     by_name = content["tables"]
     if not by_name["disagreements"]:
-        console.print("No contradictions between bounds and values.", style="green")
+        print_text("No contradictions between bounds and values.", style="green")
     for name, title in TITLES.items():
         if by_name[name]:
-            style = "bold red" if name in BAD else "bold"
-            console.print(f"\n{title}", style=style)
+            print_text(f"\n{title}", style="bold red" if name in BAD else "bold")
             for number, block in enumerate(alike(by_name[name])):
-                print("\n" if number else "", end="")
+                print_text("") if number else None
                 print_rows(block)
-    console.print(f"\n{content['rules']}", style="dim")
+    print_text(f"\n{content['rules']}", style="dim")
     if "paired" in content:
         _print_ratios(content["paired"])
 
@@ -146,7 +136,7 @@ def _print_ratios(ratios: Mapping[str, Any]) -> None:
     for measure in MEASURES:
         if not ratios[measure]["instances"]:
             continue
-        print(f"\n{measure}: {ratios['against']} / {ratios['baseline']}")
+        print_text(f"\n{measure}: {ratios['against']} / {ratios['baseline']}")
         print_pairs({k: v for k, v in ratios[measure].items() if k != "by_instance"})
         if ratios[measure].get("by_instance"):
             print_rows(ratios[measure]["by_instance"])

@@ -12,16 +12,15 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from nptp_opt.comparison.records import Record
 from nptp_opt.comparison.store import Store
 from nptp_opt.errors import ExecutionError, InputError
+from nptp_opt.runtime.launcher.leftovers import claimed_folder
 
 How = Literal["local", "emulated"]
 
@@ -82,8 +81,8 @@ def _execute(plan: str | None, request: Request) -> dict[str, Any]:
     began = {"started_at": time.time(), "repeats": request.repeats, "message": None}
     if plan is None:
         return {**began, "message": "its plan is not in the results file"}
-    with tempfile.TemporaryDirectory(prefix="nptp-execute-") as folder:
-        path = Path(folder) / "plan.json"
+    with claimed_folder("nptp-execute-") as folder:
+        path = folder / "plan.json"
         path.write_text(plan)
         code, out, err = _call([str(path), *request.options], request.limit_s)
     if code != 0:

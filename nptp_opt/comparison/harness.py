@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from nptp_opt import __version__
 from nptp_opt.comparison.child import STARTED
 from nptp_opt.comparison.recheck import recheck
 from nptp_opt.comparison.runs import Run
+from nptp_opt.runtime.launcher.leftovers import claimed_folder
 
 POLL_S = 0.02
 MEASURE_EVERY = 5
@@ -60,8 +60,7 @@ def execute(run: Run, stop: threading.Event | None = None) -> dict[str, Any]:
     stop = stop or threading.Event()
     if stop.is_set():
         raise StoppedError
-    with tempfile.TemporaryDirectory(prefix="nptp-compare-") as name:
-        folder = Path(name)
+    with claimed_folder("nptp-compare-") as folder:
         (folder / "run.json").write_text(json.dumps(run.to_json()))
         started = time.time()
         with (folder / "stdout.log").open("wb") as out, (folder / "stderr.log").open("wb") as err:
@@ -70,7 +69,7 @@ def execute(run: Run, stop: threading.Event | None = None) -> dict[str, Any]:
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=err,
-                env=_environment(run.threads),
+                env=_environment(run.threads, folder),
                 start_new_session=True,
             )
             try:
@@ -82,9 +81,10 @@ def execute(run: Run, stop: threading.Event | None = None) -> dict[str, Any]:
         return {**_row(run, folder, end), "started_at": started, "tool": __version__}
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(threads: int, folder: Path) -> dict[str, str]:
+    """What a solver leaves in its temporary folder when it is killed goes with the run's."""
     pinned = dict.fromkeys(THREAD_VARIABLES, str(threads))
-    return {**os.environ, **pinned, "PYTHONHASHSEED": "0"}
+    return {**os.environ, **pinned, "PYTHONHASHSEED": "0", "TMPDIR": str(folder)}
 
 
 def _watch(process: subprocess.Popen[bytes], run: Run, stop: threading.Event, mark: Path) -> _End:

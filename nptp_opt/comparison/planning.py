@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from nptp_opt.cluster import Cluster, TransferDtype
+from nptp_opt.cluster import TransferDtype
 from nptp_opt.layer.limits import Limits
 
 if TYPE_CHECKING:
+    from nptp_opt.instances.networks import NetworkProblem
     from nptp_opt.planner import PlanOptions
     from nptp_opt.planner.options import Watch
 
 Planning = Mapping[str, Any]
-"""Of ``objective``, ``latency_limit_ms``, ``transfer_dtype``: those not by default."""
+"""Of ``objective``, ``latency_limit_ms``, ``transfer_dtype``, ``encodings``: those not by
+default."""
+
+Encodings = Literal["given", "dense"]
+"""Pixels and densities as an instance gives them, or neither: all of it dense and float32."""
 
 DTYPES = get_args(TransferDtype)
 
@@ -32,27 +38,34 @@ def aims(planner: str) -> bool:
 
 def plannings(
     planner: str,
-    cluster: Cluster,
+    problem: NetworkProblem,
     *,
     objectives: Sequence[str],
     transfer_dtypes: Sequence[str],
+    encodings: Sequence[Encodings],
     latency_limit_ms: float | None,
 ) -> Iterator[dict[str, Any]]:
-    """Every combination, without what is so by default; baselines plan once for all objectives."""
+    """Every combination, without what is so by default; baselines plan once for all objectives,
+    and dense is how an instance that gives no pixels and no densities is planned anyway."""
     wanted = objectives if aims(planner) else ["latency"]
-    crossed = itertools.product(wanted, transfer_dtypes or [cluster.transfer_dtype])
-    for objective, dtype in crossed:
+    own = problem.cluster.transfer_dtype
+    dense_too = encodings if problem != problem.dense else ["given"]
+    crossed = itertools.product(wanted, transfer_dtypes or [own], dense_too)
+    for objective, dtype, encoding in crossed:
         planning: dict[str, Any] = {} if objective == "latency" else {"objective": objective}
-        if dtype != cluster.transfer_dtype:
+        if dtype != own:
             planning["transfer_dtype"] = dtype
+        if encoding == "dense":
+            planning["encodings"] = encoding
         if latency_limit_ms is not None:
             planning["latency_limit_ms"] = latency_limit_ms
         yield planning
 
 
 def words(planning: Planning) -> str:
-    """As in a contender's name, each behind a space: `` bytes int8 <=900ms``."""
-    parts = [planning[name] for name in ("objective", "transfer_dtype") if name in planning]
+    """As in a contender's name, each behind a space: `` bytes int8 dense <=900ms``."""
+    named = ("objective", "transfer_dtype", "encodings")
+    parts = [planning[name] for name in named if name in planning]
     if "latency_limit_ms" in planning:
         parts.append(f"<={planning['latency_limit_ms']:g}ms")
     return "".join(f" {word}" for word in parts)
@@ -60,17 +73,19 @@ def words(planning: Planning) -> str:
 
 def family(named: str) -> str:
     """The plans among which a planner of that name (``words`` behind it) proves its bound."""
-    kept = [word for word in named.split(" ")[1:] if word in DTYPES]
+    kept = [word for word in named.split(" ")[1:] if word in (*DTYPES, "dense")]
     return " ".join(["plan", *kept])
 
 
-WITHIN = {name: frozenset({name}) for name in ("plan", *(f"plan {dtype}" for dtype in DTYPES))}
+_FAMILIES = [f"plan{dtype}{dense}" for dtype in ("", *(f" {name}" for name in DTYPES))
+             for dense in ("", " dense")]  # fmt: skip
+WITHIN = {name: frozenset({name}) for name in _FAMILIES}
 """Families of plans that belong to a family of plans: itself, as a bound for one transfer type is
-one for that type alone."""
+one for that type alone, and one of dense transfers for these alone."""
 
 
 def plan_options(planner: str, planning: Planning, limits: Limits, watch: Watch) -> PlanOptions:
-    """What the planner is called with; ``cluster_of`` does the rest."""
+    """What the planner is called with; ``problem_of`` does the rest."""
     from nptp_opt.planner import PlanOptions
 
     limit_ms = planning.get("latency_limit_ms")
@@ -84,6 +99,7 @@ def plan_options(planner: str, planning: Planning, limits: Limits, watch: Watch)
     )
 
 
-def cluster_of(cluster: Cluster, planning: Planning) -> Cluster:
-    """The cluster with the run's transfer type."""
-    return cluster.sending_as(planning.get("transfer_dtype"))
+def problem_of(problem: NetworkProblem, planning: Planning) -> NetworkProblem:
+    """The problem with the run's transfer type and encodings."""
+    sent = problem.dense if planning.get("encodings") == "dense" else problem
+    return replace(sent, cluster=sent.cluster.sending_as(planning.get("transfer_dtype")))

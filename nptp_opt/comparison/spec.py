@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import itertools
 import sys
-import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,11 +12,11 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from nptp_opt.cluster import TransferDtype
-from nptp_opt.comparison.planning import aims, plannings
+from nptp_opt.comparison.planning import Encodings, aims, plannings
 from nptp_opt.comparison.runs import Run
 from nptp_opt.cost.objectives import Objective
 from nptp_opt.errors import InputError
-from nptp_opt.files import Strict, explain, read_text
+from nptp_opt.files import Strict, explain, load_toml
 from nptp_opt.instances import library
 from nptp_opt.instances.library import Problem
 from nptp_opt.instances.networks import NetworkProblem
@@ -29,7 +28,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Chosen = tuple[str, str | None, dict[str, Any]]
 """A method, its solver, and how it plans."""
 
-PLANNING = frozenset({"objectives", "transfer_dtypes", "latency_limit_ms"})
+PLANNING = frozenset({"objectives", "transfer_dtypes", "encodings", "latency_limit_ms"})
 """Fields of a spec that are for planners."""
 
 
@@ -39,7 +38,8 @@ class Spec(Strict):
     ``instances`` holds files and names or patterns of the library, ``tags`` picks from the library
     too. ``solvers`` are names, or ``default`` for a formulation's first, or ``all``. How planners
     plan: ``objectives`` (of ``nptp``; baselines have none), ``transfer_dtypes`` (the cluster's own
-    by default), and ``latency_limit_ms`` of every plan.
+    by default), ``encodings`` (as instances give them, or dense), and ``latency_limit_ms`` of every
+    plan.
     """
 
     @model_validator(mode="before")
@@ -51,7 +51,8 @@ class Spec(Strict):
                 "overlap is gone: plans overlap computing and exchange where that makes them "
                 "faster; leave it out"
             )
-        if isinstance(data, dict) and "predicted" in (data.get("objectives") or ()):
+        objectives = data.get("objectives") if isinstance(data, dict) else None
+        if isinstance(objectives, (list, tuple)) and "predicted" in objectives:
             raise ValueError(
                 "objectives: `predicted` is what every plan is made for now: leave it out"
             )
@@ -64,6 +65,7 @@ class Spec(Strict):
     solvers: Names = ("default",)
     objectives: Annotated[tuple[Objective, ...], Field(strict=False, min_length=1)] = ("latency",)
     transfer_dtypes: Annotated[tuple[TransferDtype, ...], Field(strict=False)] = ()
+    encodings: Annotated[tuple[Encodings, ...], Field(strict=False, min_length=1)] = ("given",)
     latency_limit_ms: Positive | None = None
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = (0,)
     time_limits_s: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)] = (60.0,)
@@ -76,10 +78,7 @@ class Spec(Strict):
 
 def load_spec(path: Path) -> Spec:
     """Read a spec file; raises InputError naming file and field."""
-    try:
-        return spec_from_dict(tomllib.loads(read_text(path)), str(path))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
+    return spec_from_dict(load_toml(path), str(path))
 
 
 def spec_from_dict(data: dict[str, Any], where: str = "spec") -> Spec:
@@ -175,9 +174,10 @@ def _planners(spec: Spec, problem: NetworkProblem) -> list[Chosen]:
         for name in spec.planners
         for planning in plannings(
             name,
-            problem.cluster,
+            problem,
             objectives=spec.objectives,
             transfer_dtypes=spec.transfer_dtypes,
+            encodings=spec.encodings,
             latency_limit_ms=spec.latency_limit_ms,
         )
     ]

@@ -14,10 +14,11 @@ import sqlite3
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nptp_opt.comparison.cells import row_fault
 from nptp_opt.comparison.runs import Run
 from nptp_opt.errors import InputError
 
@@ -134,6 +135,13 @@ class Store:
         todo = "give another -o" if self._create else "name a file that `compare -o` wrote"
         return InputError(f"{self.path}: is no results file of `compare`; {todo}")
 
+    def _broken(self, table: str, fault: object) -> InputError:
+        """What stands in it was not written by ``compare``."""
+        return InputError(
+            f"{self.path}: table {table} holds what `compare` does not write ({fault}): compare "
+            "again with another -o"
+        )
+
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         """One line instead of SQLite's exceptions; what is stored stays stored."""
@@ -194,7 +202,7 @@ class Store:
     def finish(self, row: Mapping[str, Any]) -> bool:
         """Commit the row of a run and drop its claim; False where the run has a row already."""
         run: Run = row["run"]
-        names = ", ".join(f'"{name}"' for name in COLUMNS)
+        names = _names(COLUMNS)
         marks = ", ".join("?" * len(COLUMNS))
         with self._transaction() as db:
             done = db.execute(
@@ -229,20 +237,37 @@ class Store:
 
     def rows(self, columns: Sequence[str] = tuple(COLUMNS)) -> list[dict[str, Any]]:
         """All rows in the order in which they finished; JSON columns are parsed."""
-        names = ", ".join(f'"{name}"' for name in columns)
+        names = _names(columns)
         with self._lock, self._errors():
             records = self._db.execute(f"SELECT {names} FROM runs ORDER BY rowid").fetchall()
-        return [_parse_row(dict(zip(columns, values, strict=True))) for values in records]
+        return self._checked([dict(zip(columns, values, strict=True)) for values in records])
+
+    def _checked(
+        self, records: Sequence[dict[str, Any]], table: str = "runs"
+    ) -> list[dict[str, Any]]:
+        """The rows of a table, parsed; raises InputError for what no run writes."""
+        declared = COLUMNS if table == "runs" else EXECUTION
+        for record in records:
+            try:
+                fault = row_fault(_parse_row(record), declared)
+            except (ValueError, TypeError, RecursionError) as error:
+                fault = str(error)
+            if fault:
+                raise self._broken(table, fault)
+        return list(records)
 
     def plan(self, key: str) -> str | None:
         """The plan document of a network's run; None where there is none."""
         with self._lock, self._errors():
             record = self._db.execute("SELECT content FROM plans WHERE key = ?", (key,)).fetchone()
-        return None if record is None else zlib.decompress(record[0]).decode()
+        try:
+            return None if record is None else zlib.decompress(record[0]).decode()
+        except (zlib.error, TypeError, UnicodeDecodeError) as error:
+            raise self._broken("plans", error) from None
 
     def save_execution(self, row: Mapping[str, Any]) -> None:
         """Commit what was measured of a plan, in place of what was known before."""
-        names = ", ".join(EXECUTION)
+        names = _names(EXECUTION)
         marks = ", ".join("?" * len(EXECUTION))
         with self._transaction() as db:
             db.execute(
@@ -253,8 +278,14 @@ class Store:
     def executions(self) -> list[dict[str, Any]]:
         """All executions of plans."""
         with self._lock, self._errors():
-            records = self._db.execute(f"SELECT {', '.join(EXECUTION)} FROM executions").fetchall()
-        return [dict(zip(EXECUTION, values, strict=True)) for values in records]
+            records = self._db.execute(f"SELECT {_names(EXECUTION)} FROM executions").fetchall()
+        rows = [dict(zip(EXECUTION, values, strict=True)) for values in records]
+        return self._checked(rows, "executions")
+
+
+def _names(columns: Iterable[str]) -> str:
+    """Columns of a statement. In double quotes one that is missing would be taken for a text."""
+    return ", ".join(f"[{name}]" for name in columns)
 
 
 def _values(run: Run, row: Mapping[str, Any]) -> list[Any]:

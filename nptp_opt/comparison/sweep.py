@@ -170,18 +170,27 @@ def sweep_rows(
     planners: Sequence[str],
     limits: Limits,
     say: Callable[[str], None],
+    dense: Network | None = None,
 ) -> Iterator[Row]:
-    """One row per point: latencies by planner (None without a plan), the winner and the ratio."""
+    """One row per point: latencies by planner (None without a plan), the winner and the ratio.
+
+    ``dense`` is the network with nothing but dense maps of floats to send, where ``network`` has
+    pixels or densities: its latencies stand beside.
+    """
     for name in planners:
         check_planner(PlanOptions(name))
+
+    def of(network: Network, cluster: Cluster) -> dict[str, float | None]:
+        options = (PlanOptions(name, limits=limits, tell=say) for name in planners)
+        return {each.planner: planned_s(network, cluster, each, say) for each in options}
+
     for number, (point, cluster) in enumerate(over, 1):
-        latencies = {
-            name: planned_s(network, cluster, PlanOptions(name, limits=limits, tell=say), say)
-            for name in planners
-        }
+        latencies = of(network, cluster)
+        beside = {} if dense is None else {"dense_latency_s": of(dense, cluster)}
         row = {
             **point,
             "latency_s": latencies,
+            **beside,
             "winner": winner(latencies),
             "ratio": ratio(latencies),
         }
@@ -227,7 +236,11 @@ def ratio(latencies: dict[str, float | None]) -> float | None:
 
 def flat(row: Row) -> Row:
     """A row as one line of a table: latencies in milliseconds."""
-    point = {k: v for k, v in row.items() if k not in ("latency_s", "winner", "ratio")}
+    point = {k: v for k, v in row.items() if k in _CHANGES}
     point |= {"devices": int(point["devices"])} if "devices" in point else {}
-    latencies = {f"{k} ms": None if v is None else v * 1e3 for k, v in row["latency_s"].items()}
+    latencies: dict[str, float | None] = {}
+    for planner, value in row["latency_s"].items():
+        dense = {} if "dense_latency_s" not in row else {"dense ": row["dense_latency_s"][planner]}
+        for how, each in {"": value, **dense}.items():
+            latencies[f"{planner} {how}ms"] = None if each is None else each * 1e3
     return {**point, **latencies, "winner": row["winner"], "nptp/best baseline": row["ratio"]}

@@ -59,7 +59,7 @@ def _partition(run: Run, network: dict[str, Any]) -> None:
 
 def _plan(run: Run, network: dict[str, Any]) -> None:
     from nptp_opt.cluster import cluster_from_json
-    from nptp_opt.comparison.planning import cluster_of, plan_options
+    from nptp_opt.comparison.planning import plan_options
     from nptp_opt.network.load import load_model
     from nptp_opt.network.ref import ModelRef
     from nptp_opt.planner import plan_network
@@ -69,7 +69,8 @@ def _plan(run: Run, network: dict[str, Any]) -> None:
     loaded = load_model(model.ref, model.input).network
     planning = {k: v for k, v in run.planning.items() if k != "latency_limit_ms"}
     options = plan_options(run.method, planning, Limits(LIMIT_S), ignore)
-    cluster = cluster_of(cluster_from_json(_cluster(network)), planning)
+    dtype = planning.get("transfer_dtype")
+    cluster = cluster_from_json(_cluster(network)).sending_as(dtype)
     plan_network(model, loaded, cluster, options)
 
 

@@ -2,9 +2,23 @@
 
 Two modes of ownership: ``LayerCost`` is for a layer on its own (aligned), a step of a plan
 (``plan.steps``) its segment inside a network from what the devices hold (given). Both end in
-``makespan_s``.
+``makespan_s``. What costs many partitions at once (``cost.matrix``) is compiled, and imported when
+it is first asked for: a worker does without.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from nptp_opt.cost.encoding import (
+    BITMASK_BYTES,
+    Wire,
+    decode_s,
+    dense_bytes,
+    encode_s,
+    wire,
+)
 from nptp_opt.cost.layer import (
     Form,
     LayerCost,
@@ -13,6 +27,7 @@ from nptp_opt.cost.layer import (
     messages_of,
 )
 from nptp_opt.cost.loads import (
+    Encoding,
     FloatArray,
     Links,
     Load,
@@ -22,8 +37,13 @@ from nptp_opt.cost.loads import (
     makespan_s,
     makespans_s,
 )
-from nptp_opt.cost.matrix import StepCosts, candidate_array, gather_costs, segment_costs
-from nptp_opt.cost.overlap import Split, interior, overlapped_s, split
+from nptp_opt.cost.pieces import (
+    first_reader,
+    in_pieces_s,
+    interior,
+    pieces,
+    read_by_others,
+)
 from nptp_opt.cost.reduction import (
     RESULT,
     reduction_compute_s,
@@ -32,6 +52,7 @@ from nptp_opt.cost.reduction import (
     result_users,
 )
 from nptp_opt.cost.regions import CandidateTiles
+from nptp_opt.cost.rims import RIMS, Rims
 from nptp_opt.cost.segment import (
     Ownership,
     gather_compute_s,
@@ -54,16 +75,28 @@ from nptp_opt.cost.speed import (
 )
 from nptp_opt.cost.transfer import (
     SCALE_BYTES,
+    WireDtype,
+    is_sent_exactly,
     rectangle_bytes,
     sent_bytes,
     sent_element_bytes,
     sent_pixel_bytes,
+    wire_dtype,
+    wire_element_bytes,
 )
 
+if TYPE_CHECKING:
+    from nptp_opt.cost.matrix import StepCosts, candidate_array, gather_costs, segment_costs
+
+_COMPILED = ("StepCosts", "candidate_array", "gather_costs", "segment_costs")
+
 __all__ = [
+    "BITMASK_BYTES",
     "RESULT",
+    "RIMS",
     "SCALE_BYTES",
     "CandidateTiles",
+    "Encoding",
     "FloatArray",
     "Form",
     "LayerCost",
@@ -71,20 +104,28 @@ __all__ = [
     "Load",
     "LoadArrays",
     "Ownership",
+    "Rims",
     "Speed",
     "Speeds",
-    "Split",
     "StepCosts",
     "Transfer",
+    "Wire",
+    "WireDtype",
     "candidate_array",
     "comms_s",
+    "decode_s",
+    "dense_bytes",
+    "encode_s",
+    "first_reader",
     "for_layer",
     "gather_compute_s",
     "gather_costs",
     "gather_needs",
     "halo_transfers",
+    "in_pieces_s",
     "input_ownership",
     "interior",
+    "is_sent_exactly",
     "layer_flop_per_pixel",
     "layer_key",
     "layer_speed",
@@ -94,7 +135,8 @@ __all__ = [
     "mean_gflops",
     "measured_share",
     "messages_of",
-    "overlapped_s",
+    "pieces",
+    "read_by_others",
     "rectangle_bytes",
     "reduction_compute_s",
     "reduction_load_arrays",
@@ -107,6 +149,14 @@ __all__ = [
     "sent_element_bytes",
     "sent_pixel_bytes",
     "speeds_of",
-    "split",
     "step_loads",
+    "wire",
+    "wire_dtype",
+    "wire_element_bytes",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _COMPILED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("nptp_opt.cost.matrix"), name)

@@ -1,4 +1,4 @@
-"""Compiled: regions, seconds and messages of one segment, as ``regions``, ``split`` and
+"""Compiled: regions, seconds and messages of one segment, as ``regions``, ``pieces`` and
 ``halo_transfers`` have them, for searches that cost a segment thousands of times.
 
 Legend of shapes: L layers, E reads, T tensors (0 is the output, externals last), X external maps,
@@ -7,115 +7,96 @@ n devices. A tile is four integers (y0, y1, x0, x1); an empty one has y1 <= y0 o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numba
 import numpy as np
 
-from nptp_opt.cluster import Cluster
-from nptp_opt.cost.loads import FloatArray
-from nptp_opt.cost.speed import layer_speed
-from nptp_opt.cost.transfer import rectangle_bytes, sent_pixel_bytes
-from nptp_opt.geometry import IntArray
-from nptp_opt.geometry.need_tables import need_table
-from nptp_opt.network.ir import Layer, Network, external_inputs
-
-
-@dataclass(frozen=True)
-class SegmentTables:
-    """A segment as arrays.
-
-    ``reads`` (E, 4): reading tensor, read tensor, places in ``tables`` of the rows' and the
-    columns' need, in the order of ``regions``. ``tables``: need tables behind each other, each
-    as length, ``lo``, ``hi``. ``seconds`` (2, L, n): of a call, and of a pixel. ``made`` (L):
-    tensors of the layers. ``outer`` (X): external tensors. ``sizes`` (X + 1): bytes of their
-    pixels, last of a rectangle.
-    """
-
-    reads: IntArray
-    tables: IntArray
-    seconds: FloatArray
-    made: IntArray
-    outer: IntArray
-    sizes: FloatArray
-
-    @property
-    def arrays(self) -> tuple[IntArray, IntArray, FloatArray, IntArray, IntArray, FloatArray]:
-        """All of them, as ``segment_work`` wants them."""
-        return self.reads, self.tables, self.seconds, self.made, self.outer, self.sizes
-
-
-def segment_tables(
-    cluster: Cluster, network: Network, layers: Sequence[Layer]
-) -> SegmentTables | None:
-    """None where an axis map has no table."""
-    maps = [name for name in external_inputs(layers) if name not in network.replicated]
-    names = dict.fromkeys([layer.name for layer in reversed(layers)])
-    names |= dict.fromkeys(external_inputs(layers))
-    number = {name: k for k, name in enumerate(names)}
-    places: dict[object, int] = {}
-    tables: list[IntArray] = [np.zeros(0, dtype=np.int64)]
-    reads = []
-    for layer in reversed(layers):
-        for tensor in layer.inputs:
-            row = [number[layer.name], number[tensor]]
-            for axis in layer.maps[tensor]:
-                if axis not in places:
-                    table = need_table(axis)
-                    if table is None:
-                        return None
-                    places[axis] = sum(map(len, tables))
-                    tables += [np.array([axis.n_out + 1]), table.reshape(-1)]
-                row.append(places[axis])
-            reads.append(row)
-    sizes = [sent_pixel_bytes(cluster, network, name) for name in maps]
-    return SegmentTables(
-        np.array(reads, dtype=np.int64).reshape(-1, 4),
-        np.concatenate(tables),
-        _seconds(cluster, layers),
-        np.array([number[layer.name] for layer in layers]),
-        np.array([number[name] for name in maps], dtype=np.int64),
-        np.array([*sizes, rectangle_bytes(cluster)], dtype=np.float64),
-    )
-
-
-def _seconds(cluster: Cluster, layers: Sequence[Layer]) -> FloatArray:
-    speeds = [[layer_speed(device, layer) for device in cluster.devices] for layer in layers]
-    call = [[speed.overhead_s for speed in row] for row in speeds]
-    pixel = [
-        [layer.flop_per_pixel / speed.flop_per_s for speed in row]
-        for layer, row in zip(layers, speeds, strict=True)
-    ]
-    return np.array([call, pixel])
+from nptp_opt.cost.cuts import cut_pieces
+from nptp_opt.cost.rims import INCOMING
 
 
 @numba.njit(cache=True, nogil=True)
-def segment_work(reads, tables, seconds, made, outer, sizes, tiles, owners, overlap):  # type: ignore[no-untyped-def]
+def segment_work(reads, tables, seconds, made, outer, sizes, tiles, owners, rims, wanted, rank):  # type: ignore[no-untyped-def]
     """Work of a segment with ``tiles`` (n, 4) of its output and ``owners`` (X, n, 4) of its maps.
 
-    Seconds before and after the halo (2, n); messages [src, dst, set of external maps] (M, 3) and
-    their bytes (M), in the order of ``halo_transfers``. Without ``overlap`` all seconds are after.
+    The first arguments are what ``segment_tables.SegmentTables`` has of it.
+    ``rims`` is a place in ``RIMS``; ``wanted`` (R, n, 4) is what the devices read of the output in
+    its readers; ``rank`` (n) is who gets messages first. Pieces: device (P), seconds (P),
+    rectangles (P, 4), in order of devices, then of computing; what a piece is the first to read is
+    decoded in its seconds. Messages in order: [src, dst, the first piece that reads it, first part,
+    end] (M, 5), their bytes and the seconds that they are encoded in (2, M), and parts [external
+    map, rectangle] (K, 5).
     """
     n = len(tiles)
     found = np.zeros((1 + len(made) + len(reads), 4), dtype=np.int64)
     needs = np.zeros((len(outer), n, 4), dtype=np.int64)
-    times = np.zeros((2, n))
+    most = n if rims == 0 else 9 * n
+    device, times = np.zeros(most, dtype=np.int64), np.zeros(most)
+    parts = np.zeros((most, 4), dtype=np.int64)
+    reading = np.zeros((most, len(outer), 4), dtype=np.int64)
+    first = np.zeros(n + 1, dtype=np.int64)
+    count = 0
     for d in range(n):
+        first[d] = count
         if tiles[d, 1] <= tiles[d, 0] or tiles[d, 3] <= tiles[d, 2]:
             continue
         _regions(reads, tables, tiles[d], found)
         for x in range(len(outer)):
-            needs[x, d] = found[outer[x]]
-        if overlap:
-            inside = _interior(reads, tables, outer, owners, tiles[d], d, found)
-            times[0, d] = _piece_s(reads, tables, seconds, made, inside, d, found)
-            for piece in _minus(tiles[d], inside):
-                times[1, d] += _piece_s(reads, tables, seconds, made, piece, d, found)
+            needs[x, d] = found[outer[x, 0]]
+        if rims > 0:
+            inside = tiles[d]
+            if rims & INCOMING:
+                inside = _interior(reads, tables, outer, owners, tiles[d], d, found)
+            cut = cut_pieces(tiles[d], inside, _of_others(wanted, tiles[d], d), rims)
+            for part in cut:
+                _regions(reads, tables, part, found)
+                parts[count], device[count] = part, d
+                times[count] = _made_s(seconds, made, d, found)
+                for x in range(len(outer)):
+                    reading[count, x] = found[outer[x, 0]]
+                count += 1
         else:
-            times[1, d] = _made_s(seconds, made, d, found)
-    ends, amounts = _messages(needs, owners, sizes)
-    return times, ends, amounts
+            parts[count], device[count] = tiles[d], d
+            times[count] = _made_s(seconds, made, d, found)
+            for x in range(len(outer)):
+                reading[count, x] = needs[x, d]
+            count += 1
+    first[n] = count
+    ends, amounts, carried = _messages(needs, owners, outer, sizes, reading, first, rank, times)
+    return device[:count], times[:count], parts[:count], ends, amounts, carried
+
+
+@numba.njit(cache=True, nogil=True)
+def segment_reads(reads, tables, made, outer, tiles):  # type: ignore[no-untyped-def]
+    """What all devices read (X, n, 4) of a segment's external maps for their ``tiles``."""
+    found = np.zeros((1 + len(made) + len(reads), 4), dtype=np.int64)
+    needs = np.zeros((len(outer), len(tiles), 4), dtype=np.int64)
+    for d in range(len(tiles)):
+        if tiles[d, 1] > tiles[d, 0] and tiles[d, 3] > tiles[d, 2]:
+            _regions(reads, tables, tiles[d], found)
+            for x in range(len(outer)):
+                needs[x, d] = found[outer[x, 0]]
+    return needs
+
+
+@numba.njit(cache=True, nogil=True)
+def _of_others(wanted, tile, device):  # type: ignore[no-untyped-def]
+    """Parts (R, 4) of a device's tile that other devices read, in order of readers and devices."""
+    found = np.zeros((wanted.shape[0] * wanted.shape[1], 4), dtype=np.int64)
+    count = 0
+    for r in range(wanted.shape[0]):
+        for d in range(wanted.shape[1]):
+            need = wanted[r, d]
+            if d != device and meets(need, tile):
+                found[count] = need
+                count += 1
+    return found[:count]
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def meets(one, other):  # type: ignore[no-untyped-def]
+    """Do two rectangles have anything in common?"""
+    rows = min(one[1], other[1]) - max(one[0], other[0])
+    return rows > 0 and min(one[3], other[3]) - max(one[2], other[2]) > 0
 
 
 @numba.njit(cache=True, nogil=True)
@@ -140,36 +121,15 @@ def _regions(reads, tables, tile, found):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _piece_s(reads, tables, seconds, made, piece, device, found):  # type: ignore[no-untyped-def]
-    if piece[1] <= piece[0] or piece[3] <= piece[2]:
-        return 0.0
-    _regions(reads, tables, piece, found)
-    return _made_s(seconds, made, device, found)
-
-
-@numba.njit(cache=True, nogil=True)
 def _made_s(seconds, made, device, found):  # type: ignore[no-untyped-def]
     """Seconds of the regions of all layers on one device."""
     total = 0.0
     for k in range(len(made)):
-        y0, y1, x0, x1 = found[made[k]]
+        y0, y1, x0, x1 = found[made[k, 0]]
         if y1 > y0 and x1 > x0:
-            total += seconds[0, k, device] + seconds[1, k, device] * ((y1 - y0) * (x1 - x0))
+            layer = made[k, 1]
+            total += seconds[layer, 0, device] + seconds[layer, 1, device] * ((y1 - y0) * (x1 - x0))
     return total
-
-
-@numba.njit(cache=True, nogil=True)
-def _minus(tile, inside):  # type: ignore[no-untyped-def]
-    """A tile without what is inside it, as four rectangles."""
-    rest = np.zeros((4, 4), dtype=np.int64)
-    if inside[1] <= inside[0] or inside[3] <= inside[2]:
-        rest[0] = tile
-        return rest
-    rest[0] = tile[0], inside[0], tile[2], tile[3]
-    rest[1] = inside[1], tile[1], tile[2], tile[3]
-    rest[2] = inside[0], inside[1], tile[2], inside[2]
-    rest[3] = inside[0], inside[1], inside[3], tile[3]
-    return rest
 
 
 @numba.njit(cache=True, nogil=True)
@@ -199,7 +159,7 @@ def _held(reads, tables, outer, owners, part, device, side, found):  # type: ign
         return True
     _regions(reads, tables, part, found)
     for x in range(len(outer)):
-        need, own = found[outer[x]], owners[x, device]
+        need, own = found[outer[x, 0]], owners[x, device]
         if need[1] <= need[0] or need[3] <= need[2]:
             continue
         within = need[side] >= own[side] if side % 2 == 0 else need[side] <= own[side]
@@ -209,29 +169,61 @@ def _held(reads, tables, outer, owners, part, device, side, found):  # type: ign
 
 
 @numba.njit(cache=True, nogil=True)
-def _messages(needs, owners, sizes):  # type: ignore[no-untyped-def]
-    """Who sends to whom: [src, dst, set of maps] (M, 3), and bytes (M)."""
-    count, n, _ = needs.shape
+def _messages(needs, owners, outer, sizes, reading, first, rank, times):  # type: ignore[no-untyped-def]
+    """Messages in the order in which they are handed over, their bytes and seconds of encoding,
+    and their parts, as ``segment_work`` has them. Decoding is added to the pieces' ``times``."""
+    maps, n, _ = needs.shape
     place = np.full((n, n), -1)
-    ends = np.zeros((n * n, 3), dtype=np.int64)
-    amounts = np.zeros(n * n)
-    total = 0
-    for x in range(count):
+    total, found = 0, np.zeros((n * n, 2), dtype=np.int64)
+    count, part_of = 0, np.zeros(maps * n * n, dtype=np.int64)
+    parts = np.zeros((maps * n * n, 5), dtype=np.int64)
+    for x in range(maps):
         for d in range(n):
-            y0, y1, x0, x1 = needs[x, d]
-            if y1 <= y0 or x1 <= x0:
+            need = needs[x, d]
+            if need[1] <= need[0] or need[3] <= need[2]:
                 continue
             for s in range(n):
                 own = owners[x, s]
-                rows = min(y1, own[1]) - max(y0, own[0])
-                columns = min(x1, own[3]) - max(x0, own[2])
-                if s == d or rows <= 0 or columns <= 0:
+                if s == d or not meets(need, own):
                     continue
-                k = place[s, d]
-                if k < 0:
-                    k = place[s, d] = total
-                    ends[k, 0], ends[k, 1] = s, d
+                if place[s, d] < 0:
+                    place[s, d] = total
+                    found[total] = s, d
                     total += 1
-                ends[k, 2] |= 1 << x
-                amounts[k] += rows * columns * sizes[x] + sizes[-1]
-    return ends[:total], amounts[:total]
+                part_of[count], parts[count, 0] = place[s, d], x
+                parts[count, 1:] = _shared(need, own)
+                count += 1
+    order = np.argsort(rank[found[:total, 1]], kind="mergesort")
+    ends, amounts = np.zeros((total, 5), dtype=np.int64), np.zeros((2, total))
+    decoding = np.zeros(total)
+    carried = np.zeros((count, 5), dtype=np.int64)
+    many = np.bincount(part_of[:count], minlength=total)
+    at = 0
+    for k in range(total):
+        src, dst = found[order[k]]
+        ends[k] = src, dst, first[dst + 1] - 1, at, at
+        place[src, dst] = k
+        at += many[order[k]]
+    for p in range(count):
+        part = parts[p]
+        src, dst = found[part_of[p]]
+        k = place[src, dst]
+        carried[ends[k, 4]] = part
+        ends[k, 4] += 1
+        area, size = (part[2] - part[1]) * (part[4] - part[3]), sizes[outer[part[0], 1]]
+        amounts[0, k] += np.ceil(area * size[0, src, dst]) + size[1, src, dst]
+        amounts[1, k] += area * size[2, src, dst]
+        decoding[k] += area * size[3, src, dst]
+        for piece in range(first[dst], ends[k, 2]):
+            if meets(reading[piece, part[0]], part[1:]):
+                ends[k, 2] = piece
+                break
+    for k in range(total):
+        times[ends[k, 2]] += decoding[k]
+    return ends, amounts, carried
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _shared(one, other):  # type: ignore[no-untyped-def]
+    return (max(one[0], other[0]), min(one[1], other[1]),
+            max(one[2], other[2]), min(one[3], other[3]))  # fmt: skip

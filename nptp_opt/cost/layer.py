@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -17,11 +17,11 @@ from nptp_opt.geometry import (
     LEFT,
     RIGHT,
     TOP,
-    AxisTables,
+    AlignedLengths,
+    Cuts,
     IntArray,
     Tile,
     Window,
-    axis_tables,
 )
 from nptp_opt.layer.problem import LayerProblem, LayerShape
 
@@ -78,24 +78,72 @@ class _AxisForm:
     """Smallest value of the lower need; below 0 only where tiles lie in the padding altogether."""
 
 
-def _axis_forms(window: Window, tables: AxisTables, cuts: Sequence[int]) -> tuple[_AxisForm, ...]:
+def _axis_forms(
+    window: Window, lengths: AlignedLengths, cuts: Sequence[int]
+) -> tuple[_AxisForm, ...]:
     """Bounds over all allowed ranges, indexed by (touches low end) + 2 * (touches high end)."""
     at = np.asarray(cuts)
-    need, held = tables.need[np.ix_(at, at)], tables.held[np.ix_(at, at)]
-    const = need - window.stride * (at[None, :] - at[:, None])
-    halo = need - held
-    low, high = (at == 0)[:, None], (at == window.n_out)[None, :]
-    valid = at[None, :] > at[:, None]
-    forms = []
-    for contact in range(4):
-        mask = valid & (low == bool(contact & 1)) & (high == bool(contact & 2))
-        if not mask.any():
-            forms.append(_AxisForm(0, 0, 0, 0, 0))
-            continue
-        c, e = const[mask], halo[mask]
-        least = int(c.min() + (need - const)[mask].min())
-        forms.append(_AxisForm(int(c.min()), int(c.max()), int(e.min()), int(e.max()), least))
-    return tuple(forms)
+    low, high = (at[1:-1], at[:1]), (at[1:-1], at[-1:])
+    return tuple(
+        _bounds(lengths, window.stride, low[contact & 1], high[contact >> 1])
+        for contact in range(4)
+    )
+
+
+def _bounds(lengths: AlignedLengths, stride: int, lows: IntArray, highs: IntArray) -> _AxisForm:
+    """Bounds over the ranges from one of ``lows`` to one of ``highs``, both sorted.
+
+    The few lengths at which something is clipped to 0 are looked at one after the other; of longer
+    ranges ``need`` and ``held`` are differences, and their extremes differences of extremes.
+    """
+    before = np.searchsorted(lows, highs)  # how many lows lie below each high
+    if not before.any():
+        return _AxisForm(0, 0, 0, 0, 0)
+    reach = before[before > 0]
+    shortest = int((highs[before > 0] - lows[reach - 1]).min())
+    const, halo = zip(
+        *_short_extremes(lengths, stride, lows, highs),
+        *_long_extremes(lengths, stride, lows, highs),
+        strict=True,
+    )
+    least = min(const)
+    return _AxisForm(least, max(const), min(halo), max(halo), least + stride * shortest)
+
+
+def _short_extremes(
+    lengths: AlignedLengths, stride: int, lows: IntArray, highs: IntArray
+) -> Iterator[tuple[int, int]]:
+    """Constant of the need and halo, least and largest, of ranges that may be clipped."""
+    place = np.searchsorted(lows, highs) - 1
+    while True:
+        inside = place >= 0
+        a, b = lows[place[inside]], highs[inside]
+        short = b - a <= lengths.longest_clipped
+        if not short.any():
+            return
+        a, b = a[short], b[short]
+        need = lengths.need(a, b)
+        const, halo = need - stride * (b - a), need - lengths.held(a, b)
+        yield int(const.min()), int(halo.min())
+        yield int(const.max()), int(halo.max())
+        place = place - 1
+
+
+def _long_extremes(
+    lengths: AlignedLengths, stride: int, lows: IntArray, highs: IntArray
+) -> Iterator[tuple[int, int]]:
+    """The same of all longer ranges."""
+    count = np.searchsorted(lows, highs - lengths.longest_clipped)
+    b, last = highs[count > 0], count[count > 0] - 1
+    if not len(b):
+        return
+    const_end, const_first = lengths.end[b] - stride * b, lengths.first[lows] - stride * lows
+    halo_end = lengths.end[b] - lengths.held_end[b]
+    halo_first = lengths.first[lows] - lengths.held_first[lows]
+    for outer, inner in ((np.minimum, np.maximum), (np.maximum, np.minimum)):
+        const = const_end - inner.accumulate(const_first)[last]
+        halo = halo_end - inner.accumulate(halo_first)[last]
+        yield int(outer.reduce(const)), int(outer.reduce(halo))
 
 
 class LayerCost:
@@ -118,10 +166,10 @@ class LayerCost:
             problem.cluster, layer.bytes_per_element
         )
         self.out_pixel_bytes = layer.out_channels * layer.bytes_per_element
-        self.tables_y = axis_tables(layer.window_y)
-        self.tables_x = axis_tables(layer.window_x)
-        self._forms_y = _axis_forms(layer.window_y, self.tables_y, problem.cuts_y)
-        self._forms_x = _axis_forms(layer.window_x, self.tables_x, problem.cuts_x)
+        self.lengths_y = AlignedLengths(layer.window_y)
+        self.lengths_x = AlignedLengths(layer.window_x)
+        self._forms_y = _axis_forms(layer.window_y, self.lengths_y, problem.cuts_y)
+        self._forms_x = _axis_forms(layer.window_x, self.lengths_x, problem.cuts_x)
 
     def seconds_per_pixel(self, device: int) -> float:
         """Compute seconds per output pixel on ``device``."""
@@ -143,15 +191,16 @@ class LayerCost:
 
     def recv_bytes(self, tile: Tile) -> int:
         """Bytes of need minus own, as they are sent; scales of rectangles are not counted."""
-        return int(
-            self.recv_bytes_of(*(np.asarray(v) for v in (tile.y0, tile.y1, tile.x0, tile.x1)))
-        )
+        return int(self.recv_bytes_of(tile.y0, tile.y1, tile.x0, tile.x1))
 
-    def recv_bytes_of(self, y0: IntArray, y1: IntArray, x0: IntArray, x1: IntArray) -> IntArray:
+    def recv_bytes_of(self, y0: Cuts, y1: Cuts, x0: Cuts, x1: Cuts) -> IntArray:
         """``recv_bytes`` for arrays of tiles (broadcast together)."""
-        need = self.tables_y.need[y0, y1] * self.tables_x.need[x0, x1]
-        held = self.tables_y.held[y0, y1] * self.tables_x.held[x0, x1]
-        return self.sent_pixel_bytes * (need - held)
+        held = self.lengths_y.held(y0, y1) * self.lengths_x.held(x0, x1)
+        return self.sent_pixel_bytes * (self.need(y0, y1, x0, x1) - held)
+
+    def need(self, y0: Cuts, y1: Cuts, x0: Cuts, x1: Cuts) -> IntArray:
+        """Elements per channel that tiles read (broadcast together)."""
+        return self.lengths_y.need(y0, y1) * self.lengths_x.need(x0, x1)
 
     def messages(self, tile: Tile) -> int:
         """Sides of the tile that do not lie on the map's border; 0 for no tile."""
@@ -165,7 +214,7 @@ class LayerCost:
         """Weights, need and output of a tile held at once; 0 for no tile."""
         if tile.is_empty:
             return 0
-        need = self.tables_y.need[tile.y0, tile.y1] * self.tables_x.need[tile.x0, tile.x1]
+        need = self.need(tile.y0, tile.y1, tile.x0, tile.x1)
         return self.weight_bytes + int(self.pixel_bytes * need) + self.out_pixel_bytes * tile.area
 
     def fits(self, device: int, tile: Tile) -> bool:

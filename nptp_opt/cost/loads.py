@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,15 +26,23 @@ class Load:
     messages: int = 0
 
 
+Encoding = Literal["dense", "bitmask"]
+"""How a transfer writes its elements: all of them, or a bit for each and then the non-zeros."""
+
+
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """A rectangle of ``tensor`` that device ``src`` sends to device ``dst``."""
+    """A rectangle of ``tensor`` that device ``src`` sends to device ``dst``.
+
+    ``bytes`` are expected ones where its encoding depends on the values.
+    """
 
     src: int
     dst: int
     tensor: str
     tile: Tile
     bytes: int
+    encoding: Encoding = "dense"
 
 
 @dataclass(frozen=True)
@@ -62,9 +72,14 @@ class Links:
         up = [device.up_bytes_per_s for device in cluster.devices]
         return cls(np.array(down), np.array(up))
 
-    def message_s(self, size: IntArray, src: IntArray, dst: IntArray) -> FloatArray:
+    def message_s(self, size: FloatArray, src: IntArray, dst: IntArray) -> FloatArray:
         """Seconds that messages of ``size`` bytes keep their links busy, latency left out."""
-        return np.asarray(size / np.minimum(self.up[src], self.down[dst]))
+        return np.asarray(size / self.rates[src, dst])
+
+    @cached_property
+    def rates(self) -> FloatArray:
+        """Bytes per second (n, n) between every sender and receiver."""
+        return np.minimum(self.up[:, None], self.down[None, :])
 
 
 def makespan_s(cluster: Cluster, loads: Sequence[Load]) -> float:

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.cost.encoding import wire
 from nptp_opt.cost.loads import FloatArray, LoadArrays
 from nptp_opt.cost.objectives import Weights, step_costs
 from nptp_opt.cost.pairs import covered_loads, own_links, pair_loads
 from nptp_opt.cost.regions import CandidateTiles, SegmentRegions
 from nptp_opt.cost.segment import Ownership, gather_compute_s, gather_needs
 from nptp_opt.cost.speed import speeds_of
-from nptp_opt.cost.transfer import rectangle_bytes, sent_pixel_bytes
 from nptp_opt.geometry import IntArray, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs
 
@@ -45,7 +45,7 @@ class StepCosts:
     """What Q alternatives of one step need and compute, to be evaluated against P states before it.
 
     ``needs`` gives per tensor the rectangles (Q, n, 4) that every device reads, ``compute_s`` the
-    seconds (Q, n) that it computes.
+    seconds (Q, n) that it computes. Seconds of encoding and decoding are left out.
     """
 
     cluster: Cluster
@@ -100,30 +100,35 @@ class StepCosts:
         self, before: Mapping[str, IntArray], inside: Mapping[str, IntArray], worth: BoolArray
     ) -> FloatArray:
         """Received, sent and messages as (3, P, Q, n)."""
-        pixel_bytes, extra = self._pixel_bytes(before), float(rectangle_bytes(self.cluster))
         if len(before) == 1 and not inside:
             ((tensor, owners),) = before.items()
-            return covered_loads(self.needs[tensor], owners, pixel_bytes[0], extra, worth)
+            sent = wire(self.cluster, self.network, tensor)
+            if sent.is_uniform:
+                pixel, extra = float(sent.pixel_bytes[0, 0]), float(sent.rectangle_bytes[0, 0])
+                return covered_loads(self.needs[tensor], owners, pixel, extra, worth)
         needs = self._stack([self.needs[tensor] for tensor in before], len(self.compute_s))
         owners = self._stack(list(before.values()), len(worth))
-        return np.asarray(pair_loads(needs, owners, self._links(inside), pixel_bytes, extra, worth))
+        sizes = self._sizes(before)
+        return np.asarray(pair_loads(needs, owners, self._links(inside), *sizes, worth))
 
     def _links(self, inside: Mapping[str, IntArray]) -> FloatArray:
         """Bytes (Q, n, n) that the Q candidates themselves make devices i receive from j."""
         q = len(self.compute_s)
         needs = self._stack([self.needs[tensor] for tensor in inside], q)
         owners = self._stack([np.broadcast_to(own, needs.shape[1:]) for own in inside.values()], q)
-        extra = float(rectangle_bytes(self.cluster))
-        return np.asarray(own_links(needs, owners, self._pixel_bytes(inside), extra))
+        return np.asarray(own_links(needs, owners, *self._sizes(inside)))
 
     def _stack(self, arrays: Sequence[IntArray], count: int) -> IntArray:
         """Rectangles of several tensors as one array (T, count, n, 4)."""
         empty = np.zeros((0, count, self.compute_s.shape[1], 4), dtype=np.int64)
         return np.ascontiguousarray(np.stack(arrays)) if arrays else empty
 
-    def _pixel_bytes(self, tensors: Iterable[str]) -> FloatArray:
-        sizes = (sent_pixel_bytes(self.cluster, self.network, tensor) for tensor in tensors)
-        return np.array([float(size) for size in sizes])
+    def _sizes(self, tensors: Iterable[str]) -> FloatArray:
+        """Bytes of pixels and of rectangles (2, T, n, n), by sender and receiver."""
+        sent = [wire(self.cluster, self.network, tensor) for tensor in tensors]
+        n = self.compute_s.shape[1]
+        found = [[each.pixel_bytes, each.rectangle_bytes] for each in sent]
+        return np.ascontiguousarray(np.array(found).reshape(-1, 2, n, n).swapaxes(0, 1))
 
 
 def segment_costs(

@@ -27,12 +27,15 @@ def overlap_bytes(need, own, pixel_bytes, rectangle_bytes):  # type: ignore[no-u
     columns = min(need[3], own[3]) - max(need[2], own[2])
     if columns <= 0:
         return 0.0
-    return rows * columns * pixel_bytes + rectangle_bytes
+    return np.ceil(rows * columns * pixel_bytes) + rectangle_bytes
 
 
 @numba.njit(cache=True, nogil=True)
 def own_links(needs, owners, pixel_bytes, rectangle_bytes):  # type: ignore[no-untyped-def]
-    """Bytes (Q, n, n) to device i from j, where needs and owners (T, Q, n, 4) go together."""
+    """Bytes (Q, n, n) to device i from j, where needs and owners (T, Q, n, 4) go together.
+
+    Bytes of pixels and rectangles (T, n, n) are by sender and receiver.
+    """
     tensors, count, n, _ = needs.shape
     links = np.zeros((count, n, n))
     for t in range(tensors):
@@ -43,7 +46,10 @@ def own_links(needs, owners, pixel_bytes, rectangle_bytes):  # type: ignore[no-u
                 for j in range(n):
                     if i != j:
                         links[q, i, j] += overlap_bytes(
-                            needs[t, q, i], owners[t, q, j], pixel_bytes[t], rectangle_bytes
+                            needs[t, q, i],
+                            owners[t, q, j],
+                            pixel_bytes[t, j, i],
+                            rectangle_bytes[t, j, i],
                         )
     return links
 
@@ -52,7 +58,8 @@ def own_links(needs, owners, pixel_bytes, rectangle_bytes):  # type: ignore[no-u
 def pair_loads(needs, owners, links, pixel_bytes, rectangle_bytes, worth):  # type: ignore[no-untyped-def]
     """Received, sent and messages (3, P, Q, n) of needs (T, Q, n, 4) and owners (T, P, n, 4).
 
-    ``links`` (Q, n, n) are added for every p. Pairs that are not ``worth`` (P, Q) it are left at 0.
+    Bytes of pixels and rectangles (T, n, n) are by sender and receiver. ``links`` (Q, n, n) are
+    added for every p. Pairs that are not ``worth`` (P, Q) it are left at 0.
     """
     tensors, count, n, _ = needs.shape
     before = worth.shape[0]
@@ -73,7 +80,10 @@ def pair_loads(needs, owners, links, pixel_bytes, rectangle_bytes, worth):  # ty
                     sent = links[q, i, j]
                     for t in range(tensors):
                         sent += overlap_bytes(
-                            needs[t, q, i], owners[t, p, j], pixel_bytes[t], rectangle_bytes
+                            needs[t, q, i],
+                            owners[t, p, j],
+                            pixel_bytes[t, j, i],
+                            rectangle_bytes[t, j, i],
                         )
                     if sent > 0:
                         loads[0, p, q, i] += sent
@@ -89,7 +99,10 @@ def covered_loads(
     rectangle_bytes: float,
     worth: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.float64]:
-    """As ``pair_loads`` for one tensor: needs (Q, n, 4), owners (P, n, 4) that cover its map."""
+    """As ``pair_loads`` for one tensor: needs (Q, n, 4), owners (P, n, 4) that cover its map.
+
+    It is sent alike between all devices. Expected bytes are not rounded up for each rectangle.
+    """
     exact = _exact(needs, owners)
     need_rects, need_of = _distinct(needs)
     own_rects, own_of = _distinct(owners)

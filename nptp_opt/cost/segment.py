@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.cost.encoding import wire
 from nptp_opt.cost.loads import Load, Transfer
 from nptp_opt.cost.speed import layer_speed
-from nptp_opt.cost.transfer import sent_bytes
 from nptp_opt.geometry import IntArray, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs, regions
 
@@ -37,9 +37,9 @@ def halo_transfers(
     for tensor, wanted in needs.items():
         if tensor in network.replicated:
             continue
+        sent = wire(cluster, network, tensor)
         for dst, src, part in _common(wanted, owned[tensor]):
-            size = sent_bytes(cluster, network, tensor, part)
-            moves.append(Transfer(src, dst, tensor, part, size))
+            moves.append(sent.transfer(src, dst, tensor, part))
     return moves
 
 

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import Ownership, input_ownership, result_users
+from nptp_opt.cost import (
+    Ownership,
+    Rims,
+    Transfer,
+    input_ownership,
+    pieces,
+    read_by_others,
+    result_users,
+)
+from nptp_opt.geometry import EMPTY, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs
 from nptp_opt.plan.steps import GatherStep, GlobalStep, SpatialStep, Step
 
@@ -21,8 +30,11 @@ class Choice:
 
     layers: tuple[Layer, ...]
     tiles: Ownership = field(default_factory=dict)
-    overlap: bool = False
-    """Devices compute what needs no halo while the halo is on its way."""
+    rims: Rims = "none"
+    """What devices compute apart from the interior: last what needs a halo, first what others
+    read."""
+    first: tuple[int, ...] = ()
+    """Receivers whose messages every sender hands over first, in this order."""
 
     @property
     def is_global(self) -> bool:
@@ -34,12 +46,12 @@ def assemble(network: Network, cluster: Cluster, choices: Sequence[Choice]) -> t
     owned: dict[str, Ownership] = dict(input_ownership(network, cluster))
     users = _users(network, cluster, choices)
     steps: list[Step] = []
-    for choice in choices:
+    for k, choice in enumerate(choices):
         last = choice.layers[-1]
         if choice.is_global:
             steps.append(global_step(network, cluster, last, owned, users[last.name]))
         else:
-            steps.append(segment_step(network, cluster, choice, owned))
+            steps.append(segment_step(network, cluster, choice, owned, choices[k + 1 :]))
             owned[last.name] = steps[-1].tiles
     return (*steps, final_step(network, cluster, owned))
 
@@ -61,12 +73,45 @@ def _devices(tiles: Ownership) -> list[int]:
 
 
 def segment_step(
-    network: Network, cluster: Cluster, choice: Choice, owned: Mapping[str, Ownership]
+    network: Network,
+    cluster: Cluster,
+    choice: Choice,
+    owned: Mapping[str, Ownership],
+    later: Sequence[Choice] = (),
 ) -> SpatialStep:
-    """One segment, evaluated with what the devices hold before it."""
+    """One segment, evaluated with what the devices hold before it; ``later`` choices read it."""
     tiles = {i: tile for i, tile in sorted(choice.tiles.items()) if not tile.is_empty}
     names = tuple(layer.name for layer in choice.layers)
-    return SpatialStep(names, tiles, overlap=choice.overlap).with_cost(network, cluster, owned)
+    parts = _pieces(network, choice, tiles, owned, later) if choice.rims != "none" else {}
+    step = SpatialStep(names, tiles, pieces=parts).with_cost(network, cluster, owned)
+    return replace(step, transfers=in_order(step.transfers, choice.first))
+
+
+def in_order(transfers: Sequence[Transfer], first: Sequence[int]) -> tuple[Transfer, ...]:
+    """Transfers to the receivers that are ``first`` before all others."""
+    rank = {device: k for k, device in enumerate(first)}
+    return tuple(sorted(transfers, key=lambda move: rank.get(move.dst, len(rank))))
+
+
+def _pieces(
+    network: Network,
+    choice: Choice,
+    tiles: Ownership,
+    owned: Mapping[str, Ownership],
+    later: Sequence[Choice],
+) -> dict[int, tuple[Tile, ...]]:
+    """The pieces of devices that have several."""
+    layers = choice.layers
+    maps = [name for name in external_inputs(layers) if name not in network.replicated]
+    readers = [(other.layers, other.tiles) for other in later if not other.is_global]
+    wanted = read_by_others(readers, layers[-1].name, tiles)
+    found = {}
+    for device, tile in tiles.items():
+        own = {name: owned[name].get(device, EMPTY) for name in maps}
+        parts = pieces(layers, tile, choice.rims, own, wanted[device])
+        if len(parts) > 1:
+            found[device] = parts
+    return found
 
 
 def global_step(

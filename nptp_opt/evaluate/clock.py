@@ -1,36 +1,65 @@
 """The clock: simulated latencies of thousands of plans of one network, by differences.
 
-A step is known again by its segment, its partition and the partitions that it reads, so of a plan
-that differs little from others only the steps that differ are evaluated. All evaluated steps lie in
-one store of arrays; a plan is a list of numbers of steps, and the simulation is compiled.
+A step is known again by its segment, its partition and the partitions that it reads (and those that
+read it, where the outgoing rim is computed first), so of a plan that differs little from others
+only the steps that differ are evaluated. All evaluated steps lie in one store of arrays; finding
+the steps of a plan, their work and the simulation are compiled.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import FloatArray, Ownership, candidate_array, input_ownership, result_users
-from nptp_opt.cost.compiled import SegmentTables, segment_tables, segment_work
+from nptp_opt.cost import RIMS, Ownership, candidate_array, input_ownership, result_users
+from nptp_opt.cost.rims import INCOMING, OUTGOING
+from nptp_opt.cost.segment_tables import SegmentTables
 from nptp_opt.evaluate.assemble import Choice, assemble, final_step, global_step, segment_step
-from nptp_opt.evaluate.discrete_events import run_steps
 from nptp_opt.evaluate.memory import has_memory_limits, overfull
+from nptp_opt.evaluate.step_keys import StepKeys, add_steps
+from nptp_opt.evaluate.step_store import StepStore, with_room
 from nptp_opt.evaluate.task_graph import StepGraph, step_graph
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer, Network, external_inputs
 from nptp_opt.plan.steps import Step
 
 MOST_STEPS, MOST_ENTRIES = 20_000, 2_000_000
-"""Steps that a clock remembers, as choices; and their tasks and messages: about 100 MB."""
+"""Steps that a clock remembers, as choices; and their pieces and messages: about 100 MB."""
 
 BESIDE = 150
-"""Work of a plan beside its tasks and messages, in their units: to know its steps again."""
+"""Work of a plan beside its pieces and messages, in their units: to know its steps again."""
 
-Key = tuple[object, ...]
 Users = Mapping[str, frozenset[int]]
+
+Row = tuple[int, int, int, int, int]
+"""What a step's key begins with (``step_keys``)."""
+
+
+class _Segment(NamedTuple):
+    """What all choices of the same layers share."""
+
+    number: int
+    output: str
+    is_global: bool
+    maps: tuple[str, ...]
+    """External tensors that move between devices."""
+    reads: tuple[str, ...]
+    """The others: results that every user has."""
+    has_tables: bool
+    is_blank: bool
+
+
+class _Known(NamedTuple):
+    """A choice, kept so that its identity stays its own, and the place of its row."""
+
+    choice: Choice
+    segment: _Segment
+    row: Row
+    place: int
 
 
 class Clock:
@@ -41,23 +70,32 @@ class Clock:
         self.work = 0
         """What was done for all plans so far: about a microsecond per unit."""
         self.limited = has_memory_limits(cluster)
-        held = input_ownership(network, cluster)
-        self._inputs = {name: candidate_array([tiles], self._n)[0] for name, tiles in held.items()}
-        self._final = _moving(network, (*external_inputs(network.head), *network.spatial_outputs))
+        self._inputs = input_ownership(network, cluster)
+        self._tables = SegmentTables(network, cluster)
         self._segments: dict[tuple[str, ...], _Segment] = {}
+        self._by_tuple: dict[int, tuple[tuple[Layer, ...], _Segment]] = {}
+        self._all_tables = True
+        self._reading = np.zeros(64, dtype=np.bool_)
+        """Of every segment: does it read what every user has?"""
+        self._final = _moving(network, (*external_inputs(network.head), *network.spatial_outputs))
+        self._final_row = (self._tables.add((), self._final, None), -1, 0, 0, 0)
+        self._interned = _Interned(len(cluster.devices))
         self.forget()
 
     def forget(self) -> None:
         """Drop all that is known: plans are evaluated anew."""
-        self._store = _Store(self.cluster)
-        self._choices: dict[int, tuple[Choice, int, _Segment]] = {}
-        self._numbers: dict[Key, int] = {}
-        self._kept: list[tuple[Choice, IntArray]] = []
-        self._steps: dict[Key, int] = {}
+        self._store = StepStore(self.cluster)
+        self._keys = StepKeys(MOST_STEPS, len(self.network.layers) + 1)
+        self._choices: dict[int, _Known] = {}
+        self._rows = np.array([self._final_row], dtype=np.int64)
+        self._interned.forget()
+        self._held = np.full(len(self._tables.tensors), -1)
+        for name, tiles in self._inputs.items():
+            self._held[self._tables.tensors[name]] = self._interned.partition(tiles)
 
     def seconds(self, choices: Sequence[Choice], limit_s: float = np.inf) -> float:
         """Simulated latency of the plan; infinite as soon as it is seen to be above ``limit_s``."""
-        known = max(len(self._steps), len(self._choices))
+        known = max(len(self._keys), len(self._choices))
         if known > MOST_STEPS or self._store.entries > MOST_ENTRIES:
             self.forget()
         found_s, graph = self._store.run(*self._plan(choices), limit_s)
@@ -71,194 +109,183 @@ class Clock:
         steps = assemble(self.network, self.cluster, choices)
         return not overfull(self.network, self.cluster, steps)
 
-    @property
-    def _n(self) -> int:
-        return len(self.cluster.devices)
-
-    def _plan(self, choices: Sequence[Choice]) -> tuple[list[int], list[list[int]]]:
-        """Numbers of the plan's steps, and the steps that make the maps that each reads."""
+    def _plan(self, choices: Sequence[Choice]) -> tuple[IntArray, IntArray]:
+        """Numbers of the plan's steps (S), and the steps that make the maps that each reads
+        (S, X)."""
         known = [self._choices.get(id(choice)) or self._learn(choice) for choice in choices]
-        users = self._users(known)
-        held: dict[str, int] = {}  # by map the number of the choice that makes it
-        place: dict[str, int] = {}
-        numbers, makers = [], []
-        for k, (choice, own, segment) in enumerate(known):
-            key: Key = (own, *map(held.get, segment.maps))
-            if segment.is_global:
-                key = (*key, users[segment.output])
-            number = self._steps.get(key)
-            if number is None:
-                number = self._steps[key] = self._store.add(*self._work(choice, held, users))
-            numbers.append(number)
-            makers.append([place.get(tensor, -1) for tensor in segment.maps])
-            if not segment.is_global:
-                held[segment.output], place[segment.output] = own, k
-        key = (None, *map(held.get, self._final))
-        if key not in self._steps:
-            self._steps[key] = self._store.add(*self._gathered(held))
-        numbers.append(self._steps[key])
-        makers.append([place.get(tensor, -1) for tensor in self._final])
+        plan = self._rows[[*[each.place for each in known], 0]]
+        users = self._users(known, plan)
+        for k in np.flatnonzero(plan[:-1, 1] < 0).tolist() if users else ():
+            plan[k, 4] = self._interned.users(users[known[k].segment.output])
+        numbers, makers, new = self._keys.find(plan, self._tables, self._held)
+        if len(new):
+            self._evaluate(known, users, new.tolist())
         return numbers, makers
 
-    def _users(self, known: Sequence[tuple[Choice, int, _Segment]]) -> Users:
+    def _evaluate(self, known: Sequence[_Known], users: Users, places: Sequence[int]) -> None:
+        """Add the work of the plan's steps at these places, in their order, to the store."""
+        for compiled, run in itertools.groupby(places, lambda k: self._is_tabled(known, k)):
+            steps = [*run]
+            if compiled:
+                self._add_compiled(len(steps))
+            for k in () if compiled else steps:
+                self._store.add(self._graph(known, users, k))
+
+    def _add_compiled(self, count: int) -> None:
+        n, store, interned = len(self.cluster.devices), self._store, self._interned
+        pairs = count * n * n
+        arrays = store.room_for(count, 9 * n * count, pairs, pairs * self._tables.most_maps)
+        tables = self._tables
+        add_steps(
+            arrays,
+            store.ends,
+            (store.count, store.count + count),
+            self._keys.arrays,
+            tables.arrays,
+            (tables.seconds, tables.sizes),
+            interned.partitions,
+            interned.ranks,
+            store.links.rates,
+        )
+        store.count += count
+
+    def _users(self, known: Sequence[_Known], plan: IntArray) -> Users:
+        """Who uses the results that every user has; most steps read none, and are not looked at."""
         if not self.network.replicated:
             return {}
-        parts = [
-            (segment.output, segment.reads, choice.tiles)
-            for choice, _, segment in known
-            if segment.reads
-        ]
+        reading = [known[k] for k in np.flatnonzero(self._reading[plan[:-1, 0]]).tolist()]
+        parts = [(each.segment.output, each.segment.reads, each.choice.tiles) for each in reading]
         return result_users(self.network, self.cluster.sink, parts)
 
-    def _learn(self, choice: Choice) -> tuple[Choice, int, _Segment]:
-        segment = self._segment(choice.layers)
-        key: Key = (id(segment), choice.overlap, *sorted(choice.tiles.items()))
-        number = self._numbers.setdefault(key, len(self._numbers))
-        if number == len(self._kept):
-            self._kept.append((choice, candidate_array([choice.tiles], self._n)[0]))
-        found = choice, number, segment
-        self._choices[id(choice)] = found  # it is kept, so its identity stays its own
+    def _learn(self, choice: Choice) -> _Known:
+        segment, interned = self._segment(choice.layers), self._interned
+        partition = -1 if segment.is_global else interned.partition(choice.tiles)
+        ahead = interned.rank(choice.first)
+        row = (segment.number, partition, RIMS.index(choice.rims), ahead, 0)
+        place = 1 + len(self._choices)
+        self._rows = with_room(self._rows, place + 1)
+        self._rows[place] = row
+        found = self._choices[id(choice)] = _Known(choice, segment, row, place)
         return found
 
     def _segment(self, layers: tuple[Layer, ...]) -> _Segment:
-        names = tuple(layer.name for layer in layers)
-        if names not in self._segments:
-            self._segments[names] = _Segment.of(self.network, self.cluster, layers)
-        return self._segments[names]
+        """Mostly the very tuple is known, which is kept so that its identity stays its own."""
+        known = self._by_tuple.get(id(layers))
+        if known is None:
+            names = tuple(layer.name for layer in layers)
+            if names not in self._segments:
+                self._segments[names] = self._new_segment(layers)
+            known = layers, self._segments[names]
+            if len(self._by_tuple) < MOST_STEPS:
+                self._by_tuple[id(layers)] = known
+        return known[1]
 
-    def _work(self, choice: Choice, held: Mapping[str, int], users: Users) -> _Work:
-        _, own, segment = self._choices[id(choice)]
-        if segment.tables is not None:
-            owners = [
-                self._kept[held[t]][1] if t in held else self._inputs[t] for t in segment.maps
-            ]
-            return _compiled(segment.tables, self._kept[own][1], owners, choice.overlap)
-        owned = self._owned(held)
-        if choice.is_global:
-            layer = choice.layers[-1]
-            step: Step = global_step(self.network, self.cluster, layer, owned, users[layer.name])
-        else:
-            step = segment_step(self.network, self.cluster, choice, owned)
-        graph = step_graph(self.network, self.cluster, step, owned)
-        return _plain(self.network, segment.maps, graph)
-
-    def _gathered(self, held: Mapping[str, int]) -> _Work:
-        owned = self._owned(held)
-        step = final_step(self.network, self.cluster, owned)
-        graph = step_graph(self.network, self.cluster, step, owned)
-        return _plain(self.network, self._final, graph)
-
-    def _owned(self, held: Mapping[str, int]) -> dict[str, Ownership]:
-        made = {tensor: self._kept[number][0].tiles for tensor, number in held.items()}
-        return {**input_ownership(self.network, self.cluster), **made}
-
-
-@dataclass(frozen=True)
-class _Segment:
-    """What all choices of the same layers share."""
-
-    output: str
-    is_global: bool
-    maps: tuple[str, ...]
-    """External tensors that move between devices."""
-    reads: tuple[str, ...]
-    """The others: results that every user has."""
-    tables: SegmentTables | None
-
-    @classmethod
-    def of(cls, network: Network, cluster: Cluster, layers: Sequence[Layer]) -> _Segment:
-        last, reads = layers[-1], external_inputs(layers)
-        tables = segment_tables(cluster, network, layers) if last.kind == "spatial" else None
-        maps = _moving(network, reads)
+    def _new_segment(self, layers: tuple[Layer, ...]) -> _Segment:
+        last, reads, tables = layers[-1], external_inputs(layers), self._tables
+        spatial = last.kind == "spatial"
+        maps = _moving(self.network, reads)
+        number = tables.add(layers if spatial else (), maps, last.name if spatial else None)
+        has_tables = spatial and tables.has_tables(layers)
+        self._all_tables &= has_tables or not spatial
         others = tuple(name for name in reads if name not in maps)
-        return cls(last.name, last.kind == "global", maps, others, tables)
+        self._reading = with_room(self._reading, number + 1)
+        self._reading[number] = bool(others)
+        return _Segment(
+            number,
+            last.name,
+            last.kind == "global",
+            maps,
+            others,
+            has_tables,
+            spatial and tables.is_blank(layers),
+        )
+
+    def _is_tabled(self, known: Sequence[_Known], k: int) -> bool:
+        """Is the work of the step at place ``k`` found in compiled code?"""
+        if k == len(known) or not known[k].segment.has_tables:
+            return False
+        _, segment, row, _ = known[k]
+        if segment.is_blank and row[2] & INCOMING:
+            return False
+        readers = () if self._all_tables else self._readers(known, k)
+        return all(known[j].segment.has_tables for j in readers)
+
+    def _readers(self, known: Sequence[_Known], k: int) -> list[int]:
+        """Places of the steps that read pixels of what the one at ``k`` makes, where its pieces
+        depend on them."""
+        _, segment, row, _ = known[k]
+        if not row[2] & OUTGOING:
+            return []
+        return [
+            j
+            for j, (_, other, *_) in enumerate(known)
+            if not other.is_global and segment.output in other.maps
+        ]
+
+    def _graph(self, known: Sequence[_Known], users: Users, k: int) -> StepGraph:
+        """Of the step at place ``k``, by the code that makes a plan's steps."""
+        owned: dict[str, Ownership] = dict(self._inputs)
+        for choice, segment, *_ in known[:k]:
+            if not segment.is_global:
+                owned[segment.output] = choice.tiles
+        if k == len(known):
+            step: Step = final_step(self.network, self.cluster, owned)
+            return step_graph(self.network, self.cluster, step, owned, self._final)
+        choice, segment, *_ = known[k]
+        if segment.is_global:
+            layer = choice.layers[-1]
+            step = global_step(self.network, self.cluster, layer, owned, users[layer.name])
+        else:
+            readers = [known[j].choice for j in self._readers(known, k)]
+            step = segment_step(self.network, self.cluster, choice, owned, readers)
+        return step_graph(self.network, self.cluster, step, owned, segment.maps)
+
+
+class _Interned:
+    """Numbers of partitions, of receivers that come first, and of users."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.ranks = np.zeros((1, n), dtype=np.int64)
+        self._ahead: dict[tuple[int, ...], int] = {(): 0}
+        self._users: dict[frozenset[int], int] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the partitions, of which there are many."""
+        self.partitions = np.zeros((64, self.n, 4), dtype=np.int64)
+        self._partitions: dict[object, int] = {}
+        self._same: dict[int, tuple[Ownership, int]] = {}
+
+    def partition(self, tiles: Ownership) -> int:
+        """Row of its rectangles by device in ``partitions``; ``tiles`` are not changed later."""
+        same = self._same.get(id(tiles))
+        if same is None:
+            same = self._same[id(tiles)] = tiles, self._number(tiles)
+        return same[1]
+
+    def _number(self, tiles: Ownership) -> int:
+        key = frozenset(tiles.items())
+        number = self._partitions.get(key)
+        if number is None:
+            number = self._partitions[key] = len(self._partitions)
+            self.partitions = with_room(self.partitions, number + 1)
+            self.partitions[number] = candidate_array([tiles], self.n)[0]
+        return number
+
+    def rank(self, first: tuple[int, ...]) -> int:
+        """Row in ``ranks`` for these receivers."""
+        if first not in self._ahead:
+            self._ahead[first] = len(self._ahead)
+            row = np.zeros((1, self.n), dtype=np.int64)
+            row[0, list(first)] = np.arange(len(first)) - self.n
+            self.ranks = np.concatenate((self.ranks, row))
+        return self._ahead[first]
+
+    def users(self, devices: frozenset[int]) -> int:
+        """A number that no other set of users has."""
+        return self._users.setdefault(devices, len(self._users))
 
 
 def _moving(network: Network, tensors: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in tensors if name not in network.replicated))
-
-
-_Work = tuple[IntArray, FloatArray, IntArray, FloatArray]
-"""Devices (T) with seconds (2, T) ahead and after; messages [src, dst, maps] (M, 3), bytes (M)."""
-
-
-def _compiled(
-    tables: SegmentTables, tiles: IntArray, owners: Sequence[IntArray], overlap: bool
-) -> _Work:
-    stacked = np.array(owners) if owners else np.zeros((0, *tiles.shape), dtype=np.int64)
-    times, ends, amounts = segment_work(*tables.arrays, tiles, stacked, overlap)
-    devices = np.flatnonzero((tiles[:, 1] > tiles[:, 0]) & (tiles[:, 3] > tiles[:, 2]))
-    return devices, times[:, devices], ends, amounts
-
-
-def _plain(network: Network, maps: Sequence[str], graph: StepGraph) -> _Work:
-    bit = {network.number[name]: 1 << k for k, name in enumerate(maps) if name in network.number}
-    awaited = np.zeros(len(graph.src), dtype=np.int64)
-    for message, number in graph.awaited.tolist():
-        awaited[message] |= bit[number]
-    ends = np.stack((graph.src, graph.dst, awaited), axis=1)
-    return graph.devices, np.stack((graph.ahead_s, graph.rest_s)), ends, graph.bytes.astype(float)
-
-
-class _Store:
-    """The work of all known steps, behind each other in arrays that grow."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self._bounds = np.zeros((64, 4), dtype=np.int64)
-        self._devices, self._ends = np.zeros(1024, np.int64), np.zeros((1024, 3), np.int64)
-        self._seconds, self._link_s = np.zeros((1024, 2)), np.zeros(1024)
-        self._count = self._tasks = self._messages = 0
-        links = cluster.network
-        self._rates = None
-        if not cluster.shared:
-            up = np.array([device.up_bytes_per_s for device in cluster.devices])
-            down = np.array([device.down_bytes_per_s for device in cluster.devices])
-            self._rates = np.minimum(up[:, None], down[None])
-        self._fixed = len(cluster.devices), cluster.source, links.message_s, links.latency_s
-
-    def add(self, devices: IntArray, seconds: FloatArray, ends: IntArray, sent: FloatArray) -> int:
-        """Number of a step whose work this is."""
-        tasks, messages = self._tasks + len(devices), self._messages + len(ends)
-        self._devices, self._seconds = (_grown(a, tasks) for a in (self._devices, self._seconds))
-        self._ends, self._link_s = (_grown(a, messages) for a in (self._ends, self._link_s))
-        self._bounds = _grown(self._bounds, self._count + 1)
-        self._devices[self._tasks : tasks] = devices
-        self._seconds[self._tasks : tasks] = seconds.T
-        self._ends[self._messages : messages] = ends
-        self._link_s[self._messages : messages] = sent / self._rate(ends)
-        self._bounds[self._count] = self._tasks, tasks, self._messages, messages
-        self._tasks, self._messages, self._count = tasks, messages, self._count + 1
-        return self._count - 1
-
-    @property
-    def entries(self) -> int:
-        """Tasks and messages of all steps."""
-        return self._tasks + self._messages
-
-    def _rate(self, ends: IntArray) -> FloatArray | float:
-        if self._rates is None:
-            return self.cluster.network.bytes_per_s
-        return np.asarray(self._rates[ends[:, 0], ends[:, 1]])
-
-    def run(
-        self, steps: Sequence[int], makers: Sequence[Sequence[int]], limit_s: float
-    ) -> tuple[float, int]:
-        """Simulate a plan of these steps; ``makers`` are places in the plan."""
-        most = max(map(len, makers), default=0)
-        padded = np.array([[*row, *[-1] * (most - len(row))] for row in makers], dtype=np.int64)
-        store = self._bounds, self._devices, self._seconds, self._ends, self._link_s
-        numbers = np.array(steps, dtype=np.int64)
-        found_s, graph = run_steps(
-            store, numbers, padded, self._rates is None, self._fixed, limit_s
-        )
-        return float(found_s), int(graph)
-
-
-def _grown(array: np.ndarray, size: int) -> np.ndarray:
-    """The array, or a copy of twice the length that has room for ``size``."""
-    if size <= len(array):
-        return array
-    room = np.zeros((max(size, 2 * len(array)), *array.shape[1:]), dtype=array.dtype)
-    room[: len(array)] = array
-    return room

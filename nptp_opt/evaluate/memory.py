@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nptp_opt.cluster import MIB, Cluster
-from nptp_opt.cost import Ownership, Transfer
+from nptp_opt.cost import BITMASK_BYTES, Ownership, Transfer
 from nptp_opt.errors import InfeasibleError
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.geometry import EMPTY, Tile
@@ -106,26 +106,24 @@ def _working_bytes(
     if isinstance(step, GatherStep):
         return received + max((_size(network, name) for name in step.layers), default=0)
     if isinstance(step, SpatialStep):
-        return received + _making(network, step, device, owned)
+        return received + _making(network, step, device)
     return received
 
 
-def _making(
-    network: Network, step: SpatialStep, device: int, owned: Mapping[str, Ownership]
-) -> int:
+def _making(network: Network, step: SpatialStep, device: int) -> int:
     """Bytes of inner maps, or of a tile that is put together from pieces and of the largest piece
     in the making."""
-    layers, parts = step.layers_of(network), step.split(network, device, owned)
-    if parts is None:
-        return _inner_peak(network, layers, regions(layers, step.tiles[device]))
-    pieces = (piece for piece in (parts.interior, *parts.rim) if not piece.is_empty)
+    layers, pieces = step.layers_of(network), step.pieces_of(device)
     making = max(_inner_peak(network, layers, regions(layers, piece)) for piece in pieces)
-    return _bytes(network, step.layers[-1], step.tiles[device]) + making
+    whole = _bytes(network, step.layers[-1], step.tiles[device]) if len(pieces) > 1 else 0
+    return whole + making
 
 
 def _arriving_bytes(network: Network, move: Transfer) -> int:
     """Bytes of a rectangle as it is sent, and of its elements where these are something else."""
     elements = _bytes(network, move.tensor, move.tile)
+    if move.encoding != "dense":  # it may come dense, and is decoded
+        return BITMASK_BYTES + 2 * elements
     plain = move.tensor in network.replicated or move.bytes == elements
     return move.bytes if plain else move.bytes + elements
 

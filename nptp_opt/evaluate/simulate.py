@@ -1,24 +1,22 @@
 """Predicted latency: a discrete-event simulation of a plan without barriers (docs/network.md).
 
-Each device works through its steps in order and starts one when its own halo is there; in a step
-that overlaps, the interior before that and only the rim then. A message
-(all transfers of one step between two devices) leaves when its sender has computed what it
-carries and has handed over those before it (``message_ms`` each, of its own time); links serve one
-message after the other, in the order in which messages become ready.
+Each device works through its pieces in order (a step's tile is one piece or several) and starts one
+when the messages that it reads are there. A message (all transfers of one step between two devices)
+leaves when its sender has computed the pieces that it reads from and has handed over those before
+it (``message_ms`` each, of its own time); links serve one message after the other, in the order in
+which messages become ready.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
+from typing import Literal
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import FloatArray, Links
-from nptp_opt.evaluate.discrete_events import run_events
-from nptp_opt.evaluate.task_graph import StepGraph, Task, step_graph
+from nptp_opt.cost import FloatArray
+from nptp_opt.evaluate.step_store import StepStore
+from nptp_opt.evaluate.task_graph import Task, step_graph
 from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Network
 from nptp_opt.plan.model import owned_maps
@@ -27,7 +25,7 @@ from nptp_opt.plan.steps import Step
 
 @dataclass(frozen=True)
 class Stretch:
-    """One predicted stretch of time: a task, or a message on its way; seconds from the input."""
+    """One predicted stretch of time: a piece, or a message on its way; seconds from the input."""
 
     kind: Literal["compute", "message"]
     step: int
@@ -37,6 +35,9 @@ class Stretch:
     end_s: float
     peer: int | None = None
     """Who receives."""
+    on_link_s: tuple[float, float] | None = None
+    """From when until when a message keeps its links: it is ready before, and arrives a latency
+    after."""
 
 
 def simulate(
@@ -55,15 +56,8 @@ def simulate(
     return simulation.run()[0]
 
 
-def simulated_s(
-    network: Network, cluster: Cluster, steps: Sequence[Step], graphs: Sequence[StepGraph]
-) -> float:
-    """``simulate`` for steps whose graphs are known."""
-    return _Simulation(cluster, graphs, _makers(network, steps)).run()[0]
-
-
 def timeline(network: Network, cluster: Cluster, steps: Sequence[Step]) -> tuple[Stretch, ...]:
-    """What ``simulate`` goes through: every task and every message, in the order of their start.
+    """What ``simulate`` goes through: every piece and every message, in the order of their start.
 
     A message starts when it is ready; it may wait for its link.
     """
@@ -74,114 +68,63 @@ def timeline(network: Network, cluster: Cluster, steps: Sequence[Step]) -> tuple
 
 def _simulation(network: Network, cluster: Cluster, steps: Sequence[Step]) -> _Simulation:
     owned = owned_maps(network, cluster, steps)
-    graphs = [step_graph(network, cluster, step, owned) for step in steps]
-    return _Simulation(cluster, graphs, _makers(network, steps))
+    maker = {tensor: k for k, step in enumerate(steps) for tensor in step.makes}
+    store, makers = StepStore(cluster), []
+    for step in steps:
+        read = [step.source_of(network, move.tensor) for move in step.transfers]
+        maps = list(dict.fromkeys(read))
+        store.add(step_graph(network, cluster, step, owned, maps))
+        makers.append([maker.get(tensor, -1) for tensor in maps])
+    return _Simulation(store, makers, _ends(steps))
 
 
-def _makers(network: Network, steps: Sequence[Step]) -> IntArray:
-    """By number of a layer the step that hands its output on, -1 for none."""
-    makers = np.full(len(network.layers), -1)
-    for k, step in enumerate(steps):
-        for tensor in step.makes:
-            makers[network.number[tensor]] = k
-    return makers
+def _ends(steps: Sequence[Step]) -> list[tuple[int, int, int]]:
+    """Step, sender and receiver of every message, in order."""
+    pairs = [dict.fromkeys((move.src, move.dst) for move in step.transfers) for step in steps]
+    return [(k, src, dst) for k, between in enumerate(pairs) for src, dst in between]
 
 
 class _Simulation:
-    """The task graph of all steps as the arrays that ``run_events`` wants."""
+    """A plan as the arrays that ``run_events`` wants."""
 
-    def __init__(self, cluster: Cluster, graphs: Sequence[StepGraph], makers: IntArray) -> None:
-        self.cluster, self.n = cluster, len(cluster.devices)
-        self.devices, self.task_steps = _concatenate_field(graphs, "devices")
-        order = np.lexsort((self.task_steps, self.devices))
-        self.devices, self.task_steps = self.devices[order], self.task_steps[order]
-        self.ahead_s = _concatenate_field(graphs, "ahead_s")[0][order]
-        self.rest_s = _concatenate_field(graphs, "rest_s")[0][order]
-        self.number = np.full((len(graphs), self.n), -1)
-        self.number[self.task_steps, self.devices] = np.arange(len(order))
-        self.src, self.message_steps = _concatenate_field(graphs, "src")
-        self.dst, self.bytes = (
-            _concatenate_field(graphs, "dst")[0],
-            _concatenate_field(graphs, "bytes")[0],
-        )
-        self.awaited = self._awaited_messages(graphs, makers)
-
-    def _awaited_messages(self, graphs: Sequence[StepGraph], makers: IntArray) -> IntArray:
-        """Pairs of a message and the task that it awaits; the source has its input at once."""
-        pairs, steps = _concatenate_field(graphs, "awaited")
-        firsts = np.concatenate(([0], np.cumsum([len(graph.src) for graph in graphs])))
-        message, tensor = pairs[:, 0] + firsts[steps], pairs[:, 1]
-        made = makers[tensor] >= 0
-        message, tensor = message[made], tensor[made]
-        return np.stack((message, self.number[makers[tensor], self.src[message]]))
+    def __init__(
+        self,
+        store: StepStore,
+        makers: Sequence[Sequence[int]],
+        ends: Sequence[tuple[int, int, int]],
+    ) -> None:
+        self.store, self.ends = store, ends
+        self.arrays = store.arrays(range(len(makers)), makers)
+        self.devices, self.seconds, self.steps = (
+            self.arrays[0][0], self.arrays[0][2], self.arrays[4],
+        )  # fmt: skip
 
     def set_seconds(self, task: Task, seconds: float) -> None:
-        """Scale a task to ``seconds`` in all."""
-        number = self.number[task]
-        modelled = self.ahead_s[number] + self.rest_s[number]
-        share = self.ahead_s[number] / modelled if modelled else 0.0
-        self.ahead_s[number], self.rest_s[number] = share * seconds, (1 - share) * seconds
+        """Scale a task's pieces to ``seconds`` in all."""
+        own = (self.steps == task[0]) & (self.devices == task[1])
+        modelled = self.seconds[own].sum()
+        shares = self.seconds[own] / modelled if modelled else 1.0 / own.sum()
+        self.seconds[own] = shares * seconds
 
     def run(self) -> tuple[float, IntArray, FloatArray]:
         """Seconds in all; kind and index, start and end of every stretch."""
-        network = self.cluster.network
-        counts = np.bincount(self.devices, minlength=self.n)
-        first = np.concatenate(([0], np.cumsum(counts)))
-        seconds, out, into = self._links()
-        receiver = self.number[self.message_steps, self.dst]
-        awaits = np.bincount(self.awaited[0], minlength=len(self.src))
-        now, done, stretches, times = run_events(
-            (self.devices, first, self.ahead_s, self.rest_s),
-            (awaits, receiver, seconds, out, into),
-            self._feeds(),
-            self._starting_devices(first),
-            self.cluster.source,
-            network.message_s,
-            network.latency_s,
-            np.inf,
-        )
+        now, done, stretches, times = self.store.events(self.arrays)
         assert done == len(self.devices), "the plan waits for a message that nothing sends"
         return float(now), stretches, times
-
-    def _links(self) -> tuple[FloatArray, IntArray, IntArray]:
-        """Seconds on its links, the sender's and the receiver's, of every message; a shared medium
-        is one link that all use."""
-        seconds = Links.of(self.cluster).message_s(self.bytes, self.src, self.dst)
-        if self.cluster.shared:
-            medium = np.zeros_like(self.src)
-            return seconds, medium, medium
-        return seconds, self.src, self.dst
-
-    def _feeds(self) -> tuple[IntArray, IntArray]:
-        """The messages that await each task, in their order."""
-        message, task = self.awaited
-        order = np.lexsort((message, task))
-        firsts = np.searchsorted(task[order], np.arange(len(self.devices) + 1))
-        return firsts, message[order]
-
-    def _starting_devices(self, first: IntArray) -> IntArray:
-        """Devices with tasks: those whose last step is the latest, first."""
-        working = np.flatnonzero(np.diff(first))
-        last = self.task_steps[first[working + 1] - 1]
-        return working[np.lexsort((-working, -last))]
 
     def read_stretches(self, stretches: IntArray, times: FloatArray) -> list[Stretch]:
         """Stretches of a run by step and device."""
         return [
-            self._message(index, *ends) if kind else self._task(index, *ends)
+            self._message(index, *ends) if kind else self._piece(index, *ends)
             for (kind, index), ends in zip(stretches.tolist(), times.tolist(), strict=True)
         ]
 
-    def _task(self, index: int, start_s: float, end_s: float) -> Stretch:
-        step, device = int(self.task_steps[index]), int(self.devices[index])
+    def _piece(self, index: int, start_s: float, end_s: float) -> Stretch:
+        step, device = int(self.steps[index]), int(self.devices[index])
         return Stretch("compute", step, device, start_s, end_s)
 
     def _message(self, index: int, start_s: float, end_s: float) -> Stretch:
-        step, src, dst = (int(a[index]) for a in (self.message_steps, self.src, self.dst))
-        return Stretch("message", step, src, start_s, end_s, dst)
-
-
-def _concatenate_field(graphs: Sequence[StepGraph], name: str) -> tuple[Any, IntArray]:
-    """One field of all steps' graphs, and the number of the step of every entry."""
-    parts = [getattr(graph, name) for graph in graphs]
-    return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        step, src, dst = self.ends[index]
+        left_s = end_s - self.store.latency_s
+        taken_s = max(start_s, left_s - float(self.arrays[1][2][index]))
+        return Stretch("message", step, src, start_s, end_s, dst, (taken_s, left_s))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import FloatArray, Ownership
-from nptp_opt.geometry import IntArray
+from nptp_opt.cost import FloatArray, Ownership, encode_s
+from nptp_opt.geometry import IntArray, Tile
 from nptp_opt.network.ir import Network
+from nptp_opt.plan.messages import step_messages
 from nptp_opt.plan.model import owned_maps
 from nptp_opt.plan.steps import Step
 
@@ -21,50 +21,61 @@ Task = tuple[int, int]
 
 @dataclass(frozen=True)
 class StepGraph:
-    """One step's part of the graph. Tasks: who computes, seconds ``ahead`` of the halo (where the
-    step overlaps) and the ``rest`` after it. Messages: all transfers between two devices.
-    ``awaited`` are pairs of a message and the number of a tensor (of its layer) that its sender
-    makes first.
+    """One step's part of the graph.
+
+    Pieces, in order of devices, then of computing: whose, seconds, rectangle (P, 4) of the output.
+    Messages, in the order in which they are handed over: [src, dst, the first piece that reads it,
+    first part, end] (M, 5), bytes, and seconds in which they are encoded. Parts: [map that it is
+    read from, rectangle] (K, 5).
     """
 
     devices: IntArray
-    ahead_s: FloatArray
-    rest_s: FloatArray
-    src: IntArray
-    dst: IntArray
-    bytes: IntArray
-    awaited: IntArray
+    seconds: FloatArray
+    tiles: IntArray
+    messages: IntArray
+    bytes: FloatArray
+    encode_s: FloatArray
+    parts: IntArray
 
 
 def step_graph(
-    network: Network, cluster: Cluster, step: Step, owned: Mapping[str, Ownership]
+    network: Network,
+    cluster: Cluster,
+    step: Step,
+    owned: Mapping[str, Ownership],
+    maps: Sequence[str],
 ) -> StepGraph:
-    """The tasks and messages of a step; ``owned`` has the maps that it reads."""
-    seconds = {
-        device: step.seconds(network, cluster, device, owned)
-        for device in step.workers(network, owned)
-    }
-    links: dict[Task, int] = defaultdict(int)
-    awaited: dict[tuple[Task, int], None] = {}
-    for move in step.transfers:
-        link = move.src, move.dst
-        links[link] += move.bytes
-        source = step.source_of(network, move.tensor)
-        if source in network.number:  # the source has the network's inputs at once
-            awaited[link, network.number[source]] = None
-    place = {link: k for k, link in enumerate(links)}
-    ends = np.array(list(links), dtype=np.int64).reshape(-1, 2)
-    times = np.array(list(seconds.values()), dtype=np.float64).reshape(-1, 2)
-    pairs = [(place[link], number) for link, number in awaited]
+    """The pieces and messages of a step; ``owned`` has the maps that it reads, and ``maps`` the
+    order in which parts number them."""
+    devices, seconds, tiles = list[int](), list[float](), list[Tile]()
+    first = dict[int, int]()
+    for device in sorted(step.workers(network, owned)):
+        first[device] = len(devices)
+        seconds += step.seconds(network, cluster, device, owned)
+        tiles += step.pieces_of(device)
+        devices += [device] * (len(seconds) - len(devices))
+    messages, sizes, parts = list[tuple[int, ...]](), list[int](), list[tuple[int, ...]]()
+    encoding = list[float]()
+    for message in step_messages(network, step):
+        begin = len(parts)
+        parts += [(maps.index(name), *_sides(tile)) for name, tile in message.read_from]
+        piece = first[message.dst] + message.piece
+        messages.append((message.src, message.dst, piece, begin, len(parts)))
+        sizes.append(message.bytes)
+        encoding.append(sum(encode_s(cluster, network, move) for move in message.transfers))
     return StepGraph(
-        devices=np.array(list(seconds), dtype=np.int64),
-        ahead_s=times[:, 0],
-        rest_s=times[:, 1],
-        src=ends[:, 0],
-        dst=ends[:, 1],
-        bytes=np.array(list(links.values()), dtype=np.int64),
-        awaited=np.array(pairs, dtype=np.int64).reshape(-1, 2),
+        devices=np.array(devices, dtype=np.int64),
+        seconds=np.array(seconds, dtype=np.float64),
+        tiles=np.array([_sides(tile) for tile in tiles], dtype=np.int64).reshape(-1, 4),
+        messages=np.array(messages, dtype=np.int64).reshape(-1, 5),
+        bytes=np.array(sizes, dtype=np.float64),
+        encode_s=np.array(encoding, dtype=np.float64),
+        parts=np.array(parts, dtype=np.int64).reshape(-1, 5),
     )
+
+
+def _sides(tile: Tile) -> tuple[int, int, int, int]:
+    return tile.y0, tile.y1, tile.x0, tile.x1
 
 
 def task_seconds(network: Network, cluster: Cluster, steps: Sequence[Step]) -> dict[Task, float]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.cost import encode_s
 from nptp_opt.cost.objectives import Usage, Weights, energy_j, period_s
 from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.evaluate.task_graph import task_seconds
 from nptp_opt.network.ir import Network
+from nptp_opt.plan.model import Plan
 from nptp_opt.plan.steps import Step
 
 
@@ -40,6 +42,7 @@ def usage_of(network: Network, cluster: Cluster, steps: Sequence[Step]) -> Usage
     for move in (move for step in steps for move in step.transfers):
         recv[move.dst] += move.bytes
         send[move.src] += move.bytes
+        compute[move.src] += encode_s(cluster, network, move)
     return Usage(compute, recv, send)
 
 
@@ -47,6 +50,17 @@ def values_of(network: Network, cluster: Cluster, steps: Sequence[Step]) -> Valu
     """The steps under every objective; the latency is the simulated one."""
     return values_of_usage(
         cluster, usage_of(network, cluster, steps), simulate(network, cluster, steps)
+    )
+
+
+def evaluated(plan: Plan) -> Plan:
+    """The plan with the latency and the values that its steps give."""
+    values = values_of(plan.network, plan.cluster, plan.steps)
+    return replace(
+        plan,
+        latency_s=values.latency_s,
+        energy_j=values.energy_j,
+        period_s=values.period_s,
     )
 
 

@@ -73,7 +73,7 @@ def device_candidates(cost: LayerCost, device: int, shapes: IntArray, value_s: f
     compute = cost.compute_s_of(device, area)
     inner = [y0 > 0, y1 < problem.height, x0 > 0, x1 < problem.width]
     messages = np.sum(inner, axis=0)
-    need = cost.tables_y.need[y0, y1] * cost.tables_x.need[x0, x1]
+    need = cost.need(*cut)
     memory = cost.weight_bytes + cost.pixel_bytes * need + cost.out_pixel_bytes * area
     seconds = cost.comm_s_of(device, bytes_, messages) + compute
     keep = (memory <= cluster.devices[device].memory_bytes) & (seconds <= value_s * (1 + SLACK))

@@ -69,7 +69,10 @@ class Hull:
 
 @dataclass(frozen=True, slots=True)
 class Transposed:
-    """Transposed convolution: input ``i`` adds to the outputs ``i*stride - pad + dilation*t``."""
+    """Transposed convolution: input ``i`` adds to the outputs ``i*stride - pad + dilation*t``.
+
+    With a dilation an input steps over outputs: those at the ends that miss ``[a, b)`` are no need.
+    """
 
     n_in: int
     n_out: int
@@ -82,7 +85,17 @@ class Transposed:
         if b <= a:
             return 0, 0
         first = -(-(a + self.pad - self.dilation * (self.kernel - 1)) // self.stride)
-        return clip(first, (b - 1 + self.pad) // self.stride + 1, self.n_in)
+        lo, hi = clip(first, (b - 1 + self.pad) // self.stride + 1, self.n_in)
+        while lo < hi and not self._meets(lo, a, b):
+            lo += 1
+        while lo < hi and not self._meets(hi - 1, a, b):
+            hi -= 1
+        return (lo, hi) if lo < hi else (0, 0)
+
+    def _meets(self, i: int, a: int, b: int) -> bool:
+        """Does input ``i``, which reaches over ``[a, b)`` or into it, add to any output there?"""
+        start = i * self.stride - self.pad
+        return start + self.dilation * max(0, -((start - a) // self.dilation)) < b
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +123,7 @@ class TapMap(ABC):
 
     @abstractmethod
     def taps(self, o: int) -> Taps:
-        """What makes output ``o``."""
+        """What makes output ``o``; inputs of weight 0 are left out."""
 
     def need(self, a: int, b: int) -> tuple[int, int]:
         if b <= a:
@@ -142,6 +155,10 @@ class Nearest(TapMap):
         return ((min(int(np.floor(at * np.float32(self.scale))), self.n_in - 1), 1.0),)
 
 
+def _weighted(*taps: tuple[int, float]) -> Taps:
+    return tuple(tap for tap in taps if tap[1] != 0.0)
+
+
 def _position(o: int, scale: float, align: bool) -> float:
     return scale * o if align else scale * (o + 0.5) - 0.5
 
@@ -159,11 +176,11 @@ class Linear(TapMap):
 
     def taps(self, o: int) -> Taps:
         if self.n_in == self.n_out:
-            return ((o, 1.0), (o, 0.0))
+            return ((o, 1.0),)
         at = max(0.0, _position(o, self.scale, self.align_corners))
         low = min(int(at), self.n_in - 1)
         weight = min(at - low, 1.0)
-        return ((low, 1.0 - weight), (min(low + 1, self.n_in - 1), weight))
+        return _weighted((low, 1.0 - weight), (min(low + 1, self.n_in - 1), weight))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +197,17 @@ class Cubic(TapMap):
     def taps(self, o: int) -> Taps:
         at = _position(o, self.scale, self.align_corners)
         low = math.floor(at)
-        return tuple(
-            (min(max(low + t, 0), self.n_in - 1), _cubic(at - low - t)) for t in range(-1, 3)
+        return _weighted(
+            *((min(max(low + t, 0), self.n_in - 1), _cubic(at - low - t)) for t in range(-1, 3))
         )
+
+    def need(self, a: int, b: int) -> tuple[int, int]:
+        """An output that lies on an input reads it alone: its neighbours may read further."""
+        if b <= a:
+            return 0, 0
+        ends = {a, min(a + 1, b - 1), max(b - 2, a), b - 1}
+        used = [i for o in ends for i, _ in self.taps(o)]
+        return min(used), max(used) + 1
 
 
 def _cubic(distance: float) -> float:

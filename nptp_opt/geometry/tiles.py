@@ -9,20 +9,29 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
 
+Cuts = int | IntArray
+"""A cut position, or many."""
+
+MOST_POSITION = 2**24
+"""Largest position on an axis: areas, times the bytes of a pixel, are carried by 64 bits."""
+
 TOP, BOTTOM, LEFT, RIGHT = 1, 2, 4, 8
 """Bits of a contact set: the sides of a tile that lie on the map's border."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Tile:
-    """Half-open rectangle ``[y0, y1) x [x0, x1)`` of indices; any empty range makes it empty."""
+class Tile(NamedTuple):
+    """Half-open rectangle ``[y0, y1) x [x0, x1)`` of indices; any empty range makes it empty.
+
+    A tuple: searches make and hash millions, in a third of a dataclass's time.
+    """
 
     y0: int
     y1: int
@@ -170,28 +179,41 @@ class Window:
         return a * self.n_in // self.n_out, b * self.n_in // self.n_out
 
 
-@dataclass(frozen=True)
-class AxisTables:
-    """Aligned need and overlap of every range ``[a, b)`` of an axis, both (n_out+1, n_out+1).
+class AlignedLengths:
+    """Aligned need and overlap of ranges ``[a, b)`` of an axis, from arrays as long as the axis.
 
-    ``need[a, b]`` counts the inputs that the range reads, ``held[a, b]`` those of them that its
-    aligned pre-image holds. Entries with ``b <= a`` are 0.
+    ``a`` and ``b`` are integers or arrays of them, broadcast together; a range with ``b <= a`` has
+    the length 0.
     """
 
-    need: IntArray
-    held: IntArray
+    def __init__(self, window: Window) -> None:
+        cut = np.arange(window.n_out + 1, dtype=np.int64)
+        own = cut * window.n_in // window.n_out
+        self.first = np.maximum(0, cut * window.stride - window.pad_lo)
+        """First input that a range from here reads (n_out + 1,); ``end`` is that of one to here."""
+        self.end = np.minimum(window.n_in, (cut - 1) * window.stride - window.pad_lo + window.span)
+        self.held_first = np.maximum(self.first, own)
+        """The same of those inputs that the aligned pre-image holds."""
+        self.held_end = np.minimum(self.end, own)
 
+    def need(self, a: Cuts, b: Cuts) -> IntArray:
+        """Inputs that ``[a, b)`` reads."""
+        return np.where(np.less(a, b), np.maximum(0, self.end[b] - self.first[a]), 0)
 
-def axis_tables(window: Window) -> AxisTables:
-    """Tables of need and held lengths for every output range of ``window``."""
-    cut = np.arange(window.n_out + 1, dtype=np.int64)
-    lo = np.maximum(0, cut * window.stride - window.pad_lo)[:, None]
-    hi = np.minimum(window.n_in, (cut - 1) * window.stride - window.pad_lo + window.span)[None, :]
-    own = cut * window.n_in // window.n_out
-    valid = cut[None, :] > cut[:, None]
-    need = np.where(valid, np.maximum(0, hi - lo), 0)
-    held = np.minimum(hi, own[None, :]) - np.maximum(lo, own[:, None])
-    return AxisTables(need=need, held=np.where(valid, np.maximum(0, held), 0))
+    def held(self, a: Cuts, b: Cuts) -> IntArray:
+        """Those of them that the aligned pre-image of ``[a, b)`` holds."""
+        return np.where(np.less(a, b), np.maximum(0, self.held_end[b] - self.held_first[a]), 0)
+
+    @cached_property
+    def longest_clipped(self) -> int:
+        """Ranges that are longer than this read and hold something, or just nothing."""
+        at = np.arange(len(self.end))
+        longest = 0
+        for first, end in ((self.first, self.end), (self.held_first, self.held_end)):
+            # The last range from each cut whose end lies before its first: both arrays grow.
+            last = np.searchsorted(end, first, side="left") - 1
+            longest = max(longest, int((last - at).max()))
+        return longest
 
 
 def need_ranges(axis: AxisMap, ranges: IntArray) -> IntArray:

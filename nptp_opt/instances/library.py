@@ -34,7 +34,6 @@ from nptp_opt.instances.reader import (
 )
 from nptp_opt.instances.recipes import ClusterRecipe
 from nptp_opt.layer.problem import LayerProblem, LayerShape
-from nptp_opt.network.ref import ModelRef
 
 LIBRARY_SCHEMA = "nptp-opt/library/1"
 
@@ -84,9 +83,7 @@ class Library(Strict):
         """The instance, spelled out."""
         cluster = entry.cluster.cluster()
         if entry.kind == "network":
-            model = self.models[entry.of]
-            reference = ModelRef(model.ref, model.input, model.seed)
-            return NetworkProblem(entry.name, reference, cluster)
+            return self.models[entry.of].on(cluster, entry.name)
         shape = LayerShape(**self.layers[entry.of].shape.model_dump())
         return LayerProblem(entry.name, shape, cluster, entry.cut_step)
 

@@ -15,8 +15,8 @@ from nptp_opt.layer.problem import LayerProblem, LayerShape
 
 LAYER_SCHEMA = "nptp-opt/instance/1"
 
-MOST_AXIS = 4096
-"""Most rows, and most columns, of an output map."""
+MOST_CUTS = 4096
+"""Most steps between cuts per axis: exact searches keep tables of all pairs of cuts."""
 
 Count = Annotated[int, Field(ge=1)]
 CountPair = Annotated[tuple[Count, Count], Field(strict=False)]
@@ -62,7 +62,7 @@ def layer_problem_from_json(data: Any, where: str = "instance") -> LayerProblem:
             cut_step=entry.cut_step,
         )
     except ValidationError as error:
-        raise explain(error, where) from None
+        raise explain(error, where, data) from None
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     _check_size(problem, where)
@@ -75,11 +75,12 @@ def layer_problem_from_json(data: Any, where: str = "instance") -> LayerProblem:
 
 
 def _check_size(problem: LayerProblem, where: str) -> None:
-    """Cost tables grow with the square of an axis."""
-    if max(problem.height, problem.width) > MOST_AXIS:
+    side = max(problem.height, problem.width)
+    if -(-side // problem.cut_step) > MOST_CUTS:
         raise InputError(
-            f"{where}: layer: the output map is {problem.height} x {problem.width}; maps of up to "
-            f"{MOST_AXIS} x {MOST_AXIS} can be partitioned: check in_height, in_width and padding"
+            f"{where}: the output map of {problem.height} x {problem.width} has more than "
+            f"{MOST_CUTS} cut positions along an axis: set cut_step to at least "
+            f"{-(-side // MOST_CUTS)}, or check in_height, in_width and padding"
         )
 
 

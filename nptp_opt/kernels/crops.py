@@ -1,18 +1,32 @@
-"""Rectangles of feature maps: cut out, and put into place. The only place that slices by tiles."""
+"""Rectangles of feature maps: cut out, and put into place. The only place that slices by tiles.
+
+Elements are torch tensors or numpy arrays; both are sliced and assigned to alike.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from torch import Tensor
+import numpy as np
 
 from nptp_opt.geometry import Tile
 
-Crop = tuple[Tile, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = np.ndarray[Any, Any]
+
+Crop = tuple[Tile, "Tensor"]
 """A rectangle of a tensor, and its elements (N, C, rows, columns)."""
 
+ArrayCrop = tuple[Tile, Array]
+"""The same in numpy."""
 
-def crop(held: Crop, tile: Tile) -> Tensor:
+Values = TypeVar("Values", "Tensor", Array)
+
+
+def crop(held: tuple[Tile, Values], tile: Tile) -> Values:
     """View of ``tile``, which lies within what is ``held``; (N, C, 0, 0) where it is empty."""
     region, values = held
     if tile.is_empty:
@@ -22,9 +36,9 @@ def crop(held: Crop, tile: Tile) -> Tensor:
     ]
 
 
-def paste(parts: Iterable[Crop], into: Crop) -> None:
+def paste(parts: Iterable[tuple[Tile, Values]], into: tuple[Tile, Values]) -> None:
     """Write what ``parts`` have of the rectangle ``into`` to their places in it."""
     for part in parts:
         common = into[0].intersect(part[0])
         if not common.is_empty:
-            crop(into, common).copy_(crop(part, common))
+            crop(into, common)[:] = crop(part, common)

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile
+from nptp_opt.kernels import reductions
 from nptp_opt.network.ir import Node
 from nptp_opt.network.ops import ELEMENTWISE, WHOLE
+from nptp_opt.network.pixels import normalised
 
 Params = Mapping[str, Tensor]
 
@@ -231,34 +233,19 @@ def group_normalise(node: Node, params: Params, values: Sequence[Tensor], tile: 
     return normed.reshape(n, c, h, w)
 
 
+def normalise(node: Node, params: Params, values: Sequence[Tensor], tile: Tile) -> Tensor:
+    """Pixels as the model takes them: the very operations of ``network.pixels.normalised``."""
+    return normalised(values[0], node.attrs["scale"], node.attrs["mean"], node.attrs["std"])
+
+
 # -- reductions: a partial of each tile, then one result from all of them ------------------------
 
 
 def partial(node: Node, tile: Tensor) -> Tensor:
-    """What one device's tile (N, C, rows, columns) adds to a reduction: sums, maxima, or moments.
-
-    Moments are count, mean and sum of squared deviations of every group: stable to combine.
-    """
-    if node.op == "global_avg_pool":
-        return tile.sum((2, 3))
-    if node.op == "global_max_pool":
-        return tile.amax((2, 3))
-    flat = tile.reshape(tile.shape[0], node.attrs["groups"], -1)
-    mean = flat.mean(2)
-    count = torch.full_like(mean, flat.shape[2])
-    return torch.stack([count, mean, ((flat - mean.unsqueeze(2)) ** 2).sum(2)], dim=2)
+    """As ``reductions.partial``, of a tensor."""
+    return torch.from_numpy(reductions.partial(node, tile.detach().numpy()))
 
 
 def combine(node: Node, partials: Sequence[Tensor]) -> Tensor:
-    """The reduction's result (N, C, 1, 1) from the partials of all tiles that are not empty."""
-    stacked = torch.stack(list(partials))
-    if node.op == "global_avg_pool":
-        return (stacked.sum(0) / float(node.attrs["pixels"]))[:, :, None, None]
-    if node.op == "global_max_pool":
-        return stacked.amax(0)[:, :, None, None]
-    count, mean, spread = stacked.unbind(-1)
-    total = count.sum(0)
-    centre = (count * mean).sum(0) / total
-    spread = (spread + count * (mean - centre) ** 2).sum(0)
-    rstd = torch.rsqrt(spread / total + node.attrs["eps"])
-    return torch.cat([centre, rstd], dim=1)[:, :, None, None]
+    """As ``reductions.combine``, of tensors."""
+    return torch.from_numpy(reductions.combine(node, [each.detach().numpy() for each in partials]))

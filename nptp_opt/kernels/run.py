@@ -10,6 +10,7 @@ from nptp_opt.errors import InputError
 from nptp_opt.geometry import EMPTY, Tile, need_tile
 from nptp_opt.kernels import pixelwise, windowed
 from nptp_opt.kernels.crops import Crop, crop
+from nptp_opt.kernels.regions import node_regions
 from nptp_opt.network.given import Given, by_input
 from nptp_opt.network.ir import Layer, Network, Node, regions
 from nptp_opt.network.ops import CHANNEL_OPS, REDUCTIONS, WINDOWED
@@ -152,16 +153,6 @@ def _run_nodes(
         ]
         held[node.name] = (region, _run_node(node, weights, crops, region))
     return held[nodes[-1].name][1]
-
-
-def node_regions(nodes: Sequence[Node], tile: Tile) -> dict[str, Tile]:
-    """The rectangle that ``tile`` of the last node takes of every node, and of their inputs."""
-    found = {nodes[-1].name: tile}
-    for node in reversed(nodes):
-        region = found.setdefault(node.name, EMPTY)
-        for tensor, maps in zip(node.inputs, node.maps, strict=True):
-            found[tensor] = found.get(tensor, EMPTY).hull(need_tile(region, *maps))
-    return found
 
 
 def _crop(reader: str, tensor: str, held: Crop, need: Tile) -> Tensor:

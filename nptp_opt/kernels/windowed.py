@@ -12,17 +12,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from nptp_opt.geometry import AxisMap, Tile, Window
-from nptp_opt.geometry.axis_maps import Shuffled, TapMap, Transposed
+from nptp_opt.geometry import Tile, Window
+from nptp_opt.geometry.axis_maps import TapMap, Transposed
+from nptp_opt.kernels.regions import counted, inside, overlap, ranges
 from nptp_opt.network.ir import Node
 
 Params = dict[str, Tensor]
-Ranges = tuple[tuple[int, int], tuple[int, int]]
-
-
-def ranges(tile: Tile) -> Ranges:
-    """Rows and columns of a tile."""
-    return (tile.y0, tile.y1), (tile.x0, tile.x1)
 
 
 def paste(crop: Tensor, shape: tuple[int, int], at: tuple[int, int], fill: float) -> Tensor:
@@ -116,14 +111,6 @@ def _put_overlap(node: Node, full: Tensor, out: Tensor, tile: Tile) -> None:
     out[:, :, dst_y, dst_x] = full[:, :, src_y, src_x]
 
 
-def overlap(axis: Transposed, a: int, b: int, length: int) -> tuple[slice, slice]:
-    """Where the crop's result of ``length`` meets ``[a, b)``: place there, place in it."""
-    start = axis.need(a, b)[0] * axis.stride - axis.pad
-    lo, hi = max(a, start), min(b, start + length)
-    hi = max(lo, hi)
-    return slice(lo - a, hi - a), slice(lo - start, hi - start)
-
-
 def max_pool2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
     """Largest of the window's elements, rows first: torch's own loop takes ten times as long."""
     out = pad_to_window(node, crops[0], tile, -torch.inf)
@@ -158,18 +145,6 @@ def avg_pool2d(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> T
     ]
     rows, columns = (torch.tensor(count, dtype=sums.dtype) for count in counts)
     return sums / (rows[:, None] * columns[None, :]).to(sums.device)
-
-
-def counted(window: Window, a: int, b: int, with_padding: bool) -> list[int]:
-    """Elements of each output's window; what ceil mode adds behind the padding never counts."""
-    counts = []
-    for o in range(a, b):
-        lo, hi = window.reach(o, o + 1)
-        if with_padding:
-            counts.append(min(hi, window.n_in + window.pad_hi) - lo)
-        else:
-            counts.append(min(hi, window.n_in) - max(lo, 0))
-    return counts
 
 
 def pad(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:
@@ -236,12 +211,6 @@ def pixel_shuffle(node: Node, params: Params, crops: list[Tensor], tile: Tile) -
         inside(axis, a, b) for axis, (a, b) in zip(node.maps[0], ranges(tile), strict=True)
     )
     return full[:, :, top : top + tile.height, left : left + tile.width]
-
-
-def inside(axis: AxisMap, a: int, b: int) -> tuple[int, int]:
-    shuffled = cast(Shuffled, axis)
-    start = shuffled.need(a, b)[0] * shuffled.factor
-    return a - start, b - start
 
 
 def pixel_unshuffle(node: Node, params: Params, crops: list[Tensor], tile: Tile) -> Tensor:

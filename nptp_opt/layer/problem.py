@@ -6,6 +6,7 @@ cuts lie at multiples of ``cut_step``. Devices may own no tile.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +15,17 @@ from nptp_opt.errors import InputError
 from nptp_opt.geometry import Window
 
 Pair = tuple[int, int]
+
+MOST_SIZE = 2**24
+"""Largest number of a layer's description."""
+
+MOST_BYTES = 2**53
+"""Most bytes of a layer's input, output and weights: what floating-point numbers count exactly."""
+
+_NUMBERS = (
+    "in_channels", "out_channels", "in_height", "in_width", "groups", "bytes_per_element"
+)  # fmt: skip
+_PAIRS = ("kernel", "stride", "dilation")
 
 LAYER_OPS = ("conv2d", "max_pool2d", "avg_pool2d")
 
@@ -41,15 +53,9 @@ class LayerShape:
     def __post_init__(self) -> None:
         if self.op not in LAYER_OPS:
             raise InputError(f"layer.op must be one of {', '.join(LAYER_OPS)}, got {self.op!r}")
-        positive = ("in_channels", "out_channels", "in_height", "in_width", "groups")
-        for field in (*positive, "bytes_per_element"):
-            if getattr(self, field) < 1:
-                raise InputError(f"layer.{field} must be at least 1, got {getattr(self, field)}")
-        for field in ("kernel", "stride", "dilation"):
-            if min(getattr(self, field)) < 1:
-                raise InputError(f"layer.{field} must be at least 1, got {getattr(self, field)}")
-        if min(self.padding) < 0:
-            raise InputError(f"layer.padding must not be negative, got {self.padding}")
+        for field in (*_NUMBERS, *_PAIRS):
+            self._check_range(field, least=1)
+        self._check_range("padding", least=0)
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise InputError("layer.groups must divide in_channels and out_channels")
         if self.op != "conv2d" and self.in_channels != self.out_channels:
@@ -58,6 +64,27 @@ class LayerShape:
             raise InputError(
                 "the layer's kernel is larger than its padded input: no output is left"
             )
+        self._check_bytes()
+
+    def _check_range(self, field: str, least: int) -> None:
+        value = getattr(self, field)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if min(numbers) < least:
+            raise InputError(f"layer.{field} must be at least {least}, got {value}")
+        if max(numbers) > MOST_SIZE:
+            raise InputError(f"layer.{field} must be at most {MOST_SIZE}, got {value}")
+
+    def _check_bytes(self) -> None:
+        """What is counted in bytes is counted exactly, by whole and by floating-point numbers."""
+        weights = math.prod(self.kernel) * self.in_channels // self.groups * self.out_channels
+        elements = {
+            "input": self.in_channels * self.in_height * self.in_width,
+            "output": self.out_channels * self.out_height * self.out_width,
+            "weights": weights if self.op == "conv2d" else 0,
+        }
+        for what, count in elements.items():
+            if count * self.bytes_per_element > MOST_BYTES:
+                raise InputError(f"the layer's {what} would take more than {MOST_BYTES} bytes")
 
     def _n_out(self, axis: int) -> int:
         n_in = (self.in_height, self.in_width)[axis]

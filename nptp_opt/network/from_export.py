@@ -110,7 +110,7 @@ def export(
     hook = torch.nn.modules.module.register_module_forward_pre_hook(enter)
     try:
         with torch.no_grad(), quiet_export():
-            samples = tuple(torch.zeros(each, device=device) for each in shapes)
+            samples = tuple(torch.empty(each, device=device) for each in shapes)
             program = torch.export.export(model.eval(), samples, strict=False)
             return decomposed(functional(program), lambda op: op in _CHECKS or is_known(op))
     except UnsupportedError as error:

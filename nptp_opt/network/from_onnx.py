@@ -34,6 +34,8 @@ from nptp_opt.network.onnx_rules import (
     RULES,
     Attrs,
     check_node,
+    check_result,
+    has_rule,
     name_of,
     refuse,
     tensor_of,
@@ -56,6 +58,9 @@ __all__ = [
     "onnx_windows",
     "read_onnx",
 ]
+
+UNFIT = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError)
+"""What torch and numpy raise where inputs do not fit an op, or numbers are beyond theirs."""
 
 Step = tuple[onnx.NodeProto, str]
 """A node that is kept, and its key."""
@@ -123,26 +128,27 @@ class OnnxNode(torch.nn.Module):
             raise self.refusal
         try:
             result = RULES[self.op_type].run(self.attrs, *values)
-            return result if self.op_type == "Split" else _check_not_empty(result)
+            return _checked(result, self.op_type)
         except UnsupportedError as error:
             raise UnsupportedError(
                 f"node {self.name!r}: op {self.op_type} is not supported with {error}"
             ) from None
         except GuardOnDataDependentSymNode:
             raise
-        except (RuntimeError, ValueError, IndexError) as error:  # torch's, where inputs do not fit
+        except UNFIT as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise InputError(f"op {self.op_type}: {lines[0]}") from None
 
 
-def _check_not_empty(result: Any) -> Any:
-    """The result of a rule; refuses one without elements, which nobody could be given a part of.
-
-    Only a split may have such parts, which a concatenation leaves out.
+def _checked(result: Any, op_type: str) -> Any:
+    """The result of a rule; refuses one that is too large, or without elements, which nobody could
+    be given a part of. Only a split may have such parts, which a concatenation leaves out.
     """
     for each in result if isinstance(result, (list, tuple)) else [result]:
-        if isinstance(each, torch.Tensor) and each.numel() == 0:
-            raise refuse(f"a result without elements, {'x'.join(map(str, each.shape))}")
+        if isinstance(each, torch.Tensor):
+            check_result(each.shape)
+            if each.numel() == 0 and op_type != "Split":
+                raise refuse(f"a result without elements, {'x'.join(map(str, each.shape))}")
     return result
 
 
@@ -186,7 +192,7 @@ class OnnxModule(torch.nn.Module):
         key = _free(name_of(node), self.nodes)
         own = onnx.NodeProto()
         own.CopyFrom(node)
-        rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        rule = RULES[node.op_type] if has_rule(node) else None
         if node.op_type == "If":
             self.branches[key] = [self._branch(node, side, key) for side in ("else", "then")]
         elif rule is not None:

@@ -26,13 +26,24 @@ def by_input(network: Network, x: Given) -> dict[str, torch.Tensor]:
             f"network {network.name!r} reads {len(network.inputs)} inputs "
             f"({', '.join(network.inputs)}), {len(given)} are given"
         )
-    return dict(zip(network.inputs, given, strict=True))
+    carried = (each if each.is_floating_point() else each.float() for each in given)
+    return dict(zip(network.inputs, carried, strict=True))
 
 
 def random_inputs(
     network: Network, seed: int, dtype: torch.dtype | None = None
 ) -> tuple[torch.Tensor, ...]:
-    """Normally distributed values for every input of a network, as the network shapes it."""
+    """Values for every input of a network, as the network shapes it: normally distributed ones.
+
+    Those of an input of uint8 are whole numbers from 0 to 255, in floating point like all values.
+    """
     random = torch.Generator().manual_seed(seed)
-    shapes = (network.shapes[name] for name in network.inputs)
-    return tuple(torch.randn(shape, generator=random, dtype=dtype) for shape in shapes)
+
+    def drawn(name: str) -> torch.Tensor:
+        shape = network.shapes[name]
+        if name in network.input_dtypes:
+            whole = torch.randint(0, 256, shape, generator=random)
+            return whole.to(dtype or torch.get_default_dtype())
+        return torch.randn(shape, generator=random, dtype=dtype)
+
+    return tuple(map(drawn, network.inputs))

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nptp_opt.geometry import EMPTY, AxisMap, Tile, need_tile
 from nptp_opt.network.ops import REDUCTIONS, UNCALLED, VIEWS
+
+if TYPE_CHECKING:
+    from nptp_opt.network.exact import Exact
 
 LayerKind = Literal["spatial", "global", "gather"]
 
@@ -117,6 +120,18 @@ class Layer:
         return need_tile(tile, *self.maps[tensor])
 
 
+InputDtype = Literal["uint8"]
+"""What elements of an input are, beside float32: whole numbers, which floats carry exactly."""
+
+
+@dataclass(frozen=True)
+class Density:
+    """Share of a map's elements that are not zero, over samples: its mean and 90th percentile."""
+
+    mean: float
+    p90: float
+
+
 @dataclass(frozen=True)
 class Network:
     """Layers in topological order. ``shapes`` holds every tensor, the inputs included.
@@ -133,6 +148,10 @@ class Network:
     bytes_per_element: int = 4
     params: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shape of every weight, by state key."""
+    input_dtypes: Mapping[str, InputDtype] = field(default_factory=dict)
+    """Inputs that are no float32: they are sent as what they are."""
+    densities: Mapping[str, Density] = field(default_factory=dict)
+    """By map, where samples were measured; what stands here changes no result, only costs."""
 
     @cached_property
     def by_name(self) -> Mapping[str, Layer]:
@@ -176,16 +195,23 @@ class Network:
         """Small tensors that every device holds: what global layers make."""
         return frozenset(layer.name for layer in self.layers if layer.kind == "global")
 
-    @property
+    @cached_property
     def head(self) -> tuple[Layer, ...]:
         """The layers that need their inputs whole, after the partitioned ones."""
         return tuple(layer for layer in self.layers if layer.kind == "gather")
 
-    @property
+    @cached_property
     def spatial_outputs(self) -> tuple[str, ...]:
         """Results of the network that are feature maps: the sink collects them entire."""
         gathered = {layer.name for layer in self.head}
         return tuple(name for name in self.outputs if name not in gathered)
+
+    @cached_property
+    def exact(self) -> Mapping[str, Exact]:
+        """Feature maps that travel in fewer bytes without loss: quantised ones, and halves."""
+        from nptp_opt.network.exact import exact_maps
+
+        return exact_maps(self)
 
     def pixel_bytes(self, tensor: str) -> int:
         """Bytes of one pixel of a feature map: batch x channels x bytes per element."""

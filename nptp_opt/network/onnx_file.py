@@ -30,7 +30,11 @@ EQUAL = frozenset(("Concat", "Max", "Mean", "Min", "Sum"))
 
 Known = dict[str, np.ndarray[Any, Any]]
 
-TAKEN = {onnx.TensorProto.FLOAT: torch.float32, onnx.TensorProto.FLOAT16: torch.float16}
+TAKEN = {
+    onnx.TensorProto.FLOAT: torch.float32,
+    onnx.TensorProto.FLOAT16: torch.float16,
+    onnx.TensorProto.UINT8: torch.uint8,
+}
 """Types that the data may have in the file; it is given in float32 in any case."""
 
 
@@ -293,7 +297,8 @@ def _type(value: onnx.ValueInfoProto, path: Path) -> torch.dtype:
     if kind not in TAKEN:
         name = onnx.TensorProto.DataType.Name(kind)
         raise UnsupportedError(
-            f"{path}: input {value.name!r} takes {name}: only FLOAT and FLOAT16 are supported"
+            f"{path}: input {value.name!r} takes {name}: only FLOAT, FLOAT16 and UINT8 are "
+            "supported"
         )
     return TAKEN[kind]
 

@@ -215,9 +215,13 @@ def clip(attrs: Attrs, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
 def softmax(attrs: Attrs, x: Tensor) -> Tensor:
     """Before opset 13 over all axes from the given one on."""
     function: OnnxOp = _ALONG.get(attrs.op_type, F.softmax)
-    axis = attrs["axis"] % x.dim()
-    rows = x if attrs.version >= 13 else x.flatten(axis)
-    found: Tensor = function(rows, axis)
+    return along(function, x, attrs["axis"], attrs.version)
+
+
+def along(function: OnnxOp, x: Tensor, axis: int, opset: int) -> Tensor:
+    """A function of whole rows, over one axis; before opset 13 over all from that one on."""
+    axis %= x.dim()
+    found: Tensor = function(x if opset >= 13 else x.flatten(axis), axis)
     return found.reshape(x.shape)
 
 

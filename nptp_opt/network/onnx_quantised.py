@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nptp_opt.network.onnx_ops import TYPES
-from nptp_opt.network.onnx_rules import Attrs, cut, op, refuse, tensor_of
-from nptp_opt.network.onnx_windows import CONV, convolved
+from nptp_opt.network.onnx_ops import TYPES, along
+from nptp_opt.network.onnx_rules import Attrs, contrib_op, cut, op, refuse, tensor_of
+from nptp_opt.network.onnx_windows import AVERAGE_POOL, CONV, average_pool, convolved
 
 Bounds = tuple[float, float]
 
@@ -157,3 +157,116 @@ def integer_product(
     attrs: Attrs, a: Tensor, b: Tensor, a_zero: Any = None, b_zero: Any = None
 ) -> Tensor:
     return torch.matmul(_centred(a, a_zero, -2), _centred(b, b_zero, -1))
+
+
+# -- ONNX Runtime's own operators, which its quantiser makes of float ones ------------------------
+
+
+def _stood_for(x: Tensor, scale: Tensor, zero: Any) -> Tensor:
+    """What quantised numbers stand for, with one scale for all."""
+    return _centred(x, zero) * _one(scale)
+
+
+def _back(x: Tensor, scale: Tensor, zero: Any) -> Tensor:
+    """Quantised again, with one scale for all; without a zero point it is 0, and the type uint8."""
+    shift = None if zero is None else _one(_float(zero))
+    return _rounded(x / _one(scale), shift, _bounds("uint8" if zero is None else str(zero.dtype)))
+
+
+def _of_two(function: Any) -> Any:
+    def rule(
+        attrs: Attrs, a: Tensor, a_scale: Tensor, a_zero: Any, b: Tensor, b_scale: Tensor,
+        b_zero: Any, y_scale: Tensor, y_zero: Any = None,
+    ) -> Tensor:  # fmt: skip
+        made = function(_stood_for(a, a_scale, a_zero), _stood_for(b, b_scale, b_zero))
+        return _back(made, y_scale, y_zero)
+
+    return rule
+
+
+contrib_op("QLinearAdd", takes=8, either=(7,))(_of_two(torch.add))
+contrib_op("QLinearMul", takes=8, either=(7,))(_of_two(torch.mul))
+
+
+@contrib_op("QLinearSigmoid", takes=5, either=(4,))
+def quantised_sigmoid(
+    attrs: Attrs, x: Tensor, x_scale: Tensor, x_zero: Any, y_scale: Tensor, y_zero: Any = None
+) -> Tensor:
+    return _back(torch.sigmoid(_stood_for(x, x_scale, x_zero)), y_scale, y_zero)
+
+
+@contrib_op("QLinearLeakyRelu", reads="alpha", takes=5, either=(4,))
+def quantised_leaky_relu(
+    attrs: Attrs, x: Tensor, x_scale: Tensor, x_zero: Any, y_scale: Tensor, y_zero: Any = None
+) -> Tensor:
+    alpha = 0.01 if attrs["alpha"] is None else attrs["alpha"]
+    made = torch.nn.functional.leaky_relu(_stood_for(x, x_scale, x_zero), alpha)
+    return _back(made, y_scale, y_zero)
+
+
+@contrib_op("QLinearGlobalAveragePool", reads="channels_last", takes=5, either=(4,))
+def quantised_global_average(
+    attrs: Attrs, x: Tensor, x_scale: Tensor, x_zero: Any, y_scale: Tensor, y_zero: Any
+) -> Tensor:
+    if attrs["channels_last"]:
+        raise refuse("channels_last=1")
+    means = _stood_for(x, x_scale, x_zero).mean(tuple(range(2, x.dim())), keepdim=True)
+    return _back(means, y_scale, y_zero)
+
+
+@contrib_op(
+    "QLinearAveragePool", {"auto_pad": "NOTSET"}, reads=f"{AVERAGE_POOL} channels_last",
+    takes=5, either=(4,),
+)  # fmt: skip
+def quantised_average(
+    attrs: Attrs, x: Tensor, x_scale: Tensor, x_zero: Any, y_scale: Tensor, y_zero: Any = None
+) -> Tensor:
+    if attrs["channels_last"]:
+        raise refuse("channels_last=1")
+    return _back(average_pool(attrs, _stood_for(x, x_scale, x_zero)), y_scale, y_zero)
+
+
+@contrib_op("QLinearSoftmax", {"axis": -1}, reads="axis opset", takes=5, either=(4,))
+def quantised_softmax(
+    attrs: Attrs, x: Tensor, x_scale: Tensor, x_zero: Any, y_scale: Tensor, y_zero: Any = None
+) -> Tensor:
+    """The engine divides sums of whole numbers: a value may lie a step from there."""
+    made = along(torch.softmax, _stood_for(x, x_scale, x_zero), attrs["axis"], attrs["opset"])
+    return _back(made, y_scale, y_zero)
+
+
+@contrib_op("QLinearWhere", takes=9, either=(8,))
+def quantised_where(
+    attrs: Attrs, condition: Tensor, a: Tensor, a_scale: Tensor, a_zero: Any, b: Tensor,
+    b_scale: Tensor, b_zero: Any, y_scale: Tensor, y_zero: Any,
+) -> Tensor:  # fmt: skip
+    yes, no = _stood_for(a, a_scale, a_zero), _stood_for(b, b_scale, b_zero)
+    return _back(torch.where(condition, yes, no), y_scale, y_zero)
+
+
+@contrib_op("QLinearConcat", reads="axis", takes=None, either=(1,))
+def quantised_concat(attrs: Attrs, y_scale: Tensor, y_zero: Any, *parts: Any) -> Tensor:
+    """Every part is a map, its scale and its zero point."""
+    found = [_stood_for(*parts[k : k + 3]) for k in range(0, len(parts), 3)]
+    return _back(torch.cat(found, attrs["axis"]), y_scale, y_zero)
+
+
+@contrib_op("QGemm", reads="alpha transA transB", takes=9, either=(8,))
+def quantised_gemm(
+    attrs: Attrs, a: Tensor, a_scale: Tensor, a_zero: Any, b: Tensor, b_scale: Tensor,
+    b_zero: Any, bias: Tensor | None = None, y_scale: Tensor | None = None, y_zero: Any = None,
+) -> Tensor:  # fmt: skip
+    """Sums of whole numbers, scaled once; real numbers where no scale of the result is given."""
+    if attrs["alpha"] not in (None, 1.0) or attrs["transA"]:
+        raise refuse("alpha or transA")
+    weight = _centred(b, b_zero, -1 if not attrs["transB"] else 0)
+    weight = weight if attrs["transB"] else weight.t()
+    sums = torch.nn.functional.linear(
+        _centred(a, a_zero), weight, None if bias is None else _float(bias)
+    )
+    factor = a_scale * b_scale
+    if y_scale is None:
+        return sums * (factor.reshape(()) if factor.numel() == 1 else factor)
+    factor = factor / y_scale
+    scaled = sums * (factor.reshape(()) if factor.numel() == 1 else factor)
+    return _rounded(scaled, _float(y_zero).reshape(()), _bounds(str(y_zero.dtype)))

@@ -25,8 +25,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
+from nptp_opt.geometry import MOST_POSITION
 from nptp_opt.network.onnx_choice import taken
-from nptp_opt.network.onnx_rules import Attrs, op, refuse
+from nptp_opt.network.onnx_rules import Attrs, check_result, op, refuse
 
 Numbers = np.ndarray[Any, Any]
 
@@ -227,6 +228,7 @@ def resize(attrs: Attrs, x: Tensor, *given: Any) -> Tensor:
         raise refuse("factors that change no size: engines disagree on what they do")
     if min(axis.out for axis in axes) < 1:
         raise refuse("a result without elements")
+    check_result([axis.out for axis in axes])
     if x.dim() > 2 and axes[0].is_kept and axes[1].is_kept and sampling.is_plain:
         for call in _calls(sampling.mode, x.dim() - 2):
             if all(call.fits(sampling, axis) for axis in axes[2:]):
@@ -288,6 +290,8 @@ def _axes(attrs: Attrs, x: Tensor, given: Sequence[Any]) -> list[_Axis]:
     else:
         for i, scale in zip(listed, scales or [], strict=True):
             n = axes[i].n
+            if not 0 <= scale <= MOST_POSITION:
+                raise refuse(f"a factor of {scale:g}")
             out = int(np.floor(np.float32(n) * np.float32(scale)))
             axes[i] = _Axis(n, out, float(np.float32(scale)))
     for i, (start, end) in zip(listed, shown, strict=True):

@@ -7,8 +7,10 @@ that is newer than the rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,16 @@ import onnx
 import torch
 
 from nptp_opt.errors import UnsupportedError
+from nptp_opt.geometry import MOST_POSITION
 
 REVIEWED = 28
 """The newest opset of the onnx package with whose definitions the rules were compared."""
 
 LEGACY_IDLE = frozenset({"consumed_inputs"})
 """Attributes that tell old engines about memory, whatever the operator."""
+
+MOST_ELEMENTS = 2**31
+"""Of one tensor."""
 
 OnnxOp = Callable[..., Any]
 
@@ -49,6 +55,13 @@ class Rule:
 
 RULES: dict[str, Rule] = {}
 
+CONTRIB = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
+
+CONTRIBUTED: dict[str, Mapping[str, Any]] = {}
+"""Those that have rules, with the defaults of their attributes; their names are in no other
+domain."""
+
 
 def op(
     *names: str,
@@ -74,25 +87,55 @@ def op(
     return register
 
 
+def contrib_op(
+    name: str, defaults: Mapping[str, Any] = MappingProxyType({}), **what: Any
+) -> Callable[[OnnxOp], OnnxOp]:
+    """As ``op``, for an operator of ONNX Runtime's own, of which no schema is known here.
+
+    ``defaults`` are those of its attributes that are not None.
+    """
+    CONTRIBUTED[name] = defaults
+    return op(name, **what)
+
+
+def has_rule(node: onnx.NodeProto) -> bool:
+    """Is there a rule for the node's operator, in its domain?"""
+    own = node.op_type in CONTRIBUTED
+    return node.op_type in RULES and node.domain in ((CONTRIB,) if own else ("", "ai.onnx"))
+
+
+def _schema(node: onnx.NodeProto, opset: int) -> Any:
+    """The definition of ONNX's; None for an operator of ONNX Runtime's own."""
+    own = node.op_type in CONTRIBUTED
+    return None if own else onnx.defs.get_schema(node.op_type, opset)
+
+
 def refuse(why: str) -> UnsupportedError:
     """The error of a rule; the caller adds node and operator before ``why``."""
     return UnsupportedError(why)
 
 
+def check_result(shape: Sequence[Any]) -> None:
+    """Refuse a result that no plan could hold, before it is made: a few bytes may ask for it."""
+    known = [size for size in shape if isinstance(size, int)]
+    if max(known, default=0) > MOST_POSITION or math.prod(known) > MOST_ELEMENTS:
+        raise refuse(f"a result of {'x'.join(map(str, shape))} elements, which is too large")
+
+
 class Attrs:
     """The attributes of a node that its rule reads, by name.
 
-    An absent one has its schema's default, or None. Text is str. Raises KeyError for what the rule
-    did not declare.
+    An absent one has its default, or None. Text is str. Raises KeyError for what the rule did not
+    declare.
     """
 
     def __init__(self, node: onnx.NodeProto, opset: int) -> None:
-        schema = onnx.defs.get_schema(node.op_type, opset)
+        schema = _schema(node, opset)
         self.op_type, self.outputs = str(node.op_type), len(node.output)
-        self.version = int(schema.since_version)
+        self.version = 1 if schema is None else int(schema.since_version)
         given = {each.name: _value(each) for each in node.attribute}
         reads = RULES[node.op_type].reads
-        self._values = {name: given.get(name, _default(schema, name)) for name in reads}
+        self._values = {name: given.get(name, _default(node, schema, name)) for name in reads}
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -103,7 +146,9 @@ def _value(attribute: onnx.AttributeProto) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _default(schema: Any, name: str) -> Any:
+def _default(node: onnx.NodeProto, schema: Any, name: str) -> Any:
+    if schema is None:
+        return CONTRIBUTED[node.op_type].get(name)
     default = schema.attributes.get(name)
     return (
         None if default is None or not default.default_value.name else _value(default.default_value)
@@ -123,18 +168,19 @@ def check_node(node: onnx.NodeProto, opset: int, used: Collection[str]) -> None:
 
 def unread(node: onnx.NodeProto, rule: Rule, opset: int, used: Collection[str]) -> Iterator[str]:
     """What a node states beyond its rule."""
-    schema = onnx.defs.get_schema(node.op_type, opset)
-    if schema.since_version > rule.newest:
+    schema = _schema(node, opset)
+    if schema is not None and schema.since_version > rule.newest:
         yield (
             f"its definition of opset {schema.since_version}: that of opset {rule.newest} is the "
             "last known"
         )
     for each in node.attribute:
         silent = each.name in rule.reads | rule.idle | LEGACY_IDLE
-        if not silent and _value(each) != _default(schema, each.name):
+        if not silent and _value(each) != _default(node, schema, each.name):
             yield f"{each.name}={_format(each)}, which is not read"
-    yield from _beyond("input", node.input, schema.inputs, rule.takes, node.input)
-    yield from _beyond("output", node.output, schema.outputs, rule.makes, used)
+    formal = ((), ()) if schema is None else (schema.inputs, schema.outputs)
+    yield from _beyond("input", node.input, formal[0], rule.takes, node.input)
+    yield from _beyond("output", node.output, formal[1], rule.makes, used)
 
 
 def _beyond(
@@ -143,7 +189,7 @@ def _beyond(
     """The inputs or outputs after those that a rule knows, where there are any in use."""
     for i, name in enumerate(names):
         if known is not None and i >= known and name and name in used:
-            role = formal[min(i, len(formal) - 1)].name
+            role = formal[min(i, len(formal) - 1)].name if formal else "unknown"
             yield f"{what} {i + 1} ({role}, here {name!r})"
 
 

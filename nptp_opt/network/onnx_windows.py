@@ -231,7 +231,10 @@ def max_unpool(attrs: Attrs, x: Tensor, places: Tensor, size: Any = None) -> Ten
     return torch.scatter(flat, 0, places.reshape(-1), x.reshape(-1)).reshape(shape)
 
 
-@op("AveragePool", reads=f"{_WINDOW} ceil_mode count_include_pad")
+AVERAGE_POOL = f"{_WINDOW} ceil_mode count_include_pad"
+
+
+@op("AveragePool", reads=AVERAGE_POOL)
 def average_pool(attrs: Attrs, x: Tensor) -> Tensor:
     function = _of_rank(attrs, x, F.avg_pool1d, F.avg_pool2d)
     w = _pool_windows(attrs, x)

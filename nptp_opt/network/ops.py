@@ -27,7 +27,7 @@ CHANNEL_OPS = words(
     """
     batch_norm broadcast cast channel_amax channel_avg_pool channel_concat channel_conv
     channel_log_softmax channel_mean channel_norm channel_pad channel_permute channel_slice
-    channel_softmax channel_sum constant group_normalise prelu
+    channel_softmax channel_sum constant group_normalise normalise prelu
     """
 )
 """Pixelwise ops that mix the channels of one pixel, with a kernel of their own."""
@@ -115,6 +115,7 @@ FLOP_PER_ELEMENT = {
     "channel_softmax": 3.0,
     "channel_log_softmax": 3.0,
     "group_normalise": 4.0,
+    "normalise": 3.0,
     "group_stats": 3.0,
     "softmax": 3.0,
     "log_softmax": 3.0,

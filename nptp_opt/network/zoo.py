@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,23 @@ if TYPE_CHECKING:
 _SCHEMAS = ("nms", "qnms")
 _keep: list[Any] = []
 """Libraries that define ops; the ops go when they are collected."""
+
+
+_REGISTERED = re.compile(
+    r"^@register_model\((?:name=\"(?P<name>\w+)\")?\)\n(?:.*\n)*?def (?P<function>\w+)\(",
+    re.MULTILINE,
+)
+"""A model's entry in torchvision's sources: under a name of its own, or its function's."""
+
+
+def names_at_hand() -> list[str]:
+    """The models' names, read from torchvision's sources: an import takes seconds, which a shell
+    that completes a word does not have. Empty where torchvision is not installed."""
+    spec = importlib.util.find_spec("torchvision")
+    folder = Path(spec.origin or "").parent / "models" if spec is not None else Path()
+    texts = (path.read_text(errors="replace") for path in sorted(folder.rglob("*.py")))
+    found = (match for text in texts for match in _REGISTERED.finditer(text))
+    return sorted(match["name"] or match["function"] for match in found)
 
 
 def torchvision_models() -> ModuleType:

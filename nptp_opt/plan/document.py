@@ -9,14 +9,15 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, ValidationError
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import Transfer
-from nptp_opt.errors import InputError
+from nptp_opt.cost import Encoding, Transfer
+from nptp_opt.errors import InputError, unknown_name
 from nptp_opt.files import (
+    MOST_EXACT,
     ONE,
     SEVERAL,
     Strict,
@@ -25,11 +26,12 @@ from nptp_opt.files import (
     one_or_several,
     write_text,
 )
-from nptp_opt.geometry import Tile
+from nptp_opt.geometry import MOST_POSITION, Tile
 from nptp_opt.network.ir import Network
 from nptp_opt.network.ref import ModelRef, shape_to_json
 from nptp_opt.plan.model import Plan
 from nptp_opt.plan.network_json import NetworkEntry, network_hash, network_to_json
+from nptp_opt.plan.pixels_json import PixelsField, pixels_from_json, pixels_to_json
 from nptp_opt.plan.provenance import Provenance, Seconds
 from nptp_opt.plan.steps import GatherStep, GlobalStep, SpatialStep, Step
 
@@ -55,7 +57,7 @@ OLD_SCHEMAS = ("nptp-opt/plan/1",)
 
 # -- the document ------------------------------------------------------------------------------
 
-Index = Annotated[int, Field(ge=0)]
+Index = Annotated[int, Field(ge=0, le=MOST_POSITION)]
 
 
 class _Rectangle(Strict):
@@ -81,11 +83,16 @@ class TransferEntry(_Rectangle):
     from_: Annotated[str, Field(alias="from")]
     to: str
     tensor: str
-    bytes: Index
+    bytes: Annotated[int, Field(ge=0, le=MOST_EXACT)]
+    encoding: Encoding = "dense"
 
 
 class SegmentEntry(Strict):
-    """A step of the plan."""
+    """A step of the plan.
+
+    Transfers are in the order in which their senders hand them over. ``pieces`` are those of
+    devices that compute their tile in several, in the order in which they are computed.
+    """
 
     kind: Literal["spatial", "global", "gather"]
     layers: Annotated[tuple[str, ...], Field(strict=False)]
@@ -93,7 +100,7 @@ class SegmentEntry(Strict):
     device: str | None = None
     transfers: Annotated[tuple[TransferEntry, ...], Field(strict=False)]
     makespan_s: Seconds
-    overlap: bool = False
+    pieces: Annotated[tuple[TileEntry, ...], Field(strict=False)] = ()
 
 
 Shape = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
@@ -108,7 +115,19 @@ class ModelEntry(Strict):
         Annotated[Shape, Tag(ONE)] | Annotated[Shapes, Tag(SEVERAL)], Discriminator(one_or_several)
     ]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+    weights: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     network_hash: str
+    pixels: PixelsField = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        self.reference()
+        return self
+
+    def reference(self) -> ModelRef:
+        """The same in code."""
+        pixels = pixels_from_json(self.pixels)
+        return ModelRef(self.ref, self.input, self.seed, self.weights, pixels)
 
 
 class PlanDocument(Strict):
@@ -146,7 +165,9 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
             "ref": plan.model.ref,
             "input": shape_to_json(plan.model.input),
             "seed": plan.model.seed,
+            **({} if plan.model.weights is None else {"weights": plan.model.weights}),
             "network_hash": network_hash(plan.network),
+            **pixels_to_json(plan.model.pixels),
         },
         "cluster": cluster,
         "cluster_hash": content_hash(cluster),
@@ -175,7 +196,12 @@ def _objectives_to_json(plan: Plan) -> dict[str, float]:
 
 
 def _segment_to_json(step: Step, names: list[str]) -> dict[str, Any]:
-    overlap = {"overlap": True} if step.overlap else {}
+    pieces = [
+        {"device": names[i], **_sides(part)}
+        for i in step.devices
+        for part in step.pieces_of(i)
+        if len(step.pieces_of(i)) > 1
+    ]
     return {
         "kind": step.kind,
         "layers": list(step.layers),
@@ -192,11 +218,12 @@ def _segment_to_json(step: Step, names: list[str]) -> dict[str, Any]:
                 "tensor": move.tensor,
                 **_sides(move.tile),
                 "bytes": move.bytes,
+                **({} if move.encoding == "dense" else {"encoding": move.encoding}),
             }
             for move in step.transfers
         ],
         "makespan_s": step.makespan_s,
-        **overlap,
+        **({"pieces": pieces} if pieces else {}),
     }
 
 
@@ -228,9 +255,15 @@ def higher_numbered_paths(path: Path, count: int) -> list[Path]:
 
 def load_plan(path: Path) -> Plan:
     """Read a plan file; raises InputError with file and field, also for a hash that is stale."""
-    plan, stale = read_plan(path)
+    return checked_plan(load_json(path), str(path))
+
+
+def checked_plan(data: Any, where: str) -> Plan:
+    """As ``load_plan``, from parsed JSON."""
+    plan = plan_from_json(data, where)
+    stale = false_fields(data, plan)
     if stale:
-        raise InputError(f"{path}: {stale[0]}")
+        raise InputError(f"{where}: {stale[0]}")
     return plan
 
 
@@ -238,7 +271,7 @@ def read_plan(path: Path) -> tuple[Plan, tuple[str, ...]]:
     """As ``load_plan``, but returns what is wrong with the hashes beside the plan."""
     data = load_json(path)
     plan = plan_from_json(data, str(path))
-    return plan, _false_fields(data, plan)
+    return plan, false_fields(data, plan)
 
 
 def plan_from_json(data: Any, where: str = "plan") -> Plan:
@@ -251,10 +284,10 @@ def plan_from_json(data: Any, where: str = "plan") -> Plan:
     try:
         document = PlanDocument.model_validate(data)
     except ValidationError as error:
-        raise explain(error, where) from None
+        raise explain(error, where, data) from None
     network = document.network.network()
     return Plan(
-        model=ModelRef(document.model.ref, document.model.input, document.model.seed),
+        model=document.model.reference(),
         network=network,
         cluster=document.cluster,
         steps=_steps_from_json(document, network, where),
@@ -268,11 +301,11 @@ def plan_from_json(data: Any, where: str = "plan") -> Plan:
 
 def _below(bound_s: float | None, latency_s: float, where: str) -> float | None:
     if bound_s is not None and bound_s > latency_s * (1 + 1e-6):
-        raise InputError(f"{where}: bound_s is {bound_s}, above the latency {latency_s}")
+        raise InputError(f"{where}: bound_s is {bound_s:.9g}, above the latency {latency_s:.9g}")
     return bound_s
 
 
-def _false_fields(data: dict[str, Any], plan: Plan) -> tuple[str, ...]:
+def false_fields(data: dict[str, Any], plan: Plan) -> tuple[str, ...]:
     """Hashes and totals that do not fit what they stand for, each as one sentence."""
     content = {key: value for key, value in data.items() if key != "hash"}
     fields = {
@@ -314,10 +347,11 @@ def _steps_from_json(document: PlanDocument, network: Network, where: str) -> tu
 
 def _check_segment(entry: SegmentEntry, index: dict[str, int], network: Network, at: str) -> None:
     """Raise InputError for a segment that is no step."""
-    named = [t.device for t in entry.tiles] + ([entry.device] if entry.device is not None else [])
+    named = [tile.device for tile in (*entry.tiles, *entry.pieces)]
+    named += [entry.device] if entry.device is not None else []
     for name in (*named, *(m.from_ for m in entry.transfers), *(m.to for m in entry.transfers)):
         if name not in index:
-            raise InputError(f"{at}: no device is named {name!r}; known: {', '.join(index)}")
+            raise InputError(f"{at}: {unknown_name('device', name, index)}")
     for name in entry.layers:
         if name not in network.by_name:
             raise InputError(f"{at}: the network has no layer {name!r}")
@@ -329,8 +363,8 @@ def _check_segment(entry: SegmentEntry, index: dict[str, int], network: Network,
         raise InputError(f"{at}: a {entry.kind} segment needs a layer")
     if (entry.kind == "gather") != (entry.device is not None):
         raise InputError(f"{at}: device belongs to a gather, and a gather needs one")
-    if entry.overlap and entry.kind != "spatial":
-        raise InputError(f"{at}: overlap belongs to a spatial segment, not to a {entry.kind}")
+    if entry.pieces and entry.kind != "spatial":
+        raise InputError(f"{at}: pieces belong to a spatial segment, not to a {entry.kind}")
     if entry.tiles and entry.kind == "gather":
         raise InputError(f"{at}: tiles belong to spatial and global segments, not to a gather")
 
@@ -338,7 +372,8 @@ def _check_segment(entry: SegmentEntry, index: dict[str, int], network: Network,
 def _step(entry: SegmentEntry, index: dict[str, int], collects: tuple[str, ...]) -> Step:
     """``collects`` is what the step brings to its device beside what its layers read."""
     moves = tuple(
-        Transfer(index[m.from_], index[m.to], m.tensor, m.tile, m.bytes) for m in entry.transfers
+        Transfer(index[m.from_], index[m.to], m.tensor, m.tile, m.bytes, m.encoding)
+        for m in entry.transfers
     )
     layers, seconds = entry.layers, entry.makespan_s
     if entry.device is not None:
@@ -347,7 +382,11 @@ def _step(entry: SegmentEntry, index: dict[str, int], collects: tuple[str, ...])
     tiles = {index[tile.device]: tile.tile for tile in entry.tiles}
     if entry.kind == "global":
         return GlobalStep(layers, tiles, transfers=moves, makespan_s=seconds)
-    return SpatialStep(layers, tiles, transfers=moves, makespan_s=seconds, overlap=entry.overlap)
+    pieces: dict[int, tuple[Tile, ...]] = {}
+    for piece in entry.pieces:
+        device = index[piece.device]
+        pieces[device] = (*pieces.get(device, ()), piece.tile)
+    return SpatialStep(layers, tiles, transfers=moves, makespan_s=seconds, pieces=pieces)
 
 
 def schema_text() -> str:

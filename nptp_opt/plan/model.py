@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import Ownership, input_ownership
+from nptp_opt.cost import Ownership, dense_bytes, input_ownership
 from nptp_opt.layer.result import relative_gap
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.network.ref import ModelRef
@@ -32,7 +32,7 @@ class Plan:
     energy_j: float | None = None
     """Joules of one inference; None where a device has no ``watts``."""
     period_s: float | None = None
-    """Seconds between results of a full pipeline; None in plans of before it was computed."""
+    """Seconds between results of a full pipeline."""
     provenance: Provenance = field(default_factory=Provenance)
 
     def __repr__(self) -> str:
@@ -66,9 +66,36 @@ class Plan:
         return relative_gap(self.latency_s, self.bound_s)
 
     @property
+    def objective_value(self) -> float | None:
+        """What the plan's own objective gives, in its unit; None where that is not one alone."""
+        values = {
+            "latency": self.latency_s,
+            "bytes": float(self.transfer_bytes),
+            "energy": self.energy_j,
+            "throughput": self.period_s,
+        }
+        return values.get(self.provenance.objective)
+
+    @property
     def transfer_bytes(self) -> int:
         """Bytes moved between devices for one input."""
         return sum(move.bytes for step in self.steps for move in step.transfers)
+
+    @property
+    def computing(self) -> tuple[int, ...]:
+        """Numbers of the devices that compute any layer."""
+        return tuple(sorted({i for step in self.steps if step.layers for i in step.devices}))
+
+    @property
+    def idle(self) -> tuple[int, ...]:
+        """Numbers of the devices that compute none."""
+        return tuple(sorted(set(range(len(self.cluster.devices))) - set(self.computing)))
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes that would be moved if nothing were encoded: what is sent at most."""
+        moves = (move for step in self.steps for move in step.transfers)
+        return sum(dense_bytes(self.cluster, self.network, move) for move in moves)
 
     def layers_of(self, step: Step) -> tuple[Layer, ...]:
         """The layer objects of a step, in topological order."""

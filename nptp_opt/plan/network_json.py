@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, Field, create_model, model_validator
 
-from nptp_opt.files import Strict
-from nptp_opt.geometry import AxisMap, Window, axis_maps
-from nptp_opt.network.ir import Layer, LayerKind, Network, Node
+from nptp_opt.files import MOST_EXACT, Strict
+from nptp_opt.geometry import MOST_POSITION, AxisMap, Window, axis_maps
+from nptp_opt.network.ir import Density, InputDtype, Layer, LayerKind, Network, Node
 
 SCHEMA = "nptp-opt/network/1"
+
+_OPTIONAL = frozenset({"input_dtypes", "densities"})
 
 _KINDS: dict[str, type] = {
     "window": Window,
@@ -38,12 +40,17 @@ _COUNTS = frozenset({"n_in", "n_out", "kernel", "stride", "dilation", "factor"})
 """Fields of axis maps that are at least 1; paddings may be negative (they crop)."""
 
 
+MOST_FLOP = 1e30
+"""Of a node or layer: sums and products with a device's speed stay finite."""
+
 # -- axis maps: one schema per kind, made from the fields of its dataclass ---------------------
 
 
 def _field_type(name: str, hint: Any) -> Any:
     if name in _COUNTS:
-        return Annotated[int, Field(ge=1)]
+        return Annotated[int, Field(ge=1, le=MOST_POSITION)]
+    if hint is int:
+        return Annotated[int, Field(ge=-MOST_POSITION, le=MOST_POSITION)]
     if name == "parts":
         return Annotated[tuple["Axis", ...], Field(strict=False, min_length=1)]
     if hint is float:  # a whole number stays one: the network's hash tells 2 from 2.0
@@ -52,13 +59,13 @@ def _field_type(name: str, hint: Any) -> Any:
 
 
 def _entry(word: str, kind: type) -> type[BaseModel]:
-    """The schema of one kind of axis map; ``map`` says which it is."""
+    """The schema of one kind of axis map; ``map`` says which it is.
+
+    No field has a default here: a padding that is missing from a file is no padding of 0.
+    """
     hints = get_type_hints(kind)
     fields: dict[str, Any] = {
-        field.name: (
-            _field_type(field.name, hints[field.name]),
-            ... if field.default is dataclasses.MISSING else field.default,
-        )
+        field.name: (_field_type(field.name, hints[field.name]), ...)
         for field in dataclasses.fields(kind)
     }
     fields["map"] = (Literal[word], ...)
@@ -89,7 +96,7 @@ else:
 Size = Annotated[int, Field(ge=0)]
 Sizes = Annotated[tuple[Size, ...], Field(strict=False)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, le=MOST_FLOP)]
 Axes = Annotated[tuple[Axis, Axis], Field(strict=False)]
 """How rows and columns of an output read an input."""
 
@@ -140,6 +147,20 @@ class LayerEntry(Strict):
         return Layer(**_values(self) | {"nodes": nodes})
 
 
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+class DensityEntry(Strict):
+    """Share of a map's elements that are not zero, over samples."""
+
+    mean: Share
+    p90: Share
+
+    def density(self) -> Density:
+        """The same in code."""
+        return Density(self.mean, self.p90)
+
+
 class NetworkEntry(Strict):
     """The network, field by field."""
 
@@ -151,6 +172,8 @@ class NetworkEntry(Strict):
     shapes: dict[str, Sizes]
     params: dict[str, Sizes]
     layers: Annotated[tuple[LayerEntry, ...], Field(strict=False)]
+    input_dtypes: dict[str, InputDtype] = Field(default_factory=dict)
+    densities: dict[str, DensityEntry] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -159,9 +182,20 @@ class NetworkEntry(Strict):
         for layer in self.layers:
             self._check_layer(layer, made)
             made.add(layer.name)
+        maps = {*self.inputs, *(layer.name for layer in self.layers if layer.kind != "gather")}
+        for tensor, shape in self.shapes.items():
+            if tensor in maps and len(shape) != 4:
+                raise ValueError(f"tensor {tensor!r} is a feature map: its shape is (N, C, H, W)")
+            if math.prod(shape) * self.bytes_per_element > MOST_EXACT:
+                raise ValueError(f"tensor {tensor!r} would take more than {MOST_EXACT} bytes")
         for tensor in (*self.outputs, *made):
             if tensor not in made or tensor not in self.shapes:
                 raise ValueError(f"tensor {tensor!r} is not made or has no shape")
+        for tensor in (*self.input_dtypes, *self.densities):
+            if tensor not in self.shapes or (
+                tensor in self.input_dtypes and tensor not in self.inputs
+            ):
+                raise ValueError(f"input_dtypes or densities name {tensor!r}, which is none")
         for layer in self.layers:
             if self.shapes[layer.name] != layer.shape:
                 raise ValueError(f"layer {layer.name!r} has two shapes")
@@ -179,7 +213,8 @@ class NetworkEntry(Strict):
     def network(self) -> Network:
         """The network that is written here."""
         layers = tuple(layer.layer() for layer in self.layers)
-        values = _values(self) | {"layers": layers}
+        densities = {name: each.density() for name, each in self.densities.items()}
+        values = _values(self) | {"layers": layers, "densities": densities}
         del values["schema_"]
         return Network(**values)
 
@@ -192,13 +227,20 @@ def _values(entry: BaseModel) -> dict[str, Any]:
 
 
 def network_to_json(network: Network) -> dict[str, Any]:
-    """The network as plain JSON values."""
-    return {"schema": SCHEMA, **_written(network, NetworkEntry)}
+    """The network as plain JSON values; what is empty and need not be there is left out."""
+    written = _written(network, NetworkEntry)
+    return {"schema": SCHEMA, **{k: v for k, v in written.items() if v or k not in _OPTIONAL}}
+
+
+def densities_to_json(densities: Mapping[str, Density]) -> dict[str, Any]:
+    """The field ``densities`` of a model, or nothing where none is known."""
+    return {"densities": _plain(densities)} if densities else {}
 
 
 def network_hash(network: Network) -> str:
-    """SHA-256 of the network's canonical JSON, in hexadecimal."""
-    text = json.dumps(network_to_json(network), sort_keys=True, separators=(",", ":"))
+    """SHA-256 of the network's canonical JSON, in hexadecimal; densities change no result."""
+    content = network_to_json(dataclasses.replace(network, densities={}))
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -220,6 +262,8 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, Node):
         return _written(value, NodeEntry)
+    if isinstance(value, Density):
+        return _written(value, DensityEntry)
     if isinstance(value, Layer):
         return _written(value, LayerEntry)
     return _axis_out(value) if type(value) in _WORDS else value

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Self
 
@@ -21,18 +21,18 @@ from nptp_opt.cost import (
     RESULT,
     Load,
     Ownership,
-    Split,
     Transfer,
+    decode_s,
+    first_reader,
     gather_compute_s,
     gather_needs,
     halo_transfers,
+    in_pieces_s,
     makespan_s,
-    overlapped_s,
     reduction_compute_s,
     reduction_transfers,
     segment_compute_s,
     segment_needs,
-    split,
     step_loads,
 )
 from nptp_opt.geometry import EMPTY, Tile, cover_fault
@@ -41,9 +41,6 @@ from nptp_opt.network.ir import Layer, Network, external_inputs
 StepKind = Literal["spatial", "global", "gather"]
 
 Owned = Mapping[str, Ownership]
-
-Seconds = tuple[float, float]
-"""Of computing ahead of the halo (where a step overlaps), and after it."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +54,6 @@ class _Step(ABC):
     layers: tuple[str, ...]
     transfers: tuple[Transfer, ...] = field(default=(), kw_only=True)
     makespan_s: float = field(default=math.nan, kw_only=True)
-
-    @property
-    def overlap(self) -> bool:
-        """Do devices compute what needs no halo while the halo is on its way?"""
-        return False
 
     @property
     def inner(self) -> tuple[str, ...]:
@@ -98,17 +90,24 @@ class _Step(ABC):
         """The devices that compute anything."""
         return self.devices
 
+    def pieces_of(self, device: int) -> tuple[Tile, ...]:
+        """What one of its workers computes of its result in one go, in order: all."""
+        return (EMPTY,)
+
     @abstractmethod
-    def seconds(self, network: Network, cluster: Cluster, device: int, owned: Owned) -> Seconds:
-        """Compute seconds of one of its workers."""
+    def seconds(
+        self, network: Network, cluster: Cluster, device: int, owned: Owned
+    ) -> tuple[float, ...]:
+        """Compute seconds of one of its workers, by piece; a message is decoded in those of
+        the first piece that reads it."""
+
+    def decode_s(self, network: Network, cluster: Cluster, device: int) -> float:
+        """Seconds of decoding what a device receives, after it has come."""
+        return decode_s(cluster, network, self.transfers, device)
 
     def compute_s(self, network: Network, cluster: Cluster, device: int, owned: Owned) -> float:
         """All compute seconds of one of its workers."""
         return sum(self.seconds(network, cluster, device, owned))
-
-    def split(self, network: Network, device: int, owned: Owned) -> Split | None:
-        """Interior and rim of a device's tile where the step overlaps; else None."""
-        return None
 
     def loads(self, network: Network, cluster: Cluster, owned: Owned) -> list[Load]:
         """Loads of all devices; its ``transfers`` count."""
@@ -156,11 +155,12 @@ class _TiledStep(_Step):
 class SpatialStep(_TiledStep):
     """A segment with a partition of its last layer's output.
 
-    With ``overlap`` devices compute what needs no halo while the halo is on its way.
+    ``pieces`` are the rectangles that a device computes one after the other; without any it
+    computes its tile at once.
     """
 
     kind: ClassVar[StepKind] = "spatial"
-    overlap: bool = field(default=False, kw_only=True)
+    pieces: Mapping[int, tuple[Tile, ...]] = field(default_factory=dict, kw_only=True)
 
     @property
     def inner(self) -> tuple[str, ...]:
@@ -169,22 +169,34 @@ class SpatialStep(_TiledStep):
     def needs(self, network: Network) -> dict[str, dict[int, Tile]]:
         return segment_needs(self.layers_of(network), self.tiles)
 
-    def seconds(self, network: Network, cluster: Cluster, device: int, owned: Owned) -> Seconds:
-        layers, parts = self.layers_of(network), self.split(network, device, owned)
-        if parts is not None:
-            return parts.seconds(cluster, device, layers)
-        return 0.0, segment_compute_s(cluster, device, layers, self.tiles[device])
+    def pieces_of(self, device: int) -> tuple[Tile, ...]:
+        return self.pieces.get(device) or (self.tiles[device],)
 
-    def split(self, network: Network, device: int, owned: Owned) -> Split | None:
-        if not self.overlap:
-            return None
-        return split(network, self.layers_of(network), device, self.tiles[device], owned)
+    def seconds(
+        self, network: Network, cluster: Cluster, device: int, owned: Owned
+    ) -> tuple[float, ...]:
+        layers, parts = self.layers_of(network), self.pieces_of(device)
+        seconds = [segment_compute_s(cluster, device, layers, piece) for piece in parts]
+        for moves in self._coded(device):
+            number = first_reader(layers, parts, moves)
+            seconds[number] += decode_s(cluster, network, moves, device)
+        return tuple(seconds)
+
+    def _coded(self, device: int) -> Iterator[list[Transfer]]:
+        """What a device receives, by sender, where any of it has to be decoded."""
+        between: dict[int, list[Transfer]] = {}
+        for move in self.transfers:
+            if move.dst == device:
+                between.setdefault(move.src, []).append(move)
+        for moves in between.values():
+            if any(move.encoding != "dense" for move in moves):
+                yield moves
 
     def cost_s(self, network: Network, cluster: Cluster, owned: Owned) -> float:
-        if not self.overlap:
+        if not self.pieces:
             return super().cost_s(network, cluster, owned)
-        layers = self.layers_of(network)
-        return overlapped_s(network, cluster, layers, self.tiles, self.transfers, owned)
+        parts = {device: self.pieces_of(device) for device in self.devices}
+        return in_pieces_s(network, cluster, self.layers_of(network), parts, self.transfers)
 
     def tiles_fault(self, network: Network, users: Mapping[str, Collection[int]]) -> str | None:
         last = self.layers[-1]
@@ -192,7 +204,23 @@ class SpatialStep(_TiledStep):
         if network.by_name[last].is_whole and list(self.tiles.values()) != [full]:
             return f"{last} runs whole: one device has it, not {len(self.tiles)} tiles"
         fault = cover_fault(self.tiles.values(), full.y1, full.x1)
-        return None if fault is None else f"the tiles do not cover the map exactly once: {fault}"
+        if fault is not None:
+            return f"the tiles do not cover the map exactly once: {fault}"
+        return self._pieces_fault()
+
+    def _pieces_fault(self) -> str | None:
+        """Do every device's pieces cover its tile exactly once?"""
+        for device, parts in self.pieces.items():
+            tile = self.tiles.get(device, EMPTY)
+            if tile.is_empty or not all(tile.contains(part) for part in parts):
+                return f"a piece of device {device} lies outside its tile"
+            moved = [
+                Tile(p.y0 - tile.y0, p.y1 - tile.y0, p.x0 - tile.x0, p.x1 - tile.x0) for p in parts
+            ]
+            fault = cover_fault(moved, tile.height, tile.width)
+            if fault is not None:
+                return f"the pieces of device {device} do not cover its tile exactly once: {fault}"
+        return None
 
 
 @dataclass(frozen=True)
@@ -227,10 +255,13 @@ class GlobalStep(_TiledStep):
         owners = self._owners(network, owned)
         return {*self.tiles, *(i for i, tile in owners.items() if not tile.is_empty)}
 
-    def seconds(self, network: Network, cluster: Cluster, device: int, owned: Owned) -> Seconds:
+    def seconds(
+        self, network: Network, cluster: Cluster, device: int, owned: Owned
+    ) -> tuple[float, ...]:
         own, uses = self._owners(network, owned).get(device, EMPTY), device in self.tiles
         layer = self._layer(network)
-        return 0.0, reduction_compute_s(cluster, network, layer, device, own, uses=uses)
+        computing_s = reduction_compute_s(cluster, network, layer, device, own, uses=uses)
+        return (computing_s + self.decode_s(network, cluster, device),)
 
     def tiles_fault(self, network: Network, users: Mapping[str, Collection[int]]) -> str | None:
         wanted = dict.fromkeys(users[self.layers[-1]], RESULT)
@@ -265,8 +296,11 @@ class GatherStep(_Step):
     def needs(self, network: Network) -> dict[str, dict[int, Tile]]:
         return gather_needs(network, self.layers_of(network), self.device, self.collects)
 
-    def seconds(self, network: Network, cluster: Cluster, device: int, owned: Owned) -> Seconds:
-        return 0.0, gather_compute_s(cluster, device, self.layers_of(network))
+    def seconds(
+        self, network: Network, cluster: Cluster, device: int, owned: Owned
+    ) -> tuple[float, ...]:
+        computing_s = gather_compute_s(cluster, device, self.layers_of(network))
+        return (computing_s + self.decode_s(network, cluster, device),)
 
 
 Step = SpatialStep | GlobalStep | GatherStep

@@ -3,7 +3,7 @@
 Starts are shortest paths over (cut, partition) states under discounted exchange (``discounted``),
 and the baselines. From the fastest ones the search goes on by random changes, each simulated
 without barriers (``local_search``): which layers go together, where the cuts lie, who has which
-tile, which segments compute while their halos are on the way. Anytime: the best plan so far, at
+tile, which rims are computed apart, who gets messages first. Anytime: the best plan so far, at
 worst a baseline, is returned at the limit.
 """
 
@@ -13,8 +13,10 @@ import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.cost import RIMS
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.evaluate.clock import Clock
 from nptp_opt.evaluate.memory import overfull_devices
@@ -27,8 +29,9 @@ from nptp_opt.planner.candidates.templates import Template
 from nptp_opt.planner.local_search.anneal import searched
 from nptp_opt.planner.objective import ObjectiveSearch, begin_search, by_objective
 from nptp_opt.planner.options import PlanOptions
-from nptp_opt.planner.path.discounted import DISCOUNTS, FEW_DISCOUNTS, discounted
+from nptp_opt.planner.path.discounted import DISCOUNTS, FEW_DISCOUNTS, FEWER_DISCOUNTS, discounted
 from nptp_opt.planner.path.shortest_path import ShortestPath
+from nptp_opt.planner.path.state_costs import StateCosts
 
 
 def nptp(network: Network, cluster: Cluster, options: PlanOptions) -> list[Choice]:
@@ -57,16 +60,10 @@ def fastest(
 ) -> list[Choice]:
     """The plan with the least simulated latency that is found; twice the ``effort`` simulates twice
     as many plans."""
-    deadline = time.monotonic() + options.limits.time_limit_s
     clock = Clock(network, cluster)
-    starts = [plan(network, cluster) for plan in QUICK.values()]
-    options.watch(min(clock.seconds(plan) for plan in starts))
-    solved = solved or solved_layers(network, cluster, options)
-    templates = with_families(network, cluster, solved)
-    starts += plans_from_solved(network, cluster, solved)
-    many = len(cluster.devices) > MANY_DEVICES
-    found = paths(network, cluster, templates, deadline, FEW_DISCOUNTS if many else DISCOUNTS)
-    starts += itertools.takewhile(lambda _: not options.stopped(), found)
+    baselines = quick_plans(clock, options)
+    deadline = time.monotonic() + options.limits.time_limit_s  # compiled by now, once for ever
+    starts, templates = candidates(clock, options, baselines, solved, deadline)
     return searched(
         clock,
         starts,
@@ -79,24 +76,66 @@ def fastest(
     )
 
 
+def quick_plans(clock: Clock, options: PlanOptions) -> list[list[Choice]]:
+    """The baselines that solve no layer's problem."""
+    found = [plan(clock.network, clock.cluster) for plan in QUICK.values()]
+    options.watch(min(clock.seconds(plan) for plan in found))
+    return found
+
+
+def candidates(
+    clock: Clock,
+    options: PlanOptions,
+    baselines: Sequence[list[Choice]],
+    solved: Solved | None = None,
+    deadline: float = math.inf,
+) -> tuple[list[list[Choice]], list[Template]]:
+    """What a search starts from: ``baselines`` and the shortest paths, some of which may not fit
+    into memory; and the partitions that its plans may take."""
+    network, cluster = clock.network, clock.cluster
+    solved = solved or solved_layers(network, cluster, options)
+    templates = with_families(network, cluster, solved)
+    many, like = len(cluster.devices) > MANY_DEVICES, StateCosts(network, cluster, templates)
+    runs = [
+        paths(network, cluster, templates, deadline, FEW_DISCOUNTS if many else DISCOUNTS, like)
+    ]
+    for some in () if many else of_fewer(templates, len(cluster.devices)):
+        runs.append(paths(network, cluster, some, deadline, FEWER_DISCOUNTS, like))
+    found = itertools.chain.from_iterable(runs)
+    begun = itertools.takewhile(lambda _: not options.stopped(), found)
+    return [*baselines, *plans_from_solved(network, cluster, solved), *begun], templates
+
+
+def of_fewer(templates: Sequence[Template], n: int) -> Iterator[list[Template]]:
+    """Those of at most so many devices: all but one, three quarters, half, a quarter, two."""
+    for most in sorted({n - 1, 3 * n // 4, n // 2, n // 4, 2} - {0, 1, n}, reverse=True):
+        some = [template for template in templates if len(template.boxes) <= most]
+        if some:
+            yield some
+
+
 def paths(
     network: Network,
     cluster: Cluster,
     templates: Sequence[Template],
     deadline: float = math.inf,
     discounts: Sequence[float] = DISCOUNTS,
+    like: StateCosts | None = None,
 ) -> Iterator[list[Choice]]:
-    """The shortest path under every discount, with and without overlap.
+    """The shortest path under every discount, in one piece and with rims apart.
 
-    While one does not fit into memory, the first overfull device is given up.
+    While one does not fit into memory, the first overfull device is given up. ``like`` has costs
+    of templates that include these (``StateCosts``).
     """
+    like = like or StateCosts(network, cluster, templates)
     for discount in discounts:
         some = list(templates)
         while some:
-            path = ShortestPath(network, discounted(cluster, discount), some, fuse=True)
+            on = discounted(cluster, discount)
+            path = ShortestPath(network, on, some, fuse=True, like=like)
             found = path.choices_by(deadline)
             if found is None:
                 return
-            yield found
-            yield [Choice(c.layers, c.tiles, not c.is_global) for c in found]
+            for rims in RIMS:
+                yield [c if c.is_global else replace(c, rims=rims) for c in found]
             some = without(some, overfull_devices(network, cluster, found))

@@ -1,4 +1,5 @@
-"""A new plan when devices are lost: the old plan's partitions, mended, not a search from nothing.
+"""A new plan when devices are lost or their figures change: the old plan's partitions, mended, not
+a search from nothing.
 
 Every partition of the old plan becomes several candidates: the tile of a lost device goes to a
 device that had none, or is shared out among the tiles on one of its sides. The search on the clock
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.cost import Rims
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.evaluate.clock import Clock
 from nptp_opt.evaluate.memory import require_fit
@@ -31,29 +33,38 @@ from nptp_opt.planner.planners import plan_of
 _AIMS = frozenset({"objective", "objective_bound", "latency_limit_s", "notes"})
 """What a plan's provenance says of its aim. A mended plan is made for the latency alone."""
 
-EFFORT = 0.2
+EFFORT = 0.4
 """Part of a first plan's search that is gone through again."""
+
+ENDS = ("source", "sink", "stand_ins")
+"""What a network says of devices, not of links."""
 
 MOST_MENDED = 12
 """Mended plans that the search may start from; the loss of one device has hardly more."""
 
 
-def replan_network(plan: Plan, cluster: Cluster) -> Plan:
+def replan_network(
+    plan: Plan, cluster: Cluster, others: Sequence[Plan] = (), *, effort: float = EFFORT
+) -> Plan:
     """A plan of the same network for ``cluster``, which has some of the old plan's devices.
 
-    Searches from nothing where the mended partitions do not fit into memory. Raises
-    InfeasibleError where no plan does.
+    The search starts from ``others``, too; it is ``effort`` of a first plan's. It searches from
+    nothing where the mended partitions do not fit into memory. Raises InfeasibleError where no plan
+    does.
     """
     began = time.monotonic()
-    network, ways = plan.network, _ways(plan, cluster)
-    some = [*_templates(ways), *single_templates(cluster), *family_templates(cluster)]
+    network, ways = plan.network, [_ways(old, cluster) for old in (plan, *others)]
+    some = [template for mended in ways for template in _templates(mended)]
+    some += [*single_templates(cluster), *family_templates(cluster)]
     templates = distinct(some, network.spatial)
     clock = Clock(network, cluster)
-    starts = [*itertools.islice(_mend_uniformly(ways), MOST_MENDED)]
+    starts = [
+        start for mended in ways for start in itertools.islice(_mend_uniformly(mended), MOST_MENDED)
+    ]
     starts += paths(network, cluster, templates, discounts=FEW_DISCOUNTS)
     if not any(clock.fits(start) for start in starts):
         starts.append(nptp(network, cluster, PlanOptions()))
-    choices = searched(clock, starts, templates, effort=EFFORT)
+    choices = searched(clock, starts, templates, effort=effort)
     known = _bound_s(plan, cluster)
     new_plan = plan_of(plan.model, network, cluster, choices, bound_s=known)
     require_fit(network, cluster, new_plan.steps, "nptp")
@@ -64,12 +75,15 @@ def replan_network(plan: Plan, cluster: Cluster) -> Plan:
 def _bound_s(plan: Plan, cluster: Cluster) -> float | None:
     """The old bound where it holds: a plan of the devices left is one that leaves the others idle.
 
-    None where input or result are elsewhere now.
+    None where input or result are elsewhere now, or any figure is another.
     """
     old = plan.cluster
+    known = {device.name: device for device in old.devices}
+    if any(known.get(device.name) != device for device in cluster.devices):
+        return None
     ends = [(c.devices[c.source].name, c.devices[c.sink].name) for c in (old, cluster)]
-    same = ends[0] == ends[1] and old.transfer_dtype == cluster.transfer_dtype
-    return plan.bound_s if same else None
+    links = [c.network.model_copy(update=dict.fromkeys(ENDS)) for c in (old, cluster)]
+    return plan.bound_s if ends[0] == ends[1] and links[0] == links[1] else None
 
 
 def _ways(plan: Plan, cluster: Cluster) -> list[list[Choice]]:
@@ -84,7 +98,8 @@ def _ways(plan: Plan, cluster: Cluster) -> list[list[Choice]]:
         if isinstance(step, SpatialStep):
             tiles = {number[i]: tile for i, tile in step.tiles.items() if not tile.is_empty}
             mended = _without_lost(tiles, cluster.kinds)
-            ways.append([Choice(layers, partition, step.overlap) for partition in mended])
+            rims: Rims = "both" if step.pieces else "none"
+            ways.append([Choice(layers, partition, rims) for partition in mended])
     return ways
 
 

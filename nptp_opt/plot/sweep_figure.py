@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nptp_opt.comparison.sweep import TIE, Axis
-from nptp_opt.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,23 +29,19 @@ def draw_sweep(rows: Sequence[dict[str, Any]], axes: Sequence[Axis], title: str)
 
     figure = Figure(figsize=(7, 4.6) if len(axes) == 1 else (11, 4.8), layout="constrained")
     if len(axes) == 1:
-        _curves(figure.add_subplot(), rows, axes[0])
+        draw_curves(rows, axes[0], figure.add_subplot())
     else:
-        _winners(figure.add_subplot(1, 2, 1), rows, axes)
-        _ratios(figure.add_subplot(1, 2, 2), rows, axes)
+        draw_winners(rows, axes, figure.add_subplot(1, 2, 1))
+        draw_ratios(rows, axes, figure.add_subplot(1, 2, 2))
     figure.suptitle(title, fontsize=9, parse_math=False)
     return figure
 
 
-def write_sweep(figure: Figure, path: Path, kind: Literal["png", "svg"]) -> None:
-    """The figure as a file, without dates in it."""
-    unset = dict.fromkeys(("Date", "Creator", "Format", "Type")) if kind == "svg" else None
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=150, metadata=unset)
-    write_bytes(path, buffer.getvalue())
+def draw_curves(rows: Sequence[dict[str, Any]], axis: Axis, ax: Axes | None = None) -> Axes:
+    """Predicted latencies over one range, a curve per planner."""
+    import matplotlib.pyplot as plt
 
-
-def _curves(ax: Axes, rows: Sequence[dict[str, Any]], axis: Axis) -> None:
+    ax = ax or plt.figure(layout="constrained").add_subplot()
     at = [row[axis.name] for row in rows]
     for k, name in enumerate(rows[0]["latency_s"]):
         values = [row["latency_s"][name] for row in rows]
@@ -67,6 +60,7 @@ def _curves(ax: Axes, rows: Sequence[dict[str, Any]], axis: Axis) -> None:
     ax.set_ylabel("predicted latency, ms")
     ax.grid(alpha=0.3)
     ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return ax
 
 
 def _latencies(ax: Axes, seconds: Sequence[float]) -> None:
@@ -81,9 +75,14 @@ def _latencies(ax: Axes, seconds: Sequence[float]) -> None:
     ax.yaxis.set_minor_formatter("")
 
 
-def _winners(ax: Axes, rows: Sequence[dict[str, Any]], axes: Sequence[Axis]) -> None:
+def draw_winners(
+    rows: Sequence[dict[str, Any]], axes: Sequence[Axis], ax: Axes | None = None
+) -> Axes:
+    """Who is fastest over two ranges."""
+    import matplotlib.pyplot as plt
     from matplotlib.patches import Patch
 
+    ax = ax or plt.figure(layout="constrained").add_subplot()
     names = list(rows[0]["latency_s"])
     image = np.ones((len(axes[1].values), len(axes[0].values), 3))
     for (x, y), row in _cells(rows, axes):
@@ -95,9 +94,16 @@ def _winners(ax: Axes, rows: Sequence[dict[str, Any]], axes: Sequence[Axis]) -> 
     ax.legend(handles=patches, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncol=4)
     ax.set_title(f"fastest (nptp where it gains over {TIE:.1%})", fontsize=9)
     _ticks(ax, axes)
+    return ax
 
 
-def _ratios(ax: Axes, rows: Sequence[dict[str, Any]], axes: Sequence[Axis]) -> None:
+def draw_ratios(
+    rows: Sequence[dict[str, Any]], axes: Sequence[Axis], ax: Axes | None = None
+) -> Axes:
+    """The latency of nptp over that of the best baseline, over two ranges."""
+    import matplotlib.pyplot as plt
+
+    ax = ax or plt.figure(layout="constrained").add_subplot()
     values = np.full((len(axes[1].values), len(axes[0].values)), np.nan)
     for (x, y), row in _cells(rows, axes):
         if row["ratio"] is not None:
@@ -106,6 +112,7 @@ def _ratios(ax: Axes, rows: Sequence[dict[str, Any]], axes: Sequence[Axis]) -> N
     ax.imshow(values, origin="lower", aspect="auto", cmap="RdYlGn_r", vmin=0.3, vmax=1.7)
     ax.set_title("latency of nptp / best baseline", fontsize=9)
     _ticks(ax, axes)
+    return ax
 
 
 def _cells(

@@ -1,20 +1,21 @@
 """A device's tasks between two exchanges, and the tile programs that they make.
 
 A task that receives begins a block, and one that sends ends it: everything between is one program.
-A task that overlaps is alone, and each of its pieces is a program; a reduction of partials is
-alone, too, and is none.
+A task in several pieces is alone, and each of them is a program. A reduction of partials is
+alone, too: every executor puts them together alike, and what is folded onto it is a program.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from nptp_opt.geometry import Tile
 from nptp_opt.kernels.executors.program import Part, TileProgram, tile_program
-from nptp_opt.network.ir import Network
+from nptp_opt.network.ir import Layer, Network
 from nptp_opt.runtime.device_program import DeviceProgram, Task
+from nptp_opt.runtime.trace import Shares, shares_of
 
 Key = tuple[int, Tile]
 """The step of a tile program's first task, and the tile or the piece of it that is computed."""
@@ -39,6 +40,11 @@ class Block:
     def modelled_s(self) -> float:
         """Compute seconds that the cost model gives its tasks."""
         return sum(task.modelled_s for task in self.tasks)
+
+    @cached_property
+    def shares(self) -> Shares:
+        """Each task's share of what computing all of them takes, as the model has it."""
+        return shares_of([(task.step, task.modelled_s) for task in self.tasks])
 
 
 def blocks(program: DeviceProgram, network: Network) -> tuple[Block, ...]:
@@ -65,14 +71,15 @@ def _combines(task: Task, network: Network, tiles: dict[str, Tile]) -> bool:
 
 def _follows(block: Block, task: Task) -> bool:
     """Does nothing travel between a block and the next task?"""
-    alone = block.combines or block.last.overlap or task.overlap
+    alone = block.combines or block.last.pieces or task.pieces
     return not (alone or block.last.sends or task.receives)
 
 
 def block_program(block: Block, program: DeviceProgram, network: Network) -> TileProgram:
     """What a block computes; handed on is what later blocks, other devices or the result need."""
     parts = [_part(task, network) for task in block.tasks]
-    return tile_program(parts, network.shapes, _wanted(block.last, program.results, network))
+    wanted = _wanted(block.last, program.results, network)
+    return tile_program(parts, network.shapes, wanted, network.exact, network.params)
 
 
 def programs(program: DeviceProgram, network: Network) -> dict[Key, TileProgram]:
@@ -80,13 +87,26 @@ def programs(program: DeviceProgram, network: Network) -> dict[Key, TileProgram]
     found: dict[Key, TileProgram] = {}
     for block in blocks(program, network):
         task = block.first
-        for piece in (*task.ahead, *task.rim):
+        for piece in task.pieces:
             part = Part(task.layers, piece.tile, piece.needs)
             wanted = [task.layers[-1].name]
-            found[task.step, piece.tile] = tile_program([part], network.shapes, wanted)
-        if not block.combines and not task.overlap:
+            found[task.step, piece.tile] = tile_program(
+                [part], network.shapes, wanted, network.exact, network.params
+            )
+        if block.combines and len(task.layers[-1].nodes) > 1:
+            found[task.step, task.tile] = folded_program(task.layers[-1], network)
+        elif not block.combines and not task.pieces:
             found[task.step, task.tile] = block_program(block, program, network)
     return found
+
+
+def folded_program(layer: Layer, network: Network) -> TileProgram:
+    """What is folded onto a reduction, from the reduction's result and other small tensors."""
+    anchor, *rest = layer.nodes
+    small = [name for name in layer.inputs if name not in anchor.inputs]
+    folded = replace(layer, nodes=tuple(rest), inputs=(anchor.name, *small))
+    part = Part((folded,), layer.full, {}, whole=True)
+    return tile_program([part], {**network.shapes, anchor.name: anchor.shape}, [layer.name])
 
 
 def _part(task: Task, network: Network) -> Part:

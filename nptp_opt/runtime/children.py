@@ -7,7 +7,7 @@ import ctypes
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -42,18 +42,47 @@ def child_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path}
 
 
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Signals that end a command beside Ctrl-C: by `kill`, a closed terminal, Ctrl-\\."""
+
+Handler = Callable[[int, FrameType | None], object]
+
+
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack like Ctrl-C does, so that everything is cleaned up."""
+    """Let the signals that end a process unwind the stack as Ctrl-C does, so that everything is
+    cleaned up."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    if threading.current_thread() is not threading.main_thread():
+    with handling(ENDING, leave):
         yield
-        return
-    before = signal.signal(signal.SIGTERM, leave)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hold Ctrl-C and the signals that end a process back until the block is done: a second Ctrl-C
+    must not end the clean-up after the first one. For blocks that take no time without bound."""
+    held: list[int] = []
+    with handling((signal.SIGINT, *ENDING), lambda number, _: held.append(number)):
+        yield
+    if held:
+        signal.raise_signal(held[0])
+
+
+@contextlib.contextmanager
+def handling(numbers: Sequence[signal.Signals], handler: Handler) -> Iterator[None]:
+    """Signals go to ``handler`` within the block, except those that are ignored (`nohup`) and
+    outside of the main thread, whose they are."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in numbers}
+    for number, known in before.items():
+        if known is not signal.SIG_IGN:
+            signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, known in before.items():
+            signal.signal(number, known)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Literal
+
+from nptp_opt.runtime.transport.base import Arrival
 
 Phase = Literal[
     "starting", "loading", "joining", "idle", "send", "wait", "assemble", "compute", "pad", "flush"
 ]
+
+BUSY: frozenset[Phase] = frozenset(("assemble", "compute", "pad"))
+"""Phases in which a device works on a task, as the cost model counts its seconds."""
+
+MOST_OVERRUN = 0.02
+"""Share of the latency by which a device may have computed slower than the plan says."""
 
 WAITED_NS = 50_000
 """A wait shorter than this found its message there: it held nothing up."""
@@ -30,6 +39,59 @@ class Span:
     bytes: int = 0
 
 
+Shares = Sequence[tuple[int, float]]
+"""Steps, one after the other, and at which share of a span each of them ends."""
+
+
+@dataclass(frozen=True)
+class SharedSpan:
+    """A stretch of time in which several steps were computed together."""
+
+    phase: Phase
+    start_ns: int
+    end_ns: int
+    shares: Shares
+    bytes: int = 0
+
+    def spans(self) -> Iterator[Span]:
+        """Each step's part of it."""
+        start_ns, total_ns = self.start_ns, self.end_ns - self.start_ns
+        for step, share in self.shares:
+            end_ns = self.start_ns + round(share * total_ns)
+            yield Span(self.phase, step, start_ns, end_ns)
+            start_ns = end_ns
+
+
+def shares_of(seconds: Sequence[tuple[int, float]]) -> Shares:
+    """Each step's share in proportion to its seconds, or all alike where there are none."""
+    total = sum(each for _, each in seconds)
+    parts = [each / total if total else 1 / len(seconds) for _, each in seconds]
+    ends = [min(end, 1.0) for end in accumulate(parts)]
+    return tuple((step, end) for (step, _), end in zip(seconds, ends, strict=True))
+
+
+def computed_s(spans: Sequence[Span]) -> dict[int, float]:
+    """Seconds of computing by step: a step in pieces computes several times."""
+    seconds: dict[int, float] = {}
+    for span in spans:
+        if span.phase == "compute":
+            seconds[span.step] = seconds.get(span.step, 0.0) + (span.end_ns - span.start_ns) / 1e9
+    return seconds
+
+
+def overrun_s(modelled_s: Mapping[int, float], spans: Sequence[Span]) -> float:
+    """Seconds by which one device computed its steps slower than modelled.
+
+    Above 0, padding could not emulate it: this machine was slower than the plan says.
+    """
+    computed = computed_s(spans)
+    return sum(max(0.0, seconds - modelled_s[step]) for step, seconds in computed.items())
+
+
+LEAST_BYTES = 16_384
+"""Messages of which fewer were seen coming in say nothing of a link's rate."""
+
+
 @dataclass
 class Status:
     """What a device does at this moment, for the launcher's failure detector."""
@@ -46,7 +108,9 @@ class Recorder:
 
     def __init__(self) -> None:
         self.status = Status()
-        self.spans: list[Span] = []
+        self.spans: list[Span | SharedSpan] = []
+        self.arrivals: list[tuple[int, int, int, int]] = []
+        """Device that sent it, bytes, from when until when (ns)."""
 
     @contextmanager
     def span(
@@ -58,22 +122,32 @@ class Recorder:
         yield
         self.spans.append(Span(phase, step, start, time.monotonic_ns(), peer, n_bytes))
 
-    @contextmanager
-    def shared(self, phase: Phase, shares: Sequence[tuple[int, float]]) -> Iterator[None]:
-        """Record what happens inside for several steps at once: (step, seconds as modelled).
+    def resize(self, n_bytes: int) -> None:
+        """The last span moved so many bytes, as is known now."""
+        self.spans[-1] = replace(self.spans[-1], bytes=n_bytes)
 
-        Each has its part of the time in proportion to these seconds, one after the other.
-        """
+    @property
+    def busy_ns(self) -> int:
+        """How long the device has worked on tasks."""
+        return sum(span.end_ns - span.start_ns for span in self.spans if span.phase in BUSY)
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of messages that were handed over."""
+        return sum(span.bytes for span in self.spans if span.phase == "send")
+
+    def arrived(self, peer: int, arrival: Arrival | None) -> None:
+        """A message from a device came in, large enough to tell the rate by."""
+        if arrival is not None and arrival.bytes >= LEAST_BYTES:
+            self.arrivals.append((peer, arrival.bytes, arrival.start_ns, arrival.end_ns))
+
+    @contextmanager
+    def shared(self, phase: Phase, shares: Shares) -> Iterator[None]:
+        """Record what happens inside for several steps at once."""
         self.enter(phase, shares[0][0])
-        begin = start = time.monotonic_ns()
+        start = time.monotonic_ns()
         yield
-        end, total = time.monotonic_ns(), sum(seconds for _, seconds in shares)
-        done = 0.0
-        for step, seconds in shares:
-            done += seconds / total if total else 1 / len(shares)
-            until = begin + round(min(done, 1.0) * (end - begin))
-            self.spans.append(Span(phase, step, start, until))
-            start = until
+        self.spans.append(SharedSpan(phase, start, time.monotonic_ns(), shares))
 
     def enter(self, phase: Phase, step: int = -1, peer: int | None = None) -> None:
         """The device now does this; nothing is recorded."""
@@ -81,7 +155,19 @@ class Recorder:
         status.phase, status.step, status.peer = phase, step, peer
         status.ticks += 1
 
+    def clear(self) -> None:
+        """Forget what was recorded; much cheaper than to ``take`` it."""
+        self.spans, self.arrivals = [], []
+
     def take(self) -> list[Span]:
-        """The spans since the last call."""
+        """The spans since the last call, step by step."""
         spans, self.spans = self.spans, []
-        return spans
+        found: list[Span] = []
+        for span in spans:
+            found.extend(span.spans()) if isinstance(span, SharedSpan) else found.append(span)
+        return found
+
+    def take_arrivals(self) -> list[tuple[int, int, int, int]]:
+        """The arrivals since the last call."""
+        arrivals, self.arrivals = self.arrivals, []
+        return arrivals

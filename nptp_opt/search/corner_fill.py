@@ -268,9 +268,9 @@ def exact_tables(cost: LayerCost) -> tuple[FloatArray, ...]:
     """Need and held lengths between allowed cuts, the cuts, and the sizes of one element."""
     ys, xs = np.array(cost.problem.cuts_y), np.array(cost.problem.cuts_x)
     tables = [
-        table[np.ix_(at, at)].astype(float)
-        for axis, at in ((cost.tables_y, ys), (cost.tables_x, xs))
-        for table in (axis.need, axis.held)
+        length(at[:, None], at[None]).astype(float)
+        for axis, at in ((cost.lengths_y, ys), (cost.lengths_x, xs))
+        for length in (axis.need, axis.held)
     ]
     memory = (cost.pixel_bytes, cost.out_pixel_bytes, cost.weight_bytes)
     scale = np.array([*memory, cost.sent_pixel_bytes], dtype=float)

@@ -1,7 +1,7 @@
 """A plan executed in one process: layer by layer, every device's tile from its own need alone.
 
-A need is put together from what the device owns and what the listed transfers bring; an element
-that neither gives is a fault. Only tensors that a later layer reads are held.
+A need is put together from what the device owns and what the listed transfers bring until a piece
+begins; an element that neither gives is a fault. Only tensors that a later layer reads are held.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from nptp_opt.cluster import TransferDtype
-from nptp_opt.cost import RESULT, input_ownership
+from nptp_opt.cost import RESULT, Transfer, input_ownership
 from nptp_opt.geometry import Tile, area_without
 from nptp_opt.kernels import Crop, combine, crop, partial, paste, run_gather, run_layer
-from nptp_opt.kernels.wire_format import round_trip
+from nptp_opt.kernels.wire_format import Levels, arrives_as, exact_codecs, round_trip
 from nptp_opt.network.given import Given, by_input
 from nptp_opt.network.ir import Layer, external_inputs, regions
+from nptp_opt.plan.messages import step_messages
 from nptp_opt.plan.model import Plan
 from nptp_opt.plan.steps import GatherStep, GlobalStep, SpatialStep, Step
 
@@ -41,6 +43,9 @@ class Replay:
     ) -> None:
         self.sent_as, self.results = sent_as, dict[str, Tensor]()
         self.plan, self.network, self.weights = plan, plan.network, weights
+        keys = {key for known in plan.network.exact.values() for key in known.keys}
+        arrays = {key: weights[key].numpy() for key in keys}
+        self.codecs = exact_codecs(plan.network, sent_as, arrays)
         self.names = [device.name for device in plan.cluster.devices]
         self.faults: list[str] = []
         self.last_use = _last_uses(plan)
@@ -98,28 +103,25 @@ class Replay:
             for tensor in layer.inputs:
                 if tensor not in inside:
                     need = piece.wanted[tensor]
-                    inside[tensor] = self._fetch(piece.device, tensor, need, ahead=piece.ahead)
+                    inside[tensor] = self._fetch(piece.device, tensor, need, piece.arrived)
             region = piece.wanted[layer.name]
             inside[layer.name] = (region, run_layer(layer, self.weights, inside, region))
             self._drop(inside, layer)
             yield piece.device, *inside[layer.name]
 
     def _split(self, step: SpatialStep) -> list[_Piece]:
-        """What is computed on its own: every device's tile, or its interior and its rim."""
-        owned, layers = (
-            {t: _tiles_of(held) for t, held in self.held.items()},
-            self.plan.layers_of(step),
-        )
+        """What is computed on its own: every device's pieces, with what has arrived for each."""
+        layers, messages = self.plan.layers_of(step), step_messages(self.network, step)
         pieces = []
-        for device, tile in step.tiles.items():
-            parts = step.split(self.network, device, owned)
-            if parts is None:
-                pieces.append(_Piece(device, tile, regions(layers, tile)))
-                continue
-            if not parts.interior.is_empty:
-                wanted = regions(layers, parts.interior)
-                pieces.append(_Piece(device, parts.interior, wanted, ahead=True))
-            pieces += [_Piece(device, part, regions(layers, part)) for part in parts.rim]
+        for device in step.tiles:
+            for number, part in enumerate(step.pieces_of(device)):
+                arrived = [
+                    move
+                    for message in messages
+                    if message.dst == device and message.piece <= number
+                    for move in message.transfers
+                ]
+                pieces.append(_Piece(device, part, regions(layers, part), arrived))
         return pieces
 
     def _make_tiles(self, step: SpatialStep, name: str) -> dict[int, Crop]:
@@ -174,19 +176,32 @@ class Replay:
         crops = self.held[layer.nodes[0].inputs[0]]
         return [partial(layer, crops[i][1]) for i in sorted(senders) if i in crops]
 
-    def _fetch(self, device: int, tensor: str, need: Tile, *, ahead: bool = False) -> Crop:
-        """``need`` of a tensor, put together from own elements and the listed transfers.
+    def _as_received(self, tensor: str, values: Tensor) -> Tensor:
+        """``values`` of a map as a transfer leaves them; pixels come as they are."""
+        if tensor in self.network.input_dtypes:
+            return values
+        codec = self.codecs.get(tensor)
+        if codec is not None:
+            shortened = values.dtype != torch.float64 or isinstance(codec, Levels)
+            array = values.detach().numpy()
+            return torch.from_numpy(arrives_as(array, codec)) if shortened else values
+        if self.sent_as == "float32":
+            return values
+        return torch.from_numpy(round_trip(values.detach().numpy(), self.sent_as))
 
-        ``ahead`` of the transfers there is nothing but own elements.
-        """
+    def _fetch(
+        self, device: int, tensor: str, need: Tile, arrived: Sequence[Transfer] | None = None
+    ) -> Crop:
+        """``need`` of a tensor, put together from own elements and the transfers that have
+        ``arrived``: all of the step unless they are given."""
         held = self.held[tensor]
         if tensor in self.network.replicated:
             return held[device]
         parts = [held[device]] if device in held else []
-        for move in self.plan.steps[self.number].transfers:
-            if move.dst == device and move.tensor == tensor and not ahead:
+        for move in self.plan.steps[self.number].transfers if arrived is None else arrived:
+            if move.dst == device and move.tensor == tensor:
                 values = crop(held[move.src], move.tile)
-                parts.append((move.tile, round_trip(values, self.sent_as)))
+                parts.append((move.tile, self._as_received(tensor, values)))
         for part in parts:
             if part[0].contains(need) and not need.is_empty:
                 return need, crop(part, need)
@@ -201,17 +216,13 @@ class Replay:
 
 @dataclass
 class _Piece:
-    """A rectangle of a device's tile, computed on its own; ``ahead`` of the step's transfers."""
+    """A rectangle of a device's tile, computed on its own from what has ``arrived``."""
 
     device: int
     tile: Tile
     wanted: Mapping[str, Tile]
-    ahead: bool = False
+    arrived: Sequence[Transfer]
     inside: dict[str, Crop] = field(default_factory=dict)
-
-
-def _tiles_of(held: Mapping[int, Crop]) -> dict[int, Tile]:
-    return {device: tile for device, (tile, _) in held.items()}
 
 
 def _last_uses(plan: Plan) -> dict[str, int]:

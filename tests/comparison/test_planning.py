@@ -53,6 +53,51 @@ def test_options_are_crossed_and_baselines_have_no_objective() -> None:
     ]
 
 
+def _sparse(tmp_path: Path) -> Path:
+    """The small network, its input of bytes, its maps a third full, on a slow medium."""
+    model = NETWORK["model"] | {
+        "pixels": {"dtype": "uint8", "scale": 255.0, "mean": [0.5], "std": [0.25]},
+        "densities": {layer: {"mean": 0.3, "p90": 0.4} for layer in ("0", "2", "5")},
+    }
+    device = [{"name": name, "gflops": 0.05} for name in ("a", "b", "c")]
+    cluster = {"network": {"kind": "shared", "mbit_per_s": 5}, "device": device}
+    path = tmp_path / "sparse.json"
+    path.write_text(json.dumps({**NETWORK, "model": model, "cluster": cluster}))
+    return path
+
+
+def test_planners_and_baselines_are_compared_with_encodings_and_dense(tmp_path: Path) -> None:
+    """Both stand in one table; the same planner is faster with fewer bytes, no value undercuts a
+    bound of its own family, and the plan files say how their inputs are normalised."""
+    spec = {"planners": ["strip-equal", "nptp"], "encodings": ["given", "dense"]}
+    runs = runs_of(spec_from_dict({"instances": [str(_sparse(tmp_path))], **spec}))
+    names = ["strip-equal", "strip-equal dense", "nptp", "nptp dense"]
+    assert [each.label for each in runs] == names
+    rows = [execute_here(each) for each in runs]
+    assert all(row.get("fault", row["message"]) is None for row in rows), rows
+    value = {name: row["value_s"] for name, row in zip(names, rows, strict=True)}
+    for planner in ("strip-equal", "nptp"):
+        assert value[planner] < value[f"{planner} dense"]
+    plans = [json.loads(row["plan"]) for row in rows]
+    assert [("pixels" in plan["model"]) for plan in plans] == [True, False] * 2
+    assert [("densities" in plan["network"]) for plan in plans] == [True, False] * 2
+    named = zip(names, rows, strict=True)
+    found = records(*({**row, "kind": "network", "method": name} for name, row in named))
+    assert {each.family for each in found} == {"plan", "plan dense"}
+    assert not disagreements(found)
+
+
+def test_dense_is_what_an_instance_without_pixels_is_anyway() -> None:
+    assert labels(planners=["single"], encodings=["given", "dense"]) == ["single"]
+
+
+def test_densities_of_maps_that_the_network_has_not_are_an_error(tmp_path: Path) -> None:
+    content = json.loads(_sparse(tmp_path).read_text())
+    content["model"]["densities"] = {"nowhere": {"mean": 0.5, "p90": 0.5}}
+    row = execute_here(Run(content, "strip-equal"))
+    assert row["harness"] == "error" and "no map 'nowhere'" in row["message"]
+
+
 def test_a_limit_on_the_latency_is_part_of_the_run() -> None:
     assert labels(planners=["nptp"], latency_limit_ms=900) == ["nptp <=900ms"]
 

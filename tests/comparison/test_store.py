@@ -33,15 +33,16 @@ def test_the_key_depends_on_every_field_and_survives_json() -> None:
 
 def test_a_run_is_stored_once_and_no_longer_pending(tmp_path: Path) -> None:
     runs = [run("column-dp", seed=seed) for seed in range(3)]
+    tiles = [{"device": "a", "y0": 0, "y1": 6, "x0": 0, "x1": 6}]
     with Store(tmp_path / "r.sqlite") as store:
         assert store.claim(runs[0])
-        assert store.finish(finished(runs[0], tiles=[{"device": "a"}], trace=[[1, 2, 3]]))
+        assert store.finish(finished(runs[0], tiles=tiles, trace=[[1, 2, 3]]))
         assert not store.finish(finished(runs[0], value_s=2.0))
         assert not store.claim(runs[0])
         assert store.pending(runs) == runs[1:]
     with Store(tmp_path / "r.sqlite", create=False) as store:
         (row,) = store.rows()
-        assert row["value_s"] == 1.0 and row["tiles"] == [{"device": "a"}]
+        assert row["value_s"] == 1.0 and row["tiles"] == tiles
         assert row["spec"]["method"] == "column-dp"
 
 

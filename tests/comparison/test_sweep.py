@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nptp_opt.commands.sweep import _collect_rows
@@ -15,6 +17,7 @@ from nptp_opt.comparison.sweep import (
     Axis,
     Row,
     cluster_at,
+    flat,
     parse_axis,
     points,
     ratio,
@@ -23,6 +26,7 @@ from nptp_opt.comparison.sweep import (
 )
 from nptp_opt.errors import InputError
 from nptp_opt.layer.limits import Limits
+from nptp_opt.network.ir import Density
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.plot.sweep_figure import draw_sweep
@@ -52,6 +56,37 @@ def test_ranges_are_even_in_factors_but_for_devices_and_from_zero() -> None:
 def test_a_bad_range_is_named(text: str) -> None:
     with pytest.raises(InputError, match=r"`ranges`|rate"):
         parse_axis(text)
+
+
+def test_dense_latencies_stand_beside_those_with_encodings() -> None:
+    """Of every planner, in the row and in the table, where it was asked for."""
+    known = dict.fromkeys(NETWORK.shapes, Density(0.3, 0.3))
+    sparse = replace(NETWORK, densities=known)
+    over = points(make_cluster((0.01, 0.01), rates=1.0), [parse_axis("rate=1:1000:2")])
+    limits, said = Limits(), list[str]()
+    slow, fast = sweep_rows(sparse, over, PLANNERS, limits, said.append, NETWORK)
+    assert slow["latency_s"]["strip-equal"] < slow["dense_latency_s"]["strip-equal"]
+    assert slow["latency_s"]["single"] == slow["dense_latency_s"]["single"]
+    for planner in PLANNERS:
+        assert fast["latency_s"][planner] <= fast["dense_latency_s"][planner] * (1 + 1e-9)
+    line = flat(slow)
+    for planner in PLANNERS:
+        assert line[f"{planner} dense ms"] == slow["dense_latency_s"][planner] * 1e3
+    assert list(line)[:3] == ["rate", "nptp ms", "nptp dense ms"]
+
+
+def test_the_command_sweeps_with_samples(tmp_path: Path) -> None:
+    """Pixels and samples from the options; the JSON has both latencies of every planner."""
+    folder, cluster = tmp_path / "samples", tmp_path / "c.toml"
+    folder.mkdir()
+    cluster.write_text(CLUSTER)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 3, 20, 24), dtype=np.uint8)
+    np.save(folder / "a.npy", pixels)
+    result = call("sweep", MODEL, "-c", cluster, "--over", "rate=1", "--input", "1x3x20x24",
+                  "--input-dtype", "uint8", "--scale", 255, "--samples", folder,
+                  "--planner", "strip-equal", "--json")  # fmt: skip
+    (row,) = json.loads(result.stdout)["rows"]
+    assert row["latency_s"]["strip-equal"] < row["dense_latency_s"]["strip-equal"]
 
 
 def test_a_cluster_changes_in_what_is_swept_alone() -> None:
@@ -90,7 +125,7 @@ def test_every_latency_is_that_of_a_plan_of_the_changed_cluster() -> None:
         for name in PLANNERS:
             plan = plan_network(ModelRef("chain", (1, 3, 16, 16)), NETWORK, on, PlanOptions(name))
             assert row["latency_s"][name] == pytest.approx(plan.latency_s, rel=1e-12)
-    assert rows[0]["winner"] == "single" and rows[-1]["winner"] == "strip-equal"
+    assert rows[0]["winner"] == "nptp" and rows[-1]["winner"] == "strip-equal"
     assert all(row["ratio"] <= 1 + 1e-12 for row in rows)
 
 

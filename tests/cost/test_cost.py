@@ -53,6 +53,24 @@ def problems(draw: st.DrawFn) -> LayerProblem:
 
 
 @given(problems())
+def test_bounds_of_an_axis_are_those_over_all_its_ranges(problem: LayerProblem) -> None:
+    cost, cuts = LayerCost(problem), problem.cuts_y
+    lengths, stride = cost.lengths_y, problem.layer.stride[0]
+    for contact, form in enumerate(cost._forms_y):
+        ranges = [
+            (a, b)
+            for a, b in itertools.combinations(cuts, 2)
+            if (a == 0) == bool(contact & 1) and (b == problem.height) == bool(contact & 2)
+        ]
+        const = [int(lengths.need(a, b)) - stride * (b - a) for a, b in ranges]
+        halo = [int(lengths.need(a, b) - lengths.held(a, b)) for a, b in ranges]
+        if ranges:
+            assert (form.const_lo, form.const_hi) == (min(const), max(const))
+            assert (form.halo_lo, form.halo_hi) == (min(halo), max(halo))
+            assert form.least_need == min(const) + stride * min(b - a for a, b in ranges)
+
+
+@given(problems())
 def test_received_bytes_are_need_minus_own_and_the_forms_enclose_them(
     problem: LayerProblem,
 ) -> None:
@@ -210,7 +228,9 @@ def test_loads_counted_by_distinct_rectangles_equal_those_of_every_pair() -> Non
         needs = np.clip(needs, 0, [13, 13, 9, 9])
         worth = rng.random((len(owners), len(needs))) < 0.8
         links = np.zeros((len(needs), n, n))
-        wanted = pair_loads(needs[None], owners[None], links, np.array([6.0]), 4.0, worth)
+        n = owners.shape[1]
+        sizes = np.full((1, n, n), 6.0), np.full((1, n, n), 4.0)
+        wanted = pair_loads(needs[None], owners[None], links, *sizes, worth)
         assert np.array_equal(covered_loads(needs, owners, 6.0, 4.0, worth), wanted)
 
 

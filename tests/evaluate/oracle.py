@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.evaluate.task_graph import Task, task_seconds
-from nptp_opt.network.ir import Network
-from nptp_opt.plan.model import owned_maps
-from nptp_opt.plan.steps import Step
+from nptp_opt.cost import Transfer, segment_compute_s
+from nptp_opt.evaluate.task_graph import task_seconds
+from nptp_opt.network.ir import Network, regions
+from nptp_opt.plan.steps import SpatialStep, Step
+
+Piece = tuple[int, int, int]
+"""Step, device, number."""
 
 
 @dataclass
@@ -20,8 +23,9 @@ class _Message:
     dst: int
     step: int
     bytes: int = 0
-    awaits: set[Task] = field(default_factory=set)
-    """Tasks that make what this message carries."""
+    awaits: set[Piece] = field(default_factory=set)
+    """Pieces that make what this message carries."""
+    readers: set[Piece] = field(default_factory=set)
 
 
 @dataclass
@@ -48,21 +52,23 @@ class _Links:
 
 
 class Oracle:
+    """Every piece waits for every message that it reads, every message for all that it carries."""
+
     def __init__(self, network: Network, cluster: Cluster, steps: Sequence[Step]) -> None:
-        self.seconds = task_seconds(network, cluster, steps)
-        self.ahead = ahead_s(network, cluster, steps)
+        self.seconds = _seconds(network, cluster, steps)
         self.messages = _messages(network, steps)
         self.links = _Links(cluster)
         self.message_s, self.source = cluster.network.message_s, cluster.source
-        self.queue: dict[int, list[int]] = defaultdict(list)
-        for step, device in sorted(self.seconds, reverse=True):
-            self.queue[device].append(step)
-        self.missing: dict[Task, int] = defaultdict(int)
-        self.carries: dict[Task, list[_Message]] = defaultdict(list)
+        self.queue: dict[int, list[Piece]] = defaultdict(list)
+        for piece in sorted(self.seconds, reverse=True):
+            self.queue[piece[1]].append(piece)
+        self.missing: dict[Piece, int] = defaultdict(int)
+        self.carries: dict[Piece, list[_Message]] = defaultdict(list)
         for message in self.messages:
-            self.missing[message.step, message.dst] += 1
-            for task in message.awaits:
-                self.carries[task].append(message)
+            for piece in message.readers:
+                self.missing[piece] += 1
+            for piece in message.awaits:
+                self.carries[piece].append(message)
         self.busy: set[int] = set()
         self.events: list[tuple[float, int, str, object]] = []
         self.count = 0
@@ -95,13 +101,14 @@ class Oracle:
         self._push(arrival, "arrival", message)
 
     def _on_arrival(self, message: _Message, now: float) -> None:
-        self.missing[message.step, message.dst] -= 1
+        for piece in message.readers:
+            self.missing[piece] -= 1
         self._start_next(message.dst, now)
 
-    def _on_done(self, task: Task, now: float) -> None:
-        for message in self.carries[task]:
-            message.awaits.discard(task)
-        self._hand_over([m for m in self.carries[task] if not m.awaits], task[1], now)
+    def _on_done(self, piece: Piece, now: float) -> None:
+        for message in self.carries[piece]:
+            message.awaits.discard(piece)
+        self._hand_over([m for m in self.carries[piece] if not m.awaits], piece[1], now)
 
     def _on_free(self, device: int, now: float) -> None:
         self.busy.discard(device)
@@ -109,31 +116,25 @@ class Oracle:
 
     def _start_next(self, device: int, now: float) -> None:
         waiting = self.queue[device]
-        if device in self.busy or not waiting:
+        if device in self.busy or not waiting or self.missing[waiting[-1]]:
             return
-        task = (waiting[-1], device)
-        if task in self.ahead:
-            self._compute(task, now, self.ahead[task], "free", device)
-            self.seconds[task] -= self.ahead.pop(task)
-        elif not self.missing[task]:
-            waiting.pop()
-            self._compute(task, now, self.seconds[task], "done", task)
-
-    def _compute(self, task: Task, now: float, seconds: float, then: str, item: object) -> None:
-        self.busy.add(task[1])
-        self._push(now + seconds, then, item)
+        piece = waiting.pop()
+        self.busy.add(device)
+        self._push(now + self.seconds[piece], "done", piece)
 
 
-def ahead_s(network: Network, cluster: Cluster, steps: Sequence[Step]) -> dict[Task, float]:
-    """Seconds of the interiors of tasks that overlap."""
-    owned, found = owned_maps(network, cluster, steps), dict[Task, float]()
-    for k, step in enumerate(steps):
+def _seconds(network: Network, cluster: Cluster, steps: Sequence[Step]) -> dict[Piece, float]:
+    """Of all pieces: those of a spatial step as tiles of their own."""
+    found = dict[Piece, float]()
+    for (k, device), whole_s in task_seconds(network, cluster, steps).items():
+        step = steps[k]
+        pieces = step.pieces.get(device, ()) if isinstance(step, SpatialStep) else ()
         layers = tuple(network.by_name[name] for name in step.layers)
-        for device in step.tiles if step.overlap else ():
-            parts = step.split(network, device, owned)
-            assert parts is not None
-            found[k, device] = parts.seconds(cluster, device, layers)[0]
-    return {task: seconds for task, seconds in found.items() if seconds > 0}
+        for number, piece in enumerate(pieces):
+            found[k, device, number] = segment_compute_s(cluster, device, layers, piece)
+        if not pieces:
+            found[k, device, 0] = whole_s
+    return found
 
 
 def _messages(network: Network, steps: Sequence[Step]) -> list[_Message]:
@@ -147,5 +148,29 @@ def _messages(network: Network, steps: Sequence[Step]) -> list[_Message]:
             made = network.by_name[move.tensor].nodes[0].inputs[0] if step.kind == "global" else ""
             source = made or move.tensor
             if source in maker:
-                message.awaits.add((maker[source], move.src))
+                message.awaits |= _meeting(steps, maker[source], move.src, None if made else move)
+            message.readers |= _reading(network, step, k, move)
     return list(found.values())
+
+
+def _meeting(steps: Sequence[Step], k: int, device: int, move: Transfer | None) -> set[Piece]:
+    """A device's pieces of a step of which a transfer has anything; all of them without one."""
+    parts = steps[k].pieces_of(device)
+    return {
+        (k, device, n)
+        for n, part in enumerate(parts)
+        if move is None or part.intersect(move.tile).area
+    }
+
+
+def _reading(network: Network, step: Step, k: int, move: Transfer) -> set[Piece]:
+    """The pieces that read anything of a transfer."""
+    parts = step.pieces_of(move.dst)
+    if len(parts) == 1:
+        return {(k, move.dst, 0)}
+    layers = tuple(network.by_name[name] for name in step.layers)
+    return {
+        (k, move.dst, n)
+        for n, part in enumerate(parts)
+        if regions(layers, part)[move.tensor].intersect(move.tile).area
+    }

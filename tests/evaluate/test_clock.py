@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -11,7 +12,7 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.clock import Clock
 from nptp_opt.evaluate.simulate import simulate
-from nptp_opt.network.ir import Network
+from nptp_opt.network.ir import Density, Network
 from nptp_opt.planner.baselines.quick import QUICK
 from nptp_opt.planner.candidates.catalogue import family_templates
 from nptp_opt.planner.local_search.operators import Operators
@@ -37,6 +38,23 @@ def clusters() -> list[Cluster]:
     return [*made, made[0].model_copy(update={"network": slow})]
 
 
+def sparse(network: Network, seed: int) -> Network:
+    """With densities of most maps: some dense, some nearly empty."""
+    rng = Random(seed)
+    names = [name for name in network.shapes if rng.random() < 0.8]
+    return replace(network, densities={n: Density(d, d) for n in names if (d := rng.random())})
+
+
+def unlike(cluster: Cluster) -> Cluster:
+    """With codecs for which a bitmask pays between some devices only."""
+    rates = [(1e3, 5e2), (0.4, 1.0), (30.0, 0.3)]
+    devices = [
+        device.model_copy(update={"encode_mb_per_s": encode, "decode_mb_per_s": decode})
+        for device, (encode, decode) in zip(cluster.devices, rates, strict=True)
+    ]
+    return cluster.model_copy(update={"devices": tuple(devices)})
+
+
 def walked(network: Network, clock: Clock, count: int) -> list[list[Choice]]:
     """Plans by random changes, one after the other, from the baselines."""
     rng = Random(0)
@@ -55,6 +73,21 @@ def test_the_clock_equals_the_simulation(network: Network) -> None:
         for choices in walked(network, clock, 120):
             expected = simulate(network, cluster, assemble(network, cluster, choices))
             assert clock.seconds(choices) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_the_clock_equals_the_simulation_with_encodings(network: Network) -> None:
+    """Bytes, seconds of encoding and of decoding differ from pair to pair of devices."""
+    seen = set()
+    for seed, cluster in enumerate(clusters()):
+        known, where = sparse(network, seed), unlike(cluster)
+        clock = Clock(known, where)
+        for choices in walked(known, clock, 40):
+            steps = assemble(known, where, choices)
+            seen |= {move.encoding for step in steps for move in step.transfers}
+            expected = simulate(known, where, steps)
+            assert clock.seconds(choices) == pytest.approx(expected, rel=1e-12)
+    assert seen == {"dense", "bitmask"}
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -8,13 +8,16 @@ from dataclasses import replace
 import pytest
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.cost import RIMS
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.simulate import simulate, timeline
 from nptp_opt.network.ir import Network
+from nptp_opt.plan.steps import SpatialStep, Step
 from nptp_opt.planner.baselines.quick import QUICK
 from nptp_opt.planner.local_search.moves import neighbours
 from tests.builders import conv_chain, make_cluster
 from tests.evaluate.oracle import Oracle
+from tests.network.partitioned import random_tiles
 from tests.networks import residual_network
 
 CHAIN = conv_chain((1, 3, 24, 24), [{}, {"stride": 2}, {}])
@@ -45,15 +48,33 @@ def clusters() -> list[Cluster]:
     return [*made, made[0].model_copy(update={"network": slow})]
 
 
-@pytest.mark.parametrize("overlap", [False, True])
+def in_random_pieces(
+    network: Network, cluster: Cluster, steps: tuple[Step, ...], rng: random.Random
+) -> tuple[Step, ...]:
+    """Tiles cut anywhere into pieces in any order; messages in any order."""
+    found = list[Step]()
+    for step in steps:
+        moves = rng.sample(step.transfers, len(step.transfers))
+        pieces = {}
+        for device in step.devices if isinstance(step, SpatialStep) else ():
+            parts = random_tiles(step.tiles[device], 2, rng)
+            pieces[device] = tuple(rng.sample(parts, len(parts)))
+        more = {"pieces": pieces} if pieces else {}
+        found.append(replace(step, transfers=tuple(moves), **more))
+    return tuple(found)
+
+
 @pytest.mark.parametrize("network", [CHAIN, RESIDUAL], ids=["chain", "residual"])
-def test_the_compiled_simulation_equals_the_plain_one(network: Network, overlap: bool) -> None:
+def test_the_compiled_simulation_equals_the_plain_one(network: Network) -> None:
+    """Plans without pieces, with each kind of rims, and with pieces and messages in any order."""
+    rng = random.Random(1)
     for cluster in clusters():
-        for choices in varied(network, cluster, 20):
-            each = [replace(c, overlap=overlap and not c.is_global) for c in choices]
+        for number, choices in enumerate(varied(network, cluster, 25)):
+            rims = RIMS[number % len(RIMS)]
+            each = [c if c.is_global else replace(c, rims=rims, first=(2, 0)) for c in choices]
             steps = assemble(network, cluster, each)
-            expected = Oracle(network, cluster, steps).run()
-            assert simulate(network, cluster, steps) == pytest.approx(expected, rel=1e-12)
-            assert max(p.end_s for p in timeline(network, cluster, steps)) == pytest.approx(
-                expected, rel=1e-12
-            )
+            for some in (steps, in_random_pieces(network, cluster, steps, rng)):
+                expected = Oracle(network, cluster, some).run()
+                assert simulate(network, cluster, some) == pytest.approx(expected, rel=1e-12)
+                ends = [p.end_s for p in timeline(network, cluster, some)]
+                assert max(ends) == pytest.approx(expected, rel=1e-12)

@@ -10,6 +10,7 @@ from nptp_opt.geometry.axis_maps import (
     Bordered,
     Broadcast,
     Cubic,
+    Hull,
     Linear,
     Nearest,
     Shuffled,
@@ -31,7 +32,8 @@ MAPS: list[AxisMap] = [
     Shuffled(4, 12, 3),
     Nearest(5, 9, 5 / 9),
     Linear(5, 9, 5 / 9),
-    Cubic(5, 9, 5 / 9),
+    Cubic(5, 10, 0.5),
+    Cubic(9, 3, 3.0),  # each output lies on an input
     Adaptive(9, 4),
     Adaptive(4, 9),
 ]
@@ -47,5 +49,15 @@ def test_a_table_gives_the_need_of_every_range(axis: AxisMap) -> None:
             assert ((lo, hi) if lo < hi else (0, 0)) == axis.need(a, b)
 
 
-def test_padding_that_turns_back_has_no_table() -> None:
-    assert need_table(Bordered(5, 9, 2, "reflect")) is None
+@pytest.mark.parametrize(
+    "axis",
+    [
+        Bordered(5, 9, 2, "reflect"),
+        Transposed(5, 17, 4, 2, 3, 0),  # output 3 reads input 0 again, after output 2 read 1
+        Cubic(4, 7, 0.5, True),  # every other output lies on an input
+        Hull((Window(4, 3, 1, 5, 1, 2, 8), Window(4, 3))),
+    ],
+    ids=repr,
+)
+def test_maps_that_turn_back_have_no_table(axis: AxisMap) -> None:
+    assert need_table(axis) is None

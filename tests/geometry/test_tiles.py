@@ -13,10 +13,10 @@ from nptp_opt.geometry import (
     EMPTY,
     LEFT,
     TOP,
+    AlignedLengths,
     Tile,
     Window,
     area_without,
-    axis_tables,
     cover_fault,
     need_tile,
 )
@@ -90,15 +90,24 @@ def test_ten_rows_with_stride_two_cut_in_the_middle() -> None:
 
 
 @given(windows())
-def test_tables_are_need_and_overlap_of_every_range(window: Window) -> None:
-    tables = axis_tables(window)
+def test_aligned_lengths_are_need_and_overlap_of_every_range(window: Window) -> None:
+    lengths = AlignedLengths(window)
     for a in range(window.n_out):
+        assert not lengths.need(a, a), "a range without outputs needs nothing"
         for b in range(a + 1, window.n_out + 1):
             lo, hi = window.need(a, b)
             own_lo, own_hi = window.own(a, b)
-            assert tables.need[a, b] == hi - lo
-            assert tables.held[a, b] == max(0, min(hi, own_hi) - max(lo, own_lo))
-    assert not np.tril(tables.need).any()
+            assert lengths.need(a, b) == hi - lo
+            assert lengths.held(a, b) == max(0, min(hi, own_hi) - max(lo, own_lo))
+
+
+@given(windows())
+def test_ranges_above_the_longest_clipped_are_plain_differences(window: Window) -> None:
+    lengths = AlignedLengths(window)
+    for a in range(window.n_out):
+        for b in range(a + 1 + lengths.longest_clipped, window.n_out + 1):
+            assert lengths.end[b] >= lengths.first[a]
+            assert lengths.held_end[b] >= lengths.held_first[a]
 
 
 def test_need_tile_of_an_empty_tile_is_empty() -> None:

@@ -22,7 +22,9 @@ from nptp_opt.instances.generate import MODELS, generate, to_text
 from nptp_opt.instances.library import open_instance, open_layer, select
 from nptp_opt.instances.networks import NetworkProblem
 from nptp_opt.layer.problem import LayerProblem
+from nptp_opt.network.ir import Density
 from nptp_opt.network.load import load_model
+from nptp_opt.network.ref import Pixels
 
 NAME = "resnet50-conv1x1s2-256to512-at28-n7-unequal-switched-300"
 
@@ -55,6 +57,45 @@ def test_every_instance_opens_and_survives_its_file() -> None:
         assert problem.name == entry.name
         content = json.loads(json.dumps(library.problem_to_json(problem)))
         assert library.problem_from_json(content) == problem
+
+
+def _sparse() -> dict[str, Any]:
+    """A network instance whose input is uint8 and whose maps are known to be half zero."""
+    name = next(each.name for each in library.library().instances if each.kind == "network")
+    content = library.problem_to_json(open_instance(name))
+    pixels = {"dtype": "uint8", "scale": 255.0, "mean": [0.5], "std": [0.2, 0.3, 0.4]}
+    content["model"] |= {"pixels": pixels, "densities": {"relu": {"mean": 0.5, "p90": 0.6}}}
+    return content
+
+
+def test_network_instances_may_have_pixels_and_densities() -> None:
+    content = _sparse()
+    problem = library.problem_from_json(content)
+    assert isinstance(problem, NetworkProblem)
+    assert problem.model.pixels == (Pixels(255.0, (0.5,), (0.2, 0.3, 0.4)),)
+    assert problem.densities == {"relu": Density(0.5, 0.6)}
+    assert json.loads(json.dumps(library.problem_to_json(problem))) == content
+    jsonschema.validate(content, shipped("instance.schema.json"))
+    plain = {k: v for k, v in content["model"].items() if k not in ("pixels", "densities")}
+    assert library.problem_to_json(problem.dense) == content | {"model": plain}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("densities", {"relu": {"mean": 1.5, "p90": 0.5}}, "densities.relu.mean: .* 1.5"),
+        ("densities", {"relu": {"mean": 0.0, "p90": 0.5}}, "densities.relu.mean: .* 0.0"),
+        ("pixels", {"dtype": "int8", "scale": 1.0, "mean": [0.0], "std": [1.0]}, "pixels.dtype"),
+        ("pixels", {"dtype": "uint8", "scale": 0.0, "mean": [0.0], "std": [1.0]}, "`scale` must"),
+        ("pixels", [None, None], "pixels of 2 inputs, the model has 1"),
+        ("pixels", 3, "pixels"),
+    ],
+)
+def test_pixels_and_densities_that_cannot_be_are_refused(field: str, value: Any, why: str) -> None:
+    content = _sparse()
+    content["model"][field] = value
+    with pytest.raises(InputError, match=rf"mine\.json: model.*{why}"):
+        library.problem_from_json(content, "mine.json")
 
 
 def test_files_fit_the_schemas_that_are_shipped() -> None:

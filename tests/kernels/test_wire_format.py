@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -13,10 +14,17 @@ from hypothesis import strategies as st
 from nptp_opt.cluster import TransferDtype
 from nptp_opt.cost import sent_bytes
 from nptp_opt.geometry import Tile
-from nptp_opt.kernels.wire_format import decode, encode, encoded_bytes, round_trip
+from nptp_opt.kernels import wire_format
+from nptp_opt.kernels.wire_format import decode, encode, encoded_bytes
 from tests.builders import conv_chain, make_cluster
 
 LOSSY: tuple[TransferDtype, ...] = ("float16", "bfloat16", "int8")
+
+
+def round_trip(values: torch.Tensor, dtype: TransferDtype) -> torch.Tensor:
+    return torch.from_numpy(wire_format.round_trip(values.numpy(), dtype))
+
+
 shapes = st.tuples(*(st.integers(1, 4) for _ in range(4)))
 
 
@@ -74,11 +82,22 @@ def test_views_are_encoded_like_copies() -> None:
     whole = torch.randn(1, 3, 9, 7)
     view = whole[:, :, 2:5, 1:4]
     for dtype in LOSSY:
-        data = torch.empty(encoded_bytes(view.shape, dtype), dtype=torch.uint8)
-        encode(view, dtype, data)
-        out = torch.empty(view.shape)
+        data = np.empty(encoded_bytes(view.shape, dtype), dtype=np.uint8)
+        encode(view.numpy(), dtype, data)
+        out = np.empty(view.shape, dtype=np.float32)
         decode(data, dtype, out)
-        assert torch.equal(out, round_trip(view.contiguous(), dtype))
+        assert np.array_equal(out, round_trip(view.contiguous(), dtype).numpy())
+
+
+@given(st.integers(0, 1000), st.floats(1e-7, 1e5))
+def test_halves_round_as_torch_does(seed: int, scale: float) -> None:
+    """To the nearest, halves to the even one, bit by bit; denormals, too."""
+    values = torch.randn(200, generator=torch.Generator().manual_seed(seed)) * scale
+    for dtype in (torch.float16, torch.bfloat16):
+        most = torch.finfo(dtype).max
+        expected = values.clamp(-most, most).to(dtype).float()
+        name: TransferDtype = "float16" if dtype is torch.float16 else "bfloat16"
+        assert torch.equal(round_trip(values, name), expected)
 
 
 def test_the_types_are_those_of_cluster_files() -> None:

@@ -102,7 +102,8 @@ def refused(folder, model, words, shape="1x4x9x8"):
         assert result.exit_code == 2, result.output
         lines = [line for line in result.stderr.splitlines() if line.startswith("nptp-opt: ")]
         assert len(lines) == 1 and words in lines[0], result.stderr
-        assert "Traceback" not in result.stderr and result.stdout == ""
+        assert "Traceback" not in result.stderr
+        assert json.loads(result.stdout)["schema"] == "nptp-opt/error/1"
     assert not plan.exists()
 
 

@@ -16,13 +16,14 @@ from nptp_opt.network.load import load_model
 from tests.network.partitioned import TOLERANCE, largest_error
 
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("*.onnx"))
-EXECUTED = ("squeezenet", "shufflenet", "inception_v1")
+EXECUTED = {"squeezenet": 1e-5, "shufflenet": TOLERANCE, "inception_v1": TOLERANCE}
+"""Squeezenet ends with a softmax of numbers around 7e9, the last bit of which is 1e-6."""
 
 
 @pytest.mark.parametrize("name", EXECUTED)
 def test_light_models_compute_the_same_when_cut_at_random(name):
     (path,) = (path for path in LIGHT if name in path.stem)
-    assert largest_error(load_model(str(path), (1, 3, 224, 224))) < TOLERANCE
+    assert largest_error(load_model(str(path), (1, 3, 224, 224))) < EXECUTED[name]
 
 
 def test_all_nine_light_models_are_there():
@@ -37,8 +38,9 @@ def save(path, nodes, inputs, outputs, weights=(), opset=17):
         [helper.make_tensor_value_info(n, TensorProto.FLOAT, [None] * 4) for n in outputs],
         [numpy_helper.from_array(v, n) for n, v in weights],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    onnx.save(model, path)
+    more = sorted({node.domain for node in nodes} - {""})
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(each, 1) for each in more)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
     return str(path)
 
 

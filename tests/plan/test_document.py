@@ -68,14 +68,14 @@ def change(data: dict[str, Any], path: str, value: Any) -> None:
         ("schema", "nptp-opt/plan/3", "schema"),
         ("segments", [], "segments"),
         ("segments.0.tiles.0.y0", -1, "segments.0.tiles.0.y0"),
-        ("segments.0.tiles.0.device", "nobody", "no device is named 'nobody'"),
+        ("segments.0.tiles.0.device", "nobody", "unknown device 'nobody'"),
         ("segments.0.layers", ["nothing"], "no layer 'nothing'"),
         ("segments.0.layers", [], "a spatial segment needs a layer"),
         ("segments.0.device", "d0", "device belongs to a gather"),
         ("latency_s", float("nan"), "latency_s"),
         ("provenance.solve_s", "long", "provenance.solve_s"),
         ("provenance.options.sed", 1, "unknown key 'sed'"),
-        ("cluster.device.0.gflops", 0.0, "cluster.device.0.gflops"),
+        ("cluster.device.0.gflops", 0.0, "cluster.device.0 ('d0').gflops"),
     ],
 )
 def test_bad_documents_name_the_field(plan: Plan, path: str, value: Any, words: str) -> None:

@@ -39,12 +39,30 @@ def test_a_spatial_step_exchanges_rows_and_computes_its_tiles() -> None:
     assert step.makes == {"conv1": HALVES}
 
 
-def test_a_spatial_step_that_overlaps_computes_ahead_what_it_owns() -> None:
+def test_a_spatial_step_in_pieces_computes_ahead_what_it_owns() -> None:
     """Two of three rows need no halo: 12 pixels ahead of it, 6 after it."""
-    step = SpatialStep(("conv1",), HALVES, overlap=True).with_cost(CHAIN, CLUSTER, OWNED)
+    pieces = {0: (Tile(0, 2, 0, 6), Tile(2, 3, 0, 6)), 1: (Tile(4, 6, 0, 6), Tile(3, 4, 0, 6))}
+    step = SpatialStep(("conv1",), HALVES, pieces=pieces).with_cost(CHAIN, CLUSTER, OWNED)
     ahead_s, rest_s = step.seconds(CHAIN, CLUSTER, 0, OWNED)
     assert (ahead_s, rest_s) == pytest.approx((2 / 3 * HALF_FLOP / 1e9, 1 / 3 * HALF_FLOP / 1e9))
     assert step.makespan_s == pytest.approx(ROW_BYTES / 1e6 + 1e-3 + rest_s)
+    assert step.tiles_fault(CHAIN, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("parts", "fault"),
+    [
+        ((Tile(0, 2, 0, 6), Tile(1, 3, 0, 6)), "exactly once"),
+        ((Tile(0, 1, 0, 6), Tile(2, 3, 0, 6)), "exactly once"),
+        ((Tile(0, 2, 0, 6), Tile(2, 4, 0, 6)), "outside its tile"),
+    ],
+    ids=["twice", "missing", "outside"],
+)
+def test_pieces_that_do_not_cover_their_tile_are_a_fault(
+    parts: tuple[Tile, ...], fault: str
+) -> None:
+    found = SpatialStep(("conv1",), HALVES, pieces={0: parts}).tiles_fault(CHAIN, {})
+    assert found is not None and fault in found
 
 
 def test_a_step_without_cost_has_no_makespan() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.cost import RIMS
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.clock import Clock
 from nptp_opt.evaluate.simulate import simulate
@@ -17,6 +19,7 @@ from nptp_opt.geometry import Tile, cover_fault
 from nptp_opt.layer.limits import Limits
 from nptp_opt.network.ir import Network
 from nptp_opt.network.ref import ModelRef
+from nptp_opt.plan.steps import SpatialStep
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.planner.baselines.quick import QUICK, single_on, strip_equal
 from nptp_opt.planner.candidates.catalogue import family_templates
@@ -39,8 +42,10 @@ def seconds(network: Network, cluster: Cluster, choices: list[Choice]) -> float:
 
 
 def every_plan(network: Network, cluster: Cluster) -> Iterator[list[Choice]]:
-    """All segmentations of a chain, with all partitions, each segment overlapping or not."""
-    layers = network.spatial
+    """All segmentations of a chain, with all partitions, each kind of rims apart, any of
+    three devices served first."""
+    layers, n = network.spatial, len(cluster.devices)
+    firsts = [(), *((device,) for device in range(1, n) if n > 2)]
     known = {
         layer.name: all_partitions(layer.height, layer.width, len(cluster.devices), "guillotine")
         for layer in layers
@@ -49,7 +54,12 @@ def every_plan(network: Network, cluster: Cluster) -> Iterator[list[Choice]]:
         cuts = [0, *(k + 1 for k, end in enumerate(ends) if end), len(layers)]
         parts = [layers[a:b] for a, b in itertools.pairwise(cuts)]
         ways = [
-            [Choice(part, t, o) for t in known[part[-1].name] for o in (False, True)]
+            [
+                Choice(part, t, rims, first)
+                for t in known[part[-1].name]
+                for rims in RIMS
+                for first in firsts
+            ]
             for part in parts
         ]
         yield from (list(plan) for plan in itertools.product(*ways))
@@ -67,13 +77,46 @@ TINY = [
 def test_the_plan_of_a_tiny_network_is_the_optimum(
     network: Network, speeds: tuple[float, ...], shared: bool
 ) -> None:
-    """Of all segmentations, partitions and choices of overlap, by the simulation."""
+    """Of all segmentations, partitions, pieces and who gets messages first, by the simulation."""
     cluster = make_cluster(speeds, rates=20.0, shared=shared, latency_ms=0.01)
     clock = Clock(network, cluster)
     best = min(every_plan(network, cluster), key=clock.seconds)
     found = fastest(network, cluster, PlanOptions())
     optimum = seconds(network, cluster, best)
     assert seconds(network, cluster, found) == pytest.approx(optimum, rel=1e-9)
+
+
+def ordered_cuts(tile: Tile) -> Iterator[tuple[Tile, ...]]:
+    """A tile whole, and in any two rectangles in either order."""
+    yield (tile,)
+    for y in range(tile.y0 + 1, tile.y1):
+        yield from itertools.permutations((tile.rows(tile.y0, y), tile.rows(y, tile.y1)))
+    for x in range(tile.x0 + 1, tile.x1):
+        yield from itertools.permutations((tile.columns(tile.x0, x), tile.columns(x, tile.x1)))
+
+
+HIDING = conv_chain((1, 16, 4, 2), [{"channels": 16}] * 2), (0.01, 0.01)
+"""Computing takes longer than exchange."""
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(
+    ("network", "speeds"), [*TINY[1:], HIDING], ids=["stride", "three", "hiding"]
+)
+def test_no_two_pieces_in_any_order_are_faster_than_the_plans(
+    network: Network, speeds: tuple[float, ...], shared: bool
+) -> None:
+    """All cuts of all tiles of the planner's partitions into two rectangles, in all orders."""
+    cluster = make_cluster(speeds, rates=20.0, shared=shared, latency_ms=0.01)
+    steps = assemble(network, cluster, fastest(network, cluster, PlanOptions()))
+    found_s = simulate(network, cluster, steps)
+    spatial = [step for step in steps if isinstance(step, SpatialStep)]
+    ways = [[*ordered_cuts(tile)] for step in spatial for tile in step.tiles.values()]
+    for picked in itertools.product(*ways):
+        cuts = iter(picked)
+        pieces = [{device: next(cuts) for device in step.tiles} for step in spatial]
+        cut = [replace(s, pieces=own) for s, own in zip(spatial, pieces, strict=True)]
+        assert found_s <= simulate(network, cluster, (*cut, *steps[len(cut) :])) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -122,19 +165,23 @@ def test_who_receives_later_gets_less_to_do() -> None:
     assert found_s == pytest.approx(seconds(network, cluster, found))
 
 
-def test_a_walk_overlaps_where_it_pays() -> None:
+def test_a_walk_cuts_into_pieces_where_it_pays() -> None:
     """Halves of many rows: computing hides the halo; of two rows each, pieces cost more calls."""
     network = conv_chain((1, 16, 24, 24), [{"channels": 16}] * 3)
     cluster = make_cluster((1.0, 1.0), rates=100.0, latency_ms=0.1)
     halves = {0: Tile(0, 12, 0, 24), 1: Tile(12, 24, 0, 24)}
     start = [Choice((layer,), halves) for layer in network.spatial]
     clock = Clock(network, cluster)
-    flipped = [Choice(c.layers, c.tiles, c is not start[0]) for c in start]
+    flipped = [start[0], *(replace(c, rims="incoming") for c in start[1:])]
     assert clock.seconds(flipped) < clock.seconds(start)
+    sooner = [*(replace(c, rims="outgoing") for c in start[:-1]), start[-1]]
+    assert clock.seconds(sooner) < clock.seconds(start)
     slow = make_cluster((1.0, 1.0), rates=1e5, latency_ms=0.0, overhead_ms=1.0)
     assert Clock(network, slow).seconds(flipped) > Clock(network, slow).seconds(start)
     found = fastest(network, slow, PlanOptions())
-    assert not any(choice.overlap and len(choice.tiles) > 1 for choice in found)
+    assert not any(
+        isinstance(step, SpatialStep) and step.pieces for step in assemble(network, slow, found)
+    )
 
 
 def test_equal_input_gives_equal_plans() -> None:

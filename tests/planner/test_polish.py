@@ -15,6 +15,7 @@ from nptp_opt.evaluate.clock import Clock
 from nptp_opt.geometry import Tile, cover_fault
 from nptp_opt.planner.baselines.quick import follow, latency_s, strip_equal
 from nptp_opt.planner.candidates.templates import columns, strips
+from nptp_opt.planner.local_search.anneal import in_fewer_pieces
 from nptp_opt.planner.local_search.moves import Partition, neighbours, random_move, shift_cuts
 from nptp_opt.planner.local_search.polish import polish
 from tests.builders import conv_chain, make_cluster
@@ -123,7 +124,7 @@ def test_cuts_that_move_to_and_fro_halve_the_messages() -> None:
     clock = Clock(network, cluster)
     best_s = clock.seconds(plain)
     for number in range(1, len(plain)):
-        for moved in drawn(plain[number].tiles, 1, 200):
+        for moved in drawn(plain[number].tiles, 1, 500):
             changed = [*plain[:number], Choice(plain[number].layers, moved), *plain[number + 1 :]]
             best_s = min(best_s, clock.seconds(changed))
     assert best_s < clock.seconds(plain) - 0.2e-3
@@ -135,3 +136,14 @@ def test_devices_of_one_kind_are_not_swapped() -> None:
     assert swapped in list(neighbours(tiles, 1, (0, 1, 2)))
     assert swapped not in list(neighbours(tiles, 1, (0, 0, 2)))
     assert {1: tiles[1], 2: tiles[0]} in list(neighbours(tiles, 1, (0, 0, 2)))
+
+
+def test_rims_that_gain_nothing_are_left_out() -> None:
+    """On one device nobody waits and nothing comes: every piece only costs another call."""
+    network = conv_chain((1, 4, 16, 16), [{"channels": 4}] * 3)
+    cluster = make_cluster((0.01, 0.01), rates=0.01, overhead_ms=0.1)
+    plan = [Choice((layer,), {0: layer.full}, "both") for layer in network.layers]
+    clock = Clock(network, cluster)
+    simpler = in_fewer_pieces(clock, plan)
+    assert [choice.rims for choice in simpler] == ["none"] * 3
+    assert clock.seconds(simpler) <= clock.seconds(plan)

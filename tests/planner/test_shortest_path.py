@@ -103,3 +103,16 @@ def test_following_a_template_costs_what_its_assembled_plan_costs() -> None:
         for template, cost in zip(templates, costs, strict=True):
             wanted = latency_s(network, cluster, follow(network, template))
             assert cost == pytest.approx(wanted, rel=1e-12)
+
+
+def test_a_path_on_other_links_with_fewer_templates_takes_over_what_segments_need() -> None:
+    """Nothing but the links may differ; the path is the one that is found alone."""
+    network = residual_network(blocks=2)
+    slow = make_cluster((0.01, 0.02, 0.01), rates=5.0, shared=True, latency_ms=0.05)
+    fast = make_cluster((0.01, 0.02, 0.01), rates=50.0, shared=True, latency_ms=0.01)
+    templates = distinct(family_templates(slow), network.spatial)
+    like = StateCosts(network, slow, templates)
+    for some in (templates, [each for each in templates if len(each.boxes) < 3][::-1]):
+        for cluster in (slow, fast):
+            alone = ShortestPath(network, cluster, some, fuse=True).choices()
+            assert ShortestPath(network, cluster, some, fuse=True, like=like).choices() == alone

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nptp_opt.plot.tables import print_pairs
+from nptp_opt.plot.terminal import print_pairs
 
 
 def test_every_fault_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:

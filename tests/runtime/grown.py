@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nptp_opt.network.load import LoadedModel, load_module
+
 Op = Callable[..., Tensor]
 
 
@@ -128,3 +130,11 @@ class Grown(nn.Module):
         if self.head is not None:
             found[0] = self.head(found[0])
         return tuple(found)
+
+
+def grown_model(seed: int, rng: Random, rows: int, columns: int) -> LoadedModel:
+    """One of a batch or two, of up to so many rows and columns; ``rng`` decides."""
+    shape = (rng.choice([1, 2]), 3, rng.randint(9, rows), rng.randint(8, columns))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return load_module(Grown(seed).eval(), f"grown {seed}", shape)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from random import Random
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.cost import Ownership, pieces, read_by_others
 from nptp_opt.evaluate.assemble import Choice, assemble
-from nptp_opt.evaluate.simulate import simulate
-from nptp_opt.geometry import Tile
-from nptp_opt.network.ir import Layer
+from nptp_opt.evaluate.usage import evaluated
+from nptp_opt.geometry import EMPTY, Tile
+from nptp_opt.network.ir import Layer, external_inputs
 from nptp_opt.network.load import LoadedModel, load_model
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.model import Plan, owned_maps
+from nptp_opt.plan.steps import SpatialStep, Step
 from tests.builders import make_cluster
+from tests.network.partitioned import random_tiles
 
 Partition = Callable[[int, int], Mapping[int, Tile]]
 """Tiles by device number for a map of height x width."""
@@ -115,13 +119,47 @@ def hand_plan(
     return Plan(ref, network, cluster, steps, latency_s=1.0)
 
 
-def overlapped(plan: Plan) -> Plan:
-    """The plan with every spatial step overlapping, whether that pays or not."""
+def in_pieces(plan: Plan, rng: Random | None = None) -> Plan:
+    """The plan with every spatial step in pieces: outgoing rim, interior, incoming rim, whether
+    that pays or not; with ``rng`` cut anywhere, in any order, and messages in any order."""
     owned = owned_maps(plan.network, plan.cluster, plan.steps)
     steps = []
-    for step in plan.steps:
-        other = replace(step, overlap=True) if step.kind == "spatial" else step
-        cost_s = other.cost_s(plan.network, plan.cluster, owned)
-        steps.append(replace(other, makespan_s=cost_s))
-    latency_s = simulate(plan.network, plan.cluster, steps)
-    return replace(plan, steps=tuple(steps), latency_s=latency_s, bound_s=None)
+    for k, step in enumerate(plan.steps):
+        cut: Step = step
+        if isinstance(step, SpatialStep):
+            later = [s for s in plan.steps[k + 1 :] if isinstance(s, SpatialStep)]
+            parts = _cut_up(step, rng) if rng else _rims(plan, step, later, owned)
+            cut = replace(step, pieces={i: own for i, own in parts.items() if len(own) > 1})
+        if rng:
+            cut = replace(cut, transfers=tuple(rng.sample(cut.transfers, len(cut.transfers))))
+        cost_s = cut.cost_s(plan.network, plan.cluster, owned)
+        steps.append(replace(cut, makespan_s=cost_s))
+    return evaluated(replace(plan, steps=tuple(steps), bound_s=None))
+
+
+def _cut_up(step: SpatialStep, rng: Random) -> dict[int, tuple[Tile, ...]]:
+    found = {}
+    for device in step.devices:
+        parts = [part for part in random_tiles(step.tiles[device], 2, rng) if not part.is_empty]
+        found[device] = tuple(rng.sample(parts, len(parts)))
+    return found
+
+
+def _rims(
+    plan: Plan, step: SpatialStep, later: Sequence[SpatialStep], owned: Mapping[str, Ownership]
+) -> dict[int, tuple[Tile, ...]]:
+    layers = plan.layers_of(step)
+    wanted = read_by_others(
+        [(plan.layers_of(s), s.tiles) for s in later], layers[-1].name, step.tiles
+    )
+    maps = [name for name in external_inputs(layers) if name not in plan.network.replicated]
+    return {
+        device: pieces(
+            layers,
+            step.tiles[device],
+            "both",
+            {name: owned[name].get(device, EMPTY) for name in maps},
+            wanted[device],
+        )
+        for device in step.devices
+    }

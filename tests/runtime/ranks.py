@@ -13,13 +13,16 @@ from threading import Barrier, Timer
 import torch
 from torch import Tensor
 
+from nptp_opt.kernels.crops import Array
 from nptp_opt.kernels.executors import choose
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.plan.model import Plan
 from nptp_opt.runtime.blocks import programs
 from nptp_opt.runtime.device_program import device_program, participants
+from nptp_opt.runtime.executed import as_arrays
 from nptp_opt.runtime.trace import Recorder
 from nptp_opt.runtime.transport.base import Rendezvous
+from nptp_opt.runtime.transport.handshake import Keys
 from nptp_opt.runtime.transport.packing import Packing
 from nptp_opt.runtime.transport.tcp import TcpTransport
 from nptp_opt.runtime.worker.device import DeviceRun
@@ -33,7 +36,11 @@ def execute(
 ) -> tuple[Answers, int]:
     """The network's outputs for each input, one after the other, and the bytes of one input."""
     numbers = participants(plan)
-    weights, barrier, addresses = model.weights(), Barrier(len(numbers)), [""] * len(numbers)
+    weights, barrier, addresses = (
+        as_arrays(model.weights()),
+        Barrier(len(numbers)),
+        [""] * len(numbers),
+    )
 
     def device(rank: int) -> tuple[Answers, int]:
         def meet(own: str) -> list[str]:
@@ -41,7 +48,7 @@ def execute(
             barrier.wait(PATIENCE_S)
             return addresses
 
-        where = Rendezvous(None, rank, len(numbers), "127.0.0.1", b"s" * 32, meet)
+        where = Rendezvous(None, rank, len(numbers), "127.0.0.1", Keys(b"s" * 32), meet)
         transport = TcpTransport(where)
         watchdog = Timer(PATIENCE_S, transport.close)  # whoever waits for ever is told
         watchdog.start()
@@ -61,7 +68,7 @@ def execute(
 
 def _serve(
     plan: Plan,
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, Array],
     numbers: Sequence[int],
     rank: int,
     transport: TcpTransport,
@@ -75,22 +82,20 @@ def _serve(
     device = DeviceRun(
         network,
         program,
-        weights,
         transport,
         {number: k for k, number in enumerate(numbers)},
         recorder,
         prepared=choose(engine, programs(program, network), weights).prepared,
-        packing=Packing(network, plan.cluster.transfer_dtype),
+        packing=Packing(network, plan.cluster.transfer_dtype, weights),
     )
     answers: Answers = []
     for x in inputs:
         is_source = numbers[rank] == plan.cluster.source
         recorder.take()
-        device.arm({network.inputs[0]: x} if is_source else {})
+        device.arm({network.inputs[0]: x.numpy()} if is_source else {})
         barrier.wait(PATIENCE_S)
-        with torch.inference_mode():
-            outputs = device.execute()
-            device.finish()
-        answers.append({name: values.clone() for name, values in outputs.items()})
+        outputs = device.execute()
+        device.finish()
+        answers.append({name: torch.tensor(values) for name, values in outputs.items()})
         barrier.wait(PATIENCE_S)
     return answers, sum(span.bytes for span in recorder.take() if span.phase == "send")

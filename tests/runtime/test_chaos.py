@@ -33,7 +33,7 @@ TIMEOUT_S = 10.0
 NAMES = ["d0", "d1", "d2"]
 STAGES = {"start": 0.05, "load": 0.1, "warm-up": 0.02, "run": 0.05, "end": 0.005}
 """Stages of a run, and the longest delay after their beginning: about as long as each lasts."""
-MOMENTS = 20
+MOMENTS = 7 * int(os.environ.get("NPTP_FUZZ", "1"))
 
 
 @pytest.fixture(scope="module")

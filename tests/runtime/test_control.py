@@ -15,19 +15,18 @@ import pytest
 from nptp_opt import __version__
 from nptp_opt.runtime.launcher import admission
 from nptp_opt.runtime.launcher.admission import Admission
+from nptp_opt.runtime.transport import control
 from nptp_opt.runtime.transport.control import (
     HEADER,
     Channel,
     ChannelError,
     RefusedError,
     connect,
-    join,
-    read_secret,
-    write_secret,
 )
+from nptp_opt.runtime.transport.handshake import Keys, join, read_secret, write_secret
 from nptp_opt.runtime.worker import main as worker
 
-SECRET = b"s" * 32
+SECRET = Keys(b"s" * 32)
 HELLO = {"device": "d0", "version": __version__, "pid": 1}
 
 
@@ -83,7 +82,7 @@ def test_neither_end_holds_messages_back(door: Door) -> None:
 def test_wrong_secret_is_refused(door: Door) -> None:
     """It gets no further than the handshake."""
     with pytest.raises(RefusedError, match="wrong secret"):
-        join(door.knock(), b"x" * 32, HELLO)
+        join(door.knock(), Keys(b"x" * 32), HELLO)
     assert not door.inside
 
 
@@ -215,10 +214,12 @@ def test_busy_port_is_an_error() -> None:
 
 
 def test_a_worker_that_ends_unexpectedly_says_so_in_a_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Bug: a traceback, and status 1; what is expected (a launcher that is gone) is status 6."""
-    words = ["--name", "d0", "--connect", "unix:/nowhere", "--secret-file", "/nowhere"]
+    write_secret(tmp_path / "secret")
+    words = ["--name", "d0", "--connect", "unix:/nowhere"]
+    words += ["--secret-file", str(tmp_path / "secret")]
     assert worker.main(words) == 6
 
     def fail(*_: object) -> None:
@@ -238,3 +239,18 @@ def test_closed_channel_raises() -> None:
     theirs.close()
     with pytest.raises(ChannelError):
         Channel(ours).receive()
+
+
+def test_a_channel_whose_other_side_takes_nothing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a worker that was stopped while it was sent weights held its launcher for ever, and a
+    worker whose launcher's machine was off waited for the kernel: a quarter of an hour."""
+    monkeypatch.setattr(control, "STALLED_S", 0.2)
+    server = control.listen("tcp:127.0.0.1:0")
+    channel = control.connect(control.address_of(server), 5.0)
+    deaf, _ = server.accept()
+    channel.settimeout(None)
+    channel.be_watched()
+    with pytest.raises(ChannelError, match="cannot send much"):
+        channel.send("much", bytes(64 * 2**20))
+    for sock in (channel, deaf, server):
+        sock.close()

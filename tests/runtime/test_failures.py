@@ -20,7 +20,8 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.errors import ExecutionError
 from nptp_opt.plan.model import Plan
 from nptp_opt.runtime.launcher import session as session_module
-from nptp_opt.runtime.launcher.launch import run_plan, without
+from nptp_opt.runtime.launcher.launch import run_plan
+from nptp_opt.runtime.launcher.losses import only, without
 from nptp_opt.runtime.launcher.pool import DeviceLostError, WorkerPool
 from nptp_opt.runtime.launcher.report import RunOptions, make_references
 from nptp_opt.runtime.launcher.session import Session
@@ -131,9 +132,25 @@ def test_survivors_finish_the_stream(transport: str) -> None:
 
 
 def test_loss_of_the_source_ends_the_run() -> None:
-    """Nobody else has the input."""
+    """Where nobody may stand in for it."""
     with pytest.raises(ExecutionError, match="'d0' is lost, and it is the source"):
         without(five_devices(), "d0")
+
+
+def test_the_first_stand_in_that_is_there_becomes_source_and_sink() -> None:
+    """Each by itself; who is left keeps its part, and the next loss finds the next one."""
+    cluster = five_devices(sink="d1", stand_ins=["d2", "d1"])
+
+    def ends(cluster: Cluster) -> list[str]:
+        return [cluster.devices[number].name for number in (cluster.source, cluster.sink)]
+
+    assert only(cluster, ["d0", "d1", "d2", "d3", "d4"]) is cluster
+    assert ends(without(cluster, "d0")) == ["d2", "d1"]
+    assert ends(without(without(cluster, "d0"), "d2")) == ["d1", "d1"]
+    assert ends(only(cluster, ["d1", "d4"])) == ["d1", "d1"]
+    assert ends(without(cluster, "d1")) == ["d0", "d2"]
+    with pytest.raises(ExecutionError, match="'d1' is lost, and it is the sink: no device that"):
+        only(cluster, ["d0", "d3"])
 
 
 def test_wrong_plan_hash_is_refused(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:

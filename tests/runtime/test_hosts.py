@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -17,13 +18,16 @@ from click.testing import CliRunner
 
 from nptp_opt.cli import main
 from nptp_opt.cluster import cluster_from_json
-from nptp_opt.errors import ExecutionError, InputError
+from nptp_opt.errors import LAUNCHER_LOST, REFUSED, ExecutionError, InputError
 from nptp_opt.plan.model import Plan
+from nptp_opt.runtime.launcher import pool as pool_module
+from nptp_opt.runtime.launcher.admission import Admission
 from nptp_opt.runtime.launcher.launch import run_plan
 from nptp_opt.runtime.launcher.pool import DeviceLostError
 from nptp_opt.runtime.launcher.request import RunRequest
 from nptp_opt.runtime.launcher.site import Hosts
-from nptp_opt.runtime.transport.control import ChannelError
+from nptp_opt.runtime.transport.control import Channel, ChannelError
+from nptp_opt.runtime.transport.handshake import Keys
 from nptp_opt.runtime.worker import main as worker
 from tests.builders import make_cluster
 from tests.runtime.forked import Forked, Template
@@ -63,7 +67,8 @@ DEVICES = {"d0": "127.0.0.2", "d1": "127.0.0.3", "d2": "127.0.0.4"}
 
 def _worker(port: int, name: str, secret: Path, *more: str) -> subprocess.Popen[bytes]:
     """`nptp-opt worker`."""
-    words = ["--connect", f"127.0.0.1:{port}", "--name", name, "--secret-file", str(secret), *more]
+    words = ["--connect", f"127.0.0.1:{port}", "--name", name, "--secret-file", str(secret)]
+    words += ["--cache", str(secret.with_name("kept")), *more]
     return subprocess.Popen(
         [sys.executable, "-m", "nptp_opt.cli", "worker", *words], stderr=subprocess.PIPE
     )
@@ -113,6 +118,51 @@ def test_hosts_give_the_models_output(port: int, secret: Path, workers: Workers)
     assert [process.wait(30) for process in workers.values()] == [0, 0, 0]
 
 
+def test_daemons_take_one_launcher_after_the_other(port: int, secret: Path) -> None:
+    """They outlive a run and serve the next, which sends no weights: they share what they keep.
+    SIGTERM ends each with its child, status 0."""
+    daemons = [_worker(port, name, secret, "--interface", DEVICES[name], "--daemon")
+               for name in ("d0", "d1")]  # fmt: skip
+    model = model_of("chain")
+    plan, told = hand_plan(model, "chain", halves, _cluster()), list[str]()
+    for _ in range(2):
+        report = run_plan(
+            plan, model, repeats=1, warmup=0, transport="tcp", progress=told.append,
+            site=Hosts(plan.cluster), listen=f"tcp:127.0.0.1:{port}", secret_file=secret,
+        )  # fmt: skip
+        assert report.ok
+    first, second = (line for line in told if line.startswith("weights: "))
+    assert "(d0 0.0" in first and second.startswith("weights: 0 MB sent, 0.0")
+    children = [_child_of(process.pid) for process in daemons]
+    for process in daemons:
+        process.send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=30)[1].decode() for process in daemons]
+    assert [process.returncode for process in daemons] == [0, 0]
+    assert all("the launcher has ended; again in 0.5 s" in text for text in said)
+    assert not any(child and Path(f"/proc/{child}").exists() for child in children)
+
+
+def _child_of(pid: int) -> int | None:
+    words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(words[0]) if words else None
+
+
+def test_addresses_come_from_a_cluster_file_of_now() -> None:
+    """A plan outlives the addresses that its devices had; a device that is missing is named."""
+    then = _cluster()
+    content = then.to_json()
+    for device in content["device"]:
+        device["address"] = device["address"].replace("127.0.0", "127.0.1")
+    now = cluster_from_json(content)
+    assert Hosts(then, now).interface("d1") == "127.0.1.3"
+    assert Hosts(then).interface("d1") == "127.0.0.3"
+    fewer = cluster_from_json(content | {"device": content["device"][:2]})
+    with pytest.raises(InputError, match="'d2' has no address in the file given as `cluster`"):
+        Hosts(then, fewer)
+    with pytest.raises(InputError, match="`cluster` gives addresses for `hosts`"):
+        RunRequest(cluster=Path("c.toml"))
+
+
 def test_survivors_on_hosts_go_on(port: int, secret: Path, forked_workers: dict[str, int]) -> None:
     """kill -9 of a worker elsewhere: it is named, and the others finish every input."""
     model = model_of("chain")
@@ -134,15 +184,58 @@ def test_survivors_on_hosts_go_on(port: int, secret: Path, forked_workers: dict[
     assert len(report.latency_s) == 300
 
 
-def test_missing_worker_is_named(port: int, secret: Path) -> None:
-    """Nobody joins: the run ends within its timeout and says who is missing."""
+def test_missing_worker_is_named(port: int, secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody joins: the run ends within its timeout and says who is missing, each with what to do
+    there, meanwhile too."""
+    monkeypatch.setattr(pool_module, "REMIND_S", 0.5)
+    told: list[str] = []
     model = model_of("chain")
     plan = hand_plan(model, "chain", tee, _cluster())
-    with pytest.raises(DeviceLostError, match=r"'d0' does not answer.*not even at its start"):
+    with pytest.raises(
+        DeviceLostError, match=rf"'d0' has not joined at tcp:127.0.0.1:{port} within 2 s"
+    ):
         run_plan(
-            plan, model, repeats=1, warmup=0, transport="tcp", timeout_s=2.0,
+            plan, model, repeats=1, warmup=0, transport="tcp", timeout_s=2.0, progress=told.append,
             site=Hosts(plan.cluster), listen=f"tcp:127.0.0.1:{port}", secret_file=secret,
         )  # fmt: skip
+
+    for name, address in DEVICES.items():
+        what = f"nptp-opt worker --name {name} --connect 127.0.0.1:{port} ..."
+        assert f"{name} ({address}) has not joined: `{what}` on it" in told
+
+
+@pytest.mark.parametrize(
+    ("last_word", "expected", "status"),
+    [("leave", "d0", 0), (None, "d0", LAUNCHER_LOST), (None, "d1", REFUSED)],
+)
+def test_a_workers_status_tells_why_it_ended(
+    template: Template, tmp_path: Path, secret: Path,
+    *, last_word: str | None, expected: str, status: int,
+) -> None:  # fmt: skip
+    """Bug: it was 0 for a launcher that was killed as for one that had finished."""
+    joined: queue.SimpleQueue[Channel] = queue.SimpleQueue()
+    gate = Admission(
+        "tcp:127.0.0.1:0",
+        Keys(SECRET.encode()),
+        [expected],
+        lambda name, channel: joined.put(channel),
+    )
+    log = tmp_path / "log"
+    log.touch()
+    words = ["--name", "d0", "--connect", gate.address, "--secret-file", str(secret)]
+    process = Forked(template, argv=words, log=str(log), cwd=str(tmp_path))
+    if status != REFUSED:
+        channel = joined.get(timeout=60)
+        while channel.receive().kind != "idle":
+            pass
+        if last_word is not None:
+            channel.send(last_word)
+        channel.close()
+    process.wait()
+    gate.close()
+    assert process.poll() == status
+    said = {0: "", LAUNCHER_LOST: "the launcher was lost", REFUSED: "refused: device 'd0' is not"}
+    assert said[status] in log.read_text()
 
 
 def test_busy_port_is_named(secret: Path) -> None:
@@ -167,14 +260,14 @@ def test_wrong_secret_ends_the_worker(port: int, secret: Path, tmp_path: Path) -
     worker = _worker(port, "d0", other)
     assert worker.stderr is not None
     assert worker.stderr.readline() == f"waiting for 127.0.0.1:{port}\n".encode()
-    with pytest.raises(DeviceLostError, match="does not answer"):
+    with pytest.raises(DeviceLostError, match="'d0' has not joined at"):
         run_plan(
             plan, model, repeats=1, transport="tcp", timeout_s=4.0,
             site=Hosts(plan.cluster), listen=f"tcp:127.0.0.1:{port}", secret_file=secret,
         )  # fmt: skip
     said = worker.communicate(timeout=30)[1]
-    assert worker.returncode == 6
-    assert b"wrong secret" in said
+    assert worker.returncode == REFUSED
+    assert b"refused: wrong secret" in said
 
 
 def test_worker_that_waits_says_so_once(
@@ -184,7 +277,7 @@ def test_worker_that_waits_says_so_once(
     monkeypatch.setattr(worker, "PATIENCE_S", 0.2)
     monkeypatch.setattr(worker, "RETRY_S", 0.06)
     with pytest.raises(ChannelError):
-        worker._connect(f"tcp:127.0.0.1:{port}", "")
+        worker._join(f"tcp:127.0.0.1:{port}", "", "d0", Keys(SECRET.encode()))
     assert capsys.readouterr().err == f"waiting for 127.0.0.1:{port}\n"
 
 

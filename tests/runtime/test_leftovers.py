@@ -16,6 +16,7 @@ import pytest
 from nptp_opt.runtime.emulation.quota import Hierarchy
 from nptp_opt.runtime.launcher import leftovers
 from nptp_opt.runtime.launcher.leftovers import FOLDER_PREFIX, _launcher, claim, clean_leftovers
+from nptp_opt.runtime.launcher.pool import WorkerPool
 
 
 def test_only_abandoned_folders_are_removed(
@@ -32,6 +33,19 @@ def test_only_abandoned_folders_are_removed(
     assert used.exists()
     assert fresh.exists()
     assert not dead.exists()
+
+
+def test_the_next_run_removes_what_a_killed_one_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: weights and secret of a launcher that was killed stayed until somebody cleaned up."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead = tmp_path / f"{FOLDER_PREFIX}dead"
+    dead.mkdir()
+    claim(dead).close()
+    with WorkerPool([]) as first, WorkerPool([]):
+        assert not dead.exists() and first.folder.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_clean_ups_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

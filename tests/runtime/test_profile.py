@@ -11,20 +11,31 @@ import pytest
 from click.testing import CliRunner
 
 from nptp_opt.cli import main
-from nptp_opt.cluster import Cluster, load_cluster
+from nptp_opt.cluster import Cluster, cluster_from_json, load_cluster
 from nptp_opt.cluster.profiles import Link, Profile, load_profile, write_profile
 from nptp_opt.cost import layer_key, segment_compute_s
 from nptp_opt.errors import InputError
+from nptp_opt.network.ir import Density
 from nptp_opt.network.load import load_model
 from nptp_opt.planner.candidates.layerwise import layer_problem
 from nptp_opt.runtime.device_program import device_program
+from nptp_opt.runtime.launcher.launch import run_plan
+from nptp_opt.runtime.launcher.pool import WorkerPool
 from nptp_opt.runtime.profiling.calibrate import calibrate_cluster
+from nptp_opt.runtime.profiling.layers import measure_codec
 from nptp_opt.runtime.profiling.link import measure_link, serve_link
-from nptp_opt.runtime.profiling.profile import fit_layer, fit_profile, measure_layers
+from nptp_opt.runtime.profiling.profile import (
+    fit_layer,
+    fit_profile,
+    measure_layers,
+    misfits,
+)
 from nptp_opt.runtime.trace import Span
-from nptp_opt.runtime.transport.control import ChannelError, RefusedError, connect, join
+from nptp_opt.runtime.transport.control import ChannelError, RefusedError, connect
+from nptp_opt.runtime.transport.handshake import Keys, join, read_keys
 from tests.builders import make_cluster
-from tests.runtime.plans import hand_plan, model_of, tee
+from tests.executors import EACH
+from tests.runtime.plans import five_devices, halves, hand_plan, model_of, tee
 from tests.runtime.test_hosts import _free_port
 
 TOML = """
@@ -67,6 +78,16 @@ def test_fit_has_no_negative_overhead() -> None:
     assert speed.residual > 0.1
 
 
+def test_tiles_far_from_the_line_are_warned_of_and_explained() -> None:
+    """Bug: a residual of 0.73 stood in the table, and nothing said what it means."""
+    straight = [(flop, 1e-4 + flop / 1e9) for flop in (1e6, 2e6, 4e6, 8e6)]
+    bent = [*straight[:-1], (8e6, 4e-2)]
+    profile = fit_profile("m", 1, {"good": straight, "bad": bent}, {})
+    (text,) = misfits(profile)
+    assert text.startswith("1 of 2 layer shapes") and "worst: bad" in text and "idle" in text
+    assert misfits(fit_profile("m", 1, {"good": straight}, {})) == ()
+
+
 def test_cluster_takes_the_profiles_speeds(tmp_path: Path) -> None:
     """A measured layer has its own cost, another device is costed as before."""
     network = model_of("chain").network
@@ -99,16 +120,38 @@ def test_bad_profile_entries(tmp_path: Path, text: str, words: str) -> None:
         load_cluster(path)
 
 
-def test_every_layer_shape_is_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("executor", EACH)
+def test_every_layer_shape_is_measured(tmp_path: Path, executor: str) -> None:
     """Each spatial shape at several sizes, the head whole; the file comes back unchanged."""
     model = load_model("tests.runtime.models:chain", (1, 3, 24, 20))
-    samples = measure_layers(model, 1, 2, lambda text: None)
+    measured = measure_layers(model, 1, 2, lambda text: None, executor)
+    samples = measured.samples
+    assert measured.executor == executor
     assert {layer_key(layer) for layer in model.network.spatial} <= set(samples)
     assert all(seconds > 0 for found in samples.values() for _, seconds in found)
-    profile = fit_profile("chain", 1, samples, {"tool": "test"})
+    profile = fit_profile("chain", 1, samples, {"tool": "test"}, measured.executor)
     write_profile(profile, tmp_path / "p.json")
     assert load_profile(tmp_path / "p.json") == profile
     assert json.loads((tmp_path / "p.json").read_text())["schema"] == "nptp-opt/profile/1"
+
+
+def test_a_cluster_takes_the_profiles_executor_and_a_run_by_another_is_told(
+    tmp_path: Path, pool: WorkerPool
+) -> None:
+    """Speeds of one engine say little about another."""
+    model = model_of("chain")
+    cluster = _cluster(tmp_path, layer_key(model.network.spatial[0]))
+    assert [device.executor for device in cluster.devices] == ["torch", None]
+    content = five_devices().to_json()
+    content["device"][0]["executor"] = "torch"
+    plan = hand_plan(model, "chain", halves, cluster_from_json(content))
+    for executor, count in (("torch", 0), ("onnxruntime", 1)):
+        told: list[str] = []
+        run_plan(
+            plan, model, pool=pool, repeats=1, warmup=0, executor=executor, progress=told.append
+        )
+        found = [line for line in told if "'d0' computes by onnxruntime" in line]
+        assert len(found) == count, told
 
 
 def test_calibration_by_hand() -> None:
@@ -131,6 +174,45 @@ def test_calibration_by_hand() -> None:
         assert all(s["gflops"] == pytest.approx(0.5, rel=0.01) for s in entry["layers"])
 
 
+def test_rates_of_the_codec_reach_the_device(tmp_path: Path) -> None:
+    """They are measured in both ways, written, and brought into a cluster that names the file."""
+    encode, decode = measure_codec(2)
+    assert encode > 0 < decode
+    rates = {"encode_mb_per_s": encode, "decode_mb_per_s": decode}
+    write_profile(_profile("conv").model_copy(update=rates), tmp_path / "pi.json")
+    text = (
+        '[network]\nkind = "shared"\nmbit_per_s = 9\n[[device]]\nname = "a"\nprofile = "pi.json"\n'
+    )
+    (tmp_path / "c.toml").write_text(text)
+    (device,) = load_cluster(tmp_path / "c.toml").devices
+    assert device.encode_bytes_per_s == pytest.approx(encode * 1e6)
+    assert device.decode_bytes_per_s == pytest.approx(decode * 1e6)
+
+
+def test_messages_that_are_encoded_say_nothing_of_handing_over() -> None:
+    """Their spans have the codec's seconds in them; those of the others count alone."""
+    model = model_of("chain")
+    known = {layer.name: Density(0.4, 0.4) for layer in model.network.spatial}
+    plan = hand_plan(model.of_densities(known), "chain", tee, make_cluster([1.0] * 3))
+    sends = {
+        (step, move.src, move.dst, move.encoding)
+        for step, each in enumerate(plan.steps)
+        for move in each.transfers
+    }
+    assert {encoding for *_, encoding in sends} == {"dense", "bitmask"}
+    spans = {
+        f"d{i}": [
+            Span("send", step, 0, 300_000 if encoding == "dense" else 9_000_000, dst, 8)
+            for step, src, dst, encoding in sends
+            if src == i
+        ]
+        + [Span("compute", task.step, 0, 1_000_000) for task in device_program(plan, i).tasks]
+        for i in range(3)
+    }
+    content = calibrate_cluster(plan, spans)
+    assert content["network"]["message_ms"] == pytest.approx(0.3)
+
+
 def _visit(address: str) -> None:
     """A stranger that knows no secret, as soon as somebody listens."""
     while True:
@@ -138,7 +220,7 @@ def _visit(address: str) -> None:
             stranger = connect(f"tcp:{address}", 10)
             break
     with pytest.raises(RefusedError, match="wrong secret"):
-        join(stranger, b"another secret than theirs", {"device": "profile"})
+        join(stranger, Keys(b"another secret than theirs"), {"device": "profile"})
 
 
 def test_link_to_a_peer(tmp_path: Path) -> None:
@@ -149,13 +231,13 @@ def test_link_to_a_peer(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("a secret of this test")
     address = f"127.0.0.1:{_free_port()}"
-    server = threading.Thread(target=serve_link, args=(address, secret))
+    server = threading.Thread(target=serve_link, args=(address, read_keys(secret)))
     server.start()
     _visit(address)
     found: list[Link] = []
     while not found:
         try:
-            found.append(measure_link(address, secret))
+            found.append(measure_link(address, read_keys(secret)))
         except Exception:  # noqa: BLE001 - the server may not listen yet
             assert server.is_alive()
     server.join(30)

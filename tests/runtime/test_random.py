@@ -8,30 +8,22 @@ import pytest
 import torch
 
 from nptp_opt.evaluate.assemble import Choice, assemble
-from nptp_opt.network.load import LoadedModel, load_module
+from nptp_opt.network.load import LoadedModel
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.model import Plan
 from nptp_opt.runtime.launcher.report import make_reference
 from nptp_opt.verification.torch_check import sent_errors
 from tests.builders import make_cluster
 from tests.network.partitioned import random_tiles, segments
-from tests.runtime.grown import Grown
-from tests.runtime.plans import overlapped
+from tests.runtime.grown import grown_model
+from tests.runtime.plans import in_pieces
 from tests.runtime.ranks import execute
 
 NETWORKS, PLANS = 12, 6
 DTYPES = ["float32", "float32", "float16", "bfloat16", "int8"]
 
 
-def _model(seed: int) -> LoadedModel:
-    rng = Random(seed)
-    shape = (rng.choice([1, 2]), 3, rng.randint(9, 16), rng.randint(8, 15))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return load_module(Grown(seed).eval(), f"grown {seed}", shape)
-
-
-def _plan(model: LoadedModel, seed: int) -> Plan:
+def random_plan(model: LoadedModel, seed: int) -> Plan:
     """Random segments, sizes, owners, ends and transfer type; up to one tile for each of five."""
     rng, choices, devices = Random(seed), list[Choice](), [*range(5)]
     source, sink = (f"d{rng.randrange(5)}" for _ in range(2))
@@ -47,20 +39,23 @@ def _plan(model: LoadedModel, seed: int) -> Plan:
     steps = assemble(model.network, cluster, choices)
     shape = model.network.shapes[model.network.inputs[0]]
     plan = Plan(ModelRef("grown", shape), model.network, cluster, steps, 0.0)
-    return overlapped(plan) if rng.random() < 0.5 else plan
+    if rng.random() < 0.5:
+        return plan
+    return in_pieces(plan, rng) if rng.random() < 0.7 else in_pieces(plan)
 
 
 @pytest.mark.parametrize("seed", range(NETWORKS))
 def test_random_plans_give_the_models_output(seed: int) -> None:
     """Unequal and empty tiles, idle devices, fused segments, joins, reductions, several outputs,
-    overlap and transfer types together; the second input goes through used buffers."""
-    model = _model(seed)
+    pieces and messages in any order, and transfer types together; the second input goes through
+    used buffers."""
+    model = grown_model(seed, Random(seed), 16, 15)
     shape = model.network.shapes[model.network.inputs[0]]
     generator = torch.Generator().manual_seed(seed)
     inputs = [torch.randn(shape, generator=generator) for _ in range(2)]
     references = [make_reference(model, x) for x in inputs]
     for number in range(PLANS):
-        plan = _plan(model, 1000 * seed + number)
+        plan = random_plan(model, 1000 * seed + number)
         answers, sent = execute(plan, model, inputs)
         assert sent == plan.transfer_bytes
         for reference, outputs in zip(references, answers, strict=True):

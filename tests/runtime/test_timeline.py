@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -17,7 +18,7 @@ from nptp_opt.runtime.profiling.timeline import (
     critical_shares,
     time_table,
 )
-from nptp_opt.runtime.trace import Recorder, Span
+from nptp_opt.runtime.trace import Recorder, Span, shares_of
 from tests.runtime.plans import five_devices, hand_plan, model_of, tee
 
 MS = 1_000_000
@@ -32,6 +33,28 @@ def test_recorder_notes_spans_and_status() -> None:
     assert (span.phase, span.step, span.peer, span.bytes) == ("wait", 3, 1, 8)
     assert span.end_ns >= span.start_ns
     assert recorder.take() == []
+
+
+def test_steps_that_were_computed_together_are_told_apart_when_they_are_taken() -> None:
+    """While the device works there is one record, however many steps; three in parts 1 : 3 : 0 of
+    its time tile it, and what the device was busy is the same before and after. One span per step
+    was made before the output was handed on: 0.2 ms of MobileNet v2's 4."""
+    recorder = Recorder()
+    with recorder.shared("compute", shares_of([(4, 1.0), (5, 3.0), (7, 0.0)])):
+        time.sleep(1e-6)
+    busy_ns = recorder.busy_ns
+    assert len(recorder.spans) == 1
+    first, second, third = recorder.take()
+    assert [first.step, second.step, third.step] == [4, 5, 7]
+    assert (first.end_ns, second.end_ns) == (second.start_ns, third.start_ns)
+    assert third.end_ns == third.start_ns == first.start_ns + busy_ns
+    assert first.end_ns - first.start_ns == round(busy_ns / 4)
+    assert recorder.busy_ns == 0
+
+
+def test_steps_without_modelled_seconds_have_equal_shares() -> None:
+    """Nothing is known of either, so each has half."""
+    assert shares_of([(1, 0.0), (2, 0.0)]) == ((1, 0.5), (2, 1.0))
 
 
 def test_critical_shares_by_hand() -> None:

@@ -1,7 +1,7 @@
 """Everything at once in an emulated cluster, as root and in a user namespace.
 
 A network with a skip, a head and two outputs; unequal devices, source and sink apart, the sink
-without a tile; split linear layers, overlap and every transfer type; by hand and by ``nptp``.
+without a tile; split linear layers, pieces and every transfer type; by hand and by ``nptp``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nptp_opt.runtime.launcher.launch import run_plan
 from nptp_opt.runtime.launcher.pool import WorkerPool
 from tests.builders import make_cluster
 from tests.runtime.forked import Template, forking
-from tests.runtime.plans import INPUT, hand_plan, model_of, overlapped, unequal
+from tests.runtime.plans import INPUT, hand_plan, in_pieces, model_of, unequal
 from tests.runtime.test_emulate import needs_root, needs_user_namespaces
 
 DTYPES = ("float32", "float16", "bfloat16", "int8")
@@ -49,7 +49,7 @@ def _plans(model: LoadedModel) -> Iterator[tuple[str, Plan]]:
     """One partition with every transfer type, and what the planner makes of the smallest."""
     for dtype in DTYPES:
         cluster = _cluster().sending_as(dtype)
-        yield dtype, overlapped(hand_plan(model, "together", _unequal, cluster))
+        yield dtype, in_pieces(hand_plan(model, "together", _unequal, cluster))
     ref = ModelRef("tests.runtime.models:together", INPUT)
     yield "nptp int8", plan_network(ref, model.network, cluster, PlanOptions())
 
@@ -84,7 +84,7 @@ def run_together() -> dict[str, dict[str, Any]]:
                 "planned_bytes": plan.transfer_bytes,
                 "error": report.max_abs_error,
                 "devices": sorted(report.spans),
-                "overlapping": sum(step.overlap for step in plan.steps),
+                "in_pieces": sum(bool(getattr(step, "pieces", ())) for step in plan.steps),
                 "split_heads": _split_heads(plan),
             }
     return found
@@ -97,7 +97,7 @@ def _check(found: Mapping[str, Mapping[str, Any]]) -> None:
     assert exact["ok"] and exact["error"] < 1e-5
     assert exact["devices"] == ["d0", "d1", "d2", "d3", "d4"]
     for name, row in found.items():
-        assert row["overlapping"] > 0 and row["split_heads"] > 0, name
+        assert row["in_pieces"] > 0 and row["split_heads"] > 0, name
         assert row["bytes"] == row["planned_bytes"]
         if row is not exact:
             assert row["ok"] and row["error"] > 1e-7, name

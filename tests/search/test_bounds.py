@@ -19,7 +19,7 @@ from tests.builders import make_cluster, make_problem
 from tests.search.problems import pinwheel, problems
 
 
-@settings(max_examples=120, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(problems())
 def test_bound_is_below_the_best_of_all_dissections(problem: LayerProblem) -> None:
     best = optimum(problem, "dissection")
@@ -49,7 +49,7 @@ def _random_partition(data: st.DataObject, problem: LayerProblem) -> dict[int, T
     return dict(zip(owners, tiles, strict=False))
 
 
-@settings(max_examples=1000, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, suppress_health_check=list(HealthCheck))
 @given(st.data(), problems(most_devices=8, most_size=16))
 def test_bound_is_below_random_partitions(data: st.DataObject, problem: LayerProblem) -> None:
     """A short time limit may weaken the bound but never make it wrong."""

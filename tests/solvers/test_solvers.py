@@ -185,3 +185,22 @@ def test_nothing_reaches_stdout() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize(("limit_s", "fails"), [(1e-3, False), (60.0, True)])
+def test_a_crash_of_cbc_at_its_limit_is_no_failure(
+    limit_s: float, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: with limits of a few milliseconds CBC crashed now and then, reported as a failure."""
+    crash = tmp_path / "cbc"
+    crash.write_text("#!/bin/sh\nsleep 0.05\nkill -SEGV $$\n")
+    crash.chmod(0o755)
+    cbc = solvers.find_milp("cbc")
+    monkeypatch.setitem(vars(cbc), "path", crash)
+    if fails:
+        with pytest.raises(SolverError, match="'cbc' failed"):
+            cbc.solve(knapsack(), Limits(time_limit_s=limit_s))
+    else:
+        found = cbc.solve(knapsack(), Limits(time_limit_s=limit_s))
+        assert found.status is Status.NO_SOLUTION
+        assert found.termination is Termination.TIME_LIMIT

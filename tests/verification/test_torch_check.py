@@ -210,7 +210,7 @@ def test_a_wrong_tensor_is_found_by_execution(model: LoadedModel, plan: Plan) ->
         def weights(self) -> dict[str, Any]:
             return {key: value + 0.01 for key, value in super().weights().items()}
 
-    wrong = Shifted(model.imported, model.build, model.ref, model.witness)
+    wrong = Shifted(model.imported, model.build, model.ref, model.witness, model.sized)
     report = verify_plan(plan, wrong)
     assert any("differs from the model" in fault for fault in report.faults)
 
@@ -253,7 +253,9 @@ def test_an_output_that_is_not_finite_is_a_fault_and_json(model: LoadedModel, pl
     lossy = plan_network(
         REF, model.network, CLUSTER.sending_as("float16"), PlanOptions("coedge-style")
     )
-    report = verify_plan(lossy, Broken(model.imported, model.build, model.ref, model.witness))
+    report = verify_plan(
+        lossy, Broken(model.imported, model.build, model.ref, model.witness, model.sized)
+    )
     assert any("sent as float16" in fault for fault in report.faults)
     content = report.to_json()
     assert content["output_max_abs_error"] is None

@@ -11,6 +11,7 @@ import click
 from click.testing import CliRunner
 
 from nptp_opt.cli import main
+from nptp_opt.commands.group import Command
 from tools.docs.markdown import escape, fence, inline, render, table
 
 
@@ -34,7 +35,10 @@ def _command(words: str, command: click.Command) -> str:
     usage = " ".join(command.get_usage(context).removeprefix("Usage: ").split())
     rows = [row for param in command.params if (row := _option(param, context))]
     text = render(inspect.cleandoc(command.help or ""))
-    blocks = [f"## {words}", fence(usage), text, table(["option", "meaning", "default"], rows)]
+    examples = command.examples if isinstance(command, Command) else []
+    typed = fence("\n".join(examples)) if examples else ""
+    options = table(["option", "meaning", "default"], rows)
+    blocks = [f"## {words}", fence(usage), text, typed, options]
     return "\n\n".join(blocks)
 
 

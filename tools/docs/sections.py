@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from nptp_opt import errors
-from tools.docs import commands, diagram
+from tools.docs import commands, diagram, json_output
 from tools.docs.markdown import escape, inline, render, table
 from tools.docs.source import ROOT, Module, module_at, modules
 
@@ -83,7 +83,8 @@ def exit_codes() -> str:
             f"{inline(inspect.getdoc(kind) or '')} (`{kind.__name__}`)" for kind in kinds
         )
         rows.append([str(code), said])
-    return table(["status", "meaning"], [*rows, ["130", "interrupted by Ctrl-C"]])
+    others = [["130", "interrupted by Ctrl-C"], ["141", "nobody reads the pipe any more"]]
+    return table(["status", "meaning"], [*rows, *others])
 
 
 def _kinds_of_error() -> list[type[errors.NptpError]]:
@@ -110,6 +111,7 @@ SECTIONS: dict[str, Callable[..., str]] = {
     "exit-codes": exit_codes,
     "formulations": formulations,
     "include": include,
+    "json-output": json_output.objects,
     "listing": listing,
     "parts": diagram.parts_table,
 }

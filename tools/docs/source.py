@@ -45,6 +45,8 @@ def modules(package: Path = PACKAGE) -> dict[str, Module]:
     """All modules of a package by dotted name, in the order of their names."""
     found = {}
     for path in sorted(package.rglob("*.py")):
+        if path.name == "__main__.py":  # a command, and nothing to import
+            continue
         parts = path.relative_to(package.parent).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         found[name] = Module(name, path, ast.parse(path.read_text(encoding="utf-8")))

@@ -2,6 +2,7 @@
 
 from nptp_opt.kernels.executors.choice import Chosen, choose, prepare
 from nptp_opt.kernels.executors.onnxruntime import OnnxRuntime
+from nptp_opt.kernels.executors.openvino import OpenVino
 from nptp_opt.kernels.executors.program import Part, TileProgram, tile_program
 from nptp_opt.kernels.executors.registry import (
     EXECUTORS,
@@ -13,7 +14,7 @@ from nptp_opt.kernels.executors.registry import (
     register,
     require,
 )
-from nptp_opt.kernels.executors.torch import Torch
+from nptp_opt.kernels.executors.torch import TORCH
 
 __all__ = [
     "EXECUTORS",
@@ -32,5 +33,5 @@ __all__ = [
     "tile_program",
 ]
 
-for _executor in (Torch(), OnnxRuntime()):
+for _executor in (TORCH, OnnxRuntime(), OpenVino()):
     register(_executor)

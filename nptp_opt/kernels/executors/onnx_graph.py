@@ -10,16 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
-import torch
-from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor
 
 from nptp_opt.geometry import Tile
+from nptp_opt.kernels.crops import Array
+from nptp_opt.kernels.executors import onnx_bytes
+from nptp_opt.kernels.executors.onnx_bytes import Attribute, OnnxNode
 
 OPSET, IR_VERSION = 20, 10
-
-Array = np.ndarray[Any, Any]
 
 
 class InexpressibleError(Exception):
@@ -29,8 +26,8 @@ class InexpressibleError(Exception):
 class SharedWeights:
     """Arrays by name: a device's weights in float32, and what graphs derive from them."""
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self.tensors, self.arrays = tensors, dict[str, Array]()
+    def __init__(self, weights: Mapping[str, Array]) -> None:
+        self.weights, self.arrays = weights, dict[str, Array]()
 
     def named(self, key: str, view: str, make: Callable[[Array], Array]) -> str:
         """Name of the array that ``make`` gives of a weight; ``view`` says in words what it does.
@@ -44,10 +41,9 @@ class SharedWeights:
 
     def array(self, key: str) -> Array:
         """A weight itself, without a copy; raises InexpressibleError for another type."""
-        tensor = self.tensors[key]
-        if tensor.dtype != torch.float32:
-            raise InexpressibleError(f"weight {key} is {str(tensor.dtype).removeprefix('torch.')}")
-        found: Array = tensor.detach().numpy()
+        found = self.weights[key]
+        if found.dtype != np.float32:
+            raise InexpressibleError(f"weight {key} is {found.dtype}")
         return found
 
 
@@ -56,24 +52,29 @@ class Graph:
 
     def __init__(self, weights: SharedWeights) -> None:
         self.weights = weights
-        self.nodes: list[onnx.NodeProto] = []
+        self.nodes: list[OnnxNode] = []
         self.constants: dict[str, Array] = {}
 
-    def add(self, op: str, *inputs: str, **attrs: Any) -> str:
+    def add(self, op: str, *inputs: str, **attrs: Attribute) -> str:
         """Append a node; returns the name of its output."""
         name = f"value {len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, list(inputs), [name], **attrs))
+        self.nodes.append(OnnxNode(op, inputs, name, attrs))
         return name
 
     def floats(self, values: Any) -> str:
         """A constant in float32, of any shape."""
-        return self._constant(np.asarray(values, dtype=np.float32))
+        return self.constant(np.asarray(values, dtype=np.float32))
+
+    def byte(self, value: float) -> str:
+        """One number of uint8."""
+        return self.constant(np.array(value, dtype=np.uint8))
 
     def integers(self, values: Sequence[int]) -> str:
         """A constant vector of int64: shapes, indices, positions."""
-        return self._constant(np.asarray(values, dtype=np.int64))
+        return self.constant(np.asarray(values, dtype=np.int64))
 
-    def _constant(self, values: Array) -> str:
+    def constant(self, values: Array) -> str:
+        """A constant of the array's own type."""
         name = f"constant {len(self.constants)}"
         self.constants[name] = values
         return name
@@ -114,39 +115,22 @@ class Graph:
         return self.add("Pad", value, sides, self.floats(fill), mode="constant")
 
     def model(
-        self, inputs: Mapping[str, Sequence[int]], outputs: Mapping[str, Sequence[int]]
+        self,
+        inputs: Mapping[str, Sequence[int]],
+        outputs: Mapping[str, Sequence[int]],
+        elsewhere: Callable[[str, Array], bytes],
     ) -> tuple[bytes, list[str]]:
         """The model as bytes, and the names of the shared weights that it has to be handed.
 
-        ``inputs`` and ``outputs`` are shapes by value; all are float32.
+        ``inputs`` and ``outputs`` are shapes by value; all are float32. ``elsewhere`` writes what
+        the model says of a shared weight.
         """
-        used = {name for node in self.nodes for name in node.input}
+        used = {name for node in self.nodes for name in node.inputs}
         shared = sorted(used & self.weights.arrays.keys())
         small = sorted(used & self.constants.keys())
-        graph = helper.make_graph(
-            self.nodes,
-            "tile program",
-            _infos(inputs),
-            _infos(outputs),
-            [_elsewhere(name, self.weights.arrays[name]) for name in shared]
-            + [numpy_helper.from_array(self.constants[name], name) for name in small],
-        )
-        opsets = [helper.make_opsetid("", OPSET)]
-        made = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
-        return made.SerializeToString(), shared
-
-
-def _infos(shapes: Mapping[str, Sequence[int]]) -> list[onnx.ValueInfoProto]:
-    return [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
-        for name, shape in shapes.items()
-    ]
-
-
-def _elsewhere(name: str, values: Array) -> TensorProto:
-    """A weight whose elements the session is handed as memory; no file is read."""
-    found = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=values.shape)
-    found.data_location = TensorProto.EXTERNAL
-    entry = found.external_data.add()
-    entry.key, entry.value = "location", "memory"
-    return found
+        tensors = [
+            *(elsewhere(name, self.weights.arrays[name]) for name in shared),
+            *(onnx_bytes.tensor(name, self.constants[name]) for name in small),
+        ]
+        graph = onnx_bytes.graph("tile program", self.nodes, tensors, inputs, outputs)
+        return onnx_bytes.model(graph, OPSET, IR_VERSION), shared

@@ -15,14 +15,14 @@ from nptp_opt.geometry import Tile, need_tile
 from nptp_opt.kernels.executors import onnx_pixelwise, onnx_windowed
 from nptp_opt.kernels.executors.onnx_graph import Graph, InexpressibleError, SharedWeights
 from nptp_opt.kernels.executors.program import Call, TileProgram, whole_of
-from nptp_opt.kernels.run import node_regions
+from nptp_opt.kernels.regions import node_regions
 from nptp_opt.network.ir import Layer, Node
 from nptp_opt.network.ops import REDUCTIONS
 
 RULES = {**onnx_windowed.RULES, **onnx_pixelwise.RULES}
 """How every op is expressed that has a name of ours; the others are called by torch's name."""
 
-CLAIMED = frozenset(RULES) | frozenset(onnx_pixelwise.CALLED)
+CLAIMED = frozenset(RULES) | onnx_pixelwise.CALLED.keys() | onnx_pixelwise.OF_WHOLE.keys()
 """Ops that graphs are made of."""
 
 Held = tuple[Tile, str]
@@ -59,12 +59,21 @@ class Span:
         return self.values.get(name) or f"input {name}"
 
 
-def spans(program: TileProgram, weights: SharedWeights, told: dict[str, str]) -> Iterator[Span]:
-    """The calls in spans that are as long as they can be; ``told`` gets reasons by layer."""
+def spans(
+    program: TileProgram,
+    weights: SharedWeights,
+    told: dict[str, str],
+    lacks: frozenset[str] = frozenset(),
+) -> Iterator[Span]:
+    """The calls in spans that are as long as they can be; ``told`` gets reasons by layer.
+
+    ``lacks`` are ops that the engine does not compute as they are meant.
+    """
     regions, current = program.regions, Span(Graph(weights))
     for call in program.calls:
         following = current if current.graph is not None else Span(Graph(weights))
         try:
+            _check_ops(call, lacks)
             following.lower(call, regions)
         except InexpressibleError as error:
             told[call.layer.name] = str(error)
@@ -75,6 +84,12 @@ def spans(program: TileProgram, weights: SharedWeights, told: dict[str, str]) ->
         current = following
     if current.calls:
         yield current
+
+
+def _check_ops(call: Call, lacks: frozenset[str]) -> None:
+    for node in call.layer.nodes:
+        if node.op in lacks:
+            raise InexpressibleError(f"op {node.op}")
 
 
 def _lowered(graph: Graph, call: Call, held: dict[str, Held]) -> str:
@@ -137,6 +152,7 @@ def _node(
 
 def _check_whole(node: Node) -> None:
     """Of ops that see their inputs whole only these are expressed."""
-    plain = node.op in onnx_pixelwise.CALLED and not node.attrs.get("views")
+    known = node.op in onnx_pixelwise.CALLED or node.op in onnx_pixelwise.OF_WHOLE
+    plain = known and not node.attrs.get("views")
     if not plain and node.op not in REDUCTIONS and node.op != "relayout":
         raise InexpressibleError(f"op {node.op} of whole tensors")

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from nptp_opt.geometry import Tile
-from nptp_opt.kernels.executors.onnx_graph import Array, Graph, InexpressibleError
+from nptp_opt.kernels.crops import Array
+from nptp_opt.kernels.executors.onnx_bytes import BFLOAT16, FLOAT, FLOAT16
+from nptp_opt.kernels.executors.onnx_graph import Graph, InexpressibleError
 from nptp_opt.kernels.executors.onnx_windowed import Rule
 from nptp_opt.network.ir import Node
 
@@ -153,6 +155,12 @@ def _hardsigmoid(call: _Called) -> str:
     return call.graph.add("HardSigmoid", call.value(0), alpha=1 / 6, beta=0.5)
 
 
+def _round(call: _Called) -> str:
+    if call.keyword("decimals", 0) != 0:
+        raise InexpressibleError("round to decimals")
+    return call.graph.add("Round", call.value(0))
+
+
 CALLED: dict[str, CallRule] = {
     **{
         name.lower(): _unary(name)
@@ -166,6 +174,7 @@ CALLED: dict[str, CallRule] = {
     "sub": lambda call: call.graph.add("Sub", call.value(0), _scaled(call)),
     "div": _div,
     "pow": _pow,
+    "round": _round,
     "square": _square,
     "rsqrt": _rsqrt,
     "clamp": lambda call: _clip(call, call.number(1, -math.inf), call.number(2, math.inf)),
@@ -183,23 +192,70 @@ CALLED: dict[str, CallRule] = {
 }
 """Torch's ops by their names."""
 
+
+def _softmax(op: str) -> CallRule:
+    def rule(call: _Called) -> str:
+        if call.node.attrs["args"][2:] not in ([], [None], [False]):
+            raise InexpressibleError(f"{call.node.op} in another type")
+        return call.graph.add(op, call.value(0), axis=int(call.number(1, -1)))
+
+    return rule
+
+
+def _reshaped(call: _Called) -> str:
+    """In the order of the elements: the node's own shape says how."""
+    return call.graph.reshaped(call.value(0), call.node.shape)
+
+
+def _permuted(call: _Called) -> str:
+    order = [axis % len(call.node.shape) for axis in call.node.attrs["args"][1]]
+    return call.graph.add("Transpose", call.value(0), perm=order)
+
+
+def _transposed(call: _Called) -> str:
+    order = list(range(len(call.node.shape)))
+    a, b = (order[axis] for axis in call.node.attrs["args"][1:])
+    order[a], order[b] = b, a
+    return call.graph.add("Transpose", call.value(0), perm=order)
+
+
+OF_WHOLE: dict[str, CallRule] = {
+    "softmax": _softmax("Softmax"),
+    "log_softmax": _softmax("LogSoftmax"),
+    "permute": _permuted,
+    "transpose": _transposed,
+    **dict.fromkeys(("reshape", "flatten", "unflatten", "squeeze", "unsqueeze"), _reshaped),
+}
+"""Torch's ops on whole tensors, which have the model's own dimensions."""
+
 KNOWN_KEYWORDS = {
     "add": {"alpha"}, "sub": {"alpha"}, "gelu": {"approximate"}, "div": {"rounding_mode"},
+    "round": {"decimals"},
 }  # fmt: skip
 OVERLOADS = {"default", "Tensor", "Scalar", "Tensor_Scalar", "Tensor_mode"}
+OF_WHOLE_OVERLOADS = {"default", "int", "dim", "dims", "using_ints"}
 
 
 def called(
     graph: Graph, node: Node, values: Sequence[str], needs: Sequence[Tile], tile: Tile
 ) -> str:
     """A node that calls torch's op of its name."""
-    rule = CALLED.get(node.op)
-    if rule is None or node.attrs["overload"] not in OVERLOADS or "output" in node.attrs:
+    rules, overloads = (CALLED, OVERLOADS) if node.op in CALLED else (OF_WHOLE, OF_WHOLE_OVERLOADS)
+    rule = rules.get(node.op)
+    if rule is None or node.attrs["overload"] not in overloads or "output" in node.attrs:
         raise InexpressibleError(f"op {node.op}")
     unread = set(node.attrs["kwargs"]) - KNOWN_KEYWORDS.get(node.op, set())
     if unread:
         raise InexpressibleError(f"{node.op} with {', '.join(sorted(unread))}")
     return rule(_Called(graph, node, values, tile))
+
+
+def cast(graph: Graph, node: Node, values: Sequence[str], needs: Sequence[Tile], tile: Tile) -> str:
+    """Rounded to a shorter floating-point type, and back."""
+    shorter = {"float16": FLOAT16, "bfloat16": BFLOAT16}.get(node.attrs["dtype"])
+    if shorter is None:
+        raise InexpressibleError(f"cast to {node.attrs['dtype']}")
+    return graph.add("Cast", graph.add("Cast", values[0], to=shorter), to=FLOAT)
 
 
 # -- ops that mix the channels of a pixel ---------------------------------------------------------
@@ -386,13 +442,23 @@ def relayout(
     return graph.add("Transpose", lying, perm=list(node.attrs["order"]))
 
 
+def normalise(
+    graph: Graph, node: Node, values: Sequence[str], needs: Sequence[Tile], region: Tile
+) -> str:
+    mean, std = (
+        graph.floats(np.reshape(node.attrs[role], (1, -1, 1, 1))) for role in ("mean", "std")
+    )
+    scaled = graph.add("Div", values[0], graph.floats(node.attrs["scale"]))
+    return graph.add("Div", graph.add("Sub", scaled, mean), std)
+
+
 RULES: dict[str, Rule] = {
     **{
         rule.__name__: rule
         for rule in (
-            batch_norm, prelu, channel_norm, channel_permute, channel_slice, channel_concat,
+            batch_norm, cast, prelu, channel_norm, channel_permute, channel_slice, channel_concat,
             channel_pad, constant, broadcast, group_normalise, global_avg_pool,
-            global_max_pool, relayout,
+            global_max_pool, normalise, relayout,
         )
     },
     "channel_softmax": _over_channels("Softmax"),

@@ -13,8 +13,9 @@ import numpy as np
 
 from nptp_opt.geometry import Tile, Window
 from nptp_opt.geometry.axis_maps import TapMap, Transposed
-from nptp_opt.kernels.executors.onnx_graph import Array, Graph, InexpressibleError
-from nptp_opt.kernels.windowed import counted, inside, overlap, ranges
+from nptp_opt.kernels.crops import Array
+from nptp_opt.kernels.executors.onnx_graph import Graph, InexpressibleError
+from nptp_opt.kernels.regions import counted, inside, overlap, ranges
 from nptp_opt.network.ir import Node
 
 Rule = Callable[[Graph, Node, Sequence[str], Sequence[Tile], Tile], str]

@@ -1,9 +1,10 @@
-"""ONNX Runtime: a program is one graph or several, with torch between them.
+"""ONNX Runtime: a program is one graph or several, with torch between them where it is installed.
 
 Graphs are optimised by the runtime: fused activations, channels in its own layout. All sessions of
 a device are handed the same weights' memory, batch norms folded into it, and share one allocator.
 The first program that reads a weight may copy it into the runtime's own layout; others that read
-it, the rims of a step that overlaps, do without.
+it, further pieces of a step, do without. Products of bytes are summed exactly also on x86 without
+dot products of bytes, where the runtime's fastest kernels saturate.
 """
 
 from __future__ import annotations
@@ -12,52 +13,53 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from nptp_opt.errors import ExecutionError, last_lines
-from nptp_opt.kernels.crops import Crop
-from nptp_opt.kernels.executors.program import Call, TileProgram
-from nptp_opt.kernels.executors.registry import Capabilities, Executor, Opened, Prepared
-from nptp_opt.kernels.executors.torch import check_weights, compute
+from nptp_opt.kernels.crops import Array
+from nptp_opt.kernels.executors.onnx_bytes import tensor_elsewhere
+from nptp_opt.kernels.executors.onnx_graph import Graph, SharedWeights
+from nptp_opt.kernels.executors.onnx_program import Loaded, OpenedOnnx
+from nptp_opt.kernels.executors.program import Shape
+from nptp_opt.kernels.executors.registry import Capabilities, Executor, Opened
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-    from nptp_opt.kernels.executors.onnx_lowering import Span
+EXACT_BYTES = "session.x64quantprecision", "1"
+"""Processors without dot products of bytes add two products of unsigned and signed ones in 16 bits,
+and saturate them; by this setting both are unsigned there, and nothing is changed elsewhere."""
 
 
 class OnnxRuntime(Executor):
-    """The CPU provider of ONNX Runtime; graphs are made with the onnx package."""
+    """The CPU provider of ONNX Runtime."""
 
     name, package, module = "onnxruntime", "onnxruntime", "onnxruntime"
     install = "pip install 'nptp-opt[onnxruntime]'"
     capabilities = Capabilities(dtypes=("float32",), tolerance=1e-3, threads=True)
 
-    @property
-    def available(self) -> bool:
-        from importlib.util import find_spec
-
-        return super().available and find_spec("onnx") is not None
-
-    def _open(self, weights: Mapping[str, Tensor], threads: int) -> Opened:
+    def _open(self, weights: Mapping[str, Array], threads: int) -> Opened:
         return _Opened(weights, threads)
 
 
-class _Opened(Opened):
+class _Opened(OpenedOnnx):
     """ONNX Runtime with one device's weights."""
 
-    def __init__(self, weights: Mapping[str, Tensor], threads: int) -> None:
-        from nptp_opt.kernels.executors.onnx_graph import SharedWeights
-
-        self.weights, self.threads = weights, threads
-        self.shared = SharedWeights(weights)
+    def __init__(self, weights: Mapping[str, Array], threads: int) -> None:
+        super().__init__(weights)
+        self.threads = threads
         self.values: dict[str, ort.OrtValue] = {}
         self.laid_out: set[str] = set()
 
-    def prepare(self, program: TileProgram) -> Prepared:
-        check_weights(program.calls, self.weights)
-        return _Program(program, self)
+    @property
+    def sums_bytes(self) -> bool:
+        return _sums_bytes()
+
+    def load(
+        self, graph: Graph, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]
+    ) -> Loaded:
+        model, shared = graph.model(inputs, outputs, tensor_elsewhere)
+        return _Session(self.session(model, shared), list(inputs), list(outputs))
 
     def session(self, model: bytes, shared: Sequence[str]) -> ort.InferenceSession:
         """A session of a model that is handed the weights of these names."""
@@ -73,6 +75,7 @@ class _Opened(Opened):
         )
         self.laid_out.update(shared)
         options.add_session_config_entry("session.use_env_allocators", "1")
+        options.add_session_config_entry(*EXACT_BYTES)
         # the threads of one program must not spin while another one computes
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if shared:
@@ -91,6 +94,23 @@ class _Opened(Opened):
 
 
 @cache
+def _sums_bytes() -> bool:
+    """Are the largest sums of products right? In a version without ``EXACT_BYTES``, say, not."""
+    graph = Graph(SharedWeights({}))
+    one, nothing = graph.floats(1.0), graph.byte(0.0)
+    weight = graph.constant(np.full((16, 64, 1, 1), 127, dtype=np.int8))
+    zero = graph.constant(np.array(0, dtype=np.int8))
+    x = graph.add("QuantizeLinear", "x", one, nothing)
+    scale = graph.floats(1 / (127 * 64))
+    y = graph.add("QLinearConv", x, one, nothing, weight, scale, zero, one, nothing)
+    made = graph.add("DequantizeLinear", y, one, nothing)
+    given = np.full((1, 64, 4, 4), 255.0, dtype=np.float32)
+    opened = _Opened({}, 1)
+    load = opened.load(graph, {"x": given.shape}, {made: (1, 16, 4, 4)})
+    return bool(np.all(load([given])[0] == 255.0))
+
+
+@cache
 def _share_memory() -> None:
     """One allocator for all sessions of this process."""
     import onnxruntime as ort
@@ -100,72 +120,16 @@ def _share_memory() -> None:
     ort.create_and_register_allocator(where, ort.OrtArenaCfg(0, -1, -1, -1))
 
 
-class _Program(Prepared):
-    """Stages in order; each reads what is given and what others made."""
-
-    def __init__(self, program: TileProgram, opened: _Opened) -> None:
-        from nptp_opt.kernels.executors.onnx_lowering import spans
-
-        told: dict[str, str] = {}
-        found = list(spans(program, opened.shared, told))
-        self.program, self.fallbacks = program, told
-        self.stages: list[_Session | _ByTorch] = []
-        for number, span in enumerate(found):
-            later = {
-                name for s in found[number + 1 :] for c in s.calls for name in c.reads.values()
-            }
-            made = (call.layer.name for call in span.calls)
-            wanted = [name for name in made if name in later or name in program.outputs]
-            if span.graph is None:
-                self.stages.append(_ByTorch(span.calls, opened.weights))
-            else:
-                self.stages.append(_Session(program, span, wanted, opened))
-
-    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        held: dict[str, Crop] = {
-            value.name: (value.tile, inputs[value.name]) for value in self.program.inputs
-        }
-        for stage in self.stages:
-            stage.run(held)
-        return {name: held[name][1] for name in self.program.outputs}
-
-
-class _ByTorch:
-    """Calls that torch computes."""
-
-    def __init__(self, calls: Sequence[Call], weights: Mapping[str, Tensor]) -> None:
-        self.calls, self.weights = calls, weights
-
-    def run(self, held: dict[str, Crop]) -> None:
-        """Add what the calls make to the values that are ``held``."""
-        for call in self.calls:
-            held[call.layer.name] = call.tile, compute(call, self.weights, held)
-
-
 class _Session:
-    """A graph, loaded; ``wanted`` of the values that its calls make are handed on."""
+    """A graph, loaded."""
 
     def __init__(
-        self, program: TileProgram, span: Span, wanted: Sequence[str], opened: _Opened
+        self, session: ort.InferenceSession, inputs: Sequence[str], outputs: Sequence[str]
     ) -> None:
-        assert span.graph is not None
-        shapes, self.inputs, self.wanted = program.shapes, span.inputs, list(wanted)
-        self.tiles = [program.regions[name] for name in wanted]
-        # what only renames a value is no node, and no graph may hand on its own input
-        self.names = [span.graph.add("Identity", span.values[name]) for name in wanted]
-        model, shared = span.graph.model(
-            {value: shapes[name] for name, value in self.inputs.items()},
-            {value: shapes[name] for value, name in zip(self.names, wanted, strict=True)},
+        self.session, self.inputs, self.outputs = session, inputs, outputs
+
+    def __call__(self, inputs: Sequence[Array]) -> Sequence[Array]:
+        found: Sequence[Array] = self.session.run(
+            self.outputs, dict(zip(self.inputs, inputs, strict=True))
         )
-        self.session = opened.session(model, shared)
-
-    def run(self, held: dict[str, Crop]) -> None:
-        """Add what the graph makes to the values that are ``held``."""
-        feeds = {value: _array(held[name][1]) for name, value in self.inputs.items()}
-        found = self.session.run(self.names, feeds)
-        for name, tile, values in zip(self.wanted, self.tiles, found, strict=True):
-            held[name] = tile, torch.from_numpy(values)
-
-
-def _array(values: Tensor) -> object:
-    return values.detach().contiguous().numpy()
+        return found

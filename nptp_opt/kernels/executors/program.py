@@ -7,11 +7,13 @@ is a program, and so is a run of steps between which the device neither receives
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import EMPTY, Tile
+from nptp_opt.network.exact import Exact
 from nptp_opt.network.ir import Layer, external_inputs, regions
 
 Shape = tuple[int, ...]
@@ -54,23 +56,50 @@ class Call:
 
 @dataclass(frozen=True)
 class TileProgram:
-    """Calls in topological order; ``outputs`` are names of values that they make."""
+    """Calls in topological order; ``outputs`` are names of values that they make.
+
+    ``exact`` is what is known of every element of a tensor, ``params`` are the shapes of weights by
+    state key, where they are known.
+    """
 
     inputs: tuple[Given, ...]
     calls: tuple[Call, ...]
     outputs: tuple[str, ...]
+    exact: Mapping[str, Exact] = field(default_factory=dict)
+    params: Mapping[str, Shape] = field(default_factory=dict)
 
-    @property
-    def regions(self) -> dict[str, Tile]:
+    @cached_property
+    def regions(self) -> Mapping[str, Tile]:
         """The rectangle of every value, by name; EMPTY for a tensor that is no map."""
         given = {value.name: value.tile for value in self.inputs}
         return given | {call.layer.name: call.tile for call in self.calls}
 
-    @property
-    def shapes(self) -> dict[str, Shape]:
+    @cached_property
+    def shapes(self) -> Mapping[str, Shape]:
         """The shape of every value, by name."""
         given = {value.name: value.shape for value in self.inputs}
         return given | {call.layer.name: call.shape for call in self.calls}
+
+    @property
+    def rounds(self) -> bool:
+        """Does it round to whole numbers or to a shorter type?
+
+        Which of two steps a value takes is for float32 rounding to decide, and what follows is
+        moved by it: engines are compared on each call alone.
+        """
+        return any(node.op in ("round", "cast") for call in self.calls for node in call.layer.nodes)
+
+    @property
+    def alone(self) -> Iterator[TileProgram]:
+        """Each call as a program, which is handed what the call reads by the names of this one."""
+        regions, shapes = self.regions, self.shapes
+        for call in self.calls:
+            given = {
+                name: Given(name, tensor, regions[name], shapes[name])
+                for tensor, name in call.reads.items()
+            }
+            made = (call.layer.name,)
+            yield TileProgram(tuple(given.values()), (call,), made, self.exact, self.params)
 
 
 @dataclass(frozen=True)
@@ -99,12 +128,18 @@ def whole_of(shape: Shape) -> Tile:
 
 
 def tile_program(
-    parts: Sequence[Part], shapes: Mapping[str, Shape], wanted: Collection[str]
+    parts: Sequence[Part],
+    shapes: Mapping[str, Shape],
+    wanted: Collection[str],
+    exact: Mapping[str, Exact] | None = None,
+    params: Mapping[str, Shape] | None = None,
 ) -> TileProgram:
     """The program of ``parts``, one after the other; ``wanted`` of what they make is handed on.
 
-    ``shapes`` are those of whole tensors. A part reads what an earlier one made; everything else is
-    given, each rectangle once. Raises InputError where a part made less than a later one needs.
+    ``shapes`` are those of whole tensors, ``exact`` is what is known of their elements, ``params``
+    are shapes of weights. A part
+    reads what an earlier one made; everything else is given, each rectangle once. Raises InputError
+    where a part made less than a later one needs.
     """
     given: dict[tuple[str, Tile], Given] = {}
     made: dict[str, Tile] = {}
@@ -120,7 +155,7 @@ def tile_program(
             calls.append(Call(layer, found[layer.name], reads, part.whole))
         made |= {layer.name: found[layer.name] for layer in part.layers}
     outputs = tuple(name for name in made if name in wanted)
-    return TileProgram(tuple(given.values()), tuple(calls), outputs)
+    return TileProgram(tuple(given.values()), tuple(calls), outputs, exact or {}, params or {})
 
 
 def _outside(

@@ -2,7 +2,8 @@
 
 An executor is opened with a device's weights and number of threads. What that gives prepares the
 device's programs, once per session; a prepared program runs any number of inputs. What an executor
-cannot express is computed by torch, layer by layer, and named.
+cannot express is computed by torch, layer by layer, and named; without torch it is an error.
+Weights and values are numpy arrays.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from torch import Tensor
-
 from nptp_opt.errors import ExecutionError, InputError
+from nptp_opt.kernels.crops import Array
 from nptp_opt.kernels.executors.program import TileProgram
 from nptp_opt.plugins import Packaged, Registry
 
@@ -41,8 +41,8 @@ class Prepared(ABC):
     fallbacks: Mapping[str, str] = {}
 
     @abstractmethod
-    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The program's outputs by name, from tensors by the names of its inputs."""
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The program's outputs by name, from float32 arrays by the names of its inputs."""
 
 
 class Opened(ABC):
@@ -50,7 +50,8 @@ class Opened(ABC):
 
     @abstractmethod
     def prepare(self, program: TileProgram) -> Prepared:
-        """Compile a program; raises InputError where a weight that it reads is missing."""
+        """Compile a program; raises InputError where a weight that it reads is missing, and
+        ExecutionError where a layer needs torch and that is missing."""
 
 
 class Executor(Packaged, ABC):
@@ -60,7 +61,7 @@ class Executor(Packaged, ABC):
     """The command that installs it."""
     capabilities: ClassVar[Capabilities]
 
-    def open(self, weights: Mapping[str, Tensor], threads: int = 1) -> Opened:
+    def open(self, weights: Mapping[str, Array], threads: int = 1) -> Opened:
         """The engine for one device, computing with ``threads`` threads.
 
         Raises ExecutionError where it is not installed, InputError for more threads than it takes.
@@ -76,7 +77,7 @@ class Executor(Packaged, ABC):
             raise ExecutionError(f"executor {self.name!r} is not installed: {self.install}")
 
     @abstractmethod
-    def _open(self, weights: Mapping[str, Tensor], threads: int) -> Opened: ...
+    def _open(self, weights: Mapping[str, Array], threads: int) -> Opened: ...
 
 
 EXECUTORS: Registry[Executor] = Registry("executor")

@@ -68,9 +68,7 @@ def layer_by_layer(
     NoSolutionError where the limit leaves a layer without a partition.
     """
     solved: dict[object, Template] = {}
-    for problem, template in _solve_layers(
-        network, cluster, formulation, solver, limits, strict=True
-    ):
+    for problem, template in _solve_layers(network, cluster, formulation, solver, limits):
         solved[problem.layer] = template
     for problem in layer_problems(network, cluster):
         if problem.layer not in solved:
@@ -99,16 +97,18 @@ def solved_templates(
 ) -> Iterator[Template]:
     """The solution of every distinct layer's problem as a template, heaviest layers first.
 
-    Says so on the log where the time limit, or the devices' memory, left layers out.
+    Says so on the log where the time limit left layers out.
     """
-    solutions = _solve_layers(network, cluster, formulation, solver, limits)
-    number, wanted = 0, min(MOST_SOLVED, len(layer_problems(network, cluster)))
+    unfit: list[str] = []
+    solutions = _solve_layers(network, cluster, formulation, solver, limits, unfit)
+    number, count = 0, len(layer_problems(network, cluster))
     for _, template in itertools.islice(solutions, MOST_SOLVED):
         number += 1
         yield template
+    wanted = min(MOST_SOLVED, count - len(unfit))
     if number < wanted and math.isfinite(limits.time_limit_s):
         log.warning(
-            "%s: partitions for %d of %d layers within %.3g s; the others need more time or memory",
+            "%s: partitions for %d of %d layers within %.3g s; the others need more time",
             formulation, number, wanted, limits.time_limit_s,
         )  # fmt: skip
 
@@ -125,12 +125,11 @@ def _solve_layers(
     formulation: str,
     solver: str | None,
     limits: Limits,
-    *,
-    strict: bool = False,
+    unfit: list[str] | None = None,
 ) -> Iterator[tuple[LayerProblem, Template]]:
     """Each layer gets an equal part of the time that is left; without a solution it is left out.
 
-    ``strict`` passes on the error for a layer that fits into no memory.
+    Those that fit into no memory are named in ``unfit``, or their error is passed on without.
     """
     pending = layer_problems(network, cluster)
     deadline = time.monotonic() + limits.time_limit_s
@@ -142,9 +141,10 @@ def _solve_layers(
         try:
             result = solve_layer(problem, formulation, solver=solver, limits=part)
         except InfeasibleError as error:
-            if strict:
+            if unfit is None:
                 raise
-            log.warning("layer %s: %s", problem.name, error)
+            unfit.append(problem.name)
+            log.info("layer %s: %s", problem.name, error)
             continue
         log.info("layer %s: %s by %s", problem.name, result.status, formulation)
         if result.tiles is not None:

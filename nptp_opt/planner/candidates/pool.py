@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -28,7 +29,12 @@ LAYER_METHODS = ("column-dp", "multilevel")
 """Methods whose solutions are always candidates: their planners are baselines."""
 
 SOLVING_S = 20.0
-"""Seconds for the single layers' problems where no time limit is given."""
+"""Seconds for the single layers' problems where no time limit is given: of ``LAYER_METHODS`` with
+more than ``FEW_DEVICES``, of others always."""
+
+FEW_DEVICES = 8
+"""Up to here ``LAYER_METHODS`` take a few seconds for a network; they go through sets of
+devices."""
 
 Solved = Mapping[str, list[Template]]
 """By method the partitions that it found for single layers."""
@@ -59,15 +65,22 @@ def near_plan(
 
 def solved_layers(network: Network, cluster: Cluster, options: PlanOptions) -> Solved:
     """Single layers' solutions by the chosen formulation and by ``LAYER_METHODS``; they take at
-    most half of the time limit."""
+    most half of the time limit.
+
+    Without a limit, and with few devices, ``LAYER_METHODS`` end by themselves, as where they are
+    planners: no plan of theirs is missed because the machine was busy.
+    """
     methods = _methods(network, cluster, options)
-    part = min(options.limits.time_limit_s / 2, SOLVING_S) / len(methods)
-    limits = replace(options.limits, time_limit_s=part, prove=False)
-    solvers = {name: options.solver if name == options.formulation else None for name in methods}
-    return {
-        name: [*solved_templates(network, cluster, name, solver, limits)]
-        for name, solver in solvers.items()
-    }
+    asked_s = options.limits.time_limit_s
+    few = len(cluster.devices) <= FEW_DEVICES
+    found = dict[str, list[Template]]()
+    for name in methods:
+        free = few and asked_s == math.inf and name in LAYER_METHODS
+        part_s = math.inf if free else min(asked_s / 2, SOLVING_S) / len(methods)
+        limits = replace(options.limits, time_limit_s=part_s, prove=False)
+        solver = options.solver if name == options.formulation else None
+        found[name] = [*solved_templates(network, cluster, name, solver, limits)]
+    return found
 
 
 def _methods(network: Network, cluster: Cluster, options: PlanOptions) -> list[str]:

@@ -2,8 +2,9 @@
 
 What a change of one segment is worth depends on when messages of others leave and arrive, so the
 landscape is rough: walking downhill alone ends several per cent above what a cooled walk reaches
-with as many simulations (docs/decisions.md). Several walks from different starts, then one more
-from the best of their plans, begun less warm. Deterministic for a seed unless time cuts it short.
+with as many simulations (docs/decisions.md). Rounds of walks: the first from different starts, each
+next one from the better half of the plans that the last found, begun less warm. Deterministic for a
+seed unless time cuts it short.
 """
 
 from __future__ import annotations
@@ -12,28 +13,40 @@ import math
 import random
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import count
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.cost import Rims
 from nptp_opt.evaluate.clock import Clock
 from nptp_opt.network.ir import Network
 from nptp_opt.planner.candidates.templates import Template
+from nptp_opt.planner.local_search.into_memory import lightened
 from nptp_opt.planner.local_search.operators import Operators, Plan
 from nptp_opt.planner.options import Stopped, Watch, ignore, never
 
-WARM, LUKEWARM, COLD = 0.03, 5e-3, 2e-4
-"""Relative loss that is accepted once in e times: at a walk's beginning, at the last walk's, and at
-the end of all."""
+WARM, COLD = 0.03, 2e-4
+"""Relative loss that is accepted once in e times: at the beginning of the first walks, and at the
+end of all. It begins half as high in every further round."""
 
-WALKS, LAST_SHARE = 8, 0.4
-"""Walks from different starts, and the part of all work that is left for the last one."""
+ROUNDS = (8, 4, 2, 1)
+"""Walks of every round; all rounds do the same work."""
 
-WORK = 1.5e5
+WORK = 7.5e4
 """Work per square root of the number of layers and power 3/2 of the number of devices, in units of
 the clock."""
 
-LEAST_WORK, MOST_WORK = 5e5, 4e7
+LEAST_WORK, MOST_WORK = 2.5e5, 2e7
 """Limits of a search's work, however few or many layers and devices there are."""
+
+SIMPLER: dict[Rims, tuple[Rims, ...]] = {
+    "none": (),
+    "incoming": ("none",),
+    "outgoing": ("none",),
+    "both": ("none", "incoming", "outgoing"),
+}
+"""Rims that make fewer pieces, the fewest first."""
 
 CHECKED = 64
 """Changes between two looks at the time."""
@@ -50,26 +63,51 @@ def searched(
     seed: int = 0,
     stopped: Stopped = never,
 ) -> Plan:
-    """The best plan found from the fastest ``starts``, of those that fit into memory if any do."""
+    """The best plan found from the fastest ``starts``, of those that fit into memory.
+
+    Where none does, one that fits is sought first; a plan that holds too much is returned only
+    where that fails.
+    """
     ranked = sorted(starts, key=clock.seconds)
     fitting = _distinct(plan for plan in ranked if clock.fits(plan))
     if not fitting:
-        return ranked[0]
-    work = effort * work_of(clock.network, clock.cluster)
+        light = lightened(clock, ranked, templates, deadline=deadline, seed=seed, stopped=stopped)
+        if not clock.fits(light):
+            return light
+        fitting = [light]
+    work = effort * work_of(clock.network, clock.cluster) / len(ROUNDS)
     walk = partial(anneal, clock, templates=templates, watch=watch, stopped=stopped)
-    first = fitting[:WALKS]
-    part = (1 - LAST_SHARE) / len(first)
-    found = []
-    for number, plan in enumerate(first):
-        until, own = _until(deadline, part / (1 - part * number)), _mixed(seed, number)
-        found.append(walk(plan, work=work * part, deadline=until, warm=WARM, seed=own))
-    _, best = min(found, key=lambda pair: pair[0])
-    rest, own = work * LAST_SHARE, _mixed(seed, WALKS)
-    return walk(best, work=rest, deadline=deadline, warm=LUKEWARM, seed=own)[1]
+    own_seed = count(seed * (sum(ROUNDS) + 1))
+    plans = fitting
+    for number, walks in enumerate(ROUNDS):
+        until = _until(deadline, len(ROUNDS) - number)
+        found: list[tuple[float, Plan]] = []
+        for left in range(min(walks, len(plans)), 0, -1):
+            plan, warm = plans[len(found)], WARM / 2**number
+            part = work / min(walks, len(plans))
+            found.append(
+                walk(plan, work=part, deadline=_until(until, left), warm=warm, seed=next(own_seed))
+            )
+        plans = [plan for _, plan in sorted(found, key=lambda pair: pair[0])]
+    return in_fewer_pieces(clock, plans[0])
+
+
+def in_fewer_pieces(clock: Clock, plan: Plan) -> Plan:
+    """The plan without the rims that gain nothing: a piece costs an engine a call, which the model
+    may hold for too cheap (docs/decisions.md)."""
+    plan, best_s = list(plan), clock.seconds(plan)
+    for k, choice in enumerate(plan):
+        for rims in SIMPLER[choice.rims]:
+            changed = [*plan[:k], replace(choice, rims=rims), *plan[k + 1 :]]
+            found_s = clock.seconds(changed)
+            if found_s <= best_s:
+                plan, best_s = changed, found_s
+                break
+    return plan
 
 
 def _distinct(plans: Iterable[Plan]) -> list[Plan]:
-    """The first of all plans that differ in nothing but what overlaps."""
+    """The first of all plans that differ in nothing but their pieces."""
     kept: dict[object, Plan] = {}
     for plan in plans:
         parts = ((choice.layers[-1].name, *sorted(choice.tiles.items())) for choice in plan)
@@ -84,15 +122,10 @@ def work_of(network: Network, cluster: Cluster) -> float:
     return min(MOST_WORK, max(LEAST_WORK, own))
 
 
-def _mixed(seed: int, walk: int) -> int:
-    """A seed of its own for every walk of every seed."""
-    return seed * (WALKS + 1) + walk
-
-
-def _until(deadline: float, part: float) -> float:
-    """When a part of the time that is left is over."""
+def _until(deadline: float, parts: int) -> float:
+    """When the first of so many equal parts of the time that is left is over."""
     now = time.monotonic()
-    return now + part * (deadline - now)
+    return now + (deadline - now) / parts
 
 
 def anneal(

@@ -14,6 +14,9 @@ Partition = dict[int, Tile]
 MOST_TOGETHER = 2
 """Rows and columns by which all cuts move together, at most: the halo of one or two layers."""
 
+WAYS = [way for way in itertools.product((0, 1, -1), repeat=2) if any(way)]
+"""Down or up, right or left."""
+
 ALL_TOGETHER = 0.05
 """Share of random moves that move all cuts by a halo's width."""
 
@@ -64,8 +67,7 @@ def random_move(tiles: Mapping[int, Tile], reach: int, rng: random.Random) -> Pa
     every device has a halo on one side alone, as many bytes in half of the messages.
     """
     if rng.random() < ALL_TOGETHER:
-        together = [*_together(tiles)]
-        return rng.choice(together)() if together else None
+        return _together(tiles, rng)
     turned = rng.random() < 0.5
     now = _transpose(tiles) if turned else tiles
     rows = sorted({tile.y0 for tile in now.values()} - {0})
@@ -127,22 +129,22 @@ def _passes(tiles: Mapping[int, Tile], above: Sequence[int], below: Sequence[int
     return all(tiles[i].y0 <= at for i in above) and all(at <= tiles[i].y1 for i in below)
 
 
-def _together(tiles: Mapping[int, Tile]) -> Iterator[Move]:
+def _together(tiles: Mapping[int, Tile], rng: random.Random) -> Partition | None:
     """All horizontal cuts, all vertical ones or both moved by a few rows and columns."""
     height, width = max(t.y1 for t in tiles.values()), max(t.x1 for t in tiles.values())
-    for shift in range(1, MOST_TOGETHER + 1):
-        for down, right in itertools.product((0, shift, -shift), repeat=2):
-            moved = {
-                i: Tile(
-                    t.y0 + down * (t.y0 > 0),
-                    t.y1 + down * (t.y1 < height),
-                    t.x0 + right * (t.x0 > 0),
-                    t.x1 + right * (t.x1 < width),
-                )
-                for i, t in tiles.items()
-            }
-            if moved != tiles and not any(tile.is_empty for tile in moved.values()):
-                yield partial(dict, moved)
+    shift = rng.randint(1, MOST_TOGETHER)
+    down, right = rng.choice(WAYS)
+    moved = {
+        i: Tile(
+            t.y0 + shift * down * (t.y0 > 0),
+            t.y1 + shift * down * (t.y1 < height),
+            t.x0 + shift * right * (t.x0 > 0),
+            t.x1 + shift * right * (t.x1 < width),
+        )
+        for i, t in tiles.items()
+    }
+    stays = moved == tiles or any(tile.is_empty for tile in moved.values())
+    return None if stays else moved
 
 
 def _shift(

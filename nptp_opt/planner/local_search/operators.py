@@ -2,15 +2,18 @@
 
 Cuts are moved on one segment alone or on a *span*, neighbouring segments on the same devices, all
 of which get the moved partition; a partition spreads to its neighbours; segments are cut in two,
-joined, or hand layers over; a segment overlaps or no longer does; devices change places, leave
-their tile to its neighbours, or take part of another's.
+joined, or hand layers over; a segment's rims are computed apart or no longer are; messages go to
+some receivers first; devices change places, leave their tile to its neighbours, or take part of
+another's.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
 
+from nptp_opt.cost import RIMS
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.evaluate.clock import Clock
 from nptp_opt.geometry import Tile
@@ -30,7 +33,8 @@ SHARES = {
     "split": 1.0,
     "join": 1.0,
     "slide": 1.0,
-    "overlap": 1.5,
+    "rims": 1.5,
+    "first": 0.5,
     "swap": 1.0,
     "relocate": 1.0,
 }
@@ -45,13 +49,15 @@ class Operators:
     def __init__(self, clock: Clock, templates: Sequence[Template], rng: random.Random) -> None:
         self.network, self.kinds, self.rng = clock.network, clock.cluster.kinds, rng
         self.templates = templates
+        self._shares = [*SHARES], [*itertools.accumulate(SHARES.values())]
         self._snaps = snaps(self.network)
         self._segments: dict[tuple[str, ...], tuple[Layer, ...] | None] = {}
 
     def draw(self, plan: Plan) -> Plan | None:
         """A changed plan; None where the operator that was drawn has nothing to do."""
         places = [k for k, choice in enumerate(plan) if choice.tiles]
-        (name,) = self.rng.choices(list(SHARES), list(SHARES.values()))
+        names, shares = self._shares
+        (name,) = self.rng.choices(names, cum_weights=shares)
         return getattr(self, f"_{name}")(plan, self.rng.choice(places)) if places else None
 
     # -- partitions ----------------------------------------------------------------------------
@@ -121,9 +127,16 @@ class Operators:
         """A partition of a map of ``size`` on a span around segment ``k``."""
         start, end = self._span(plan, k)
         snapped = self.rng.random() < 0.5
-        return _with(
-            plan, start, end, lambda c: self._placed(tiles, size, c.layers[-1], snapped=snapped)
-        )
+        placed: dict[object, Partition] = {}  # by what it depends on: most layers of a span agree
+
+        def place(choice: Choice) -> Partition:
+            last = choice.layers[-1]
+            key = last.height, last.width, self._snap(last, snapped=snapped)
+            if key not in placed:
+                placed[key] = self._placed(tiles, size, last, snapped=snapped)
+            return placed[key]
+
+        return _with(plan, start, end, place)
 
     def _span(self, plan: Plan, k: int) -> tuple[int, int]:
         start = end = k
@@ -137,14 +150,30 @@ class Operators:
     def _placed(
         self, tiles: Partition, size: tuple[int, int], layer: Layer, *, snapped: bool
     ) -> Partition:
-        snap = self._snaps[layer.name] if snapped or layer.is_whole else (1, 1)
-        return rescaled(tiles, size, (layer.height, layer.width), snap)
+        other = layer.height, layer.width
+        return rescaled(tiles, size, other, self._snap(layer, snapped=snapped))
+
+    def _snap(self, layer: Layer, *, snapped: bool) -> tuple[int, int]:
+        return self._snaps[layer.name] if snapped or layer.is_whole else (1, 1)
 
     # -- segments ------------------------------------------------------------------------------
 
-    def _overlap(self, plan: Plan, k: int) -> Plan:
+    def _rims(self, plan: Plan, k: int) -> Plan:
+        """Other rims of a segment are computed apart from its interior."""
         choice = plan[k]
-        return [*plan[:k], Choice(choice.layers, choice.tiles, not choice.overlap), *plan[k + 1 :]]
+        other = self.rng.choice([rims for rims in RIMS if rims != choice.rims])
+        changed = Choice(choice.layers, choice.tiles, other, choice.first)
+        return [*plan[:k], changed, *plan[k + 1 :]]
+
+    def _first(self, plan: Plan, k: int) -> Plan | None:
+        """One receiver gets its messages before all others, or no longer does."""
+        choice = plan[k]
+        device = self.rng.choice([*choice.tiles])
+        others = tuple(other for other in choice.first if other != device)
+        ahead = choice.first[:1] != (device,)
+        first = (device, *others) if ahead else others
+        changed = Choice(choice.layers, choice.tiles, choice.rims, first)
+        return [*plan[:k], changed, *plan[k + 1 :]]
 
     def _split(self, plan: Plan, k: int) -> Plan | None:
         """Two segments of one, the first on the partition of the whole."""
@@ -171,10 +200,11 @@ class Operators:
         tiles = self._placed(
             dict(like.tiles), (last.height, last.width), first[-1], snapped=snapped
         )
-        parts = [
-            Choice(first, tiles, like.overlap),
-            Choice(second, plan[end].tiles, plan[end].overlap),
-        ]
+        ends = plan[end]
+        parts = (
+            Choice(first, tiles, like.rims, like.first),
+            Choice(second, ends.tiles, ends.rims, ends.first),
+        )
         return [*plan[:k], *parts, *plan[end + 1 :]]
 
     def _join(self, plan: Plan, k: int) -> Plan | None:
@@ -184,7 +214,8 @@ class Operators:
         layers = self._segment((*plan[k].layers, *after.layers))
         if not layers:
             return None
-        return [*plan[:k], Choice(layers, after.tiles, after.overlap), *plan[k + 2 :]]
+        joined = Choice(layers, after.tiles, after.rims, after.first)
+        return [*plan[:k], joined, *plan[k + 2 :]]
 
     def _segment(self, layers: tuple[Layer, ...]) -> tuple[Layer, ...] | None:
         """The layers where they can be one segment, always the same tuple; else None."""
@@ -211,7 +242,7 @@ def _with(plan: Plan, start: int, end: int, tiles: Callable[[Choice], Partition]
     """The plan with other partitions of its segments ``start`` to ``end``; None where all tiles of
     one are empty."""
     changed = [
-        Choice(choice.layers, tiles(choice), choice.overlap) if choice.tiles else choice
+        Choice(choice.layers, tiles(choice), choice.rims, choice.first) if choice.tiles else choice
         for choice in plan[start : end + 1]
     ]
     if any(not choice.tiles and not choice.is_global for choice in changed):

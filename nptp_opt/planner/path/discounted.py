@@ -16,6 +16,9 @@ DISCOUNTS = (1.0, 0.7, 0.5, 0.35, 0.2)
 FEW_DISCOUNTS = (1.0, 0.5)
 """Those that are tried where a path takes long, or where a search goes on from an old plan."""
 
+FEWER_DISCOUNTS = (0.5, 0.2)
+"""Those that are tried with fewer devices: walks seldom give a device up in all steps."""
+
 
 def discounted(cluster: Cluster, part: float) -> Cluster:
     """The cluster on which exchange takes ``part`` of its time."""

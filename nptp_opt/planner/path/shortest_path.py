@@ -63,7 +63,7 @@ class _Walk:
 class ShortestPath:
     """Search over ``templates`` as the partitions of every map of ``network``.
 
-    With ``weights`` it is cheapest under these instead of fastest.
+    With ``weights`` it is cheapest under these instead of fastest; ``like`` is for ``StateCosts``.
     ``spans`` limits the search to these runs of units (those of a plan: ``spans_of``).
     """
 
@@ -76,10 +76,11 @@ class ShortestPath:
         fuse: bool,
         spans: Collection[Span] | None = None,
         weights: Weights | None = None,
+        like: StateCosts | None = None,
     ) -> None:
         self.network = network
         self.templates = templates
-        self.costs = StateCosts(network, cluster, templates, weights)
+        self.costs = StateCosts(network, cluster, templates, weights, like)
         self.fuse = fuse
         self.longest = LONGEST_SEGMENT if fuse else 1
         self.units = units(network)

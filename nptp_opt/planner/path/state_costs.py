@@ -37,8 +37,16 @@ Owners = dict[str, IntArray]
 BoolArray = npt.NDArray[np.bool_]
 
 
+KEPT_BYTES = 1e8
+"""Of segments' costs, at most, for other links."""
+
+
 class StateCosts:
-    """``templates`` as partitions of every map of ``network``, and what steps between them cost."""
+    """``templates`` as partitions of every map of ``network``, and what steps between them cost.
+
+    ``like`` are costs of templates that include these, on a cluster that differs in its links
+    alone: what segments read and compute is taken from there.
+    """
 
     def __init__(
         self,
@@ -46,12 +54,16 @@ class StateCosts:
         cluster: Cluster,
         templates: Sequence[Template],
         weights: Weights | None = None,
+        like: StateCosts | None = None,
     ) -> None:
         self.weights = weights
         self.network, self.cluster, self.templates = network, cluster, templates
         self._stack = TemplateStack(templates, len(cluster.devices))
         self._snaps = snaps(network)
         self._arrays: dict[tuple[int, int, int, int], CandidateTiles] = {}
+        self._like, self._rows = like, _rows(templates, like.templates) if like else None
+        self._kept: dict[tuple[str, ...], StepCosts] = {}
+        self._room = KEPT_BYTES
 
     def step_s(
         self, part: Sequence[Layer], unit: Sequence[Layer], before: Mapping[str, IntArray]
@@ -124,7 +136,21 @@ class StateCosts:
 
     def segment(self, layers: Sequence[Layer]) -> StepCosts:
         """Costs of one segment for all candidates of its output."""
-        return segment_costs(self.cluster, self.network, layers, self.candidates(layers[-1]))
+        if self._like is None:
+            return segment_costs(self.cluster, self.network, layers, self.candidates(layers[-1]))
+        known, rows = self._like.kept(layers), self._rows
+        needs = {tensor: tiles[rows] for tensor, tiles in known.needs.items()}
+        return StepCosts(self.cluster, self.network, needs, known.compute_s[rows])
+
+    def kept(self, layers: Sequence[Layer]) -> StepCosts:
+        """As ``segment``, and kept while there is room."""
+        names = tuple(layer.name for layer in layers)
+        found = self._kept.get(names) or self.segment(layers)
+        if names not in self._kept and self._room > 0:
+            self._kept[names] = found
+            arrays = (found.compute_s, *found.needs.values())
+            self._room -= sum(array.nbytes for array in arrays)
+        return found
 
     def tiles(self, layer: Layer) -> IntArray:
         """All candidates on one layer's map, shape (Q, n, 4)."""
@@ -233,6 +259,14 @@ class StateCosts:
         if last.kind == "global":
             return Choice(layers)
         return Choice(layers, template.at(last.height, last.width, self._snaps[last.name]))
+
+
+def _rows(some: Sequence[Template], templates: Sequence[Template]) -> IntArray | slice:
+    """Places of ``some`` of the templates among all."""
+    if len(some) == len(templates):
+        return slice(None)
+    places = {id(template): k for k, template in enumerate(templates)}
+    return np.array([places[id(template)] for template in some], dtype=np.int64)
 
 
 def _read_owners(costs: StepCosts, before: Mapping[str, IntArray]) -> Owners:

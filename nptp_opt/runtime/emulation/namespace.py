@@ -20,10 +20,19 @@ TOOLS = {"ip": "iproute2", "tc": "iproute2", "nsenter": "util-linux", "sysctl": 
 """Programs that the emulation calls, and the packages that bring them."""
 
 
+SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+"""Where some of them are, and where a user without rights is not told to look."""
+
+
+def tools_path() -> str:
+    """The folders in which the programs are looked for."""
+    return os.pathsep.join((os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS))
+
+
 def check_tools() -> None:
     """Raise ExecutionError with the first program that is missing, and its package."""
     for tool, package in TOOLS.items():
-        if shutil.which(tool) is None:
+        if shutil.which(tool, path=tools_path()) is None:
             raise ExecutionError(f"the program {tool!r} is missing: install {package}")
 
 
@@ -69,7 +78,12 @@ class Namespace:
     def run(self, *command: str, text: str = "") -> str:
         """Run a command inside and return what it prints; raises ExecutionError."""
         done = subprocess.run(
-            [*self.prefix, *command], input=text, capture_output=True, text=True, check=False
+            [*self.prefix, *command],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PATH": tools_path()},
         )
         if done.returncode != 0:
             said = done.stderr.strip().splitlines() or ["no message"]

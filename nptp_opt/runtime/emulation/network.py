@@ -40,20 +40,26 @@ FRAME_BYTES, PAYLOAD_BYTES = 1514, 1448
 """A full Ethernet frame as ``tbf`` counts it, and what TCP carries in it: MTU 1500 less 20 bytes of
 IP and 32 of TCP with timestamps."""
 
+ACK_BYTES = 66
+"""Frame with which a receiver acknowledges every second one: on a shared medium it takes its turn
+among the others."""
+
 
 def burst_bytes(mbit_per_s: float) -> int:
     """Bucket size: 4 kB up to 100 Mbit/s, above that what 0.3 ms of the rate fill."""
     return max(4000, int(mbit_per_s * 1e6 / 8 * 0.3e-3))
 
 
-def shaper(interface: str, mbit_per_s: float) -> str:
-    """The ``tc`` command that shapes what leaves through an interface.
+def shaper(interface: str, mbit_per_s: float, do: str = "add", *, shared: bool = False) -> str:
+    """The ``tc`` command that shapes what leaves through an interface, or changes how.
 
-    A plan's rates are payload rates, so the bucket gets what the frames around them need.
+    A plan's rates are payload rates, so the bucket gets what the frames around them need, and that
+    of a ``shared`` medium what their acknowledgements need, too.
     """
-    rate = f"{mbit_per_s * 1e6 * FRAME_BYTES / PAYLOAD_BYTES:.0f}bit"
+    frame = FRAME_BYTES + (ACK_BYTES / 2 if shared else 0)
+    rate = f"{mbit_per_s * 1e6 * frame / PAYLOAD_BYTES:.0f}bit"
     bucket = f"burst {burst_bytes(mbit_per_s)} limit {QUEUE_BYTES}"
-    return f"qdisc add dev {interface} root handle 1: tbf rate {rate} {bucket}"
+    return f"qdisc {do} dev {interface} root handle 1: tbf rate {rate} {bucket}"
 
 
 @dataclass
@@ -61,6 +67,8 @@ class EmulatedCluster:
     """The devices of ``cluster`` as namespaces; a ``Site`` while its ``with`` block lasts."""
 
     cluster: Cluster
+    dilation: float = 1.0
+    """A second of the cluster's takes so many here: rates are lower and latencies longer."""
     delay_s: float = 0.0
     """Latency that ``netem`` does not add, because the kernel lacks it."""
     _inside: dict[str, Namespace] = field(default_factory=dict)
@@ -85,6 +93,20 @@ class EmulatedCluster:
             self._open.close()
             raise
         return self
+
+    def change_rates(self, cluster: Cluster) -> None:
+        """From now on links, or the medium, have the rates of ``cluster``: of the same devices on a
+        network of the same kind."""
+        if cluster.shared:
+            assert cluster.network.mbit_per_s is not None
+            rate = cluster.network.mbit_per_s / self.dilation
+            self.hub.tc(shaper("ta", rate, "change", shared=True))
+            return
+        for i, device in enumerate(cluster.devices):
+            assert device.up_mbit_per_s is not None and device.down_mbit_per_s is not None
+            up, down = (r / self.dilation for r in (device.up_mbit_per_s, device.down_mbit_per_s))
+            self._inside[device.name].tc(shaper(INTERFACE, up, "change"))
+            self.hub.tc(shaper(f"p{i}", down, "change"))
 
     def __exit__(
         self,
@@ -114,8 +136,8 @@ class EmulatedCluster:
             self._attach(device, f"10.77.0.{i + 1}/24")
             assert device.up_mbit_per_s is not None
             assert device.down_mbit_per_s is not None
-            self._inside[device.name].tc(shaper(INTERFACE, device.up_mbit_per_s))
-            self.hub.tc(shaper(f"p{i}", device.down_mbit_per_s))
+            self._inside[device.name].tc(shaper(INTERFACE, device.up_mbit_per_s / self.dilation))
+            self.hub.tc(shaper(f"p{i}", device.down_mbit_per_s / self.dilation))
             self._delay(self._inside[device.name], INTERFACE)
 
     def _attach(self, device: Device, address: str, *routes: str) -> None:
@@ -127,7 +149,7 @@ class EmulatedCluster:
 
     def _delay(self, namespace: Namespace, interface: str) -> None:
         """One-way latency of what leaves; left to the transport where there is no netem."""
-        latency_s = self.cluster.network.latency_s
+        latency_s = self.cluster.network.latency_s * self.dilation
         if latency_s == 0:
             return
         command = f"qdisc add dev {interface} parent 1:1 handle 10: netem"
@@ -155,7 +177,7 @@ class EmulatedCluster:
             *(f"rule add iif p{i} lookup {VIA_TRUNK}" for i in range(count)),
         )
         self._let_pass()
-        self.hub.tc(shaper("ta", rate))
+        self.hub.tc(shaper("ta", rate / self.dilation, shared=True))
         self._delay(self.hub, "ta")
         for i, device in enumerate(self.cluster.devices):
             self._attach(device, f"10.77.{i}.2/24", f"route add default via 10.77.{i}.1")

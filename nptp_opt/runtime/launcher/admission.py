@@ -10,14 +10,21 @@ import threading
 from collections.abc import Callable, Collection
 
 from nptp_opt import __version__
+from nptp_opt.errors import printable
 from nptp_opt.runtime.transport.control import (
-    HANDSHAKE_TIMEOUT_S,
     Channel,
     ChannelError,
     RefusedError,
+    accepted,
     address_of,
-    admit,
     listen,
+)
+from nptp_opt.runtime.transport.handshake import (
+    HANDSHAKE_TIMEOUT_S,
+    Keys,
+    admit,
+    device,
+    require,
 )
 
 log = logging.getLogger(__name__)
@@ -36,11 +43,11 @@ class Admission:
     def __init__(
         self,
         address: str,
-        secret: bytes,
+        keys: Keys,
         expected: Collection[str],
         welcome: Callable[[str, Channel], None],
     ) -> None:
-        self.secret, self.welcome = secret, welcome
+        self.keys, self.welcome = keys, welcome
         self.expected = set(expected)
         self.lock = threading.Lock()
         self.strangers = threading.BoundedSemaphore(MAX_STRANGERS)
@@ -53,6 +60,11 @@ class Admission:
         with self.lock:
             self.expected.add(name)
 
+    def forget(self, name: str) -> None:
+        """Let no worker of this name in any more."""
+        with self.lock:
+            self.expected.discard(name)
+
     def close(self) -> None:
         """Accept nobody any more."""
         with contextlib.suppress(OSError):  # not every kind of socket supports it
@@ -60,11 +72,7 @@ class Admission:
         self.sock.close()
 
     def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self.sock.accept()
-            except OSError:
-                return
+        for sock in accepted(self.sock):
             if not self.strangers.acquire(blocking=False):
                 sock.close()
                 continue
@@ -74,7 +82,8 @@ class Admission:
         try:
             name = self._handshake(channel)
         except ChannelError as error:
-            log.warning("refused a connection: %s", error)
+            who = f" from {channel.other_host}" if channel.other_host else ""
+            log.warning("refused a connection%s: %s", who, printable(str(error)))
             channel.close()
             return
         finally:
@@ -83,7 +92,9 @@ class Admission:
 
     def _handshake(self, channel: Channel) -> str:
         channel.settimeout(HANDSHAKE_TIMEOUT_S)
-        hello, proof = admit(channel, self.secret)
+        hello, proof = admit(channel, self.keys)
+        if isinstance(hello.get("device"), str):
+            require(channel, device(hello["device"]))
         reason = self._objection(hello.get("device"), hello.get("version"))
         if reason is not None:
             channel.send("refused", reason=reason)
@@ -95,13 +106,15 @@ class Admission:
             self.expect(name)  # it may come again
             raise
         channel.settimeout(None)
+        channel.be_watched()
         return name
 
     def _objection(self, device: object, version: object) -> str | None:
         if not isinstance(device, str):
             return "the worker does not say which device it is"
         if version != __version__:
-            return f"worker has version {version}, launcher {__version__}: install the same one"
+            said = printable(str(version))
+            return f"worker has version {said}, launcher {__version__}: install the same one"
         with self.lock:
             if device not in self.expected:
                 return f"device {device!r} is not expected, or has joined already"

@@ -6,6 +6,8 @@ import time
 from collections.abc import Collection
 from typing import Any
 
+from nptp_opt.runtime.transport.control import Message
+
 BUSY = ("starting", "loading", "compute", "pad")
 """Phases in which a device that is heard makes progress, however long it takes."""
 
@@ -13,8 +15,9 @@ BUSY = ("starting", "loading", "compute", "pad")
 class FailureDetector:
     """What each device was last heard to do. Times are the launcher's monotonic seconds."""
 
-    def __init__(self, timeout_s: float) -> None:
-        self.timeout_s = timeout_s
+    def __init__(self, timeout_s: float, address: str = "") -> None:
+        """``address`` is where devices of other machines join, for messages."""
+        self.timeout_s, self.address = timeout_s, address
         self.started = self.progress = time.monotonic()
         self.last_heard: dict[str, float | None] = {}
         self.state: dict[str, dict[str, Any]] = {}
@@ -24,9 +27,9 @@ class FailureDetector:
         self.last_heard[name] = None
         self.state[name] = {}
 
-    def heard(self, name: str, state: dict[str, Any]) -> None:
+    def heard(self, name: str, beat: Message) -> None:
         """A heartbeat arrived."""
-        now = time.monotonic()
+        state, now = beat.fields, time.monotonic()
         if state != self.state[name] or state.get("phase") in BUSY:
             self.progress = now
         self.last_heard[name] = now
@@ -48,6 +51,8 @@ class FailureDetector:
             starting = heard is None or self.state[name]["phase"] == "starting"
             limit = self.timeout_s if starting else self.timeout_s / 2
             silent = now - (self.started if heard is None else heard)
+            if silent > limit and heard is None:
+                return name, self._absent(limit)
             if silent > limit:
                 return name, f"does not answer: no sign of life for {silent:.0f} s{self._at(name)}"
         if now - self.progress > self.timeout_s:
@@ -55,10 +60,16 @@ class FailureDetector:
             return name, f"makes no progress for {self.timeout_s:.0f} s{self._at(name)}"
         return None
 
+    def _absent(self, limit_s: float) -> str:
+        if not self.address:
+            return f"has not started within {limit_s:.0f} s"
+        where = f"at {self.address} within {limit_s:.0f} s"
+        return f"has not joined {where}: start `nptp-opt worker` on it"
+
     def _at(self, name: str) -> str:
         state = self.state[name]
         if not state:
-            return ", not even at its start"
+            return ""
         return f" (step {state['step']}, last seen in phase {state['phase']!r})"
 
     def _end_of_waits(self, names: list[str]) -> str:

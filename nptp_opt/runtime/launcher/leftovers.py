@@ -23,6 +23,8 @@ from nptp_opt.errors import ExecutionError
 from nptp_opt.runtime.emulation.quota import find_hierarchy, remove_group
 
 FOLDER_PREFIX = "nptp-run-"
+OTHER_PREFIXES = ("nptp-compare-", "nptp-execute-")
+"""Of folders that comparisons make (``claimed_folder``)."""
 CHILDREN = (b"nptp_opt.runtime.emulation.holder", b"nptp_opt.runtime.worker.main")
 INIT = 1
 
@@ -51,6 +53,13 @@ def claim(folder: Path) -> IO[bytes]:
     return file
 
 
+@contextlib.contextmanager
+def claimed_folder(prefix: str) -> Iterator[Path]:
+    """A temporary folder that is there within the block; one of a killed process is found."""
+    with tempfile.TemporaryDirectory(prefix=prefix) as name, claim(Path(name)):
+        yield Path(name)
+
+
 def clean_leftovers() -> Cleaned:
     """Remove what dead launchers of this user have left; runs under way are not touched."""
     processes = tuple(_orphans())
@@ -60,11 +69,16 @@ def clean_leftovers() -> Cleaned:
     groups = tuple(_abandoned_groups(processes))
     for group in groups:
         remove_group(group)
+    return Cleaned(remove_abandoned_folders(), processes, groups)
+
+
+def remove_abandoned_folders() -> tuple[Path, ...]:
+    """Remove folders whose launcher, or worker, was killed; returns them."""
     folders = tuple(path for path in _own_folders() if _is_abandoned(path))
     for path in folders:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(path)
-    return Cleaned(folders, processes, groups)
+    return folders
 
 
 def _abandoned_groups(killed: Collection[int]) -> Iterator[Path]:
@@ -89,7 +103,8 @@ def _is_idle(group: Path, killed: Collection[int]) -> bool:
 
 
 def _own_folders() -> Iterator[Path]:
-    for path in sorted(Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*")):
+    prefixes, place = (FOLDER_PREFIX, *OTHER_PREFIXES), Path(tempfile.gettempdir())
+    for path in sorted(path for prefix in prefixes for path in place.glob(f"{prefix}*")):
         if path.is_dir() and not path.is_symlink() and _is_own(path):
             yield path
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -18,9 +18,9 @@ from nptp_opt.network.given import Given, random_inputs, tensors_of
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.notebook import html_table
 from nptp_opt.plan.model import Plan
-from nptp_opt.runtime.trace import Span
+from nptp_opt.runtime.trace import MOST_OVERRUN, Span
 from nptp_opt.runtime.transport.registry import check_transport
-from nptp_opt.verification.tolerance import OTHER_ENGINE, difference, largest, rounding
+from nptp_opt.verification.tolerance import OTHER_ENGINE, difference, largest, rounding, steps
 
 DISTINCT_INPUTS = 16
 """A long stream takes this many inputs in turn; each differs from its neighbours."""
@@ -34,7 +34,8 @@ class RunOptions:
 
     ``throttle="pad"`` stretches computation to the cost model's seconds, ``"cgroup"`` gives every
     worker the share of a core that makes it as slow as its device on the whole model. ``executor``
-    computes tile programs; None for the fastest that is right on each device.
+    computes tile programs; None for the fastest that is right on each device. ``in_flight`` inputs
+    are on the devices at a time. A second of the devices' clock takes ``dilation`` seconds here.
     """
 
     repeats: int = 10
@@ -45,14 +46,18 @@ class RunOptions:
     throttle: Throttle = "none"
     seed: int = 0
     executor: str | None = None
+    in_flight: int = 1
+    dilation: float = 1.0
 
     def __post_init__(self) -> None:
         check_transport(self.transport)
-        for name, least in (("repeats", 1), ("warmup", 0), ("threads", 1)):
+        for name, least in (("repeats", 1), ("warmup", 0), ("threads", 1), ("in_flight", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} = {getattr(self, name)}: must be at least {least}")
         if not 0 < self.timeout_s < float("inf"):
             raise InputError(f"timeout_s = {self.timeout_s}: must be positive and finite")
+        if not 1 <= self.dilation < float("inf"):
+            raise InputError(f"`dilate` = {self.dilation}: must be 1 or more")
         if self.throttle not in get_args(Throttle):
             raise InputError(f"throttle = {self.throttle!r}: must be 'none', 'pad' or 'cgroup'")
         if self.executor is not None:
@@ -80,7 +85,8 @@ class RunReport:
     bytes: int
     """Bytes moved between devices for one input."""
     predicted_s: float
-    single_device_s: float
+    single_device_s: float | None
+    """Of the whole model: on this machine, or, at the plan's speeds, on one device of its own."""
     spans: Mapping[str, tuple[Span, ...]]
     """By device: of the runs of ``plan``, the one whose latency is nearest to their median."""
     plan: Plan
@@ -92,6 +98,12 @@ class RunReport:
     """What the outputs were held against."""
     executors: Mapping[str, str] = field(default_factory=dict)
     """What computed the tile programs, by device."""
+    in_flight: int = 1
+    """Inputs on the devices at a time."""
+    dilation: float = 1.0
+    """How much slower than told the emulated cluster's clock ran here."""
+    rate_per_s: float = 0.0
+    """Results per second; one at a time they are compared in between."""
 
     def __repr__(self) -> str:
         verdict = "outputs right" if self.ok else f"outputs WRONG by {self.max_abs_error:.3g}"
@@ -110,12 +122,22 @@ class RunReport:
             "predicted_s": self.predicted_s,
             "single_device_s": self.single_device_s,
             "bytes": self.bytes,
+            "dense_bytes": self.plan.dense_bytes,
         }
         return html_table(f"Run of {self.plan.model}", rows)
 
     @property
     def median_s(self) -> float:
         return statistics.median(self.latency_s)
+
+    @property
+    def is_void(self) -> bool:
+        """True where this machine was too slow, or too busy, to emulate the devices' speeds."""
+        if self.throttle != "pad":
+            return False
+        from nptp_opt.runtime.profiling.timeline import overrun_s
+
+        return overrun_s(self.plan, self.spans) > MOST_OVERRUN * self.median_s
 
     def to_json(self) -> dict[str, Any]:
         """What ``run --json`` prints."""
@@ -128,9 +150,14 @@ class RunReport:
             },
             "runs": len(self.latency_s),
             "latencies_s": list(self.latency_s),
+            "in_flight": self.in_flight,
+            "dilate": self.dilation,
+            "rate_per_s": self.rate_per_s,
             "predicted_s": self.predicted_s,
+            "predicted_period_s": self.plan.period_s,
             "single_device_s": self.single_device_s,
             "bytes": self.bytes,
+            "dense_bytes": self.plan.dense_bytes,
             "max_abs_error": self.max_abs_error,
             "witness": self.witness,
             "devices": list(self.spans),
@@ -171,12 +198,37 @@ class Run:
     """One input's way through the cluster."""
 
     latency_s: float
+    ended_s: float
+    """When the result was there, on a monotonic clock as fast as the cluster's."""
     error: float
     ok: bool
     sent_bytes: int
     spans: Mapping[str, tuple[Span, ...]]
+    """Empty where so many were measured that not all are kept (``thinned``)."""
     plan: Plan
     executors: Mapping[str, str]
+
+
+MOST_TRACED = 64
+"""Runs whose spans are kept: 20 kB each, of which a report shows one."""
+
+
+def thinned(runs: Sequence[Run]) -> list[Run]:
+    """The same runs; of more than ``MOST_TRACED`` with spans every second one forgets them.
+
+    The last keeps them: the plan may have become another one.
+    """
+    traced = [k for k, run in enumerate(runs) if run.spans]
+    forgotten = set(traced[:-1:2]) if len(traced) > MOST_TRACED else ()
+    return [replace(run, spans={}) if k in forgotten else run for k, run in enumerate(runs)]
+
+
+def rate_per_s(runs: Sequence[Run]) -> float:
+    """Results per second between the first and the last; of a single run, 1 / its latency."""
+    ends = sorted(run.ended_s for run in runs)
+    if len(ends) < 2 or ends[-1] <= ends[0]:
+        return 1 / runs[0].latency_s
+    return (len(ends) - 1) / (ends[-1] - ends[0])
 
 
 def make_report(
@@ -191,7 +243,8 @@ def make_report(
     plan = timed[-1].plan
     last = [run for run in timed if run.plan is plan]
     middle = statistics.median(run.latency_s for run in last)
-    typical = min(last, key=lambda run: abs(run.latency_s - middle))
+    traced = [run for run in last if run.spans] or last
+    typical = min(traced, key=lambda run: abs(run.latency_s - middle))
     return RunReport(
         latency_s=latencies,
         max_abs_error=max(run.error for run in runs),
@@ -205,6 +258,9 @@ def make_report(
         lost=tuple(lost),
         witness=witness,
         executors=typical.executors,
+        in_flight=options.in_flight,
+        dilation=options.dilation,
+        rate_per_s=rate_per_s(timed),
     )
 
 
@@ -236,8 +292,11 @@ def make_reference(model: LoadedModel, x: Given, like: Reference | None = None) 
     if like is not None:
         return Reference(given, outputs, like.allowed, *spent)
     double = model.in_double().reference([part.double() for part in given], ())
+    worth = steps(model.network, model.weights())
     allowed = {
-        name: 2 * OTHER_ENGINE * rounding(single[name], double[name]).allowed(torch.float32)
+        name: rounding(single[name], double[name], step=worth[name]).allowed(
+            torch.float32, 2 * OTHER_ENGINE
+        )
         for name in outputs
     }
     return Reference(given, outputs, allowed, *spent)

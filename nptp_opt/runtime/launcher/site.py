@@ -49,11 +49,17 @@ class Hosts:
 
     delay_s = 0.0
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.addresses = {device.name: device.address or "" for device in cluster.devices}
+    def __init__(self, cluster: Cluster, now: Cluster | None = None) -> None:
+        """``now`` has the addresses where they are others than when the plan was made."""
+        known = {device.name: device.address or "" for device in (now or cluster).devices}
+        names = [device.name for device in cluster.devices]
+        self.addresses = {name: known.get(name, "") for name in names}
         for name, address in self.addresses.items():
             if not address:
-                raise InputError(f"device {name!r} has no address: `hosts` needs one for each")
+                where = "" if now is None else " in the file given as `cluster`"
+                raise InputError(
+                    f"device {name!r} has no address{where}: `hosts` needs one for each"
+                )
 
     def prefix(self, device: str) -> Sequence[str]:
         return ()

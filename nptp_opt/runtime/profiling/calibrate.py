@@ -17,20 +17,26 @@ from nptp_opt.network.ir import regions
 from nptp_opt.plan.model import Plan
 from nptp_opt.runtime.device_program import Task, device_program
 from nptp_opt.runtime.launcher.report import RunReport
-from nptp_opt.runtime.profiling.profile import Sample, fit_layer
-from nptp_opt.runtime.profiling.timeline import Spans, computed_s
+from nptp_opt.runtime.profiling.layers import Sample
+from nptp_opt.runtime.profiling.profile import fit_layer
+from nptp_opt.runtime.profiling.timeline import Spans
+from nptp_opt.runtime.trace import computed_s
 
 
 def write_calibrated(report: RunReport, path: Path) -> None:
     """The plan's cluster (JSON, for ``solve -c``) with the speeds that the run showed."""
     content = calibrate_cluster(report.plan, report.spans)
+    for entry in content["device"]:
+        if entry["name"] in report.executors:
+            entry["executor"] = report.executors[entry["name"]]
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def calibrate_cluster(plan: Plan, spans: Spans) -> dict[str, Any]:
     """The cluster's content; a device keeps the speeds of layers that it did not run.
 
-    ``message_ms`` is what handing a message over took in the median.
+    ``message_ms`` is what handing a message over took in the median, those left out that were
+    encoded first.
     """
     content = plan.cluster.to_json()
     for number, entry in enumerate(content["device"]):
@@ -41,15 +47,26 @@ def calibrate_cluster(plan: Plan, spans: Spans) -> dict[str, Any]:
             kept |= {s.layer: {"layer": s.layer, "gflops": s.gflops, "overhead_ms": s.overhead_ms}
                      for s in fitted}  # fmt: skip
             entry["layers"] = list(kept.values())
+    coded = _coded(plan)
     handing = [
         s.end_ns - s.start_ns
-        for layer_samples in spans.values()
-        for s in layer_samples
-        if s.phase == "send"
+        for name, device_spans in spans.items()
+        for s in device_spans
+        if s.phase == "send" and (name, s.step, s.peer) not in coded
     ]
     if handing:
         content["network"]["message_ms"] = statistics.median(handing) / 1e6
     return content
+
+
+def _coded(plan: Plan) -> frozenset[tuple[str, int, int]]:
+    """Sender, step and receiver of messages that are encoded."""
+    return frozenset(
+        (plan.cluster.devices[move.src].name, step, move.dst)
+        for step, each in enumerate(plan.steps)
+        for move in each.transfers
+        if move.encoding != "dense"
+    )
 
 
 def _samples(plan: Plan, number: int, spans: Spans) -> Mapping[str, Sequence[Sample]]:
@@ -69,7 +86,7 @@ def _samples(plan: Plan, number: int, spans: Spans) -> Mapping[str, Sequence[Sam
 
 def _modelled_calls(task: Task, device: Device) -> list[tuple[str, float, float]]:
     """Key, FLOP and modelled seconds of every layer call of a task that computes anything."""
-    tiles = [piece.tile for piece in (*task.ahead, *task.rim)] or [task.tile]
+    tiles = [piece.tile for piece in task.pieces] or [task.tile]
     return [work for tile in tiles for work in _modelled_tile_calls(task, tile, device)]
 
 

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import platform
 import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nptp_opt import __version__
 from nptp_opt.cluster.profiles import PROFILE_SCHEMA, MeasuredLayer, Profile
-from nptp_opt.cost import layer_key
 from nptp_opt.errors import InputError
-from nptp_opt.geometry import Tile
-from nptp_opt.kernels import run_gather, run_layer
-from nptp_opt.network.ir import Layer, Network
+from nptp_opt.kernels.executors import find, require
 from nptp_opt.network.load import LoadedModel, load_model
 from nptp_opt.network.ref import InputShape
+from nptp_opt.runtime.executed import as_arrays
+from nptp_opt.runtime.profiling.layers import Measured, Sample, measure_codec, measure_network
 from nptp_opt.runtime.profiling.link import measure_link, serve_link
+from nptp_opt.runtime.transport.handshake import Keys, read_keys
 
-SHARES = (1.0, 0.5, 0.25, 0.125)
-"""Shares of a map's rows that are measured."""
-
-Sample = tuple[float, float]
-"""FLOP and seconds of one tile."""
+MOST_RESIDUAL = 0.25
+"""Relative distance of a measured tile from its line up to which nothing is said."""
 
 
 @dataclass(frozen=True)
@@ -39,35 +34,77 @@ class ProfileRequest:
     input: InputShape
     threads: int = 1
     repeats: int = 5
+    executor: str | None = None
+    """What is measured; None for the fastest that a self-test shows to be right."""
     serve: str | None = None
     peer: str | None = None
     secret_file: Path | None = None
+    tls: Path | None = None
+    """This side's certificate."""
 
     def __post_init__(self) -> None:
         if (self.serve or self.peer) and self.secret_file is None:
             raise InputError("`serve` and `peer` need `secret_file`: the same file on both sides")
+        if self.tls is not None and not (self.serve or self.peer):
+            raise InputError("`tls` belongs to `serve` and `peer`")
+        if self.executor is not None:
+            require(self.executor)
         if self.serve and self.peer:
             raise InputError("`serve` and `peer` exclude each other: one side serves")
+
+    @property
+    def keys(self) -> Keys | None:
+        """What is proved to the peer; None without one."""
+        return None if self.secret_file is None else read_keys(self.secret_file, self.tls)
 
 
 def make_profile(ref: str, request: ProfileRequest, say: Callable[[str], None]) -> Profile:
     """Measure the layers of a model on this device, and the link if that is asked for."""
-    link = None
-    if request.serve and request.secret_file is not None:
+    link, keys = None, request.keys
+    if request.serve and keys is not None:
         say(f"waiting at {request.serve} for a peer")
-        serve_link(request.serve, request.secret_file)
-    if request.peer and request.secret_file is not None:
+        serve_link(request.serve, keys)
+    if request.peer and keys is not None:
         say(f"measuring the link to {request.peer}")
-        link = measure_link(request.peer, request.secret_file)
+        link = measure_link(request.peer, keys)
     say(f"importing {ref}")
     model = load_model(ref, request.input)
-    samples = measure_layers(model, request.threads, request.repeats, say)
-    profile = fit_profile(ref, request.threads, samples, _provenance(request.repeats))
-    return profile.model_copy(update={"link": link})
+    found = measure_layers(model, request.threads, request.repeats, say, request.executor)
+    say("bitmask codec")
+    codec = measure_codec(request.repeats)
+    provenance = _provenance(request.repeats, found.executor)
+    profile = fit_profile(ref, request.threads, found.samples, provenance, found.executor)
+    for note in (*found.notes, *misfits(profile)):
+        say(note)
+    return profile.model_copy(update={"link": link, **codec_fields(codec)})
+
+
+def codec_fields(codec: tuple[float, float]) -> dict[str, float]:
+    """A profile's keys for what ``measure_codec`` found."""
+    encode_mb_per_s, decode_mb_per_s = codec
+    return {"encode_mb_per_s": encode_mb_per_s, "decode_mb_per_s": decode_mb_per_s}
+
+
+def misfits(profile: Profile) -> tuple[str, ...]:
+    """What to say of layer shapes whose tiles lie far from their line; nothing where none do."""
+    far = [layer for layer in profile.layers if layer.residual > MOST_RESIDUAL]
+    if not far:
+        return ()
+    worst = max(far, key=lambda layer: layer.residual)
+    return (
+        f"{len(far)} of {len(profile.layers)} layer shapes have tiles that took up to "
+        f"{worst.residual:.0%} more or less than the profile says (worst: {worst.layer}): small "
+        "tiles seldom have the rate of large ones, and a device that does other work, or gets hot, "
+        "changes its speed; measure again when it is idle, more often",
+    )
 
 
 def fit_profile(
-    ref: str, threads: int, samples: Mapping[str, Sequence[Sample]], provenance: dict[str, Any]
+    ref: str,
+    threads: int,
+    samples: Mapping[str, Sequence[Sample]],
+    provenance: dict[str, Any],
+    executor: str = "torch",
 ) -> Profile:
     """The profile of measured tiles by layer shape; raises InputError when there are none."""
     layers = tuple(
@@ -83,6 +120,7 @@ def fit_profile(
             "schema": PROFILE_SCHEMA,
             "model": ref,
             "threads": threads,
+            "executor": executor,
             "gflops": flop / seconds / 1e9,
             "overhead_ms": statistics.median(speed.overhead_ms for speed in layers),
             "layers": layers,
@@ -109,58 +147,26 @@ def fit_layer(key: str, samples: Sequence[Sample]) -> MeasuredLayer:
 
 
 def measure_layers(
-    model: LoadedModel, threads: int, repeats: int, say: Callable[[str], None]
-) -> dict[str, list[Sample]]:
-    """FLOP and median seconds of several tiles of every layer shape, the head's layers whole."""
-    weights, before = model.weights(), torch.get_num_threads()
-    samples: dict[str, list[Sample]] = {}
+    model: LoadedModel,
+    threads: int,
+    repeats: int,
+    say: Callable[[str], None],
+    executor: str | None = "torch",
+) -> Measured:
+    """As ``measure_network``, of a model that is loaded here; torch's threads are as before."""
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for layer in model.network.layers:
-            key = layer_key(layer)
-            if key in samples or layer.kind == "global" or layer.flop == 0:
-                continue
-            say(key)
-            samples[key] = [
-                (flop, _seconds(call, repeats))
-                for flop, call in _calls(model.network, layer, weights)
-            ]
+        weights = as_arrays(model.weights())
+        return measure_network(model.network, weights, threads, repeats, say, executor)
     finally:
         torch.set_num_threads(before)
-    return samples
 
 
-def _calls(
-    network: Network, layer: Layer, weights: Mapping[str, Tensor]
-) -> Iterator[tuple[float, Callable[[], Tensor]]]:
-    """What to time: the FLOP, and a call that computes them."""
-    whole = {name: torch.randn(network.shapes[name]) for name in layer.inputs}
-    if layer.kind == "gather":
-        yield layer.flop, lambda: run_gather(layer, weights, whole)
-        return
-    held = {name: (network.full(name), values) for name, values in whole.items()
-            if name not in network.replicated}  # fmt: skip
-    held |= {name: (network.full(name), whole[name]) for name in layer.inputs if name not in held}
-    for rows in dict.fromkeys(max(1, round(layer.height * share)) for share in SHARES):
-        tile = Tile(0, rows, 0, layer.width)
-        yield layer.flop_per_pixel * tile.area, lambda t=tile: run_layer(layer, weights, held, t)  # type: ignore[misc]
-
-
-def _seconds(call: Callable[[], Tensor], repeats: int) -> float:
-    times = []
-    with torch.inference_mode():
-        call()
-        for _ in range(repeats):
-            start = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def _provenance(repeats: int) -> dict[str, Any]:
+def _provenance(repeats: int, executor: str) -> dict[str, Any]:
     return {
         "tool": f"nptp-opt {__version__}",
-        "torch": torch.__version__,
+        executor: find(executor).version,
         "machine": platform.machine(),
         "repeats": repeats,
     }

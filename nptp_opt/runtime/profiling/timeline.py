@@ -13,8 +13,9 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.cluster.profiles import Link
 from nptp_opt.evaluate.simulate import Stretch, simulate, timeline
 from nptp_opt.plan.model import Plan
+from nptp_opt.runtime import trace
 from nptp_opt.runtime.device_program import device_program
-from nptp_opt.runtime.trace import WAITED_NS, Span
+from nptp_opt.runtime.trace import WAITED_NS, Span, computed_s
 
 MEASURED, PREDICTED = 1, 2
 
@@ -91,30 +92,12 @@ def critical_device(plan: Plan, spans: Spans) -> str:
 
 
 def overrun_s(plan: Plan, spans: Spans) -> float:
-    """Seconds by which this machine computed slower than the model, on the worst device.
-
-    Above 0, padding could not emulate that device: it was slower than the plan says.
-    """
+    """Seconds by which this machine computed slower than the model, on the worst device."""
     names = [device.name for device in plan.cluster.devices]
     return max(
-        _overrun_s(plan, names.index(device), device_spans)
+        trace.overrun_s(device_program(plan, names.index(device)).modelled_s, device_spans)
         for device, device_spans in spans.items()
     )
-
-
-def _overrun_s(plan: Plan, device: int, spans: Sequence[Span]) -> float:
-    modelled = {task.step: task.modelled_s for task in device_program(plan, device).tasks}
-    computed = computed_s(spans)
-    return sum(max(0.0, seconds - modelled[step]) for step, seconds in computed.items())
-
-
-def computed_s(spans: Sequence[Span]) -> dict[int, float]:
-    """Seconds of computing by step: a step that overlaps computes twice."""
-    seconds: dict[int, float] = {}
-    for span in spans:
-        if span.phase == "compute":
-            seconds[span.step] = seconds.get(span.step, 0.0) + (span.end_ns - span.start_ns) / 1e9
-    return seconds
 
 
 def critical_path_s(plan: Plan, spans: Spans, link: Link) -> float:

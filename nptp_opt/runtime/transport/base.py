@@ -1,4 +1,4 @@
-"""How tensors travel between devices: the interface (``transports`` has what implements it).
+"""How tensors travel between devices: the interface (``registry`` has what implements it).
 
 A transport joins all ranks of a job when it is made. Messages are matched by (peer, tag) in the
 order in which they were posted; a buffer belongs to the transport until ``wait`` returns.
@@ -8,27 +8,53 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
+from nptp_opt.kernels.crops import Array
+
+if TYPE_CHECKING:
+    from nptp_opt.runtime.transport.handshake import Keys
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """How a message came in: bytes between two moments of this machine's monotonic clock (ns).
+
+    What was there at the first look is not counted: when it came is not known.
+    """
+
+    bytes: int
+    start_ns: int
+    end_ns: int
 
 
 class Pending(Protocol):
     """A message on its way."""
 
-    def wait(self) -> None:
-        """Return when the buffer may be used; raises PeerError when the peer is lost."""
+    @property
+    def arrival(self) -> Arrival | None:
+        """Of a receive that has ended; None where the transport does not know."""
+        ...
+
+    def wait(self) -> int | None:
+        """Return when the buffer may be used; raises PeerError when the peer is lost.
+
+        Of a receive the bytes that came, None where they are not known.
+        """
         ...
 
 
 class Transport(Protocol):
     """Point-to-point messages of one rank."""
 
-    def receive(self, peer: int, tag: int, buffer: Tensor) -> Pending:
-        """Post a receive of rank ``peer``'s next message with ``tag`` into ``buffer``."""
+    def receive(self, peer: int, tag: int, buffer: Array, *, shorter: bool = False) -> Pending:
+        """Post a receive of rank ``peer``'s next message with ``tag`` into ``buffer``.
+
+        The message is as long as the buffer, or may be ``shorter``.
+        """
         ...
 
-    def send(self, peer: int, tag: int, buffer: Tensor) -> Pending:
+    def send(self, peer: int, tag: int, buffer: Array) -> Pending:
         """Start to send the contiguous ``buffer`` to rank ``peer``."""
         ...
 
@@ -57,9 +83,11 @@ class Rendezvous:
     size: int
     interface: str
     """Name, or IPv4 address, of the only network interface that is bound."""
-    secret: bytes
-    """What ranks prove to each other, where the transport can."""
+    keys: Keys
+    """What ranks prove themselves by, where the transport can."""
     meet: Meet
     """Tells the others this rank's address."""
     delay_s: float = 0.0
     """Added to every message's way, for a network that cannot delay by itself."""
+    names: Sequence[str] = ()
+    """The devices of all ranks, whose certificates they have to show; empty where any will do."""

@@ -1,33 +1,41 @@
-"""The control channel between the launcher and its workers: framed JSON behind a mutual handshake.
+"""The control channel between the launcher and its workers: framed JSON.
 
-Both sides prove that they know the run's secret (HMAC-SHA256 over fresh nonces) before either
-acts on anything that the other says. Frames carry a JSON object and raw bytes, never pickle, and
-are bounded. Standard library alone, so that a worker can report before it imports torch.
+Frames carry a JSON object and raw bytes, never pickle, and are bounded. ``handshake`` says who may
+talk, ``tls`` hides what is said. Standard library alone, so that a worker can report before it
+imports torch.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import hmac
+import errno
 import ipaddress
 import json
-import secrets
+import logging
+import select
 import socket
 import struct
 import threading
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nptp_opt.errors import InputError
+from nptp_opt.runtime.transport.digits import port_number
+
+if TYPE_CHECKING:
+    from nptp_opt.runtime.transport.handshake import Party
+    from nptp_opt.runtime.transport.tls import Identity
+
+log = logging.getLogger(__name__)
 
 HEADER = struct.Struct("!II")
 MAX_JSON_BYTES = 64 * 2**20
 MAX_PAYLOAD_BYTES = 2**31 - 1
-MAX_HANDSHAKE_BYTES = 4096
-HANDSHAKE_TIMEOUT_S = 10.0
+STALLED_S = 30.0
+TCP_NOTSENT_LOWAT = 25
+"""``linux/tcp.h``; Python's ``socket`` does not name it."""
 
 
 class ChannelError(OSError):
@@ -47,7 +55,27 @@ class Message:
     payload: bytes | bytearray = b""
 
     def __getitem__(self, name: str) -> Any:
+        """A field; raises ChannelError where the other side, which knows the secret, sent none."""
+        if name not in self.fields:
+            raise ChannelError(f"{self.kind!r} came without {name!r}")
         return self.fields[name]
+
+    def check(self, kinds: Mapping[str, Mapping[str, Any]]) -> None:
+        """Raise ChannelError unless the fields that its kind must have are there and of their
+        types (as ``isinstance`` takes them)."""
+        for name, kind in kinds.get(self.kind, {}).items():
+            if not isinstance(self[name], kind):
+                raise ChannelError(f"{self.kind!r} came with {name!r} = {str(self[name])[:40]!r}")
+
+
+class Stream(Protocol):
+    """What is used of a connected socket, with or without TLS; as ``socket.socket`` has it."""
+
+    def recv_into(self, view: memoryview, /) -> int: ...
+    def sendall(self, data: bytes | memoryview, /) -> None: ...
+    def sendmsg(
+        self, buffers: Iterable[bytes | memoryview], ancillary: Iterable[Any], flags: int, /
+    ) -> int: ...
 
 
 class Channel:
@@ -57,6 +85,10 @@ class Channel:
         if sock.family == socket.AF_INET:  # else what follows a header waits for its receipt
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
+        self.stream: Stream = sock
+        """What the bytes go through; whoever has been let in may use it without frames."""
+        self.peer: Party | None = None
+        """Whom the other side's certificate names, under TLS."""
         self._lock = threading.Lock()
         self._deadline: float | None = None
 
@@ -65,9 +97,9 @@ class Channel:
         text = json.dumps({"kind": kind, **fields}).encode()
         with self._lock:
             try:
-                self._sock.sendall(HEADER.pack(len(text), len(payload)) + text)
+                self.stream.sendall(HEADER.pack(len(text), len(payload)) + text)
                 if payload:
-                    self._sock.sendall(payload)
+                    self.stream.sendall(payload)
             except OSError as error:
                 raise ChannelError(f"cannot send {kind}: {error}") from None
 
@@ -88,6 +120,28 @@ class Channel:
             raise ChannelError("frame is no message")
         return Message(kind, fields, payload)
 
+    def secure(self, identity: Identity, *, listens: bool) -> None:
+        """Have all that follows go through TLS; returns when both sides know whom the other's
+        certificate names. Raises RefusedError for one that is not taken, here or there."""
+        from nptp_opt.runtime.transport.tls import TlsStream
+
+        stream = TlsStream(self._sock, identity, listens=listens)
+        try:
+            self.peer = stream.handshake(self._deadline)
+        except ChannelError:
+            raise
+        except OSError as error:
+            raise ChannelError(f"TLS handshake: {error}") from None
+        self.stream = stream
+
+    @property
+    def other_host(self) -> str:
+        """The address of the other side's machine; empty for a Unix socket."""
+        with contextlib.suppress(OSError):  # it is gone
+            if self._sock.family == socket.AF_INET:
+                return str(self._sock.getpeername()[0])
+        return ""
+
     @property
     def own_host(self) -> str:
         """The address of this machine that the connection uses (TCP)."""
@@ -100,6 +154,27 @@ class Channel:
         """
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._sock.settimeout(seconds)
+
+    def keep_unsent(self, count: int) -> None:
+        """Take no more to send while so many bytes have not left (TCP)."""
+        self._sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, count)
+
+    def is_writable(self, wait_ms: int | None) -> bool:
+        """Does it take more within so many milliseconds (None: wait), or is it closed?"""
+        poll = select.poll()
+        try:
+            poll.register(self._sock, select.POLLOUT)
+        except ValueError:
+            return True
+        return bool(poll.poll(wait_ms))
+
+    def be_watched(self) -> None:
+        """End the channel when the other side takes nothing for ``STALLED_S`` (TCP): its machine
+        is off, its network gone, or it is stopped. Both sides read all the time."""
+        if self._sock.family == socket.AF_INET:
+            self._sock.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(STALLED_S * 1e3)
+            )
 
     def close(self) -> None:
         """Close both directions; a reader blocked in ``receive`` wakes up."""
@@ -114,7 +189,9 @@ class Channel:
             try:
                 if self._deadline is not None:
                     self._sock.settimeout(max(1e-3, self._deadline - time.monotonic()))
-                n = self._sock.recv_into(view[got:])
+                n = self.stream.recv_into(view[got:])
+            except ChannelError:
+                raise
             except OSError as error:
                 raise ChannelError(f"receive failed: {error}") from None
             if n == 0:
@@ -141,6 +218,27 @@ def listen(address: str) -> socket.socket:
     return sock
 
 
+SHORTAGES = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED, errno.EINTR)
+)
+"""Errors after which another connection may be accepted."""
+SHORTAGE_S = 0.2
+
+
+def accepted(server: socket.socket) -> Iterator[socket.socket]:
+    """Every connection to a listening socket until it is closed; a shortage is waited out."""
+    while True:
+        try:
+            sock, _ = server.accept()
+        except OSError as error:
+            if error.errno not in SHORTAGES:
+                return
+            log.warning("cannot accept a connection: %s", error.strerror)
+            time.sleep(SHORTAGE_S)
+            continue
+        yield sock
+
+
 def check_address(text: str) -> None:
     """Raise InputError unless ``text`` is HOST:PORT with one interface's IPv4 address."""
     host, _, port = text.rpartition(":")
@@ -148,7 +246,7 @@ def check_address(text: str) -> None:
         address = ipaddress.IPv4Address(host)
     except ValueError:
         raise InputError(f"{text!r} must look like 192.0.2.1:7000 (IPv4 address, port)") from None
-    if not port.isdigit() or int(port) > 65535:
+    if port_number(port) is None:
         raise InputError(f"{text!r}: the port must be a number up to 65535")
     if address.is_unspecified:
         raise InputError(f"{text!r} means every interface: name the address of one")
@@ -183,71 +281,7 @@ def _parse(address: str) -> tuple[socket.AddressFamily, Any]:
     if scheme == "unix" and rest:
         return socket.AF_UNIX, rest
     host, _, port = rest.rpartition(":")
-    if scheme == "tcp" and host and port.isdigit():
-        return socket.AF_INET, (host, int(port))
+    number = port_number(port)
+    if scheme == "tcp" and host and number is not None:
+        return socket.AF_INET, (host, number)
     raise ValueError(f"address {address!r} is neither unix:PATH nor tcp:HOST:PORT")
-
-
-# -- secret and handshake ----------------------------------------------------------------------
-
-
-def write_secret(path: Path) -> bytes:
-    """A fresh random secret, in a file that its owner alone can read."""
-    path.touch(mode=0o600, exist_ok=False)
-    path.write_text(secrets.token_hex(32))
-    return read_secret(path)
-
-
-def read_secret(path: Path) -> bytes:
-    """The secret of a file; raises InputError when it cannot be read or is too short."""
-    try:
-        secret = path.read_text(encoding="utf-8").strip().encode()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text: make the secret of letters") from None
-    if len(secret) < 16:
-        raise InputError(f"{path}: the secret is shorter than 16 characters")
-    return secret
-
-
-def _mac(secret: bytes, role: str, *parts: object) -> str:
-    text = json.dumps([role, *parts], sort_keys=True)
-    return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
-
-
-def _is_mac(mac: object, expected: str) -> bool:
-    """Compared in constant time; ``mac`` is anything that JSON can be."""
-    return hmac.compare_digest(str(mac).encode(errors="replace"), expected.encode())
-
-
-def join(channel: Channel, secret: bytes, hello: dict[str, Any]) -> None:
-    """Worker's half of the handshake: ``hello`` says who it is. Raises RefusedError."""
-    challenge = channel.receive(MAX_HANDSHAKE_BYTES, 0)
-    theirs, ours = challenge.fields.get("nonce"), secrets.token_hex(16)
-    mac = _mac(secret, "worker", theirs, ours, hello)
-    channel.send("hello", nonce=ours, hello=hello, mac=mac)
-    answer = channel.receive(MAX_HANDSHAKE_BYTES, 0)
-    if answer.kind == "refused":
-        raise RefusedError(str(answer.fields.get("reason")))
-    expected = _mac(secret, "launcher", ours, theirs)
-    if not _is_mac(answer.fields.get("mac"), expected):
-        raise RefusedError("the launcher does not know the secret")
-
-
-def admit(channel: Channel, secret: bytes) -> tuple[dict[str, Any], str]:
-    """Launcher's half up to the proof: what the worker says of itself, and our own proof for it.
-
-    Raises RefusedError for a wrong secret, ChannelError for anything that is no worker.
-    """
-    ours = secrets.token_hex(16)
-    channel.send("challenge", nonce=ours)
-    answer = channel.receive(MAX_HANDSHAKE_BYTES, 0)
-    theirs, hello = answer.fields.get("nonce"), answer.fields.get("hello")
-    expected = _mac(secret, "worker", ours, theirs, hello)
-    if not _is_mac(answer.fields.get("mac"), expected):
-        channel.send("refused", reason="wrong secret")
-        raise RefusedError("wrong secret")
-    if not isinstance(hello, dict):
-        raise ChannelError("the worker does not say who it is")
-    return hello, _mac(secret, "launcher", theirs, ours)

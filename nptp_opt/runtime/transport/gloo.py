@@ -6,10 +6,11 @@ import os
 from dataclasses import dataclass
 from datetime import timedelta
 
+import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from nptp_opt.errors import InputError
+from nptp_opt.kernels.crops import Array
 from nptp_opt.runtime.transport.base import PeerError, Rendezvous
 
 NEVER = timedelta(days=1)
@@ -20,6 +21,7 @@ NEVER = timedelta(days=1)
 class _Work:
     work: dist.Work
     peer: int
+    arrival: None = None
 
     def wait(self) -> None:
         try:
@@ -37,6 +39,8 @@ class GlooTransport:
                 "transport 'gloo' cannot add the network's latency, and this kernel has no netem: "
                 "use transport 'tcp', or latency_ms = 0"
             )
+        if rendezvous.keys.identity is not None:
+            raise InputError("transport 'gloo' has no TLS: use transport 'tcp'")
         self.alone = rendezvous.size == 1
         if self.alone:
             return
@@ -51,16 +55,16 @@ class GlooTransport:
             timeout=NEVER,
         )
 
-    def receive(self, peer: int, tag: int, buffer: Tensor) -> _Work:
+    def receive(self, peer: int, tag: int, buffer: Array, *, shorter: bool = False) -> _Work:
         return self._start(dist.irecv, peer, tag, buffer)
 
-    def send(self, peer: int, tag: int, buffer: Tensor) -> _Work:
+    def send(self, peer: int, tag: int, buffer: Array) -> _Work:
         return self._start(dist.isend, peer, tag, buffer)
 
-    def _start(self, call: object, peer: int, tag: int, buffer: Tensor) -> _Work:
+    def _start(self, call: object, peer: int, tag: int, buffer: Array) -> _Work:
         assert callable(call)
         try:
-            work = call(buffer, peer, tag=tag)
+            work = call(torch.from_numpy(buffer), peer, tag=tag)
         except RuntimeError as error:
             raise PeerError(peer, str(error).splitlines()[0]) from None
         return _Work(work, peer)

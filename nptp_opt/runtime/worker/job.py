@@ -1,29 +1,32 @@
-"""One plan on one device, from files: what a worker loads, and how it runs an input."""
+"""One plan on one device: what a worker loads, and how it runs an input."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-import torch
-from safetensors import safe_open
-from torch import Tensor
+import numpy as np
 
 from nptp_opt.errors import InputError
-from nptp_opt.files import load_json
+from nptp_opt.kernels.crops import Array
 from nptp_opt.kernels.executors import choose
-from nptp_opt.plan.document import load_plan
+from nptp_opt.kernels.executors.torch import set_threads
 from nptp_opt.plan.model import Plan
 from nptp_opt.runtime.blocks import programs
-from nptp_opt.runtime.device_program import DeviceProgram, device_program, participants
-from nptp_opt.runtime.trace import Recorder
+from nptp_opt.runtime.device_program import device_program, participants
+from nptp_opt.runtime.trace import Recorder, Span, Status, overrun_s
 from nptp_opt.runtime.transport.base import Meet, PeerError, Rendezvous
+from nptp_opt.runtime.transport.handshake import Keys
 from nptp_opt.runtime.transport.packing import Packing
 from nptp_opt.runtime.transport.registry import open_transport
-from nptp_opt.runtime.worker.device import DeviceRun
+from nptp_opt.runtime.worker.device import DeviceRun, Pace
+from nptp_opt.runtime.worker.lanes import LaneTransport, Turns
+from nptp_opt.runtime.worker.material import Material
 from nptp_opt.runtime.worker.priority import be_prompt
 
 
@@ -31,8 +34,8 @@ from nptp_opt.runtime.worker.priority import be_prompt
 class JobSpec:
     """What the launcher tells a worker: which files, who it is, how to meet the others.
 
-    ``plan`` and ``weights`` are paths; where there is no common disk the message's payload brings
-    their content and they are empty.
+    ``plan`` and ``weights`` are paths; where there is no common disk they are empty, the message's
+    payload is the plan, and weights that the worker does not keep are asked for.
     """
 
     plan: str
@@ -49,23 +52,35 @@ class JobSpec:
     """Other devices of the plan run on this machine too."""
     executor: str | None = None
     """What computes tile programs; None for the fastest that is right."""
+    dilation: float = 1.0
+    """Seconds here of a second of the model of cost."""
+    lanes: int = 1
+    """Inputs that are on the device at a time."""
 
 
 class Job:
     """Raises InputError when the plan is not the one that the launcher means, ExecutionError when
     the executor that it asks for is missing or wrong."""
 
-    def __init__(self, spec: JobSpec, recorder: Recorder, secret: bytes, meet: Meet) -> None:
-        torch.set_num_threads(spec.threads)
+    def __init__(
+        self, spec: JobSpec, material: Material, recorder: Recorder, keys: Keys, meet: Meet
+    ) -> None:
+        set_threads(spec.threads)
         recorder.enter("loading")
-        self.plan = load_checked_plan(Path(spec.plan), spec.plan_hash)
+        self.plan = material.plan(spec.plan_hash)
         names = [device.name for device in self.plan.cluster.devices]
         device = names.index(spec.device)
         self.is_source = device == self.plan.cluster.source
-        self.recorder = recorder
+        self.threads, self.pad = spec.threads, spec.pad
+        self.recorders = [recorder, *(Recorder() for _ in range(1, spec.lanes))]
+        self.numbers: dict[int, int] = {}
+        """The input that each lane works on."""
         self.program = device_program(self.plan, device)
         self.ranks = {number: rank for rank, number in enumerate(participants(self.plan))}
-        weights = load_weights(Path(spec.weights), self.program)
+        self.modelled_s = {
+            step: seconds * spec.dilation for step, seconds in self.program.modelled_s.items()
+        }
+        weights = self.weights = material.weights(self.program)
         tiles = programs(self.program, self.plan.network)
         chosen = choose(spec.executor, tiles, weights, spec.threads)
         self.executor, self.notes = chosen.name, chosen.notes
@@ -74,45 +89,86 @@ class Job:
             self.ranks[device],
             len(self.ranks),
             spec.interface,
-            secret,
+            keys,
             meet,
             spec.delay_s,
+            [names[number] for number in self.ranks],
         )
         recorder.enter("joining")
         if spec.shares_cores:
             be_prompt()
         self.transport = open_transport(spec.transport, rendezvous)
-        self.device = DeviceRun(
-            self.plan.network,
-            self.program,
-            weights,
-            self.transport,
-            self.ranks,
-            recorder,
-            prepared=chosen.prepared,
-            packing=Packing(self.plan.network, self.plan.cluster.transfer_dtype),
-            pad=spec.pad,
-        )
+        turns, pace = Turns(), Pace(spec.dilation)
+        self.devices = [
+            DeviceRun(
+                self.plan.network,
+                self.program,
+                LaneTransport(self.transport, lane, spec.lanes),
+                self.ranks,
+                self.recorders[lane],
+                prepared=chosen.prepared,
+                packing=Packing(self.plan.network, self.plan.cluster.transfer_dtype, weights),
+                pad=spec.pad,
+                turn=partial(self._turn, turns, lane),
+                pace=pace,
+            )
+            for lane in range(spec.lanes)
+        ]
 
-    def arm(self, payload: bytes | bytearray) -> None:
+    def _turn(self, turns: Turns, lane: int) -> AbstractContextManager[None]:
+        return turns.of(self.numbers.get(lane, 0))
+
+    @property
+    def status(self) -> Status:
+        """What the oldest input's lane does; any progress of a lane is the job's."""
+        lanes = [lane for _, lane in sorted((n, lane) for lane, n in tuple(self.numbers.items()))]
+        oldest = self.recorders[lanes[0] if lanes else 0].status
+        return replace(oldest, ticks=sum(recorder.status.ticks for recorder in self.recorders))
+
+    def run_input(
+        self, number: int, payload: bytes | bytearray, *, lane: int, trace: bool
+    ) -> tuple[dict[str, Any], memoryview]:
+        """Arm and execute one of several inputs in flight, in its lane's thread."""
+        set_threads(self.threads)  # a setting of every thread's own
+        self.numbers[lane] = number
+        try:
+            self.arm(payload, lane=lane)
+            return self.execute(lane=lane, trace=trace)
+        finally:
+            self.numbers.pop(lane, None)
+            self.recorders[lane].enter("idle")
+
+    def arm(self, payload: bytes | bytearray, *, lane: int = 0) -> None:
         """Prepare for one input; ``payload`` holds it on the source and is empty elsewhere."""
-        self.recorder.take()
-        self.device.arm(unpack_inputs(self.plan, payload) if self.is_source else {})
+        self.recorders[lane].clear()
+        self.devices[lane].arm(unpack_inputs(self.plan, payload) if self.is_source else {})
 
-    def execute(self) -> tuple[dict[str, Any], memoryview]:
-        """Run the armed input; returns the report, and the outputs' elements on the sink."""
+    def execute(self, *, lane: int = 0, trace: bool = True) -> tuple[dict[str, Any], memoryview]:
+        """Run the armed input; returns the report, and the outputs' elements on the sink.
+
+        Spans are reported where ``trace`` asks for them.
+        """
         start = time.monotonic_ns()
-        with torch.inference_mode():
-            outputs = self.device.execute()
-            end = time.monotonic_ns()
-            self.device.finish()
+        outputs = self.devices[lane].execute()
+        end = time.monotonic_ns()
+        self.devices[lane].finish()
+        recorder = self.recorders[lane]
         report = {
             "start_ns": start,
             "end_ns": end,
-            "spans": [asdict(span) for span in self.recorder.take()],
+            "busy_ns": recorder.busy_ns,
+            "sent_bytes": recorder.sent_bytes,
+            "arrivals": recorder.take_arrivals(),
             "shapes": {name: list(values.shape) for name, values in outputs.items()},
         }
+        spans = recorder.take() if trace or self.pad else []
+        report["overrun_ns"] = self._overrun_ns(spans)
+        report["spans"] = [vars(span) for span in spans] if trace else []
         return report, pack(outputs.values())
+
+    def _overrun_ns(self, spans: Sequence[Span]) -> int:
+        """By how much a padded device was computed slower than it is."""
+        return round(1e9 * overrun_s(self.modelled_s, spans)) if self.pad else 0
 
     def peer_of(self, error: Exception) -> str | None:
         """Name of the device whose loss an error reports; None for any other error."""
@@ -130,43 +186,25 @@ class Job:
         self.transport.close()
 
 
-def load_checked_plan(path: Path, expected_hash: str) -> Plan:
-    """The plan of a file; raises InputError unless its content has the expected hash."""
-    plan = load_plan(path)
-    actual = load_json(path)["hash"]
-    if actual != expected_hash:
-        raise InputError(
-            f"{path}: hash {actual[:12]} is not the plan's that is to run ({expected_hash[:12]}): "
-            "copy the same plan file to every device"
-        )
-    return plan
+def pack(arrays: Iterable[Any]) -> memoryview:
+    """Elements of arrays (or tensors) one after the other, in float32, as bytes; of a single one
+    they are not copied."""
+    flat = [np.ascontiguousarray(array, dtype=np.float32).reshape(-1) for array in arrays]
+    joined = flat[0] if len(flat) == 1 else np.concatenate([*flat, np.empty(0, np.float32)])
+    return joined.data.cast("B") if joined.size else memoryview(b"")
 
 
-def load_weights(path: Path, program: DeviceProgram) -> dict[str, Tensor]:
-    """The weights that a program reads, mapped from a safetensors file; others are not touched."""
-    with safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in sorted(program.weight_keys)}
-
-
-def pack(tensors: Any) -> memoryview:
-    """Elements of float32 tensors one after the other, as bytes."""
-    flat = [tensor.detach().to(torch.float32).reshape(-1) for tensor in tensors]
-    joined = torch.cat(flat) if flat else torch.empty(0)
-    return joined.numpy().data.cast("B") if len(joined) else memoryview(b"")
-
-
-def unpack(shapes: Mapping[str, Any], payload: bytes | bytearray) -> dict[str, Tensor]:
-    """Tensors by name from ``pack``'s bytes; raises InputError when the length does not fit."""
-    sizes = [torch.Size(shape).numel() for shape in shapes.values()]
+def unpack(shapes: Mapping[str, Any], payload: bytes | bytearray) -> dict[str, Array]:
+    """Float32 arrays by name from ``pack``'s bytes; raises InputError for another length."""
+    sizes = [math.prod(shape) for shape in shapes.values()]
     if 4 * sum(sizes) != len(payload):
         raise InputError(f"{len(payload)} bytes for tensors of {4 * sum(sizes)} bytes")
-    flat = torch.frombuffer(payload, dtype=torch.float32) if payload else torch.empty(0)
+    flat = np.split(np.frombuffer(payload, dtype=np.float32), np.cumsum(sizes)[:-1])
     return {
-        name: part.view(*shape)
-        for (name, shape), part in zip(shapes.items(), torch.split(flat, sizes), strict=True)
+        name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), flat, strict=True)
     }
 
 
-def unpack_inputs(plan: Plan, payload: bytes | bytearray) -> dict[str, Tensor]:
+def unpack_inputs(plan: Plan, payload: bytes | bytearray) -> dict[str, Array]:
     """The network's inputs from a message's bytes."""
     return unpack({name: plan.network.shapes[name] for name in plan.network.inputs}, payload)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nptp_opt.network.ref import Pixels
+
 Case = tuple[nn.Module, tuple[int, ...]]
 
 
@@ -153,11 +155,31 @@ def grid_weight(rng: Random) -> Case:
     return Apply(weighted, 1, 3, height, width), (1, 3, height, width)
 
 
+def shorter(rng: Random) -> Case:
+    """Values that are rounded to a shorter type, and computed with further in float32."""
+    dtype = rng.choice([torch.float16, torch.bfloat16])
+    return Apply(lambda x: (1000 * x).to(dtype).float() * 1.5), (1, 3, *size(rng))
+
+
+def head(rng: Random) -> Case:
+    """What follows a network's maps, in the model's own dimensions."""
+    axis, place = rng.randint(-1, 1), rng.randint(0, 2)
+
+    def last(x: Tensor) -> Tensor:
+        y = x.flatten(1).softmax(axis)
+        y = y.view(-1, 4).unsqueeze(place).transpose(0, 2)
+        y = functional.log_softmax(y.permute(2, 0, 1), axis)
+        y = y.unflatten(y.shape.index(4), (2, -1))
+        return y.reshape(y.shape[0], 1, -1).squeeze(1)
+
+    return nn.Sequential(nn.Conv2d(3, 4, 1), Apply(last)), (1, 3, *size(rng))
+
+
 ACTIVATIONS: list[Callable[[Tensor], Tensor]] = [
     torch.abs, torch.cos, torch.erf, torch.exp, torch.neg, torch.relu, torch.sigmoid, torch.sin,
     torch.tanh, functional.mish, functional.hardswish, functional.selu, functional.silu,
     functional.gelu, functional.softplus, functional.hardsigmoid, functional.relu6, torch.square,
-    torch.floor, torch.ceil,
+    torch.floor, torch.ceil, lambda x: (5 * x).round(),
     lambda x: functional.gelu(x, approximate="tanh"), lambda x: functional.elu(x, 0.7),
     lambda x: functional.celu(x, 1.3), lambda x: functional.leaky_relu(x, 0.2),
     lambda x: functional.hardtanh(x, -0.4, 0.8), lambda x: x.clamp(-0.3, 0.9),
@@ -177,7 +199,16 @@ def activations(rng: Random) -> Case:
     return Apply(every), (1, 2, *size(rng))
 
 
+def pixels(rng: Random) -> Case:
+    """Of an image that the network normalises: ``AS_PIXELS``."""
+    return nn.Conv2d(3, 4, 3, padding=1), (1, 3, *size(rng))
+
+
+AS_PIXELS = {pixels: Pixels(255.0, (0.4, 0.5, 0.6), (0.2,))}
+"""Cases whose input is uint8."""
+
 CASES: tuple[Callable[[Random], Case], ...] = (
     convolution, depthwise, transposed, linear, pools, dilated_pool, resizes, adaptive, borders,
-    slices, shuffles, channels, layer_norm, norms, excitation, grid_weight, activations,
+    slices, shuffles, channels, layer_norm, norms, excitation, shorter, head, grid_weight,
+    activations, pixels,
 )  # fmt: skip

@@ -1,54 +1,52 @@
-"""Overlap: computing what needs nothing of others while halos are on their way (docs/cost.md).
+"""Pieces of a device's tile, in the order in which they are computed (docs/cost.md).
 
-The *interior* of a device's tile is the largest rectangle whose needs lie within what the device
-owns of every feature map that the segment reads; the *rim* is the rest, computed once the halo is
-there. Every piece computes its own regions inside a fused segment and pays its own fixed costs.
+The *interior* needs nothing beyond what the device owns, and nobody else waits for it. The
+*incoming rim* needs a halo: computed last, it leaves the halo the interior's time to travel. The
+*outgoing rim* is what other devices read: computed first, its messages travel while the rest is
+computed. Every piece computes its own regions inside a fused segment and pays its own fixed costs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.cost.encoding import decode_s
 from nptp_opt.cost.loads import Transfer, comms_s, load_arrays
-from nptp_opt.cost.segment import Ownership, segment_compute_s, step_loads
+from nptp_opt.cost.rims import INCOMING, RIMS, Rims
+from nptp_opt.cost.segment import Ownership, segment_compute_s, segment_needs, step_loads
 from nptp_opt.geometry import EMPTY, IntArray, Tile, need_ranges
-from nptp_opt.network.ir import Layer, Network, external_inputs
+from nptp_opt.network.ir import Layer, Network, external_inputs, regions
 
 Range = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Split:
-    """A tile as the pieces that are computed before and after the halo is there."""
-
-    interior: Tile
-    rim: tuple[Tile, ...]
-    """At most four rectangles."""
-
-    def seconds(
-        self, cluster: Cluster, device: int, layers: Sequence[Layer]
-    ) -> tuple[float, float]:
-        """Compute seconds of interior and rim."""
-        rim = (segment_compute_s(cluster, device, layers, piece) for piece in self.rim)
-        return segment_compute_s(cluster, device, layers, self.interior), sum(rim)
-
-
-def split(
-    network: Network,
+def pieces(
     layers: Sequence[Layer],
-    device: int,
     tile: Tile,
-    owned: Mapping[str, Ownership],
-) -> Split:
-    """Interior and rim of the ``tile`` that ``device`` computes of a segment's output."""
-    maps = [name for name in external_inputs(layers) if name not in network.replicated]
-    own = {tensor: owned[tensor].get(device, EMPTY) for tensor in maps}
-    inside = interior(layers, tile, own)
-    return Split(inside, tile.minus(inside))
+    rims: Rims,
+    own: Mapping[str, Tile],
+    wanted: Sequence[Tile],
+) -> tuple[Tile, ...]:
+    """A device's ``tile`` of a segment's output as the pieces that it computes, in order.
+
+    ``own`` is what the device holds of what the segment reads, ``wanted`` what others read of its
+    output.
+    """
+    from nptp_opt.cost.cuts import cut_pieces  # compiled: a worker alone has no numba
+
+    number = RIMS.index(rims)
+    inside = interior(layers, tile, own) if number & INCOMING else tile
+    sides = [_sides(part) for part in wanted]
+    array = np.array(sides, dtype=np.int64).reshape(-1, 4)
+    found = cut_pieces(np.array(_sides(tile)), np.array(_sides(inside)), array, number)
+    return tuple(Tile(*map(int, row)) for row in found)
+
+
+def _sides(tile: Tile) -> tuple[int, int, int, int]:
+    return tile.y0, tile.y1, tile.x0, tile.x1
 
 
 def interior(layers: Sequence[Layer], tile: Tile, own: Mapping[str, Tile]) -> Tile:
@@ -131,19 +129,48 @@ def _hulls(one: IntArray, other: IntArray) -> IntArray:
     return np.asarray(np.where((other[:, 0] >= other[:, 1])[:, None], one, hull))
 
 
-def overlapped_s(
+def first_reader(layers: Sequence[Layer], parts: Sequence[Tile], moves: Sequence[Transfer]) -> int:
+    """Number of the first of a device's pieces that reads anything of ``moves``; the last one where
+    none does."""
+    for number, part in enumerate(parts[:-1]):
+        need = regions(layers, part)
+        if any(not need[m.tensor].intersect(m.tile).is_empty for m in moves if m.tensor in need):
+            return number
+    return len(parts) - 1
+
+
+def in_pieces_s(
     network: Network,
     cluster: Cluster,
     layers: Sequence[Layer],
-    tiles: Ownership,
+    parts: Mapping[int, Sequence[Tile]],
     transfers: Sequence[Transfer],
-    owned: Mapping[str, Ownership],
 ) -> float:
-    """Makespan of a segment that overlaps: max over devices of max(comm, interior) + rim."""
+    """Makespan of a segment in pieces: max over devices of max(comm, ahead) + rest, ``ahead`` being
+    the pieces before the first that reads anything received."""
     comms = comms_s(cluster, load_arrays(step_loads(len(cluster.devices), transfers)))
     times = [float(comm) for comm in comms]
-    for device, tile in tiles.items():
-        parts = split(network, layers, device, tile, owned)
-        interior_s, rim_s = parts.seconds(cluster, device, layers)
-        times[device] = max(times[device], interior_s) + rim_s
+    for device, tiles in parts.items():
+        moves = [move for move in transfers if move.dst == device]
+        first = first_reader(layers, tiles, moves) if moves else len(tiles)
+        seconds = [segment_compute_s(cluster, device, layers, tile) for tile in tiles]
+        times[device] = max(times[device], sum(seconds[:first])) + sum(seconds[first:])
+        times[device] += decode_s(cluster, network, moves, device)
     return max(times)
+
+
+def read_by_others(
+    readers: Sequence[tuple[Sequence[Layer], Ownership]], output: str, tiles: Ownership
+) -> dict[int, list[Tile]]:
+    """By device what the others read of its tile of ``output``; ``readers`` are segments with
+    their partitions."""
+    found: dict[int, list[Tile]] = {device: [] for device in tiles}
+    for layers, partition in readers:
+        if output not in external_inputs(layers):
+            continue
+        for reader, need in sorted(segment_needs(layers, partition)[output].items()):
+            for device, tile in tiles.items():
+                part = tile.intersect(need)
+                if device != reader and not part.is_empty:
+                    found[device].append(part)
+    return found

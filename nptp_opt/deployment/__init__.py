@@ -1,0 +1,1 @@
+"""Plans that answer: inputs from files, calls from Python, requests over HTTP."""

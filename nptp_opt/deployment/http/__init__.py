@@ -1,0 +1,1 @@
+"""A service over HTTP: the Open Inference Protocol, version 2, and metrics."""

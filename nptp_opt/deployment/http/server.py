@@ -25,6 +25,10 @@ HEADERS_S = 10.0
 """How long a connection may take to say what it wants."""
 MOST_CONNECTIONS = 512
 BACKLOG = 128
+LINGER_S = 0.25
+"""How long a server that is to end still takes requests: those sent before its end was known lie in
+the kernel's queues, and closing a connection over them resets it.
+"""
 
 
 def bind(address: str) -> socket.socket:
@@ -104,6 +108,10 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await asyncio.sleep(LINGER_S)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.drained()

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import gevent
 import numpy as np
 import pytest
 import tritonclient.http as triton
@@ -293,6 +294,34 @@ def test_a_hundred_clients_at_once() -> None:
 
 
 @pytest.mark.usefixtures("forked")
+def test_requests_that_a_busy_server_had_not_read_at_its_end_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They lie in the kernel's queues: it closed the connections over them, which resets those."""
+    with Served(service_of()) as served:
+        began = threading.Event()
+
+        def slow() -> bytes:
+            began.set()
+            time.sleep(0.5)
+            return b""
+
+        monkeypatch.setattr(served.metrics, "text", slow)
+        with ThreadPoolExecutor(1) as threads:
+            scraped = threads.submit(served.get, "/metrics")
+            assert began.wait(10)
+            asked = [http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+                     for _ in range(8)]  # fmt: skip
+            for connection in asked:
+                connection.request("POST", f"/v2/models/{NAME}/infer", json_body())
+            served.server.stop()
+            assert [connection.getresponse().status for connection in asked] == [200] * 8
+            assert scraped.result()[0] == 200
+        for connection in asked:
+            connection.close()
+
+
+@pytest.mark.usefixtures("forked")
 def test_a_service_that_ends_by_itself_ends_the_server() -> None:
     """A device is lost and nothing is to be planned anew: requests hear its name, and it stops."""
     with Served(service_of(fixed=True)) as served:
@@ -337,6 +366,8 @@ def test_the_command_serves_drains_at_sigterm_and_ends_well(tmp_path: Path) -> N
     client = triton.InferenceServerClient(f"127.0.0.1:{port}", concurrency=8)
     pending = [client.async_infer(NAME, [_triton_input(X, binary=True)]) for _ in range(8)]
     first = pending[0].get_result()
+    while _requests_known(port) < len(pending):
+        gevent.sleep(0.01)  # the client's requests are sent by greenlets
     process.send_signal(signal.SIGTERM)
     for each in (first, *(rest.get_result() for rest in pending[1:])):
         assert np.allclose(each.as_numpy("output_1"), outputs_of()[1], atol=1e-5)
@@ -346,6 +377,17 @@ def test_the_command_serves_drains_at_sigterm_and_ends_well(tmp_path: Path) -> N
     written = [json.loads(line) for line in lines.read_text().splitlines()]
     assert [each["input"] for each in written] == list(range(8))
     assert all(each["latency_s"] > 0 and each["bytes"] > 0 for each in written)
+
+
+def _requests_known(port: int) -> float:
+    """Answered, on the devices and in the queue."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    names = ("nptp_requests_total", "nptp_in_flight", "nptp_queue_length")
+    return sum(sample.value for family in text_string_to_metric_families(text)
+               for sample in family.samples if sample.name in names)  # fmt: skip
 
 
 def _ask_once(port: int, over: threading.Event) -> None:

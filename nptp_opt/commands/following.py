@@ -53,10 +53,10 @@ class Pace:
     @property
     def is_void(self) -> bool:
         """True where this machine was too slow, or too busy, to emulate the devices' speeds."""
-        from nptp_opt.runtime.trace import MOST_OVERRUN
+        from nptp_opt.runtime.trace import too_slow
 
         times = [latency_s for _, latency_s in self.recent]
-        return bool(times) and self.overrun_s > MOST_OVERRUN * statistics.median(times)
+        return bool(times) and too_slow(statistics.median(times), self.overrun_s)
 
     def is_due(self) -> bool:
         """True once in ``EVERY_S``: often enough to be read."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nptp_opt.commands.deployed import deploy_request, deployment_options, load_deployed
+from nptp_opt.commands.following import VOID
 from nptp_opt.commands.group import command, under
 from nptp_opt.commands.outputs import check_outputs
 from nptp_opt.commands.progress import show_progress
@@ -92,7 +93,10 @@ def infer(
             service, files, prepare, wanted, lambda found: line.note(_pace(found, len(files)))
         )
     say(_pace(summary, len(files)))
-    _print(summary, as_json)
+    padded = request.as_run().chosen_throttle == "pad"
+    if padded and summary.is_void:
+        say(f"latencies are {VOID}; the answers are right")
+    _print(summary, {"void": summary.is_void} if padded else {}, as_json)
 
 
 def _prepare(
@@ -131,8 +135,8 @@ def _pace(found: Summary, count: int) -> str:
     return f"{len(found.latencies_s)} of {count} inputs{rate}"
 
 
-def _print(summary: Summary, as_json: bool) -> None:
-    content = summary.to_json()
+def _print(summary: Summary, emulated: dict[str, bool], as_json: bool) -> None:
+    content = {**summary.to_json(), **emulated}
     if as_json:
         print_json("infer", content)
         return

@@ -15,6 +15,7 @@ from nptp_opt.deployment.outputs import OutputFiles, top_classes
 from nptp_opt.deployment.service import Service
 from nptp_opt.errors import InputError
 from nptp_opt.network.signature import type_name
+from nptp_opt.runtime.trace import too_slow
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Summary:
 
     latencies_s: list[float] = field(default_factory=list)
     ends_s: list[float] = field(default_factory=list)
+    overruns_s: list[float] = field(default_factory=list)
     outputs: Mapping[str, Any] = field(default_factory=dict)
     written: list[str] = field(default_factory=list)
     classes: list[dict[str, Any]] = field(default_factory=list)
@@ -42,6 +44,12 @@ class Summary:
         if len(self.ends_s) < 2 or self.ends_s[-1] <= self.ends_s[0]:
             return None
         return (len(self.ends_s) - 1) / (self.ends_s[-1] - self.ends_s[0])
+
+    @property
+    def is_void(self) -> bool:
+        """True where this machine was too slow, or too busy, for the plan's speeds."""
+        times = (statistics.median(each) for each in (self.latencies_s, self.overruns_s))
+        return too_slow(*times)
 
     def to_json(self) -> dict[str, Any]:
         """What ``infer --json`` prints."""
@@ -94,6 +102,7 @@ def infer(
 def _note(summary: Summary, answer: Answer) -> None:
     summary.latencies_s.append(answer.latency_s)
     summary.ends_s.append(answer.ended_s)
+    summary.overruns_s.append(answer.overrun_s)
     summary.outputs = {
         name: {"shape": list(value.shape), "type": type_name(value.dtype)}
         for name, value in answer.outputs.items()

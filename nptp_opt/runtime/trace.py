@@ -25,6 +25,11 @@ WAITED_NS = 50_000
 """A wait shorter than this found its message there: it held nothing up."""
 
 
+def too_slow(latency_s: float, overrun_s: float) -> bool:
+    """True where a machine was too slow, or too busy, to emulate the devices' speeds."""
+    return overrun_s > MOST_OVERRUN * latency_s
+
+
 @dataclass(frozen=True)
 class Span:
     """One stretch of a device's time; nanoseconds of the machine's monotonic clock."""

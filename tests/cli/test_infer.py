@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.cli.test_commands import CLUSTER, MODEL, call
 from tests.models import small_cnn
+from tests.runtime.test_emulate import needs_root
 
 SHAPE = (1, 3, 20, 24)
 
@@ -79,6 +80,22 @@ def test_a_folder_of_images_streams_through_one_session(folder: Path) -> None:
         found = np.load(folder / "out" / f"{k}.npz")["output"]
         assert np.allclose(found, expected, atol=1e-5)
         assert f"{k}.png: class-{expected.argmax()} " in lines[2 * k]
+
+
+@needs_root
+@pytest.mark.usefixtures("forked")
+def test_latencies_of_an_emulation_of_too_fast_boards_are_void(tmp_path: Path) -> None:
+    """Bug: ``infer`` told them as if they were the plan's. The answers are right: status 0."""
+    fast = CLUSTER.replace("gflops = 2", "gflops = 1e7").replace("gflops = 1\n", "gflops = 1e7\n")
+    (tmp_path / "cluster.toml").write_text(fast)
+    plan, x, y = (tmp_path / name for name in ("plan.json", "x.npy", "y.npz"))
+    np.save(x, np.ones(SHAPE, dtype=np.float32))
+    call("solve", MODEL, "-c", tmp_path / "cluster.toml", "-o", plan, "--input", "1x3x20x24",
+         "--planner", "strip-equal")  # fmt: skip
+    done = call("infer", plan, x, "-o", y, "--emulate", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["void"] is True and y.exists()
+    assert "latencies are VOID: this machine was too slow" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_plans_are_executed_on_emulated_clusters(
 ) -> None:
     """The emulated devices are slow: no plan takes less than its slowest device computes."""
     monkeypatch.setattr(execute, "_call", _run_here)
-    monkeypatch.setattr("nptp_opt.runtime.launcher.report.MOST_OVERRUN", math.inf)  # never void
+    monkeypatch.setattr("nptp_opt.runtime.trace.MOST_OVERRUN", math.inf)  # never void
     found = report(results, "--execute", "--emulate", "--repeats", 2)["tables"]["executed"]
     assert {r["how"] for r in found} == {"emulated"}
     assert all(r["executed"] == 1 and r["error"] is not None for r in found)

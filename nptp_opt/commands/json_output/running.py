@@ -100,6 +100,8 @@ class InferOutput(Output):
     files: list[str]
     """What was written."""
     top: list[Top]
+    void: bool | None = None
+    """With padding: whether this machine was too slow, or too busy, for the plan's speeds."""
 
 
 class ServeOutput(Output):

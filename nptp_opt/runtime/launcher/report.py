@@ -18,7 +18,7 @@ from nptp_opt.network.given import Given, random_inputs, tensors_of
 from nptp_opt.network.load import LoadedModel
 from nptp_opt.notebook import html_table
 from nptp_opt.plan.model import Plan
-from nptp_opt.runtime.trace import MOST_OVERRUN, Span
+from nptp_opt.runtime.trace import Span, too_slow
 from nptp_opt.runtime.transport.registry import check_transport
 from nptp_opt.verification.tolerance import OTHER_ENGINE, difference, largest, rounding, steps
 
@@ -137,7 +137,7 @@ class RunReport:
             return False
         from nptp_opt.runtime.profiling.timeline import overrun_s
 
-        return overrun_s(self.plan, self.spans) > MOST_OVERRUN * self.median_s
+        return too_slow(self.median_s, overrun_s(self.plan, self.spans))
 
     def to_json(self) -> dict[str, Any]:
         """What ``run --json`` prints."""

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
+import time
 from types import FrameType
 
-from nptp_opt.commands.interrupts import interrupted, raise_interrupt
+from nptp_opt.commands.interrupts import begin, interrupted, raise_interrupt, tell
 from nptp_opt.errors import INTERRUPTED
-
-MESSAGE = "nptp-opt: interrupted\n"
 
 IMPORTS = "<frozen importlib"
 """Begins the file name of code that imports."""
+
+AGAIN_S = 0.02
+"""When a lost Ctrl-C comes again."""
 
 
 def main() -> None:
     """The command line; Ctrl-C while it is still being imported ends it without a traceback."""
     signal.signal(signal.SIGINT, interrupt)
+    sys.unraisablehook = unraisable
     try:
         from nptp_opt.cli import main as command
 
@@ -26,21 +30,37 @@ def main() -> None:
     except (KeyboardInterrupt, Exception) as error:
         if not (isinstance(error, KeyboardInterrupt) or interrupted()):
             raise
-        sys.stderr.write(MESSAGE)
+        tell("interrupted")
         sys.exit(INTERRUPTED)
+    finally:
+        sys.unraisablehook = sys.__unraisablehook__
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C: KeyboardInterrupt once; what follows while that is cleaned up after is ignored.
+    """Ctrl-C: KeyboardInterrupt; what follows while that is cleaned up after is ignored.
 
     While torch is not there yet nothing is under way, and its libraries abort by an exception that
     comes out of their imports: then the process ends at once.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if _is_importing(frame) and not _has_torch():
-        os.write(2, MESSAGE.encode())
+        tell("interrupted")
         os._exit(INTERRUPTED)
     raise_interrupt()
+
+
+def unraisable(lost: sys.UnraisableHookArgs) -> None:
+    """Ctrl-C that came while a finaliser or a callback of C ran, which no exception leaves, comes
+    again when that is done."""
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    begin()
+    _thread.start_new_thread(_again, ())
+
+
+def _again() -> None:
+    time.sleep(AGAIN_S)
+    signal.raise_signal(signal.SIGINT)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

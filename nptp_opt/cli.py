@@ -27,7 +27,7 @@ from nptp_opt.commands.infer import infer
 from nptp_opt.commands.init import init
 from nptp_opt.commands.inspect import inspect
 from nptp_opt.commands.instances import instances
-from nptp_opt.commands.interrupts import begin, interrupted
+from nptp_opt.commands.interrupts import begin, interrupted, tell
 from nptp_opt.commands.lists import executors, formulations, planners, solvers, versions
 from nptp_opt.commands.profile import profile
 from nptp_opt.commands.report import report
@@ -80,6 +80,9 @@ class _Group(Group):
             except click.ClickException as error:
                 told(asked, type(error).__name__, error.format_message(), error.exit_code)
                 raise
+            except KeyboardInterrupt:  # click's own status means a wrong plan here
+                tell("interrupted")
+                sys.exit(INTERRUPTED)
 
     def invoke(self, ctx: click.Context) -> Any:
         begin()
@@ -91,7 +94,7 @@ class _Group(Group):
             return super().invoke(ctx)
         except NptpError as error:
             self._fail(ctx, type(error).__name__, as_options(str(error)), error.exit_code)
-        except (KeyboardInterrupt, click.Abort):  # click's own status means a wrong plan here
+        except (KeyboardInterrupt, click.Abort):
             self._fail(ctx, "Interrupted", "interrupted", INTERRUPTED)
         except click.ClickException as error:  # click prints it
             told(speech(), type(error).__name__, error.format_message(), error.exit_code)

@@ -51,13 +51,20 @@ Handler = Callable[[int, FrameType | None], object]
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
     """Let the signals that end a process unwind the stack as Ctrl-C does, so that everything is
-    cleaned up."""
+    cleaned up. What code that is not Python's makes of it on the way ends the process as well."""
+    asked: list[int] = []
 
     def leave(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
         raise SystemExit(128 + number)
 
     with handling(ENDING, leave):
-        yield
+        try:
+            yield
+        except Exception as error:
+            if not asked:
+                raise
+            raise SystemExit(128 + asked[0]) from error
 
 
 @contextlib.contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from safetensors import SafetensorError
 
 from nptp_opt import __main__ as command
 from nptp_opt.cli import main
+from nptp_opt.commands import interrupts
 from nptp_opt.errors import INTERRUPTED, ExecutionError
 from nptp_opt.runtime.children import ENDING, handling, terminable, undisturbed
 from nptp_opt.runtime.launcher import session as session_module
@@ -53,10 +56,64 @@ def test_a_clean_up_is_done_before_a_second_interrupt_counts() -> None:
 
 def test_the_first_interrupt_is_the_last_that_counts() -> None:
     """A second one while the first was told ended in "Aborted!" and the status of a wrong plan."""
+    interrupts.begin()
     with handling([signal.SIGINT], command.interrupt):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupt_counts_again_when_the_clean_up_should_be_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Bug: where a library had swallowed the first Ctrl-C, no other ended the command."""
+    interrupts.begin()
+    monkeypatch.setattr(interrupts, "CLEAN_UP_S", -1.0)
+    with handling([signal.SIGINT], command.interrupt):
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupt_of_a_finaliser_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: Ctrl-C while an object was finalised ended in "Exception ignored in ..."; the command
+    went on, and no other Ctrl-C ended it."""
+
+    class Interrupted:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(10):  # Python looks for signals here
+                pass
+
+    interrupts.begin()
+    monkeypatch.setattr(sys, "unraisablehook", command.unraisable)
+    with handling([signal.SIGINT], command.interrupt), pytest.raises(KeyboardInterrupt):
+        Interrupted()
+        time.sleep(60)
+
+
+def test_what_else_a_finaliser_raises_is_told_as_always(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError("broken")
+
+    monkeypatch.setattr(sys, "unraisablehook", command.unraisable)
+    Broken()
+    assert "ValueError: broken" in capsys.readouterr().err
+
+
+def test_a_signal_that_has_become_another_exception_ends_a_run_as_itself() -> None:
+    """Bug: where code of C had turned SystemExit into an exception of its own, SIGTERM was told as
+    an internal error (7)."""
+    with pytest.raises(SystemExit, match="143"), terminable():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except SystemExit:
+            raise SystemError("returned NULL") from None
+    with pytest.raises(SystemError), terminable():
+        raise SystemError("a bug")
 
 
 def test_an_interrupt_while_torch_is_imported_ends_the_process_at_once(

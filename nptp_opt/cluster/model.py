@@ -63,11 +63,6 @@ class Device(Strict):
         return {speed.layer: speed for speed in self.layers or ()}
 
     @property
-    def peak_flop_per_s(self) -> float:
-        """The rate of the layer shape that the device is best at."""
-        return max([self.flop_per_s, *(speed.flop_per_s for speed in self.layers or ())])
-
-    @property
     def encode_bytes_per_s(self) -> float:
         return (self.encode_mb_per_s or ENCODE_MB_PER_S) * 1e6
 

@@ -13,10 +13,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from nptp_opt.errors import InputError, unknown_name
-from nptp_opt.files import Strict, explain, load_json
+from nptp_opt.files import Strict, load_json
 from nptp_opt.instances.best import Best, best_table, grade_of
 from nptp_opt.instances.networks import (
     ModelEntry,
@@ -86,14 +86,6 @@ class Library(Strict):
             return self.models[entry.of].on(cluster, entry.name)
         shape = LayerShape(**self.layers[entry.of].shape.model_dump())
         return LayerProblem(entry.name, shape, cluster, entry.cut_step)
-
-
-def library_from_json(data: Any, where: str = "library") -> Library:
-    """Read a library from parsed JSON; raises InputError naming ``where`` and the field."""
-    try:
-        return Library.model_validate(data)
-    except ValidationError as error:
-        raise explain(error, where) from None
 
 
 @cache

@@ -40,7 +40,7 @@ def simulated(network: Network, cluster: Cluster, choices: list[Choice], rims: R
 def random_plan(network: Network, cluster: Cluster, rng: random.Random) -> list[Choice]:
     """Random segments, each with a random partition for random owners."""
     layers, choices, at = network.shared_out, [], 0
-    speeds = [device.peak_flop_per_s for device in cluster.devices]
+    speeds = [device.flop_per_s for device in cluster.devices]
     while at < len(layers):
         ends = [e for e in range(at + 1, len(layers) + 1) if is_segment(network, layers[at:e])]
         end = rng.choice([*ends, at + 1])

@@ -9,7 +9,8 @@ const byId = id => document.getElementById(id);
 const COLOURS = ["#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2", "#a6a6a6"];
 const INK = ["#000", "#000", "#000", "#000", "#000", "#000", "#fff", "#000"];
 const STROKES = ["", "M0 8L8 0", "M0 0L8 8", "M0 4H8", "M4 0V8", "M0 8L8 0M0 0L8 8", "M0 4H8M4 0V8", "M2 2H4V4H2Z"];
-const MOST_LABELS = 24, MOST_ARROWS = 80, PAPER = 660, MOST_SLENDER = 16, SECONDS_OF_PLAYING = 12, FRAME_MS = 30;
+const MOST_LABELS = 24, MOST_ARROWS = 48, PAPER = 660, MOST_SLENDER = 16, MOST_ROWS = 16, MOST_NAMED = 8, MOST_GUESTS = 18;
+const SECONDS_OF_PLAYING = 12, FRAME_MS = 30;
 
 const state = {
   time: 0, playing: false, zoom: 1, width: 0, paper: false,
@@ -133,7 +134,10 @@ function runText(plan) {
 function pathText(plan) {
   const exchange = plan.steps.reduce((sum, step) => sum + step.critical_exchange_s, 0);
   const busy = plan.devices.map((device, i) => [device.critical_s, i]).filter(([s]) => s > 0).sort((a, b) => b[0] - a[0]);
-  const parts = busy.map(([s, i]) => `${nameOf(plan, i)} computes ${seconds(s)}`);
+  const parts = busy.slice(0, MOST_NAMED).map(([s, i]) => `${nameOf(plan, i)} computes ${seconds(s)}`);
+  const others = busy.slice(MOST_NAMED);
+  if (others.length) parts.push(`${others.length} more device${others.length > 1 ? "s compute" : " computes"} ` +
+    seconds(others.reduce((sum, [s]) => sum + s, 0)));
   if (exchange > 0) parts.push(`messages take ${seconds(exchange)}, waiting for the ` +
     `${plan.network === "shared" ? "medium" : "links"} included`);
   return `What the ${seconds(plan.totals.latency_s)} are (the critical path): ${parts.join("; ")}.`;
@@ -231,11 +235,16 @@ function mapSelect(p, step) {
 }
 function deviceSelect(p, plan) {
   const chosen = state.views[p].device;
-  const select = make("select", { class: "pick-device", change: () => {
-    state.views[p].device = select.value === "" ? null : +select.value; stepMap(p); } },
+  const select = make("select", { class: "pick-device",
+    change: () => chooseDevice(p, select.value === "" ? null : +select.value) },
     make("option", { value: "" }, "all"),
     ...plan.devices.map((device, i) => make("option", { value: i, selected: i === chosen }, `${i}: ${device.name}`)));
   return make("label", {}, "device ", select);
+}
+function chooseDevice(p, device) {
+  state.views[p].device = device;
+  stepMap(p);
+  if (onlyPath(PLANS[p])) timelines();
 }
 function mapScale(map, width) {
   const room = { width: Math.max(120, Math.min(width, 620)), height: 440 };
@@ -249,13 +258,21 @@ function mapScale(map, width) {
 const middle = box => [box.x + box.width / 2, box.y + box.height / 2];
 const sidesText = ([y0, y1, x0, x1]) => `rows ${y0} to ${y1}, columns ${x0} to ${x1}`;
 
+// Where devices stand that own nothing of a map: in one column by name, many in several by number.
+function guestColumns(count) {
+  const columns = Math.ceil(count / MOST_GUESTS), rows = Math.ceil(count / columns), side = columns > 1 ? 26 : 58;
+  return { width: count && 30 + columns * (side + 4), height: count && rows * (columns > 1 ? 20 : 24),
+    box: (k, left, height) => ({ x: left + 34 + Math.floor(k / rows) * (side + 4),
+      y: (k % rows + .5) * height / rows - (columns > 1 ? 8 : 10), width: side, height: columns > 1 ? 16 : 20 }) };
+}
 function mapFigure(p, plan, step, map) {
   const view = state.views[p], moves = moved(step, map);
   const tiles = map.role === "inner" ? map.computed : map.owned;
   const owners = new Set(tiles.map(([device]) => device));
   const guests = [...new Set(moves.map(move => move.to))].filter(device => !owners.has(device)).sort((a, b) => a - b);
-  const scale = mapScale(map, roomIn(view.place) - (guests.length ? 96 : 4));
-  const width = scale.width + (guests.length ? 94 : 2), height = Math.max(scale.height, guests.length * 24) + 2;
+  const column = guestColumns(guests.length);
+  const scale = mapScale(map, roomIn(view.place) - column.width - 4);
+  const width = scale.width + column.width + 2, height = Math.max(scale.height, column.height) + 2;
   const svg = draw("svg", { width, height, viewBox: `-1 -1 ${width} ${height}`, role: "img",
     "aria-label": `map ${map.tensor} of ${stepText(plan, view.step)}` });
   const place = new Map();
@@ -265,7 +282,7 @@ function mapFigure(p, plan, step, map) {
     svg.append(tileOf(p, plan, map, device, sides, box));
   }
   guests.forEach((device, k) => {
-    const box = { x: scale.width + 34, y: (k + .5) * height / guests.length - 10, width: 58, height: 20 };
+    const box = column.box(k, scale.width, height);
     place.set(device, [box.x, box.y + 10]);
     svg.append(tileOf(p, plan, map, device, null, box));
   });
@@ -291,7 +308,7 @@ function caption(map, guests) {
 }
 function tileOf(p, plan, map, device, sides, box) {
   const view = state.views[p], rect = draw("rect", { ...box, class: "tile", fill: paint(device),
-    "fill-opacity": map.role === "inner" ? .6 : 1 },
+    "fill-opacity": map.role === "inner" ? .6 : 1, click: () => chooseDevice(p, view.device === device ? null : device) },
     tip(`${nameOf(plan, device)}${sides ? ": " + sidesText(sides) : ""}`));
   if (view.device !== null && view.device !== device) rect.classList.add("dim");
   view.tiles.push([rect, device]);
@@ -351,7 +368,8 @@ function timelines() {
   const left = scrolled ? scrolled.scrollLeft : 0;
   byId("timeline").replaceChildren();
   PLANS.forEach((plan, p) => byId("timeline").append(make("h3", {}, `${plan.name}, ${seconds(plan.totals.latency_s)}` +
-    (plan.measured ? `; measured (above the prediction): ${seconds(plan.measured_s)}` : "")), lanes(plan, p)));
+    (plan.measured ? `; measured (above the prediction): ${seconds(plan.measured_s)}` : "") +
+    (onlyPath(plan) ? `; on the critical path: ${shownDevices(plan, p).size} of ${plan.devices.length} devices` : "")), lanes(plan, p)));
   const boxes = [...document.querySelectorAll("#timeline .scroll")];
   for (const box of boxes) {
     box.scrollLeft = left;
@@ -359,15 +377,28 @@ function timelines() {
   }
   PLANS.forEach((_, p) => { markStep(p); showNow(p); });
 }
-function layout(plan) {
-  const rows = [];
+// Beyond MOST_ROWS devices nobody follows all of them: then the chosen one, both ends of the critical path, and
+// who computes on it (who only sends or receives there may be anyone in the queue of the source or sink).
+const crowded = plan => plan.devices.length > MOST_ROWS;
+const onlyPath = plan => crowded(plan) && byId("few").checked;
+function shownDevices(plan, p) {
+  if (!onlyPath(plan)) return new Set(plan.devices.keys());
+  const ends = [plan.path[0], plan.path[plan.path.length - 1]].filter(Boolean);
+  const shown = new Set(ends.map(({ stretch }) => plan.timeline[stretch].device));
+  plan.devices.forEach((device, i) => { if (device.critical_s > 0 || i === state.views[p].device) shown.add(i); });
+  return shown;
+}
+// `rows` by number of device, with holes for those that are not shown.
+function layout(plan, p) {
+  const rows = [], shown = shownDevices(plan, p);
   let y = AXIS;
   plan.devices.forEach((device, i) => {
+    if (!shown.has(i)) return;
     const row = { label: device.name, device: i, top: y };
     if (plan.measured) { row.measured = y; y += 13; }
     row.compute = y; y += 18;
     if (plan.network === "switched") { row.out = y; row.into = y + 8; y += 17; }
-    rows.push(row);
+    rows[i] = row;
     y += 7;
   });
   const medium = plan.network === "shared" ? { label: "medium", out: y, into: null, tall: 16 } : null;
@@ -379,15 +410,17 @@ function ticks(end) {
   return Array.from({ length: Math.floor(end / step + 1e-9) + 1 }, (_, k) => k * step);
 }
 function lanes(plan, p) {
-  const found = layout(plan), view = state.views[p];
+  const found = layout(plan, p), view = state.views[p];
   const width = Math.max(180, (roomIn(byId("timeline")) - GUTTER - 2) * state.zoom);
   const x = time => 4 + (width - 12) * time / (D.end_s || 1);
   const svg = draw("svg", { width, height: found.height, role: "img", "aria-label": `timeline of ${plan.name}`,
     click: event => setTime((event.clientX - svg.getBoundingClientRect().left - 4) / (width - 12) * D.end_s, p) });
   view.marks = []; view.x = x;
   axis(svg, plan, x, width, found.height);
-  plan.waits.forEach(wait => svg.append(...waitBar(plan, x, wait, found.rows[wait.device].compute)));
-  (plan.measured || []).forEach(span => svg.append(spanBar(plan, x, span, found.rows[span.device].measured)));
+  const isShown = part => found.rows[part.device] !== undefined;
+  plan.waits.filter(isShown).forEach(wait => svg.append(...waitBar(plan, x, wait, found.rows[wait.device].compute)));
+  (plan.measured || []).filter(isShown)
+    .forEach(span => svg.append(spanBar(plan, x, span, found.rows[span.device].measured)));
   plan.timeline.forEach(stretch => stretchBars(plan, p, svg, x, found, stretch));
   svg.append(draw("path", { class: "chain", d: chain(plan, x, found) }));
   view.cursor = draw("line", { class: "cursor", y1: AXIS - 6, y2: found.height });
@@ -407,7 +440,7 @@ function axis(svg, plan, x, width, height) {
 function gutter(found) {
   const svg = draw("svg", { width: GUTTER, height: found.height });
   const cut = name => name.length > 13 ? name.slice(0, 12) + "…" : name;
-  for (const row of [...found.rows, ...(found.medium ? [found.medium] : [])]) {
+  for (const row of [...found.rows.filter(Boolean), ...(found.medium ? [found.medium] : [])]) {
     const y = (row.compute ?? row.out) + 12;
     if (row.device !== undefined) svg.append(draw("rect", { x: 0, y: y - 9, width: 9, height: 10, fill: paint(row.device),
       stroke: "var(--ink)", "stroke-width": .6 }));
@@ -477,7 +510,8 @@ function stretchBars(plan, p, svg, x, found, stretch) {
   const text = stretchText(plan, stretch), view = state.views[p];
   const put = node => { svg.append(node); view.marks.push([node, stretch.step]); };
   if (stretch.peer === undefined) {
-    put(bar(x, stretch, found.rows[stretch.device].compute, 16, paint(stretch.device), attrs, text));
+    const row = found.rows[stretch.device];
+    if (row) put(bar(x, stretch, row.compute, 16, paint(stretch.device), attrs, text));
     return;
   }
   for (const [y, height] of messageLanes(found, stretch)) {
@@ -487,8 +521,11 @@ function stretchBars(plan, p, svg, x, found, stretch) {
     put(bar(x, on, y, height, paint(stretch.device), { ...attrs, class: attrs.class + " message" }, text));
   }
 }
-const messageLanes = (found, stretch) => found.medium ? [[found.medium.out, 14]] :
-  [[found.rows[stretch.device].out, 7], [found.rows[stretch.peer].into, 7]];
+function messageLanes(found, stretch) {
+  if (found.medium) return [[found.medium.out, 14]];
+  const from = found.rows[stretch.device], to = found.rows[stretch.peer];
+  return [from && [from.out, 7], to && [to.into, 7]].filter(Boolean);
+}
 
 // Through the middles of the critical stretches, from lane to lane where one waits for another: a task for
 // a message, or a message for the link that another one has.
@@ -496,10 +533,12 @@ function chain(plan, x, found) {
   const parts = plan.path.map(({ stretch }) => plan.timeline[stretch]);
   const points = parts.flatMap((part, k) => {
     if (part.peer === undefined) {
-      const y = found.rows[part.device].compute + 8;
+      const row = found.rows[part.device], y = row && row.compute + 8;
+      if (!row) return [];
       return [[x(part.start_s), y], [x(part.end_s), y]];
     }
     const between = messageLanes(found, part).map(([y, height]) => y + height / 2);
+    if (!between.length) return [];
     const [out, into] = [between[0], between[between.length - 1]], [before, after] = [parts[k - 1], parts[k + 1]];
     const queued = before && before.peer === part.peer && before.device !== part.device;
     const follows = after && after.peer !== undefined;
@@ -539,12 +578,21 @@ function memoryCell(device) {
   return make("td", { class: over ? "full" : null }, `${bytes(device.memory_bytes)} / ` +
     (limit === null ? "no limit" : `${bytes(limit)} (${share(device.memory_bytes / limit)})`));
 }
+// A line for each device that waits; of many the rest is folded away, the longest first.
+function waitLists(plan) {
+  const waiting = plan.devices.map((device, i) => [device, waitsOf(plan, i)]).filter(([, text]) => text);
+  if (crowded(plan)) waiting.sort((a, b) => b[0].waiting_s - a[0].waiting_s);
+  const list = some => make("ul", {}, ...some.map(([device, text]) =>
+    make("li", {}, `${device.name} waits ${seconds(device.waiting_s)}: ${text}`)));
+  if (!crowded(plan) || waiting.length <= MOST_NAMED) return [list(waiting)];
+  return [list(waiting.slice(0, MOST_NAMED)), make("details", {},
+    make("summary", {}, `${waiting.length - MOST_NAMED} more devices wait, but less`), list(waiting.slice(MOST_NAMED)))];
+}
 function paths() {
   for (const plan of PLANS) {
     const waits = [...plan.waits].sort((a, b) => (b.end_s - b.start_s) - (a.end_s - a.start_s)).slice(0, 8);
     byId("path").append(make("div", {}, make("h3", {}, plan.name),
-      make("ul", {}, ...plan.devices.map((device, i) => [device, waitsOf(plan, i)]).filter(([, text]) => text)
-        .map(([device, text]) => make("li", {}, `${device.name} waits ${seconds(device.waiting_s)}: ${text}`))),
+      ...waitLists(plan),
       make("h3", {}, "Longest waits"), make("ul", {}, ...waits.map(wait => make("li", {}, waitText(plan, wait)))),
       waits.length ? null : make("p", { class: "note" }, "No device waits."),
       make("details", {}, make("summary", {}, `The critical path: ${plan.path.length} stretches`),
@@ -644,6 +692,7 @@ function widthChanged() {
   maps();
   timelines();
 }
+byId("few-label").hidden = !PLANS.some(crowded);
 patterns();
 totals();
 steps();
@@ -657,6 +706,7 @@ byId("time").addEventListener("input", () => { stop(); setTime(+byId("time").val
 byId("narrower").addEventListener("click", () => zoom(.5));
 byId("wider").addEventListener("click", () => zoom(2));
 for (const id of ["halos", "arrows", "repeated"]) byId(id).addEventListener("change", maps);
+byId("few").addEventListener("change", timelines);
 addEventListener("resize", widthChanged);
 for (const [event, paper] of [["beforeprint", true], ["afterprint", false]])
   addEventListener(event, () => { Object.assign(state, { paper, zoom: 1, width: 0 }); widthChanged(); });

@@ -79,7 +79,7 @@ addEventListener("error", event => errors.push(event.message));
 console.error = console.warn = (...words) => errors.push(words.join(" "));
 </script>"""
 
-PROBE = """<script>
+TOOLS = """<script>
 const seen = {}, all = s => [...document.querySelectorAll(s)], count = s => all(s).length;
 const used = new Set(), wait = ms => new Promise(done => setTimeout(done, ms));
 const click = node => { used.add(node); node.click(); };
@@ -89,7 +89,9 @@ const set = (node, value) => { used.add(node); node.value = value;
 const key = (node, name) => node.dispatchEvent(
   new KeyboardEvent("keydown", {key: name, bubbles: true, cancelable: true}));
 const chosen = p => state.views[p].step;
-async function use() {
+async function use() {"""
+
+USE = """
   const [inner, plain] = [0, 1];  // the fused plan, the other one
   seen.hacked = window.hacked === undefined;
   seen.steps = count(".step"); seen.rows = count("tbody tr"); seen.bars = count(".stretch");
@@ -131,6 +133,7 @@ async function use() {
   all("#timeline .scroll")[0].scrollLeft = 40; await wait(50);
   seen.together = all("#timeline .scroll")[1].scrollLeft;
   click(byId("narrower")); seen.narrower = width() / before;
+  click(byId("few")); seen.few = byId("few-label").hidden;
   set(byId("time"), 500); seen.half = state.time / D.end_s; seen.now = byId("now").textContent;
   seen.doing = all(".doing").map(cell => cell.textContent);
   seen.busy = count(".tile.busy");
@@ -160,6 +163,29 @@ async function use() {
   dispatchEvent(new Event("beforeprint"));
   seen.paper = Math.max(...all("main svg").map(node => +node.getAttribute("width")));
   dispatchEvent(new Event("afterprint"));
+"""
+
+MANY = """
+  const rows = () => count(".lanes > svg rect"), tall = () => +all(".lanes svg")[0].getAttribute("height");
+  seen.hidden = byId("few-label").hidden;
+  seen.rows = rows(); seen.tall = tall();
+  const guests = all("figure svg .tile").slice(1).map(node => node.getBoundingClientRect());
+  seen.guests = guests.length; seen.columns = new Set(guests.map(box => box.left)).size;
+  seen.figure = Math.max(...guests.map(box => box.bottom)) - Math.min(...guests.map(box => box.top));
+  seen.arrows = count(".arrow");
+  const tile = all("figure svg .tile")[40];
+  tile.dispatchEvent(new MouseEvent("click", {bubbles: true}));
+  seen.device = all(".pick-device")[0].value; seen.with_it = rows(); seen.its = count(".arrow");
+  all("figure svg .tile")[40].dispatchEvent(new MouseEvent("click", {bubbles: true}));
+  seen.again = all(".pick-device")[0].value;
+  byId("few").click(); seen.all_rows = rows(); seen.all_tall = tall(); byId("few").click();
+  seen.listed = all("#path > div > ul")[0].children.length;
+  seen.folded = all("#path details")[0].querySelectorAll("li").length;
+  seen.told = byId("totals").querySelector(".path").textContent.match(/computes? /g).length;
+  seen.table = count("#devices tbody tr");
+"""
+
+SEEN = """
   seen.width = innerWidth;
   seen.overflow = document.documentElement.scrollWidth - innerWidth;
 }
@@ -175,10 +201,10 @@ addEventListener("message", event => {{ const found = document.createElement("pr
 """A window of Chromium is at least 500 pixels wide; a frame may be narrower."""
 
 
-def browsed(folder: Path, page: str, width: int) -> dict[str, Any]:
-    """What the probe saw in the page, in a frame of ``width`` pixels."""
+def browsed(folder: Path, page: str, width: int, use: str) -> dict[str, Any]:
+    """What the probe ``use`` saw in the page, in a frame of ``width`` pixels."""
     assert CHROMIUM is not None
-    probed = page.replace("<noscript>", f"{ERRORS}<noscript>").replace("</body>", PROBE)
+    probed = page.replace("<noscript>", f"{ERRORS}<noscript>").replace("</body>", TOOLS + use + SEEN)
     (folder / "page.html").write_text(probed)
     (folder / "frame.html").write_text(FRAME.format(width=width))
     done = subprocess.run(
@@ -203,7 +229,7 @@ def test_every_control_works_without_an_error(tmp_path: Path, width: int) -> Non
     trace = tmp_path / "trace.json"
     trace.write_text(json.dumps(chrome_trace(fused, spans_of(fused))))
     page = viewer_page({"a": fused, "b": plain}, {"a": load_trace(trace, fused)})
-    seen = browsed(tmp_path, page, width)
+    seen = browsed(tmp_path, page, width, USE)
     assert (seen["hacked"], seen["name"]) == (True, HOSTILE[0])
     assert (seen["steps"], seen["chain"], seen["spans"]) == (5, 2, 7)
     assert seen["bars"] == (3 + 2 * 2) + (5 + 2 * 4)  # tasks, and messages at both ends
@@ -226,6 +252,7 @@ def test_every_control_works_without_an_error(tmp_path: Path, width: int) -> Non
     assert seen["maps"] == ["input", "conv0", "conv1"]
     assert (seen["twice"], seen["not_twice"], seen["need"], seen["dim"]) == (1, 0, 1, 1)
     assert (seen["wider"], seen["narrower"], seen["together"]) == (2, 1, 40)
+    assert seen["few"]  # hidden: the devices are few anyway
     assert seen["half"] == 0.5 and seen["now"] == "1.625 s"  # the fused plan takes 3.25 s
     assert seen["doing"][2:] == ["computes step 1 (conv1)"] * 2
     assert seen["end"] == ["done"] * 4
@@ -237,4 +264,33 @@ def test_every_control_works_without_an_error(tmp_path: Path, width: int) -> Non
     assert seen["open"] and seen["path"] == 4 + 5
     assert seen["unused"] == []
     assert 300 < seen["paper"] < 680  # of A4's 794 pixels, with margins
+    assert seen["width"] == width and seen["overflow"] <= 0
+
+
+def squares(height: int, width: int) -> dict[int, Tile]:
+    """8 x 8 tiles on 64 devices."""
+    y, x = height // 8, width // 8
+    return {
+        8 * r + c: Tile(r * y, (r + 1) * y, c * x, (c + 1) * x) for r in range(8) for c in range(8)
+    }
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's package chromium")
+@pytest.mark.parametrize("width", [400, 1200])
+def test_sixty_four_devices_can_be_read(tmp_path: Path, width: int) -> None:
+    """They filled 2,700 pixels of timeline, a column of 1,500 beside the first map that was cut in
+    print, and 64 lines of who waits: now the critical path's come first, the others on demand."""
+    speeds = [20.0] * 16 + [10.0] * 24 + [4.0] * 24
+    network = conv_chain((1, 3, 32, 32), [{"channels": 8}, {"channels": 8}])
+    plan = plan_of(network, make_cluster(speeds, rates=50.0), squares)
+    seen = browsed(tmp_path, viewer_page({"p": plan}), width, MANY)
+    assert not seen["hidden"]
+    assert 0 < seen["rows"] < 16 < seen["all_rows"] == 64
+    assert seen["tall"] < 700 < seen["all_tall"]
+    assert (seen["guests"], seen["columns"]) == (63, 4) and seen["figure"] < 500
+    assert (seen["arrows"], seen["its"]) == (0, 1)  # the source sends to 63 others
+    assert (seen["device"], seen["again"]) == ("40", "")
+    assert seen["with_it"] in (seen["rows"], seen["rows"] + 1)
+    assert (seen["listed"], seen["folded"], seen["table"]) == (8, 56, 64)
+    assert seen["told"] <= 9
     assert seen["width"] == width and seen["overflow"] <= 0

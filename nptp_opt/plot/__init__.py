@@ -1,0 +1,1 @@
+"""Tables, figures and the viewer's page: what people look at."""

@@ -166,12 +166,13 @@ USE = """
 """
 
 MANY = """
-  const rows = () => count(".lanes > svg rect"), tall = () => +all(".lanes svg")[0].getAttribute("height");
+  const rows = () => count(".lanes > svg rect");
+  const tall = () => +all(".lanes svg")[0].getAttribute("height");
   seen.hidden = byId("few-label").hidden;
   seen.rows = rows(); seen.tall = tall();
   const guests = all("figure svg .tile").slice(1).map(node => node.getBoundingClientRect());
   seen.guests = guests.length; seen.columns = new Set(guests.map(box => box.left)).size;
-  seen.figure = Math.max(...guests.map(box => box.bottom)) - Math.min(...guests.map(box => box.top));
+  seen.figure = Math.max(...guests.map(box => box.bottom)) - guests[0].top;
   seen.arrows = count(".arrow");
   const tile = all("figure svg .tile")[40];
   tile.dispatchEvent(new MouseEvent("click", {bubbles: true}));
@@ -204,7 +205,9 @@ addEventListener("message", event => {{ const found = document.createElement("pr
 def browsed(folder: Path, page: str, width: int, use: str) -> dict[str, Any]:
     """What the probe ``use`` saw in the page, in a frame of ``width`` pixels."""
     assert CHROMIUM is not None
-    probed = page.replace("<noscript>", f"{ERRORS}<noscript>").replace("</body>", TOOLS + use + SEEN)
+    probed = page.replace("<noscript>", f"{ERRORS}<noscript>").replace(
+        "</body>", TOOLS + use + SEEN
+    )
     (folder / "page.html").write_text(probed)
     (folder / "frame.html").write_text(FRAME.format(width=width))
     done = subprocess.run(

@@ -1,15 +1,18 @@
 """Measures the boards of a cluster, and their links, over the connections of workers that wait.
 
-Each board in turn gets the whole network as a job of its own and computes tiles of every layer
-shape of it: no board needs the model's code. Then all boards together get a network of nothing but
+Each board gets the whole network as a job of its own and computes tiles of every layer shape of it:
+no board needs the model's code. All boards compute at once, those with the same address in turn,
+since they would take each other's processor. Then all boards together get a network of nothing but
 a pooling, which connects them: every two exchange messages while the others are silent, and at last
 each sends to the next, all at once.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,11 +61,12 @@ def survey(
     The cluster's speeds and rates mean nothing. Raises DeviceLostError for a board that fails.
     """
     found: dict[str, Profile] = {}
-    for number, device in enumerate(cluster.devices):
-        say(f"measuring {device.name}")
-        found[device.name] = _measure(pool, model, cluster, number, request)
-        for note in misfits(found[device.name]):
-            say(f"{device.name}: {note}")
+    for numbers in undisturbed(cluster):
+        found |= _measure(pool, model, cluster, numbers, request, say)
+    found = {device.name: found[device.name] for device in cluster.devices}
+    for name, profile in found.items():
+        for note in misfits(profile):
+            say(f"{name}: {note}")
     if len(cluster.devices) == 1:
         return found, None
     links = measure_links(pool, cluster, say, request.executor)
@@ -71,15 +75,44 @@ def survey(
     return found, links
 
 
+def undisturbed(cluster: Cluster) -> Iterator[list[int]]:
+    """Devices that can be measured at once, then others: in each round one of every address. Those
+    without one, or with one that no other machine reaches, are on this machine."""
+    hosts: dict[str, list[int]] = {}
+    for number, device in enumerate(cluster.devices):
+        hosts.setdefault(_host(device.address), []).append(number)
+    for round_ in itertools.zip_longest(*hosts.values()):
+        yield [number for number in round_ if number is not None]
+
+
+def _host(address: str | None) -> str:
+    try:
+        here = address in (None, "localhost") or ipaddress.ip_address(address or "").is_loopback
+    except ValueError:  # a name
+        here = False
+    return "" if here else str(address).lower()
+
+
 def _measure(
-    pool: WorkerPool, model: LoadedModel, cluster: Cluster, device: int, request: SurveyRequest
-) -> Profile:
+    pool: WorkerPool,
+    model: LoadedModel,
+    cluster: Cluster,
+    numbers: Sequence[int],
+    request: SurveyRequest,
+    say: Callable[[str], None],
+) -> dict[str, Profile]:
+    """These devices, all at once, after all of them have loaded the network."""
     options = RunOptions(transport="tcp", threads=request.threads, executor=request.executor)
-    name = cluster.devices[device].name
-    with Session(pool, alone(model, cluster, device), model, options):
-        pool.send(name, "measure", repeats=request.repeats)
-        measured = pool.collect("measured", [name])[name].fields
-    return _profile(model, measured, request)
+    names = [cluster.devices[number].name for number in numbers]
+    with contextlib.ExitStack() as jobs:
+        for number in numbers:
+            say(f"sending the network to {cluster.devices[number].name}")
+            jobs.enter_context(Session(pool, alone(model, cluster, number), model, options))
+        say(f"measuring {', '.join(names)}")
+        for name in names:
+            pool.send(name, "measure", repeats=request.repeats)
+        measured = pool.collect("measured", names)
+    return {name: _profile(model, measured[name].fields, request) for name in names}
 
 
 def alone(model: LoadedModel, cluster: Cluster, device: int) -> Plan:

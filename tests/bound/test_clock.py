@@ -164,6 +164,32 @@ def test_two_devices_of_one_pointwise_layer_worked_by_hand() -> None:
     assert 0.16 <= best < 0.2
 
 
+def test_a_layer_that_reads_rows_of_its_own_is_sent_all_of_its_input() -> None:
+    """30 x 10 pixels to 10 x 10, three rows for each: 1.2 s of the medium for all of the input and
+    0.4 s back, against 0.6 s of computing. T = 0.6 (1 - b) = 1.6 b."""
+    conv = nn.Conv2d(1, 1, (3, 1), stride=(3, 1), bias=False)
+    network = load_module(conv.eval(), "m", (1, 1, 30, 10)).network
+    assert network.spatial[0].flop == 600
+    cluster = make_cluster((1e-6, 1e-6), rates=8e-3, shared=True)
+    assert clock_bound(network, cluster) == pytest.approx(0.6 * 1.6 / 2.2, rel=1e-4)
+
+
+def test_a_network_of_a_head_alone_takes_the_head_s_seconds() -> None:
+    norm = nn.Sequential(nn.Flatten(), nn.LayerNorm(12))
+    network = load_module(norm.eval(), "m", (1, 3, 2, 2)).network
+    assert not network.shared_out and sum(layer.flop for layer in network.head) == 84
+    bound = clock_bound(network, make_cluster((1e-6, 2e-6), sink="d1"))
+    assert 0.042 * (1 - 1e-8) < bound < 0.042
+
+
+def test_linear_layers_alone_take_the_seconds_of_perfect_balance() -> None:
+    """Three times 24 features: 72 weights, twice as many operations, at 3000 a second."""
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(24, 3, bias=False))
+    network = load_module(linear.eval(), "m", (1, 6, 2, 2)).network
+    found = clock_bound(network, make_cluster((1e-6, 2e-6), rates=1e9))
+    assert 0.048 * (1 - 1e-8) < found < 0.048
+
+
 def test_nothing_but_the_source_begins_before_a_hop() -> None:
     """At infinite rates two devices with work for 2 s do not end after 1 s but half a hop later
     at either end: the other one has 2 hops less."""

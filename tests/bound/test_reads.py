@@ -6,6 +6,7 @@ import pytest
 
 from nptp_opt.bound import read_pixels
 from nptp_opt.geometry import Tile
+from nptp_opt.network.load import load_model
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import plan_network
 from tests.builders import conv_chain, make_cluster
@@ -26,6 +27,19 @@ def test_a_strided_pointwise_convolution_reads_single_pixels() -> None:
         (1, 3, 9, 9), [{"channels": 8}, {"channels": 8, "kernel": 1, "stride": 4, "padding": 0}]
     )
     assert read_pixels(network)["conv0"] == 9
+
+
+def test_of_an_oblong_map_rows_and_columns_are_counted_apart() -> None:
+    """7 x 11, pooled to 3 x 5."""
+    network = conv_chain((1, 3, 7, 11), [{"channels": 8}, {"channels": 8, **POOL}])
+    assert read_pixels(network) == {"conv0": 60, "conv1": 15}
+
+
+def test_a_map_that_the_head_reads_is_read_whole() -> None:
+    network = load_model("tests.models:small_cnn", (1, 3, 24, 20)).network
+    last = network.spatial[-1]
+    assert network.head and last.name not in network.outputs
+    assert read_pixels(network)[last.name] == last.height * last.width > 0
 
 
 @pytest.mark.parametrize("stride", [2, 3, 4])

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from nptp_opt.cluster import TransferDtype
 from nptp_opt.errors import InputError
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.geometry import Tile
-from nptp_opt.network.load import LoadedModel, load_model
+from nptp_opt.network.load import LoadedModel, load_model, load_module
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.document import plan_from_json, plan_hash, plan_to_json, read_plan
 from nptp_opt.plan.model import Plan
@@ -213,6 +214,32 @@ def test_a_wrong_tensor_is_found_by_execution(model: LoadedModel, plan: Plan) ->
     wrong = Shifted(model.imported, model.build, model.ref, model.witness, model.sized)
     report = verify_plan(plan, wrong)
     assert any("differs from the model" in fault for fault in report.faults)
+
+
+def test_a_witness_that_refuses_the_model_is_a_fault(
+    model: LoadedModel, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without another engine's answer nothing is proven."""
+
+    def refuse(self: LoadedModel, x: object) -> None:
+        raise InputError("no such operator")
+
+    monkeypatch.setattr(LoadedModel, "witness_outputs", refuse)
+    report = verify_plan(plan, model)
+    assert report.faults == [f"{model.witness.name}: no such operator"]
+    assert "Verified: wrong" in report._repr_html_() and "no such operator" in report._repr_html_()
+
+
+def test_a_model_of_zeros_is_right() -> None:
+    """Nothing is off and rounding explains nothing."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 2, 3))
+    for weight in module.parameters():
+        nn.init.zeros_(weight)
+    zeros = load_module(module.eval(), "m", (1, 3, 12, 10))
+    found = plan_network(zeros.ref, zeros.network, CLUSTER, PlanOptions("strip-equal"))
+    report = verify_plan(found, zeros)
+    assert report.faults == [] and "Verified: right" in report._repr_html_()
+    assert report.to_json()["max_abs_error"] == 0.0
 
 
 def test_an_element_that_nobody_gives_is_found_by_execution(

@@ -82,3 +82,21 @@ def test_false_values_are_faults_on_paper() -> None:
     for name in ("energy_j", "period_s"):
         (fault,) = paper_faults(replace(plan, **{name: 2 * getattr(plan, name)}))
         assert name in fault
+
+
+def test_an_energy_of_nothing_is_right() -> None:
+    plan = two_layers()
+    free = with_power(plan.cluster, [0.0, 0.0], [0.0, 0.0])
+    choices = [Choice(plan.layers_of(step), step.tiles) for step in plan.steps[:-1]]
+    found = plan_of(plan.model, plan.network, free, choices)
+    assert found.energy_j == 0.0 and not paper_faults(found)
+
+
+@pytest.mark.parametrize("name", ["latency_limit_s", "objective_bound"])
+def test_a_limit_or_a_bound_that_the_plan_itself_breaks_is_a_fault(name: str) -> None:
+    plan = two_layers()
+    for share, broken in ((1.0, False), (1 + 1e-6, name == "objective_bound"),
+                          (1 - 1e-6, name == "latency_limit_s")):  # fmt: skip
+        stated = plan.provenance.model_copy(update={name: plan.latency_s * share})
+        faults = paper_faults(replace(plan, provenance=stated))
+        assert [fault.split()[0] for fault in faults] == [f"provenance.{name}"] * broken

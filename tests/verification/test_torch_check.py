@@ -306,5 +306,17 @@ def test_the_error_of_lossy_transfers_is_reported_and_nothing_else_passes(
     assert verify_plan(replace(found, steps=tuple(steps)), model).faults
 
 
+def test_a_feature_map_that_is_sent_in_fewer_bytes_is_the_result() -> None:
+    """It is collected on the sink, off by what its own transfers lose."""
+    ref = ModelRef("tests.models:fully_convolutional", (1, 3, 20, 18))
+    network = load_model(ref.ref, ref.input)
+    found = plan_network(
+        ref, network.network, CLUSTER.sending_as("int8"), PlanOptions("strip-equal")
+    )
+    report = verify_plan(found, network)
+    assert report.faults == []
+    assert 1e-5 < report.to_json()["output_max_rel_error"] < 0.1
+
+
 def test_exact_transfers_report_no_error_of_the_output(model: LoadedModel, plan: Plan) -> None:
     assert verify_plan(plan, model).to_json()["output_max_rel_error"] is None

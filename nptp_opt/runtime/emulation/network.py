@@ -21,7 +21,7 @@ from nptp_opt.runtime.emulation.namespace import Namespace, check_tools
 log = logging.getLogger(__name__)
 
 INTERFACE = "eth0"
-QUEUE_BYTES = 16 * 2**20
+QUEUE_BYTES = 2**30
 """Deep enough that nothing is dropped: the model knows no losses."""
 TRUNK_IN, TRUNK_OUT = "02:00:00:00:00:01", "02:00:00:00:00:02"
 VIA_TRUNK = 100
@@ -32,17 +32,27 @@ TCP_SETTINGS = (
     "net.ipv4.tcp_congestion_control=reno",
     "net.ipv4.tcp_slow_start_after_idle=0",
     "net.ipv4.tcp_no_metrics_save=1",
+    "net.ipv4.tcp_early_retrans=0",
+    "net.ipv4.tcp_rmem=4096 4194304 33554432",
+    "net.ipv4.tcp_wmem=4096 4194304 4194304",
 )
-"""Links lose nothing: a window only has to grow, and must not shrink while devices compute. Others
-(bbr, cubic) hold back when the queue of the bucket delays what they send."""
+"""Links lose nothing, so nothing is sent twice, and a whole message is in line for its link as soon
+as it is ready: a window or buffer that is too small for it waits for acknowledgements, which stand
+in line behind what others send. Other congestion controls (bbr, cubic) hold back when the queue of
+the bucket delays what they send."""
 
-FRAME_BYTES, PAYLOAD_BYTES = 1514, 1448
-"""A full Ethernet frame as ``tbf`` counts it, and what TCP carries in it: MTU 1500 less 20 bytes of
-IP and 32 of TCP with timestamps."""
+LEAST_TIMEOUT_S = 1.0
+"""Of the cluster's clock: after that TCP takes for lost what is not acknowledged."""
 
-ACK_BYTES = 66
-"""Frame with which a receiver acknowledges every second one: on a shared medium it takes its turn
-among the others."""
+WINDOW_FRAMES = 1000
+"""What a connection has under way before the first acknowledgement: 1.4 MB; it grows from there."""
+
+HEADER_BYTES = 66
+"""Of a frame with TCP: 14 of Ethernet, 20 of IP and 32 of TCP with timestamps."""
+
+PACKET_FRAMES = 2
+"""Frames that leave a device in one packet: the smallest bucket holds them. A packet that it has to
+cut up would be counted with all its headers."""
 
 
 def burst_bytes(mbit_per_s: float) -> int:
@@ -50,16 +60,15 @@ def burst_bytes(mbit_per_s: float) -> int:
     return max(4000, int(mbit_per_s * 1e6 / 8 * 0.3e-3))
 
 
-def shaper(interface: str, mbit_per_s: float, do: str = "add", *, shared: bool = False) -> str:
+def shaper(interface: str, mbit_per_s: float, do: str = "add") -> str:
     """The ``tc`` command that shapes what leaves through an interface, or changes how.
 
-    A plan's rates are payload rates, so the bucket gets what the frames around them need, and that
-    of a ``shared`` medium what their acknowledgements need, too.
+    A plan's rates are payload rates, so the bucket counts payload: how many acknowledgements there
+    are depends on TCP's timers, which know no dilation.
     """
-    frame = FRAME_BYTES + (ACK_BYTES / 2 if shared else 0)
-    rate = f"{mbit_per_s * 1e6 * frame / PAYLOAD_BYTES:.0f}bit"
     bucket = f"burst {burst_bytes(mbit_per_s)} limit {QUEUE_BYTES}"
-    return f"qdisc {do} dev {interface} root handle 1: tbf rate {rate} {bucket}"
+    root = f"qdisc {do} dev {interface} root handle 1: stab overhead -{HEADER_BYTES}"
+    return f"{root} tbf rate {mbit_per_s * 1e6:.0f}bit {bucket}"
 
 
 @dataclass
@@ -100,7 +109,7 @@ class EmulatedCluster:
         if cluster.shared:
             assert cluster.network.mbit_per_s is not None
             rate = cluster.network.mbit_per_s / self.dilation
-            self.hub.tc(shaper("ta", rate, "change", shared=True))
+            self.hub.tc(shaper("ta", rate, "change"))
             return
         for i, device in enumerate(cluster.devices):
             assert device.up_mbit_per_s is not None and device.down_mbit_per_s is not None
@@ -133,19 +142,26 @@ class EmulatedCluster:
         self.hub.ip("link add br0 type bridge", "link set br0 up")
         self.hub.ip(*(f"link set p{i} master br0 up" for i in ports))
         for i, device in enumerate(self.cluster.devices):
-            self._attach(device, f"10.77.0.{i + 1}/24")
+            self._attach(device, f"10.77.0.{i + 1}/24", "10.77.0.0/24")
             assert device.up_mbit_per_s is not None
             assert device.down_mbit_per_s is not None
             self._inside[device.name].tc(shaper(INTERFACE, device.up_mbit_per_s / self.dilation))
             self.hub.tc(shaper(f"p{i}", device.down_mbit_per_s / self.dilation))
             self._delay(self._inside[device.name], INTERFACE)
 
-    def _attach(self, device: Device, address: str, *routes: str) -> None:
+    def _attach(self, device: Device, address: str, others: str) -> None:
+        """Give a device its address and its route to the ``others``.
+
+        TCP sends again what is not acknowledged in time: as long as a packet stands in line, it is
+        not late, in whatever clock.
+        """
+        patience = f"rto_min {self.dilation * LEAST_TIMEOUT_S * 1e3:.0f}ms"
         self._inside[device.name].ip(
-            "link set lo up", f"addr add {address} dev {INTERFACE}", f"link set {INTERFACE} up"
+            "link set lo up",
+            f"addr add {address} dev {INTERFACE} noprefixroute",
+            f"link set {INTERFACE} gso_max_segs {PACKET_FRAMES} up",
+            f"route add {others} dev {INTERFACE} {patience} initcwnd {WINDOW_FRAMES}",
         )
-        if routes:
-            self._inside[device.name].ip(*routes)
 
     def _delay(self, namespace: Namespace, interface: str) -> None:
         """One-way latency of what leaves; left to the transport where there is no netem."""
@@ -177,10 +193,10 @@ class EmulatedCluster:
             *(f"rule add iif p{i} lookup {VIA_TRUNK}" for i in range(count)),
         )
         self._let_pass()
-        self.hub.tc(shaper("ta", rate / self.dilation, shared=True))
+        self.hub.tc(shaper("ta", rate / self.dilation))
         self._delay(self.hub, "ta")
         for i, device in enumerate(self.cluster.devices):
-            self._attach(device, f"10.77.{i}.2/24", f"route add default via 10.77.{i}.1")
+            self._attach(device, f"10.77.{i}.2/24", f"default via 10.77.{i}.1 onlink")
 
     def _let_pass(self) -> None:
         """Forward packets although they come in by another way than they would go out."""

@@ -74,7 +74,7 @@ def names_of(kind: str, *, or_files: bool = False) -> Callable[..., list[Complet
 
 
 @command(
-    example='eval "$(nptp-opt completion bash)"\nnptp-opt completion zsh > ~/.zfunc/_nptp-opt\n'
+    example='eval "$(nptp-opt completion bash)"\neval "$(nptp-opt completion zsh)"\n'
     "nptp-opt completion fish > ~/.config/fish/completions/nptp-opt.fish"
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -82,7 +82,7 @@ def names_of(kind: str, *, or_files: bool = False) -> Callable[..., list[Complet
 def completion(ctx: click.Context, /, shell: str) -> None:
     """Print what SHELL needs to complete commands, options and known names at the Tab key.
 
-    For bash add the example's line to ~/.bashrc.
+    Add the example's line to ~/.bashrc, or to ~/.zshrc after compinit; that for fish is typed once.
     """
     found = get_completion_class(shell)
     if found is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +38,13 @@ def speech() -> Speech:
 def say(text: str) -> None:
     """Progress, on stderr; nothing with ``-q``."""
     if not speech().quiet:
-        click.echo(text, err=True)
+        click.echo(_fitted(text) if sys.stderr.isatty() else text, err=True)
+
+
+def _fitted(text: str) -> str:
+    """Broken between words where the terminal's lines end; paths and names stay whole."""
+    columns = shutil.get_terminal_size().columns
+    return textwrap.fill(text, columns, break_long_words=False, break_on_hyphens=False)
 
 
 def _more(context: click.Context, _: click.Parameter, count: int) -> None:

@@ -235,7 +235,7 @@ def ratio(latencies: dict[str, float | None]) -> float | None:
 
 
 def flat(row: Row) -> Row:
-    """A row as one line of a table: latencies in milliseconds."""
+    """A row as one line of a table: latencies in milliseconds; the ratio if ``nptp`` is there."""
     point = {k: v for k, v in row.items() if k in _CHANGES}
     point |= {"devices": int(point["devices"])} if "devices" in point else {}
     latencies: dict[str, float | None] = {}
@@ -243,4 +243,5 @@ def flat(row: Row) -> Row:
         dense = {} if "dense_latency_s" not in row else {"dense ": row["dense_latency_s"][planner]}
         for how, each in {"": value, **dense}.items():
             latencies[f"{planner} {how}ms"] = None if each is None else each * 1e3
-    return {**point, **latencies, "winner": row["winner"], "nptp/best baseline": row["ratio"]}
+    found = {"nptp/best baseline": row["ratio"]} if "nptp" in row["latency_s"] else {}
+    return {**point, **latencies, "winner": row["winner"], **found}

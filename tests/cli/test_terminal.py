@@ -18,6 +18,7 @@ from nptp_opt.api import solve
 from nptp_opt.cli import main
 from nptp_opt.cluster import cluster_from_json
 from nptp_opt.commands.group import Command
+from nptp_opt.commands.speech import say
 from nptp_opt.network.load import load_model
 from nptp_opt.network.zoo import names_at_hand, torchvision_models
 from nptp_opt.plan.document import write_plan
@@ -212,3 +213,17 @@ def test_solve_says_which_devices_are_left_out(tmp_path: Path) -> None:
     planning = ["solve", MODEL, "-c", cluster, "-o", tmp_path / "p.json", "--input", "1x3x40x48"]
     result = call(*planning, "--planner", "strip-best", "--no-bound", "--trust-import")
     assert "c computes nothing" in result.stderr
+
+
+def test_what_is_said_on_a_terminal_breaks_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a note of 104 characters was cut by the terminal within a word."""
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    told: list[str] = []
+    monkeypatch.setattr(click, "echo", lambda text, err: told.append(text))
+    note = "board-c, board-d compute nothing: see /" + "x" * 50
+    say(note)
+    assert told == ["board-c, board-d compute nothing: see\n/" + "x" * 50]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    say(note)
+    assert told[1] == note

@@ -75,6 +75,13 @@ def test_dense_latencies_stand_beside_those_with_encodings() -> None:
     assert list(line)[:3] == ["rate", "nptp ms", "nptp dense ms"]
 
 
+def test_a_table_without_the_planner_nptp_has_no_ratio_to_it() -> None:
+    """Bug: a column of dashes, which on a terminal became a second table."""
+    row = {"rate": 10.0, "latency_s": {"single": 1.0}, "winner": "single", "ratio": None}
+    assert list(flat(row)) == ["rate", "single ms", "winner"]
+    assert "nptp/best baseline" in flat({**row, "latency_s": {"nptp": 1.0}})
+
+
 def test_the_command_sweeps_with_samples(tmp_path: Path) -> None:
     """Pixels and samples from the options; the JSON has both latencies of every planner."""
     folder, cluster = tmp_path / "samples", tmp_path / "c.toml"

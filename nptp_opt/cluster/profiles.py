@@ -37,7 +37,7 @@ class MeasuredLayer(LayerSpeed):
     """A fitted speed and how well it fits."""
 
     residual: _Amount
-    """Largest relative distance between the fit and a measured tile."""
+    """Largest relative distance between a tile measured alone and the line through them."""
     points: Annotated[int, Field(ge=1)]
 
 

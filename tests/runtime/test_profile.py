@@ -22,10 +22,10 @@ from nptp_opt.runtime.device_program import device_program
 from nptp_opt.runtime.launcher.launch import run_plan
 from nptp_opt.runtime.launcher.pool import WorkerPool
 from nptp_opt.runtime.profiling.calibrate import calibrate_cluster
+from nptp_opt.runtime.profiling.fit import fit_layer
 from nptp_opt.runtime.profiling.layers import measure_codec
 from nptp_opt.runtime.profiling.link import measure_link, serve_link
 from nptp_opt.runtime.profiling.profile import (
-    fit_layer,
     fit_profile,
     measure_layers,
     misfits,

@@ -107,10 +107,13 @@ def _untested(
 
 
 def prepare(
-    name: str, programs: Mapping[Key, TileProgram], weights: Mapping[str, Array]
+    name: str,
+    programs: Mapping[Key, TileProgram],
+    weights: Mapping[str, Array],
+    threads: int = 1,
 ) -> Chosen[Key]:
-    """Prepare ``programs`` by the executor ``name`` with one thread, and test nothing."""
-    prepared = _prepared(find(name), programs, weights, 1)
+    """Prepare ``programs`` by the executor ``name``, and test nothing."""
+    prepared = _prepared(find(name), programs, weights, threads)
     return Chosen(name, prepared, _told(name, prepared))
 
 

@@ -17,8 +17,8 @@ from nptp_opt.network.ir import regions
 from nptp_opt.plan.model import Plan
 from nptp_opt.runtime.device_program import Task, device_program
 from nptp_opt.runtime.launcher.report import RunReport
+from nptp_opt.runtime.profiling.fit import fit_layer
 from nptp_opt.runtime.profiling.layers import Sample
-from nptp_opt.runtime.profiling.profile import fit_layer
 from nptp_opt.runtime.profiling.timeline import Spans
 from nptp_opt.runtime.trace import computed_s
 

@@ -1,4 +1,4 @@
-"""Seconds of every layer shape of a network at several tile sizes, as this device computes them.
+"""Seconds of tile programs of a network, as this device computes them.
 
 Without torch, so that a worker measures its own board for a launcher.
 """
@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import numpy as np
 
-from nptp_opt.cost import layer_key, segment_needs
-from nptp_opt.geometry import EMPTY, Tile
 from nptp_opt.kernels.bitmask import compress, expand, mask_bytes
 from nptp_opt.kernels.crops import Array
-from nptp_opt.kernels.executors import Part, TileProgram, choose, tile_program
+from nptp_opt.kernels.executors import choose, prepare
 from nptp_opt.kernels.executors.choice import random_inputs
-from nptp_opt.network.ir import Layer, Network
-
-SHARES = (1.0, 0.5, 0.25, 0.125)
-"""Shares of a map's rows that are measured."""
+from nptp_opt.network.ir import Network
+from nptp_opt.runtime.profiling.chains import Group, Work, chain_groups, single_groups
 
 CODED = (1, 64, 56, 58)
 """The map that the bitmask codec is measured on; its first and last column are left out."""
@@ -30,14 +27,19 @@ CODED = (1, 64, 56, 58)
 Sample = tuple[float, float]
 """FLOP and seconds of one tile."""
 
+ChainSample = tuple[Work, float]
+"""What a program of several layers computes, and its seconds."""
+
 
 @dataclass(frozen=True)
 class Measured:
-    """Tiles of every layer shape, by the executor that computed them; ``notes`` are for users."""
+    """Tiles of every layer shape, and chains of layers, by the executor that computed them;
+    ``notes`` are for users."""
 
     executor: str
     notes: tuple[str, ...]
     samples: Mapping[str, Sequence[Sample]]
+    chains: Sequence[ChainSample]
 
 
 def measure_network(
@@ -48,22 +50,32 @@ def measure_network(
     tell: Callable[[str], None],
     executor: str | None = None,
 ) -> Measured:
-    """FLOP and median seconds of several tiles of every layer shape, the head's layers whole, each
-    tile as a program of its own; ``executor`` None takes the fastest that a self-test shows right.
+    """Median seconds of every layer shape alone and of chains of layers, on tiles of several sizes;
+    ``executor`` None takes the fastest that a self-test of the whole maps shows right.
 
-    ``threads`` are what the engine is told; torch has its own setting. ``tell`` hears each shape.
-    Raises InputError for an unknown executor, ExecutionError for one that is missing or wrong.
+    ``threads`` are what the engine is told; torch has its own setting. ``tell`` hears of every
+    program. Raises InputError for an unknown executor, ExecutionError for one that is missing or
+    wrong.
     """
-    tiles = dict(_programs(network))
-    programs = {key: program for key, (program, _) in tiles.items()}
+    alone, chained = [*single_groups(network)], [*chain_groups(network)]
+    groups = [*alone, *chained] or [Group("", "", ())]
+    chosen = choose(executor, groups[0].numbered, weights, threads)
+    found: list[list[ChainSample]] = []
+    for group in groups:
+        prepared = chosen.prepared
+        if group is not groups[0]:
+            prepared = prepare(chosen.name, group.numbered, weights, threads).prepared
+        found.append([])
+        for number, timed in enumerate(group.programs):
+            tell(group.text)
+            run = partial(prepared[number].run, random_inputs(timed.program, weights))
+            found[-1].append((timed.work, median_s(run, repeats)))
     samples: dict[str, list[Sample]] = {}
-    chosen = choose(executor, programs, weights, threads)
-    for (key, number), (program, flop) in tiles.items():
-        if key not in samples:
-            tell(key)
-        run = partial(chosen.prepared[key, number].run, random_inputs(program, weights))
-        samples.setdefault(key, []).append((flop, _seconds(run, repeats)))
-    return Measured(chosen.name, chosen.notes, samples)
+    for work, seconds in chain.from_iterable(found[: len(alone)]):
+        ((key, (_, flop)),) = work.items()
+        samples.setdefault(key, []).append((flop, seconds))
+    chains = tuple(chain.from_iterable(found[len(alone) :]))
+    return Measured(chosen.name, chosen.notes, samples, chains)
 
 
 def measure_codec(repeats: int, density: float = 0.5) -> tuple[float, float]:
@@ -87,33 +99,8 @@ def measure_codec(repeats: int, density: float = 0.5) -> tuple[float, float]:
     return size / statistics.median(encode_s), size / statistics.median(decode_s)
 
 
-def _programs(network: Network) -> Iterator[tuple[tuple[str, int], tuple[TileProgram, float]]]:
-    """What to time: a layer shape and a number, a tile program of it and its FLOP."""
-    seen: set[str] = set()
-    for layer in network.layers:
-        key = layer_key(layer)
-        if key in seen or layer.kind == "global" or layer.flop == 0:
-            continue
-        seen.add(key)
-        for number, (part, flop) in enumerate(_parts(layer)):
-            yield (
-                (key, number),
-                (tile_program([part], network.shapes, [layer.name], network.exact), flop),
-            )
-
-
-def _parts(layer: Layer) -> Iterator[tuple[Part, float]]:
-    if layer.kind == "gather":
-        yield Part((layer,), EMPTY, {}, whole=True), layer.flop
-        return
-    shares = (1.0,) if layer.is_whole else SHARES
-    for rows in dict.fromkeys(max(1, round(layer.height * share)) for share in shares):
-        tile = Tile(0, rows, 0, layer.width)
-        needs = {tensor: found[0] for tensor, found in segment_needs((layer,), {0: tile}).items()}
-        yield Part((layer,), tile, needs), layer.flop_per_pixel * tile.area
-
-
-def _seconds(call: Callable[[], object], repeats: int) -> float:
+def median_s(call: Callable[[], object], repeats: int) -> float:
+    """Median seconds of a call; the first one is not counted."""
     times = []
     call()
     for _ in range(repeats):

@@ -1,4 +1,4 @@
-"""Measures this device: seconds of every layer shape of a model at several tile sizes."""
+"""Measures this device: seconds of a model's layers, alone and in chains, at several tile sizes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from nptp_opt import __version__
-from nptp_opt.cluster.profiles import PROFILE_SCHEMA, MeasuredLayer, Profile
+from nptp_opt.cluster.profiles import PROFILE_SCHEMA, Profile
 from nptp_opt.errors import InputError
 from nptp_opt.kernels.executors import find, require
 from nptp_opt.network.load import LoadedModel, load_model
 from nptp_opt.network.ref import InputShape
 from nptp_opt.runtime.executed import as_arrays
-from nptp_opt.runtime.profiling.layers import Measured, Sample, measure_codec, measure_network
+from nptp_opt.runtime.profiling.fit import chain_errors, fit_together
+from nptp_opt.runtime.profiling.layers import (
+    ChainSample,
+    Measured,
+    Sample,
+    measure_codec,
+    measure_network,
+)
 from nptp_opt.runtime.profiling.link import measure_link, serve_link
 from nptp_opt.runtime.transport.handshake import Keys, read_keys
 
@@ -69,14 +75,29 @@ def make_profile(ref: str, request: ProfileRequest, say: Callable[[str], None]) 
         link = measure_link(request.peer, keys)
     say(f"importing {ref}")
     model = load_model(ref, request.input)
-    found = measure_layers(model, request.threads, request.repeats, say, request.executor)
+    found = measure_layers(model, request.threads, request.repeats, once(say), request.executor)
     say("bitmask codec")
     codec = measure_codec(request.repeats)
     provenance = _provenance(request.repeats, found.executor)
-    profile = fit_profile(ref, request.threads, found.samples, provenance, found.executor)
+    profile = fit_profile(
+        ref, request.threads, found.samples, provenance, found.executor, found.chains
+    )
     for note in (*found.notes, *misfits(profile)):
         say(note)
     return profile.model_copy(update={"link": link, **codec_fields(codec)})
+
+
+def once(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Says a text that comes again and again one time."""
+    last = ""
+
+    def tell(text: str) -> None:
+        nonlocal last
+        if text != last:
+            say(text)
+        last = text
+
+    return tell
 
 
 def codec_fields(codec: tuple[float, float]) -> dict[str, float]:
@@ -92,8 +113,8 @@ def misfits(profile: Profile) -> tuple[str, ...]:
         return ()
     worst = max(far, key=lambda layer: layer.residual)
     return (
-        f"{len(far)} of {len(profile.layers)} layer shapes have tiles that took up to "
-        f"{worst.residual:.0%} more or less than the profile says (worst: {worst.layer}): small "
+        f"{len(far)} of {len(profile.layers)} layer shapes have tiles that, alone, took up to "
+        f"{worst.residual:.0%} more or less than a line says (worst: {worst.layer}): small "
         "tiles seldom have the rate of large ones, and a device that does other work, or gets hot, "
         "changes its speed; measure again when it is idle, more often",
     )
@@ -105,11 +126,11 @@ def fit_profile(
     samples: Mapping[str, Sequence[Sample]],
     provenance: dict[str, Any],
     executor: str = "torch",
+    chains: Sequence[ChainSample] = (),
 ) -> Profile:
-    """The profile of measured tiles by layer shape; raises InputError when there are none."""
-    layers = tuple(
-        fit_layer(key, layer_samples) for key, layer_samples in samples.items() if layer_samples
-    )
+    """The profile of measured tiles by layer shape, and of chains of layers; raises InputError when
+    there are none."""
+    layers = fit_together(samples, chains)
     if not layers:
         raise InputError("nothing to fit: no layer with any computation was measured")
     flop = sum(flop for layer_samples in samples.values() for flop, _ in layer_samples)
@@ -124,25 +145,8 @@ def fit_profile(
             "gflops": flop / seconds / 1e9,
             "overhead_ms": statistics.median(speed.overhead_ms for speed in layers),
             "layers": layers,
-            "provenance": provenance,
+            "provenance": provenance | _fitted(chain_errors(layers, chains)),
         }
-    )
-
-
-def fit_layer(key: str, samples: Sequence[Sample]) -> MeasuredLayer:
-    """Seconds as ``a + FLOP / rate`` with the least relative squares, a not below 0."""
-    flop, seconds = (np.array(column, dtype=float) for column in zip(*samples, strict=True))
-    rows = np.stack([1.0 / seconds, flop / seconds], axis=1)
-    overhead, per_flop = np.linalg.lstsq(rows, np.ones(len(seconds)), rcond=None)[0]
-    if len(set(flop)) < 2 or overhead < 0 or per_flop <= 0:
-        overhead, per_flop = 0.0, float(rows[:, 1].sum() / (rows[:, 1] ** 2).sum())
-    fitted = overhead + per_flop * flop
-    return MeasuredLayer(
-        layer=key,
-        gflops=float(1.0 / per_flop / 1e9),
-        overhead_ms=float(overhead) * 1e3,
-        residual=float(np.abs(fitted / seconds - 1.0).max()),
-        points=len(samples),
     )
 
 
@@ -161,6 +165,18 @@ def measure_layers(
         return measure_network(model.network, weights, threads, repeats, say, executor)
     finally:
         torch.set_num_threads(before)
+
+
+def _fitted(errors: Sequence[float]) -> dict[str, Any]:
+    """How well chains are predicted; nothing where there are none."""
+    if not errors:
+        return {}
+    off = [abs(error) for error in errors]
+    return {
+        "chains": len(off),
+        "chain_error": statistics.median(off),
+        "worst_chain_error": max(off),
+    }
 
 
 def _provenance(repeats: int, executor: str) -> dict[str, Any]:

@@ -181,7 +181,11 @@ def _profile(model: LoadedModel, measured: Mapping[str, Any], request: SurveyReq
     }
     samples = {key: [tuple(each) for each in tiles] for key, tiles in measured["samples"].items()}
     ref, executor = model.ref.ref, measured["executor"]
-    profile = fit_profile(ref, request.threads, samples, provenance, executor)
+    chains = [
+        ({key: (calls, flop) for key, (calls, flop) in work.items()}, seconds)
+        for work, seconds in measured["chains"]
+    ]
+    profile = fit_profile(ref, request.threads, samples, provenance, executor, chains)
     return profile.model_copy(update=codec_fields(measured["codec"]))
 
 

@@ -326,7 +326,8 @@ class Worker:
         codec = measure_codec(repeats)
         self.recorder.enter("idle")
         self.channel.send("measured", job=message["job"], executor=found.executor,
-                          notes=list(found.notes), samples=dict(found.samples), codec=codec,
+                          notes=list(found.notes), samples=dict(found.samples),
+                          chains=found.chains, codec=codec,
                           machine=platform.machine())  # fmt: skip
 
     def _on_link(self, message: Message) -> None:

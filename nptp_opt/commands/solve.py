@@ -155,9 +155,11 @@ def _how_to_ask(model: str, cluster: Path, options: dict[str, Any]) -> str:
 
 
 def _say_who_is_idle(plan: Plan) -> None:
-    """One line where the plan uses one device alone, or leaves some out."""
+    """One line where a search ended with one device alone, or left some out."""
     from nptp_opt.explanation.sentences import left_out
 
+    if plan.provenance.planner == "single":  # that is what was asked for
+        return
     if len(plan.computing) == 1 < len(plan.cluster.devices):
         name = plan.cluster.devices[plan.computing[0]].name
         say(

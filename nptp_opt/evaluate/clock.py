@@ -18,9 +18,10 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.cost import RIMS, Ownership, candidate_array, input_ownership, result_users
 from nptp_opt.cost.rims import INCOMING, OUTGOING
 from nptp_opt.cost.segment_tables import SegmentTables
-from nptp_opt.evaluate.assemble import Choice, assemble, final_step, global_step, segment_step
-from nptp_opt.evaluate.memory import has_memory_limits, overfull
+from nptp_opt.evaluate.assemble import Choice, final_step, global_step, segment_step
+from nptp_opt.evaluate.memory import StepMemory, has_memory_limits, peaks, step_memory
 from nptp_opt.evaluate.step_keys import StepKeys, add_steps
+from nptp_opt.evaluate.step_memory import SpatialMemory
 from nptp_opt.evaluate.step_store import StepStore, with_room
 from nptp_opt.evaluate.task_graph import StepGraph, step_graph
 from nptp_opt.geometry import IntArray
@@ -85,6 +86,8 @@ class Clock:
     def forget(self) -> None:
         """Drop all that is known: plans are evaluated anew."""
         self._store = StepStore(self.cluster)
+        self._memories: dict[int, StepMemory] = {}
+        self._spatial = SpatialMemory(self.network, self.cluster)
         self._keys = StepKeys(MOST_STEPS, len(self.network.layers) + 1)
         self._choices: dict[int, _Known] = {}
         self._rows = np.array([self._final_row], dtype=np.int64)
@@ -95,10 +98,8 @@ class Clock:
 
     def seconds(self, choices: Sequence[Choice], limit_s: float = np.inf) -> float:
         """Simulated latency of the plan; infinite as soon as it is seen to be above ``limit_s``."""
-        known = max(len(self._keys), len(self._choices))
-        if known > MOST_STEPS or self._store.entries > MOST_ENTRIES:
-            self.forget()
-        found_s, graph = self._store.run(*self._plan(choices), limit_s)
+        steps, makers = self._plan(choices)
+        found_s, graph = self._store.run(steps, makers, limit_s)
         self.work += BESIDE + graph
         return found_s
 
@@ -106,12 +107,36 @@ class Clock:
         """Does the plan keep within the devices' memory?"""
         if not self.limited:
             return True
-        steps = assemble(self.network, self.cluster, choices)
-        return not overfull(self.network, self.cluster, steps)
+        devices = zip(self.peak_bytes(choices), self.cluster.devices, strict=True)
+        return all(peak <= device.memory_bytes for peak, device in devices)
+
+    def peak_bytes(self, choices: Sequence[Choice]) -> list[int]:
+        """Bytes that the plan takes on each device, as ``memory.peak_bytes`` counts them."""
+        numbers, _ = self._plan(choices)
+        known = [self._choices[id(choice)] for choice in choices]
+        new = [k for k, number in enumerate(numbers.tolist()) if number not in self._memories]
+        plan = self._rows[[*[each.place for each in known], 0]]
+        users = self._users(known, plan) if new else {}
+        for k in new:
+            self._memories[int(numbers[k])] = self._memory(known, users, k, int(numbers[k]))
+        steps = [self._memories[number] for number in numbers.tolist()]
+        return peaks(self.network, self.cluster.source, steps)
+
+    def _memory(self, known: Sequence[_Known], users: Users, k: int, number: int) -> StepMemory:
+        """Of the step at place ``k``, which the store has under this number."""
+        if k < len(known) and not known[k].segment.is_global:
+            choice, segment, *_ = known[k]
+            return self._spatial.of(choice, segment.maps, self._store.step(number))
+        step, _ = self._step(known, users, k)
+        return step_memory(self.network, len(self.cluster.devices), step)
 
     def _plan(self, choices: Sequence[Choice]) -> tuple[IntArray, IntArray]:
         """Numbers of the plan's steps (S), and the steps that make the maps that each reads
         (S, X)."""
+        if max(len(self._keys), len(self._choices)) > MOST_STEPS or (
+            self._store.entries > MOST_ENTRIES
+        ):
+            self.forget()
         known = [self._choices.get(id(choice)) or self._learn(choice) for choice in choices]
         plan = self._rows[[*[each.place for each in known], 0]]
         users = self._users(known, plan)
@@ -224,21 +249,27 @@ class Clock:
 
     def _graph(self, known: Sequence[_Known], users: Users, k: int) -> StepGraph:
         """Of the step at place ``k``, by the code that makes a plan's steps."""
+        step, owned = self._step(known, users, k)
+        maps = self._final if k == len(known) else known[k].segment.maps
+        return step_graph(self.network, self.cluster, step, owned, maps)
+
+    def _step(
+        self, known: Sequence[_Known], users: Users, k: int
+    ) -> tuple[Step, Mapping[str, Ownership]]:
+        """The step at place ``k``, and what is owned before it."""
         owned: dict[str, Ownership] = dict(self._inputs)
         for choice, segment, *_ in known[:k]:
             if not segment.is_global:
                 owned[segment.output] = choice.tiles
         if k == len(known):
-            step: Step = final_step(self.network, self.cluster, owned)
-            return step_graph(self.network, self.cluster, step, owned, self._final)
+            return final_step(self.network, self.cluster, owned), owned
         choice, segment, *_ = known[k]
         if segment.is_global:
             layer = choice.layers[-1]
-            step = global_step(self.network, self.cluster, layer, owned, users[layer.name])
-        else:
-            readers = [known[j].choice for j in self._readers(known, k)]
-            step = segment_step(self.network, self.cluster, choice, owned, readers)
-        return step_graph(self.network, self.cluster, step, owned, segment.maps)
+            made = global_step(self.network, self.cluster, layer, owned, users[layer.name])
+            return made, owned
+        readers = [known[j].choice for j in self._readers(known, k)]
+        return segment_step(self.network, self.cluster, choice, owned, readers), owned
 
 
 class _Interned:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from nptp_opt.cluster import MIB, Cluster
-from nptp_opt.cost import BITMASK_BYTES, Ownership, Transfer
+from nptp_opt.cost import BITMASK_BYTES, Transfer
 from nptp_opt.errors import InfeasibleError
 from nptp_opt.evaluate.assemble import Choice, assemble
-from nptp_opt.geometry import EMPTY, Tile
+from nptp_opt.geometry import IntArray, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs, regions
 from nptp_opt.plan.steps import GatherStep, SpatialStep, Step
 
@@ -44,6 +48,18 @@ def require_fit(network: Network, cluster: Cluster, steps: Sequence[Step], plann
             )
 
 
+class StepMemory(NamedTuple):
+    """Bytes of a step on every device (n), and what it reads and makes."""
+
+    reads: tuple[str, ...]
+    output: str | None
+    made: IntArray
+    """Its tile of the output."""
+    working: IntArray
+    """Halo buffers, and maps in the making."""
+    weights: IntArray
+
+
 def peak_bytes(network: Network, n_devices: int, steps: Sequence[Step], source: int) -> list[int]:
     """Largest number of bytes that every device holds at once while it executes ``steps``.
 
@@ -51,42 +67,48 @@ def peak_bytes(network: Network, n_devices: int, steps: Sequence[Step], source: 
     the step that makes it to the last one that reads it, and within a step the halo buffers and
     the inner maps that are alive.
     """
-    last = _last_uses(network, steps)
-    owned: dict[str, Ownership] = {name: {source: network.full(name)} for name in network.inputs}
-    peaks = [0] * n_devices
-    for number, step in enumerate(steps):
-        for device in range(n_devices):
-            held = sum(
-                _bytes(network, tensor, tiles.get(device, EMPTY))
-                for tensor, tiles in owned.items()
-                if last.get(tensor, -1) >= number
-            )
-            working = _working_bytes(network, step, device, owned)
-            peaks[device] = max(peaks[device], held + working)
-        owned |= step.makes
-    weights = _weights(network, n_devices, steps)
-    return [peak + weight for peak, weight in zip(peaks, weights, strict=True)]
+    return peaks(network, source, [step_memory(network, n_devices, step) for step in steps])
 
 
-def _last_uses(network: Network, steps: Sequence[Step]) -> dict[str, int]:
+def peaks(network: Network, source: int, steps: Sequence[StepMemory]) -> list[int]:
+    """``peak_bytes`` of a plan of these steps."""
     last = dict.fromkeys(network.spatial_outputs, len(steps) - 1)
     for number, step in enumerate(steps):
-        for tensor in external_inputs(step.layers_of(network)):
+        for tensor in step.reads:
             last[tensor] = max(number, last.get(tensor, 0))
-    return last
+    change = np.zeros((len(steps) + 1, len(steps[0].working)), dtype=np.int64)
+    for name in network.inputs:
+        size = _bytes(network, name, network.full(name))
+        change[0, source] += size
+        change[last.get(name, -1) + 1, source] -= size
+    for number, step in enumerate(steps):
+        if step.output is not None and last.get(step.output, -1) > number:
+            change[number + 1] += step.made
+            change[last[step.output] + 1] -= step.made
+    held = np.cumsum(change, axis=0)[:-1] + np.stack([step.working for step in steps])
+    found: list[int] = (held.max(axis=0) + sum(step.weights for step in steps)).tolist()
+    return found
 
 
-def _weights(network: Network, n_devices: int, steps: Sequence[Step]) -> list[int]:
-    bytes_of = [0] * n_devices
-    for step in steps:
-        layers = step.layers_of(network)
-        for device in step.devices:
-            spatial = isinstance(step, SpatialStep)
-            wanted = regions(layers, step.tiles[device]) if spatial else {}
-            bytes_of[device] += sum(
-                _weight_bytes(layer, wanted.get(layer.name)) for layer in layers
-            )
-    return bytes_of
+def step_memory(network: Network, n_devices: int, step: Step) -> StepMemory:
+    """What a step that is evaluated takes."""
+    layers = step.layers_of(network)
+    output, tiles = next(iter(step.makes.items()), (None, {}))
+    made, working, weights = (np.zeros(n_devices, dtype=np.int64) for _ in range(3))
+    for device, tile in tiles.items():
+        made[device] = 0 if output is None else _bytes(network, output, tile)
+    for device in step.devices:
+        own = step.tiles[device] if isinstance(step, SpatialStep) else None
+        weights[device] = weight_bytes(layers, own)
+    for device in range(n_devices):
+        working[device] = _working_bytes(network, step, device)
+    return StepMemory(external_inputs(layers), output, made, working, weights)
+
+
+def weight_bytes(layers: Sequence[Layer], tile: Tile | None) -> int:
+    """Bytes of a segment's weights for a tile of its output, or of all of it (None)."""
+    wanted = {} if tile is None else regions(layers, tile)
+    return sum(_weight_bytes(layer, wanted.get(layer.name)) for layer in layers)
 
 
 def _weight_bytes(layer: Layer, tile: Tile | None) -> int:
@@ -96,9 +118,7 @@ def _weight_bytes(layer: Layer, tile: Tile | None) -> int:
     return -(-layer.param_bytes * tile.height // layer.height)
 
 
-def _working_bytes(
-    network: Network, step: Step, device: int, owned: Mapping[str, Ownership]
-) -> int:
+def _working_bytes(network: Network, step: Step, device: int) -> int:
     """Bytes of halo buffers and inner maps of one step on one device."""
     received = sum(_arriving_bytes(network, move) for move in step.transfers if move.dst == device)
     if device not in step.devices:
@@ -106,35 +126,40 @@ def _working_bytes(
     if isinstance(step, GatherStep):
         return received + max((_size(network, name) for name in step.layers), default=0)
     if isinstance(step, SpatialStep):
-        return received + _making(network, step, device)
+        layers, pieces = step.layers_of(network), step.pieces_of(device)
+        whole = _bytes(network, step.layers[-1], step.tiles[device])
+        return received + making(whole, [inner_peak(network, layers, piece) for piece in pieces])
     return received
 
 
-def _making(network: Network, step: SpatialStep, device: int) -> int:
-    """Bytes of inner maps, or of a tile that is put together from pieces and of the largest piece
-    in the making."""
-    layers, pieces = step.layers_of(network), step.pieces_of(device)
-    making = max(_inner_peak(network, layers, regions(layers, piece)) for piece in pieces)
-    whole = _bytes(network, step.layers[-1], step.tiles[device]) if len(pieces) > 1 else 0
-    return whole + making
+def making(whole: int, inner: Sequence[int]) -> int:
+    """Bytes of the inner maps of a tile's pieces, one after the other; several are put together in
+    the ``whole`` tile."""
+    return max(inner) + (whole if len(inner) > 1 else 0)
 
 
 def _arriving_bytes(network: Network, move: Transfer) -> int:
-    """Bytes of a rectangle as it is sent, and of its elements where these are something else."""
-    elements = _bytes(network, move.tensor, move.tile)
-    if move.encoding != "dense":  # it may come dense, and is decoded
-        return BITMASK_BYTES + 2 * elements
-    plain = move.tensor in network.replicated or move.bytes == elements
-    return move.bytes if plain else move.bytes + elements
+    plain = move.tensor in network.replicated
+    elements = move.bytes if plain else _bytes(network, move.tensor, move.tile)
+    return int(arriving_bytes(move.bytes, elements, move.encoding != "dense"))
 
 
-def _inner_peak(network: Network, layers: Sequence[Layer], regions: Mapping[str, Tile]) -> int:
-    """Largest sum of the layers' outputs that are alive at once inside a segment."""
+def arriving_bytes(sent: ArrayLike, elements: ArrayLike, bitmask: ArrayLike) -> IntArray:
+    """Bytes of rectangles as they are ``sent``, and of their elements where these are something
+    else; one that is a ``bitmask`` may come dense, and is decoded."""
+    sent, elements = np.asarray(sent), np.asarray(elements)
+    other = sent + np.where(sent == elements, 0, elements)
+    return np.asarray(np.where(bitmask, BITMASK_BYTES + 2 * elements, other))
+
+
+def inner_peak(network: Network, layers: Sequence[Layer], tile: Tile) -> int:
+    """Largest sum of the layers' outputs that are alive at once while a segment makes a tile."""
+    wanted = regions(layers, tile)
     left = {layer.name: sum(layer.name in reader.inputs for reader in layers) for layer in layers}
     alive: dict[str, int] = {}
     peak = 0
     for layer in layers:
-        alive[layer.name] = _bytes(network, layer.name, regions[layer.name])
+        alive[layer.name] = _bytes(network, layer.name, wanted[layer.name])
         peak = max(peak, sum(alive.values()))
         for tensor in layer.inputs:
             if tensor in left:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,16 @@ PlanArrays = tuple[Any, ...]
 StoreArrays = tuple[np.ndarray, ...]
 """What it takes: bounds of steps; pieces' devices, seconds and tiles; messages' ends and seconds;
 parts."""
+
+
+class StoredStep(NamedTuple):
+    """Pieces' devices (P) and rectangles (P, 4), messages (M, 5) with ``parts`` (K, 5) counted from
+    its own first."""
+
+    devices: IntArray
+    tiles: IntArray
+    messages: IntArray
+    parts: IntArray
 
 
 class StepStore:
@@ -64,6 +74,14 @@ class StepStore:
         needed = (self.count + steps, piece, piece, piece, message, message, part)
         self._arrays = tuple(map(with_room, self._arrays, needed))
         return self._arrays
+
+    def step(self, number: int) -> StoredStep:
+        """A step that was added."""
+        bounds, devices, _, tiles, ends, _, carried = self._arrays
+        piece, piece_end, message, message_end, part = bounds[number].tolist()
+        messages = ends[message:message_end]
+        parts = carried[part : part + int(messages[:, 4].max(initial=0))]
+        return StoredStep(devices[piece:piece_end], tiles[piece:piece_end], messages, parts)
 
     @property
     def entries(self) -> int:

@@ -11,7 +11,7 @@ from nptp_opt.evaluate.clock import Clock
 from nptp_opt.explanation.sentences import Finding, ms
 from nptp_opt.network.ir import Network
 from nptp_opt.planner import PlanOptions
-from nptp_opt.planner.local_search.into_memory import Room, held_bytes, lightened
+from nptp_opt.planner.local_search.into_memory import Room, lightened
 from nptp_opt.planner.nptp import candidates, fastest, quick_plans
 
 EFFORT = 0.1
@@ -53,7 +53,7 @@ def enough_memory(
 
     def enough(devices: Sequence[int]) -> _Enough | None:
         room = Room.of(cluster, devices)
-        over = room.over(held_bytes(clock, lightened(clock, starts, templates, room)))
+        over = room.over(clock.peak_bytes(lightened(clock, starts, templates, room)))
         if any(own > 0 for i, own in enumerate(over) if i not in devices):
             return None
         return _grown(network, cluster, devices, max(over) / MIB)

@@ -11,6 +11,7 @@ import pytest
 from nptp_opt.cluster import Cluster
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.evaluate.clock import Clock
+from nptp_opt.evaluate.memory import peak_bytes
 from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.network.ir import Density, Network
 from nptp_opt.planner.baselines.quick import QUICK
@@ -95,6 +96,20 @@ def test_the_clock_equals_the_simulation_on_tangled_networks(seed: int) -> None:
     network = tangled(seed).network
     if network.spatial:
         test_the_clock_equals_the_simulation(network)
+        test_the_clock_counts_the_memory_of_plans(network)
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_the_clock_counts_the_memory_of_plans(network: Network) -> None:
+    """Bug: it made the steps of every plan that a search takes to count their memory, and planning
+    took ten times as long where a device has a limit."""
+    for seed, cluster in enumerate(clusters()):
+        for known, where in ((network, cluster), (sparse(network, seed), unlike(cluster))):
+            clock = Clock(known, where)
+            for choices in walked(known, clock, 30):
+                steps = assemble(known, where, choices)
+                expected = peak_bytes(known, len(where.devices), steps, where.source)
+                assert clock.peak_bytes(choices) == expected
 
 
 def test_a_clock_that_forgets_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from nptp_opt.explanation.what_if import faster_devices
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.planner.local_search import into_memory
-from nptp_opt.planner.local_search.into_memory import Room, held_bytes, lightened
+from nptp_opt.planner.local_search.into_memory import Room, lightened
 from nptp_opt.planner.nptp import candidates, quick_plans
 from tests.builders import conv_chain, make_cluster
 from tests.cli.test_commands import call
@@ -89,11 +89,11 @@ def test_a_plan_that_fits_is_found_where_no_start_of_the_search_does() -> None:
     cluster = make_cluster((0.01, 0.01), rates=50.0, memory_mib={0: 1.0, 1: 1.0})
     clock = Clock(network, cluster)
     starts, templates = candidates(clock, PlanOptions(), quick_plans(clock, PlanOptions()))
-    least = min(sum(held_bytes(clock, start)) for start in starts)
+    least = min(sum(clock.peak_bytes(start)) for start in starts)
     room = Room((least / 2, least / 2), (0, 1))
-    before = min(room.overload(held_bytes(clock, start)) for start in starts)
+    before = min(room.overload(clock.peak_bytes(start)) for start in starts)
     light = lightened(clock, starts, templates, room)
-    assert room.overload(held_bytes(clock, light)) <= before
+    assert room.overload(clock.peak_bytes(light)) <= before
 
 
 @pytest.mark.parametrize(

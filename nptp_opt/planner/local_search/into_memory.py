@@ -15,16 +15,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.evaluate.assemble import Choice, assemble
+from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.evaluate.clock import Clock
-from nptp_opt.evaluate.memory import peak_bytes
 from nptp_opt.planner.baselines.quick import single_on
 from nptp_opt.planner.candidates.templates import Template, strips
 from nptp_opt.planner.local_search.operators import Operators, Plan
 from nptp_opt.planner.options import Stopped, never
 
 TRIES = 2000
-"""Changes that are tried: each costs some milliseconds."""
+"""Changes that are tried."""
 
 DEAR = 1000.0
 """Bytes above a limit that stays count so many times those above one that may be raised."""
@@ -100,15 +99,8 @@ def lightened(
     return best
 
 
-def held_bytes(clock: Clock, plan: Plan) -> list[int]:
-    """The most that every device holds at once."""
-    network, cluster = clock.network, clock.cluster
-    steps = assemble(network, cluster, plan)
-    return peak_bytes(network, len(cluster.devices), steps, cluster.source)
-
-
 def _overload(clock: Clock, plan: Plan, room: Room) -> float:
-    return room.overload(held_bytes(clock, plan))
+    return room.overload(clock.peak_bytes(plan))
 
 
 def _with_levelled(clock: Clock, starts: Sequence[Plan], room: Room) -> Iterator[Plan]:
@@ -124,7 +116,7 @@ def _levelled(clock: Clock, plan: Plan, room: Room) -> Plan:
     linear = [choice for choice in plan if _is_linear(choice)]
     if not linear:
         return plan
-    base = [float(own) for own in held_bytes(clock, plan)]
+    base = [float(own) for own in clock.peak_bytes(plan)]
     for choice in linear:
         layer = choice.layers[0]
         for device, tile in choice.tiles.items():

@@ -15,7 +15,7 @@ from nptp_opt.errors import INTERRUPTED
 IMPORTS = "<frozen importlib"
 """Begins the file name of code that imports."""
 
-AGAIN_S = 0.02
+AGAIN_S = 0.2
 """When a lost Ctrl-C comes again."""
 
 

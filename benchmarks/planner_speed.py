@@ -33,8 +33,12 @@ FOUR = cluster([40.0, 30.0, 20.0, 10.0], 50.0, shared=True)
 EIGHT = cluster([40.0, 30.0, 20.0, 10.0] * 2, 50.0, shared=True)
 EQUAL = cluster([20.0] * 8, 50.0, shared=True)
 MANY = cluster([40.0] * 20 + [20.0] * 20 + [10.0] * 24, 100.0, shared=False)
+LIMITED = FOUR.model_copy(
+    update={"devices": tuple(d.model_copy(update={"memory_mib": 600.0}) for d in FOUR.devices)}
+)
 CASES: dict[str, tuple[str, Cluster]] = {
     "VGG-16, 4 unequal": ("vgg16", FOUR),
+    "VGG-16, 4 unequal of 600 MiB": ("vgg16", LIMITED),
     "VGG-16, 8 unequal": ("vgg16", EIGHT),
     "VGG-16, 8 equal": ("vgg16", EQUAL),
     "ResNet-50, 8 unequal": ("resnet50", EIGHT),

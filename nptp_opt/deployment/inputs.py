@@ -28,6 +28,9 @@ IMAGES = frozenset(
 )
 ARRAYS = frozenset((".npy", ".npz", ".safetensors"))
 
+SHORTER = frozenset(("float16", "bfloat16"))
+"""Types whose every value is a float32, as which a model of such a type is computed."""
+
 
 def input_files(paths: Iterable[Path]) -> list[Path]:
     """The files, and those of folders that can be read, by name.
@@ -109,12 +112,13 @@ def _read_array(file: IO[bytes], spec: TensorSpec, where: str) -> Array:
         raise InputError(f"{where}: truncated: {len(data)} of {size} bytes are there")
     order: Literal["F", "C"] = "F" if in_columns else "C"
     values = np.frombuffer(bytearray(data), dtype=dtype).reshape(shape, order=order)
-    return np.ascontiguousarray(values, dtype=dtype.newbyteorder("="))
+    return np.ascontiguousarray(values, dtype=type_name(spec.dtype))
 
 
 def _check(where: str, spec: TensorSpec, shape: Sequence[int], dtype: str) -> None:
     wanted = type_name(spec.dtype)
-    if tuple(shape) != spec.shape or dtype != wanted:
+    widened = dtype in SHORTER and wanted == "float32"
+    if tuple(shape) != spec.shape or not (widened or dtype == wanted):
         raise InputError(
             f"{where}: input {spec.name!r} is {dtype} {spelled(tuple(shape)) or 'scalar'}, "
             f"the model takes {wanted} {spelled(spec.shape)}"
@@ -158,7 +162,7 @@ def _read_safetensors(path: Path, specs: Specs) -> dict[str, Array]:
             for name, spec in _matched(list(file.keys()), specs, path).items():
                 tensor = file.get_tensor(name)
                 _check(f"{path}: {name}", spec, tuple(tensor.shape), type_name(tensor.dtype))
-                found[spec.name] = tensor.numpy()
+                found[spec.name] = tensor.to(spec.dtype).numpy()
             return found
     except SafetensorError as error:
         raise InputError(f"{path}: is no safetensors file: {last_lines(error)}") from None

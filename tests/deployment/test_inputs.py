@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as torch_file
 
 from nptp_opt.deployment.inputs import input_files, read_input
 from nptp_opt.deployment.normalising import normalising
@@ -41,6 +42,18 @@ def test_arrays_are_read_as_they_were_written(tmp_path: Path, order: Any) -> Non
     for path in input_files([tmp_path]):
         (found,) = read_input(path, IMAGE, None).values()
         assert np.array_equal(found, x) and found.dtype == np.dtype("=f4"), path
+
+
+def test_arrays_of_shorter_floats_are_widened(tmp_path: Path) -> None:
+    """Bug: those of a float16 model, which is computed in float32, were refused."""
+    x = _array((1, 3, 4, 6)) / np.float32(8)
+    np.save(tmp_path / "x.npy", x.astype(np.float16))
+    tensors = torch.from_numpy(x)
+    torch_file({"x": tensors.to(torch.bfloat16)}, tmp_path / "b.safetensors")
+    torch_file({"x": tensors.to(torch.float16)}, tmp_path / "h.safetensors")
+    for path in input_files([tmp_path]):
+        (found,) = read_input(path, IMAGE, None).values()
+        assert np.array_equal(found, x) and found.dtype == np.float32, path
 
 
 def test_several_inputs_go_by_name(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import _thread
 import os
 import signal
 import sys
+import threading
 import time
 from types import FrameType
 
@@ -60,7 +61,9 @@ def unraisable(lost: sys.UnraisableHookArgs) -> None:
 
 def _again() -> None:
     time.sleep(AGAIN_S)
-    signal.raise_signal(signal.SIGINT)
+    waiting = threading.main_thread().ident  # of another thread's signal a sleep knows nothing
+    if waiting is not None:
+        signal.pthread_kill(waiting, signal.SIGINT)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

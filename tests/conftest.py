@@ -1,6 +1,7 @@
 """Hypothesis runs the same examples every time; one process that has loaded torch, from which
 workers are forked."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,9 @@ processes of their own search in full."""
 
 anneal.WORK *= SEARCH_SHARE
 anneal.LEAST_WORK *= SEARCH_SHARE
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("nptp", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("nptp")

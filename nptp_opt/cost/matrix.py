@@ -21,7 +21,7 @@ from nptp_opt.cost.pairs import covered_loads, own_links, pair_loads
 from nptp_opt.cost.regions import CandidateTiles, SegmentRegions
 from nptp_opt.cost.segment import Ownership, gather_compute_s, gather_needs
 from nptp_opt.cost.speed import speeds_of
-from nptp_opt.geometry import IntArray, Tile
+from nptp_opt.geometry import IntArray
 from nptp_opt.network.ir import Layer, Network, external_inputs
 
 BoolArray = npt.NDArray[np.bool_]
@@ -36,7 +36,7 @@ def candidate_array(candidates: Sequence[Ownership], n_devices: int) -> IntArray
     for q, tiles in enumerate(candidates):
         for device, tile in tiles.items():
             if not tile.is_empty:
-                array[q, device] = _sides(tile)
+                array[q, device] = tile
     return array
 
 
@@ -163,7 +163,3 @@ def gather_costs(
     compute_s = np.zeros((1, n))
     compute_s[0, device] = gather_compute_s(cluster, device, layers)
     return StepCosts(cluster, network, needs, compute_s)
-
-
-def _sides(tile: Tile) -> tuple[int, int, int, int]:
-    return tile.y0, tile.y1, tile.x0, tile.x1

@@ -39,14 +39,9 @@ def pieces(
 
     number = RIMS.index(rims)
     inside = interior(layers, tile, own) if number & INCOMING else tile
-    sides = [_sides(part) for part in wanted]
-    array = np.array(sides, dtype=np.int64).reshape(-1, 4)
-    found = cut_pieces(np.array(_sides(tile)), np.array(_sides(inside)), array, number)
+    array = np.array(wanted, dtype=np.int64).reshape(-1, 4)
+    found = cut_pieces(np.array(tile), np.array(inside), array, number)
     return tuple(Tile(*map(int, row)) for row in found)
-
-
-def _sides(tile: Tile) -> tuple[int, int, int, int]:
-    return tile.y0, tile.y1, tile.x0, tile.x1
 
 
 def interior(layers: Sequence[Layer], tile: Tile, own: Mapping[str, Tile]) -> Tile:

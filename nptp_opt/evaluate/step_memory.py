@@ -23,8 +23,6 @@ from nptp_opt.evaluate.step_store import StoredStep
 from nptp_opt.geometry import IntArray, Tile
 from nptp_opt.network.ir import Layer, Network, external_inputs
 
-Sides = tuple[int, ...]
-
 
 class SpatialMemory:
     """What tiles take is kept by segment (its last layer and how many) and rectangle."""
@@ -33,8 +31,8 @@ class SpatialMemory:
         self.network, self.n = network, len(cluster.devices)
         self._wire = partial(wire, cluster, network)
         self._wires: dict[str, Wire] = {}
-        self._inner: dict[tuple[str, int, Sides], int] = {}
-        self._weights: dict[tuple[str, int, Sides], int] = {}
+        self._inner: dict[tuple[str, int, Tile], int] = {}
+        self._weights: dict[tuple[str, int, Tile], int] = {}
 
     def of(self, choice: Choice, maps: Sequence[str], step: StoredStep) -> StepMemory:
         """What the choice takes as this step; ``maps`` are those that its parts number."""
@@ -44,12 +42,12 @@ class SpatialMemory:
         for device, tile in choice.tiles.items():
             if not tile.is_empty:
                 made[device] = pixel * tile.area
-                weights[device] = _kept(self._weights, layers, _sides(tile), weigh)
+                weights[device] = _kept(self._weights, layers, tile, weigh)
         working = self._arriving(maps, step)
         measure = partial(inner_peak, self.network, layers)
         inner: dict[int, list[int]] = {}
         for device, sides in zip(step.devices.tolist(), step.tiles.tolist(), strict=True):
-            peak = _kept(self._inner, layers, tuple(sides), measure)
+            peak = _kept(self._inner, layers, Tile(*sides), measure)
             inner.setdefault(device, []).append(peak)
         for device, peaks in inner.items():
             working[device] += making(int(made[device]), peaks)
@@ -75,16 +73,12 @@ class SpatialMemory:
 
 
 def _kept(
-    known: dict[tuple[str, int, Sides], int],
+    known: dict[tuple[str, int, Tile], int],
     layers: Sequence[Layer],
-    sides: Sides,
+    tile: Tile,
     count: Callable[[Tile], int],
 ) -> int:
-    key = layers[-1].name, len(layers), sides
+    key = layers[-1].name, len(layers), tile
     if key not in known:
-        known[key] = count(Tile(*sides))
+        known[key] = count(tile)
     return known[key]
-
-
-def _sides(tile: Tile) -> Sides:
-    return tile.y0, tile.y1, tile.x0, tile.x1

@@ -58,7 +58,7 @@ def step_graph(
     encoding = list[float]()
     for message in step_messages(network, step):
         begin = len(parts)
-        parts += [(maps.index(name), *_sides(tile)) for name, tile in message.read_from]
+        parts += [(maps.index(name), *tile) for name, tile in message.read_from]
         piece = first[message.dst] + message.piece
         messages.append((message.src, message.dst, piece, begin, len(parts)))
         sizes.append(message.bytes)
@@ -66,16 +66,12 @@ def step_graph(
     return StepGraph(
         devices=np.array(devices, dtype=np.int64),
         seconds=np.array(seconds, dtype=np.float64),
-        tiles=np.array([_sides(tile) for tile in tiles], dtype=np.int64).reshape(-1, 4),
+        tiles=np.array(tiles, dtype=np.int64).reshape(-1, 4),
         messages=np.array(messages, dtype=np.int64).reshape(-1, 5),
         bytes=np.array(sizes, dtype=np.float64),
         encode_s=np.array(encoding, dtype=np.float64),
         parts=np.array(parts, dtype=np.int64).reshape(-1, 5),
     )
-
-
-def _sides(tile: Tile) -> tuple[int, int, int, int]:
-    return tile.y0, tile.y1, tile.x0, tile.x1
 
 
 def task_seconds(network: Network, cluster: Cluster, steps: Sequence[Step]) -> dict[Task, float]:

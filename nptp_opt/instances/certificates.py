@@ -19,7 +19,7 @@ from nptp_opt.plan.model import Plan
 def pack(plan: Plan) -> str:
     """Segments and tiles of a plan as text."""
     steps = [
-        [step.layers, [[i, *_sides(tile)] for i, tile in step.tiles.items()]]
+        [step.layers, [[i, *tile] for i, tile in step.tiles.items()]]
         if step.kind == "spatial"
         else [step.layers, []]
         for step in plan.steps
@@ -27,10 +27,6 @@ def pack(plan: Plan) -> str:
     ]
     content = json.dumps(steps, separators=(",", ":")).encode()
     return base64.b64encode(zlib.compress(content, 9)).decode()
-
-
-def _sides(tile: Tile) -> tuple[int, int, int, int]:
-    return tile.y0, tile.y1, tile.x0, tile.x1
 
 
 def latency_s(text: str, network: Network, cluster: Cluster) -> float:

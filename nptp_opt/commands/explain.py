@@ -91,12 +91,13 @@ def _tell(found: Iterable[Finding], as_json: bool) -> list[Finding]:
 
 def _of_plan(path: Path, no_what_if: bool) -> Iterator[Finding]:
     from nptp_opt.explanation.sentences import answered, findings
-    from nptp_opt.explanation.what_if import answers
+    from nptp_opt.explanation.what_if import answers, questions
     from nptp_opt.plan.document import load_plan
 
     plan = load_plan(path)
     yield from findings(plan)
     if not no_what_if:
+        say(f"planning {len(questions(plan))} other clusters, to say what would help")
         with show_progress("planning") as line:
             for answer in answers(plan, line.note):
                 yield answered(plan, answer)

@@ -140,6 +140,24 @@ def rows_of(cluster: Cluster, objective: Objective) -> list[Weights]:
     return [linear[objective](cluster)]
 
 
+@dataclass(frozen=True)
+class Carried:
+    """Seconds that bytes keep the links busy: every device's (n,), or one medium's."""
+
+    up_s: FloatArray
+    down_s: FloatArray
+    medium_s: float | None
+    """None where every device has links of its own; then the others count, else they are zero."""
+
+
+def carried(cluster: Cluster, usage: Usage) -> Carried:
+    """How long the links, or the medium, carry what is sent; latencies left out."""
+    links, zero = Links.of(cluster), np.zeros(len(cluster.devices))
+    if cluster.shared:
+        return Carried(zero, zero, float(usage.recv_bytes.sum()) / cluster.network.bytes_per_s)
+    return Carried(usage.send_bytes / links.up, usage.recv_bytes / links.down, None)
+
+
 def busy_s(cluster: Cluster, usage: Usage) -> FloatArray:
     """Seconds per input of every entry of ``resources``."""
     return np.array([float(weights.usage(usage)) for weights in resources(cluster)])

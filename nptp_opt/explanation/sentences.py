@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nptp_opt.cost.objectives import Carried, carried
 from nptp_opt.evaluate.assemble import assemble
 from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.evaluate.usage import usage_of
@@ -158,21 +159,22 @@ def _busiest(plan: Plan) -> Finding:
     }
     text = f"The busiest device is {names[busy]}: it computes {shares[names[busy]]:.0%} of the time"
     figures: dict[str, Any] = {"device": names[busy], "compute_shares": shares}
-    if plan.cluster.shared:
-        share = float(used.recv_bytes.sum()) / plan.cluster.network.bytes_per_s / plan.latency_s
+    links = carried(plan.cluster, used)
+    if links.medium_s is not None:
+        share = links.medium_s / plan.latency_s
         text += f"; the medium carries {size(plan.transfer_bytes)} in {share:.0%} of it"
         figures["medium_share"] = share
     elif plan.transfer_bytes:
-        share, link = max(_link_shares(plan, used.send_bytes, used.recv_bytes))
+        share, link = max(_link_shares(plan, links))
         text += f"; the busiest link, {link}, is used {share:.0%} of it"
         figures |= {"link": link, "link_share": share}
     return Finding("limit", f"{text}.", figures)
 
 
-def _link_shares(plan: Plan, sent: Any, received: Any) -> Iterator[tuple[float, str]]:
+def _link_shares(plan: Plan, links: Carried) -> Iterator[tuple[float, str]]:
     for k, device in enumerate(plan.cluster.devices):
-        yield sent[k] / device.up_bytes_per_s / plan.latency_s, f"{device.name} up"
-        yield received[k] / device.down_bytes_per_s / plan.latency_s, f"{device.name} down"
+        yield float(links.up_s[k]) / plan.latency_s, f"{device.name} up"
+        yield float(links.down_s[k]) / plan.latency_s, f"{device.name} down"
 
 
 def _path(plan: Plan, parts: tuple[Part, ...]) -> Finding:

@@ -13,6 +13,7 @@ from itertools import combinations
 from typing import Any
 
 from nptp_opt.cost import Ownership, Transfer
+from nptp_opt.cost.objectives import Carried, Usage, carried
 from nptp_opt.evaluate.critical_path import added_s, critical_path
 from nptp_opt.evaluate.memory import peak_bytes
 from nptp_opt.evaluate.simulate import Stretch, timeline
@@ -22,7 +23,7 @@ from nptp_opt.network.ir import Network, regions
 from nptp_opt.plan.model import Plan, owned_maps
 from nptp_opt.plan.steps import SpatialStep, Step
 from nptp_opt.plot.tables import plan_totals
-from nptp_opt.plot.viewer.measured import MeasuredSpan
+from nptp_opt.plot.viewer.measured import MeasuredRun, MeasuredSpan
 
 VIEWER_SCHEMA = "nptp-opt/viewer/1"
 
@@ -35,11 +36,11 @@ LEAST_S = 1e-6
 
 
 def viewer_data(
-    plans: Mapping[str, Plan], measured: Mapping[str, Sequence[MeasuredSpan]] | None = None
+    plans: Mapping[str, Plan], measured: Mapping[str, MeasuredRun] | None = None
 ) -> dict[str, Any]:
     """The document for one plan or several, by what they are called (the names of their files).
 
-    ``measured`` has the spans of runs of some of them, by the same names.
+    ``measured`` has runs of some of them, by the same names.
     """
     shown = [_plan(name, plan, (measured or {}).get(name)) for name, plan in plans.items()]
     return {
@@ -49,11 +50,13 @@ def viewer_data(
     }
 
 
-def _plan(name: str, plan: Plan, measured: Sequence[MeasuredSpan] | None) -> dict[str, Any]:
+def _plan(name: str, plan: Plan, run: MeasuredRun | None) -> dict[str, Any]:
     stretches = timeline(plan.network, plan.cluster, plan.steps)
     path = critical_path(stretches)
-    spans = None if measured is None else [_span(span) for span in measured]
-    ends = [stretch.end_s for stretch in stretches] + [span.end_s for span in measured or ()]
+    spans = () if run is None else run.spans
+    ends = [stretch.end_s for stretch in stretches] + [span.end_s for span in spans]
+    used = usage_of(plan.network, plan.cluster, plan.steps)
+    links = carried(plan.cluster, used)
     return {
         "name": name,
         "model": plan.model.ref,
@@ -62,7 +65,8 @@ def _plan(name: str, plan: Plan, measured: Sequence[MeasuredSpan] | None) -> dic
         "planner": plan.provenance.planner,
         "totals": {key: _rounded(value) for key, value in plan_totals(plan).items()},
         "end_s": _rounded(max(ends, default=0.0)),
-        "devices": _devices(plan, stretches, path),
+        "devices": _devices(plan, stretches, path, used, links),
+        "medium_s": _rounded(links.medium_s),
         "steps": _steps(plan, stretches, path),
         "timeline": [_stretch(stretch, stretch in path) for stretch in stretches],
         "path": [
@@ -70,9 +74,10 @@ def _plan(name: str, plan: Plan, measured: Sequence[MeasuredSpan] | None) -> dic
             for stretch, seconds in zip(path, added_s(path), strict=True)
         ],
         "waits": _waits(len(plan.cluster.devices), stretches),
-        "measured": spans,
-        "measured_s": _latency_s(measured or ()),
-        "slower": _slower(stretches, measured or ()),
+        "measured": None if run is None else [_span(span) for span in spans],
+        "measured_s": _latency_s(spans),
+        "void": None if run is None else run.void,
+        "slower": _slower(stretches, spans),
     }
 
 
@@ -154,14 +159,17 @@ def _waits_of(device: int, stretches: Sequence[Stretch]) -> Iterable[dict[str, A
 
 
 def _devices(
-    plan: Plan, stretches: Sequence[Stretch], path: Sequence[Stretch]
+    plan: Plan,
+    stretches: Sequence[Stretch],
+    path: Sequence[Stretch],
+    used: Usage,
+    links: Carried,
 ) -> list[dict[str, Any]]:
     """One entry per device: what it does in all, and what it holds at most."""
     cluster = plan.cluster
     critical_s = dict.fromkeys(range(len(cluster.devices)), 0.0)
     for stretch, seconds in zip(path, added_s(path), strict=True):
         critical_s[stretch.device] += seconds if stretch.peer is None else 0.0
-    used = usage_of(plan.network, cluster, plan.steps)
     peaks = peak_bytes(plan.network, len(cluster.devices), plan.steps, cluster.source)
     return [
         {
@@ -173,6 +181,8 @@ def _devices(
             "critical_s": _rounded(critical_s[i]),
             "sent_bytes": int(used.send_bytes[i]),
             "received_bytes": int(used.recv_bytes[i]),
+            "up_s": None if cluster.shared else _rounded(float(links.up_s[i])),
+            "down_s": None if cluster.shared else _rounded(float(links.down_s[i])),
             "memory_bytes": int(peaks[i]),
             "memory_limit_bytes": None if device.memory_mib is None else int(device.memory_bytes),
         }

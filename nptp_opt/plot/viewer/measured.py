@@ -35,6 +35,15 @@ class MeasuredSpan:
     peer: int | None = None
 
 
+@dataclass(frozen=True)
+class MeasuredRun:
+    """What a trace tells of one run."""
+
+    spans: tuple[MeasuredSpan, ...]
+    void: bool = False
+    """Emulated where the machine was too slow, or too busy, for the devices' speeds."""
+
+
 class _Entry(BaseModel):
     """What is read of a Chrome trace; other keys are left alone."""
 
@@ -58,17 +67,23 @@ class _Event(_Entry):
     args: _Args = _Args()
 
 
+class _About(_Entry):
+    void: bool = False
+
+
 class _Trace(_Entry):
-    traceEvents: list[_Event]  # noqa: N815  (the format's own name)
+    traceEvents: list[_Event]  # noqa: N815  (the format's own names)
+    otherData: _About = _About()  # noqa: N815
 
 
-def load_trace(path: Path, plan: Plan) -> tuple[MeasuredSpan, ...]:
-    """The measured spans of a trace; raises InputError, also where another plan was run."""
+def load_trace(path: Path, plan: Plan) -> MeasuredRun:
+    """The run of a trace; raises InputError, also where another plan was run."""
     content = load_json(path)
     try:
-        events = _Trace.model_validate(content).traceEvents
+        trace = _Trace.model_validate(content)
     except ValidationError as error:
         raise explain(error, str(path)) from None
+    events = trace.traceEvents
     if not _same(_predicted(events), _planned(plan)):
         raise InputError(
             f"{path}: is the trace of another plan; run this one with `nptp-opt run --trace`"
@@ -76,7 +91,8 @@ def load_trace(path: Path, plan: Plan) -> tuple[MeasuredSpan, ...]:
     spans = [_measured(event, plan, path) for event in events if _is_span(event, MEASURED)]
     if not spans:
         raise InputError(f"{path}: has no measured spans")
-    return tuple(span for span in spans if span.start_s <= span.end_s)
+    spans = [span for span in spans if span.start_s <= span.end_s]
+    return MeasuredRun(tuple(spans), trace.otherData.void)
 
 
 def _is_span(event: _Event, pid: int) -> bool:

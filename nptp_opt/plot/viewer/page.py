@@ -5,20 +5,20 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
 from nptp_opt.files import write_text
 from nptp_opt.plan.model import Plan
 from nptp_opt.plot.viewer.data import viewer_data
-from nptp_opt.plot.viewer.measured import MeasuredSpan
+from nptp_opt.plot.viewer.measured import MeasuredRun
 
 
 def write_viewer(
     path: Path,
     plans: Mapping[str, Plan],
-    measured: Mapping[str, Sequence[MeasuredSpan]] | None = None,
+    measured: Mapping[str, MeasuredRun] | None = None,
 ) -> None:
     """Write the page of one plan or two, by what they are called; ``measured`` as there.
 
@@ -28,7 +28,7 @@ def write_viewer(
 
 
 def viewer_page(
-    plans: Mapping[str, Plan], measured: Mapping[str, Sequence[MeasuredSpan]] | None = None
+    plans: Mapping[str, Plan], measured: Mapping[str, MeasuredRun] | None = None
 ) -> str:
     """The page's text; names of devices, layers and files are text in it, whatever they hold."""
     parts = {

@@ -109,26 +109,37 @@ function totals() {
       ["sent in all", bytes(t.bytes)],
       t.period_s === null ? null : ["between results of a stream", seconds(t.period_s)],
       t.energy_j === null ? null : ["energy", digits(t.energy_j, 3) + " J"],
-      ["information: if all waited after each step", seconds(t.synchronous_s), "aside"],
+      busiestLink(plan),
+      ["if all waited for all after each step (none does)", seconds(t.synchronous_s), "aside"],
     ];
     byId("totals").append(
-      make("h3", {}, `${plan.name}: ${plan.planner || "plan"}, ${plan.devices.length} devices, ${plan.cluster} ` +
-        `(${plan.network})`),
+      make("h3", {}, plan.name + (plan.planner && plan.planner !== plan.name ? `: planner ${plan.planner}` : "") +
+        `, ${plan.devices.length} devices of ${plan.cluster} (${plan.network} network)`),
       make("dl", { class: "totals" }, ...pairs.filter(Boolean).map(([word, value, kind]) =>
         make("div", {}, make("dt", {}, word), make("dd", { class: kind }, value)))),
       make("p", { class: "path" }, pathText(plan)));
     if (plan.measured) byId("totals").append(make("p", { class: "path run" }, runText(plan)));
   }
 }
+// What carries the messages, in one figure: near 100 % nothing but fewer bytes or a faster link helps.
+function busiestLink(plan) {
+  const latency = plan.totals.latency_s, told = (name, busy) =>
+    [`${name} busy`, `${seconds(busy)} (${share(latency ? busy / latency : 0)})`];
+  if (plan.medium_s !== null) return told("the shared medium is", plan.medium_s);
+  const links = plan.devices.flatMap(device => [[device.up_s, `${device.name} out`], [device.down_s, `${device.name} in`]]);
+  const [busy, name] = links.reduce((one, other) => other[0] > one[0] ? other : one);
+  return busy > 0 ? told(`the busiest link, ${name}, is`, busy) : null;
+}
 // Where a run is not what was predicted: computing (this machine, or a board, was slower), or the rest.
 function runText(plan) {
   const over = plan.measured_s - plan.totals.latency_s, at = share(Math.abs(over) / plan.totals.latency_s);
-  const told = `The run took ${seconds(Math.abs(over))} ${over < 0 ? "less" : "more"} than predicted (${at}). `;
+  const told = (plan.void ? "VOID: this machine was too slow, or too busy, to emulate the devices' speeds. " : "") +
+    `The run took ${seconds(Math.abs(over))} ${over < 0 ? "less" : "more"} than predicted (${at}). `;
   const slow = plan.slower.filter(one => one.seconds > .02 * plan.totals.latency_s);
   if (!slow.length) return told + "No device computed noticeably longer than the plan says.";
   const more = slow.length > 1 ? `, and ${slow.length - 1} more device${slow.length > 2 ? "s" : ""} did` : "";
   return told + `${nameOf(plan, slow[0].device)} computed ${seconds(slow[0].seconds)} longer than the plan says${more}: ` +
-    "slower than its speed there, or, where boards are emulated, this machine was too busy for them (then the run is void).";
+    "slower than its speed there.";
 }
 // What the latency consists of: nothing but this chain makes it longer or shorter.
 function pathText(plan) {
@@ -163,7 +174,8 @@ function stepButton(plan, p, step, k) {
     `${seconds(step.critical_compute_s)}, exchange ${seconds(step.critical_exchange_s)})`;
   return make("button", { type: "button", class: "step", role: "option", title: text, "aria-label": text,
     style: `flex-grow:${Math.max(added(step), 1e-9) * 1e6}`, click: () => choose(p, k, true) },
-    make("i", { style: `width:${exchange}%` }), make("span", {}, String(k)));
+    make("i", { style: `width:${exchange}%` }), make("span", {}, String(k)),
+    make("span", { class: "adds" }, seconds(added(step))), make("span", { class: "layers" }, layersOf(step)));
 }
 function keyOnSteps(event, p) {
   const count = PLANS[p].steps.length, at = state.views[p].step;
@@ -216,8 +228,7 @@ function stepMap(p) {
   const kind = { spatial: "a partition", global: "a reduction", gather: "whole" }[step.kind];
   const facts = `${kind}${what}; from ${seconds(step.start_s)} to ${seconds(step.end_s)}; adds ` +
     `${seconds(added(step))}: computing ${seconds(step.critical_compute_s)}, exchange ` +
-    `${seconds(step.critical_exchange_s)}; ${step.transfers.length} transfers, ${bytes(total)}. ` +
-    `Makespan if all waited: ${seconds(step.synchronous_s)} (information).`;
+    `${seconds(step.critical_exchange_s)}; ${step.transfers.length} transfers, ${bytes(total)}.`;
   const map = step.maps[view.map];
   view.arrows = []; view.tiles = [];
   view.place.replaceChildren(
@@ -567,11 +578,25 @@ function devices() {
     const rows = plan.devices.map((device, i) => [
       make("td", {}, swatch(paint(i)), `${i}: ${device.name}`), state.views[p].doing[i],
       `${seconds(device.busy_s)} (${share(latency ? device.busy_s / latency : 0)})`, seconds(device.waiting_s),
-      seconds(device.critical_s), bytes(device.sent_bytes), bytes(device.received_bytes), memoryCell(device)]);
-    const head = ["device", "at the cursor", "busy", "waiting", "on the critical path", "sent", "received",
-      "memory / limit"];
+      seconds(device.critical_s), carriedCell(plan, device.sent_bytes, device.up_s),
+      carriedCell(plan, device.received_bytes, device.down_s), memoryCell(device)]);
+    const head = ["device", "at the cursor", "busy", "waiting", "on the critical path", "sent (link busy)",
+      "received (link busy)", "memory / limit"];
+    if (plan.medium_s !== null) {
+      for (const k of [5, 6]) head[k] = head[k].split(" ")[0];
+      rows.push(mediumRow(plan));
+    }
     byId("devices").append(make("div", { class: "scroll", tabindex: 0 }, table(head, rows, plan.name)));
   }
+}
+function carriedCell(plan, count, busy) {
+  return bytes(count) + (busy && plan.totals.latency_s ? ` (${share(busy / plan.totals.latency_s)})` : "");
+}
+function mediumRow(plan) {
+  const latency = plan.totals.latency_s, exchange = plan.steps.reduce((sum, step) => sum + step.critical_exchange_s, 0);
+  return [make("td", {}, "the medium"), make("td", { class: "words" }, "shared by all"),
+    `${seconds(plan.medium_s)} (${share(latency ? plan.medium_s / latency : 0)})`, "–", seconds(exchange),
+    bytes(plan.totals.bytes), bytes(plan.totals.bytes), "–"];
 }
 function memoryCell(device) {
   const limit = device.memory_limit_bytes, over = limit !== null && device.memory_bytes > limit;

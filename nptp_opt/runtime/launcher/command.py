@@ -72,7 +72,7 @@ def write_files(report: RunReport, request: RunRequest) -> None:
     """Write the trace and the calibrated cluster that were asked for; raises InputError for a place
     that cannot be written."""
     if request.trace is not None:
-        trace = chrome_trace(report.plan, report.spans)
+        trace = chrome_trace(report.plan, report.spans, void=request.emulate and report.is_void)
         write_text(request.trace, json.dumps(trace, allow_nan=False) + "\n")
     if request.calibrate is not None:
         write_calibrated(report, request.calibrate)

@@ -23,7 +23,7 @@ Spans = Mapping[str, Sequence[Span]]
 """One run's spans by device name."""
 
 
-def chrome_trace(plan: Plan, spans: Spans) -> dict[str, Any]:
+def chrome_trace(plan: Plan, spans: Spans, *, void: bool = False) -> dict[str, Any]:
     """The run and its prediction as a Chrome trace (JSON object format, microseconds)."""
     names = [device.name for device in plan.cluster.devices]
     events = [_name(MEASURED, None, "measured"), _name(PREDICTED, None, "predicted")]
@@ -32,7 +32,7 @@ def chrome_trace(plan: Plan, spans: Spans) -> dict[str, Any]:
         events += [_measured_event(names.index(device), span, names) for span in device_spans]
     planned = timeline(plan.network, plan.cluster, plan.steps)
     events += [_predicted_event(item, names) for item in planned]
-    return {"traceEvents": events, "displayTimeUnit": "ms"}
+    return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"void": void}}
 
 
 def _name(pid: int, tid: int | None, name: str) -> dict[str, Any]:

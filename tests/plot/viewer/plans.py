@@ -36,10 +36,14 @@ def plan_of(
     return Plan(ref, network, cluster, steps, latency_s, bound_s=bound_s or None)
 
 
-def two_devices(*, fuse: int = 1, names: Sequence[str] = ("d0", "d1")) -> Plan:
+def two_devices(
+    *, fuse: int = 1, names: Sequence[str] = ("d0", "d1"), shared: bool = False
+) -> Plan:
     """Two convolutions on 8 x 8, halves. A half takes 1 s, 128 bytes (a row of 8 pixels of 4
     channels) take 0.1 s."""
-    cluster = make_cluster((9.216e-6, 9.216e-6), rates=0.01024, memory_mib={1: 0.002})
+    cluster = make_cluster(
+        (9.216e-6, 9.216e-6), rates=0.01024, shared=shared, memory_mib={1: 0.002}
+    )
     named = [
         device.model_copy(update={"name": name})
         for device, name in zip(cluster.devices, names, strict=True)

@@ -13,7 +13,7 @@ import pytest
 from nptp_opt.evaluate.simulate import timeline
 from nptp_opt.geometry import Tile
 from nptp_opt.plot.viewer.data import VIEWER_SCHEMA, viewer_data
-from nptp_opt.plot.viewer.measured import MeasuredSpan, load_trace
+from nptp_opt.plot.viewer.measured import MeasuredRun, MeasuredSpan, load_trace
 from nptp_opt.runtime.profiling.timeline import chrome_trace
 from tests.builders import conv_chain, make_cluster
 from tests.plot.viewer.plans import plan_of, spans_of, two_devices
@@ -65,16 +65,27 @@ def test_devices_and_totals_by_hand() -> None:
     plan = shown()
     assert plan["devices"] == [
         {"name": "d0", "busy_s": 2.0, "waiting_s": pytest.approx(0.9), "critical_s": 0.0,
-         "sent_bytes": 768, "received_bytes": 640, "memory_bytes": 2 * 576 + 96 * 16,
+         "sent_bytes": 768, "received_bytes": 640,
+         "up_s": 0.6, "down_s": 0.5, "memory_bytes": 2 * 576 + 96 * 16,
          "memory_limit_bytes": None},
         {"name": "d1", "busy_s": 2.0, "waiting_s": 0.5, "critical_s": 2.0,
-         "sent_bytes": 640, "received_bytes": 768, "memory_bytes": 2 * 576 + 72 * 16,
+         "sent_bytes": 640, "received_bytes": 768,
+         "up_s": 0.5, "down_s": 0.6, "memory_bytes": 2 * 576 + 72 * 16,
          "memory_limit_bytes": 2097},
     ]  # fmt: skip
     totals = plan["totals"]
     assert (totals["latency_s"], totals["bound_s"], totals["bytes"]) == (2.9, 2.0, 1408)
     assert totals["gap"] == pytest.approx(0.9 / 2.9)
     assert (plan["end_s"], plan["measured"], plan["measured_s"]) == (2.9, None, None)
+    assert plan["medium_s"] is None
+
+
+def test_a_shared_medium_carries_what_all_send_by_hand() -> None:
+    """1408 bytes at 1280 bytes/s, the rate that the links have above."""
+    shared = two_devices(shared=True)
+    (plan,) = viewer_data({"p": shared})["plans"]
+    assert plan["medium_s"] == pytest.approx(1408 / shared.cluster.network.bytes_per_s)
+    assert [(d["up_s"], d["down_s"]) for d in plan["devices"]] == [(None, None)] * 2
 
 
 def test_maps_and_transfers_by_hand() -> None:
@@ -143,10 +154,11 @@ def test_a_run_is_shown_beside_its_prediction(tmp_path: Path) -> None:
     plan = two_devices()
     path = tmp_path / "trace.json"
     path.write_text(json.dumps(chrome_trace(plan, spans_of(plan))))
-    spans = load_trace(path, plan)
+    run = load_trace(path, plan)
+    spans = run.spans
     assert spans[0] == MeasuredSpan("send", 0, 0, 0.0, 0.01, 1)
     assert spans[-1] == MeasuredSpan("compute", 0, 1, 0.5, 1.5)
-    content = viewer_data({"p.json": plan, "q.json": two_devices(fuse=2)}, {"p.json": spans})
+    content = viewer_data({"p.json": plan, "q.json": two_devices(fuse=2)}, {"p.json": run})
     first, second = content["plans"]
     assert (first["measured_s"], first["end_s"], content["end_s"]) == (2.7, 3.0, 3.25)
     assert first["slower"] == [{"device": 0, "seconds": pytest.approx(0.1)}]  # step 1 in 1.1 s
@@ -154,7 +166,9 @@ def test_a_run_is_shown_beside_its_prediction(tmp_path: Path) -> None:
         "phase": "wait", "step": 1, "device": 0, "start_s": 1.01, "end_s": 1.6, "peer": 1,
     }  # fmt: skip
     assert first["measured"][5]["step"] is None
-    assert second["measured"] is None
+    assert (second["measured"], second["void"], first["void"]) == (None, None, False)
+    path.write_text(json.dumps(chrome_trace(plan, spans_of(plan), void=True)))
+    assert load_trace(path, plan).void
 
 
 def _keys(value: Any) -> Iterator[str]:
@@ -171,7 +185,7 @@ def test_the_document_has_the_keys_of_its_page() -> None:
     stretch = timeline(plan.network, plan.cluster, plan.steps)[0]
     spans = [MeasuredSpan("send", 0, 0, stretch.start_s, stretch.end_s, 1)]
     spans.append(MeasuredSpan("compute", 0, 0, 0.0, 99.0))  # a device that is slower
-    content = viewer_data({"p": plan}, {"p": spans})
+    content = viewer_data({"p": plan}, {"p": MeasuredRun(tuple(spans))})
     assert content["schema"] == VIEWER_SCHEMA == "nptp-opt/viewer/1"
     table = PAGE.read_text(encoding="utf-8").split("\n## The document")[1]
     cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)

@@ -49,7 +49,7 @@ def test_a_trace_of_another_plan_is_told(tmp_path: Path) -> None:
     """Same devices and layers, but fused: nothing of the trace fits."""
     path = tmp_path / "trace.json"
     path.write_text(json.dumps(trace()))
-    assert load_trace(path, two_devices())
+    assert load_trace(path, two_devices()).spans
     with pytest.raises(InputError, match="another plan; run this one with `nptp-opt run --trace`"):
         load_trace(path, two_devices(fuse=2))
 

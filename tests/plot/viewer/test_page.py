@@ -101,6 +101,10 @@ USE = """
   seen.wait_fills = [...new Set(all(".wait:not(.span)").map(n => n.getAttribute("fill")))].sort();
   seen.why = waitText(PLANS[1], PLANS[1].waits[0]);
   seen.run = all(".run").map(part => part.textContent);
+  seen.titles = all("#totals h3").map(part => part.textContent);
+  seen.link = all("#totals dt").map(part => part.textContent).filter(text => text.includes("busy"));
+  seen.cells = [...all("#devices tbody")[plain].rows].map(
+    row => [5, 6].map(k => row.cells[k].textContent));
   seen.name = all("#devices td")[0].textContent.slice(3);
   for (const button of all(".step")) click(button);
   seen.clicked = PLANS.map((_, p) => chosen(p));
@@ -230,7 +234,7 @@ def test_every_control_works_without_an_error(tmp_path: Path, width: int) -> Non
     names = (HOSTILE[0], "<!--<script>'\"&/*DATA*/")
     fused, plain = two_devices(fuse=2, names=names), two_devices()
     trace = tmp_path / "trace.json"
-    trace.write_text(json.dumps(chrome_trace(fused, spans_of(fused))))
+    trace.write_text(json.dumps(chrome_trace(fused, spans_of(fused), void=True)))
     page = viewer_page({"a": fused, "b": plain}, {"a": load_trace(trace, fused)})
     seen = browsed(tmp_path, page, width, USE)
     assert (seen["hacked"], seen["name"]) == (True, HOSTILE[0])
@@ -246,8 +250,15 @@ def test_every_control_works_without_an_error(tmp_path: Path, width: int) -> Non
         "100 ms on the way"
     )
     assert len(seen["run"]) == 1 and seen["run"][0].startswith(
+        "VOID: this machine was too slow, or too busy, to emulate the devices' speeds. "
         f"The run took 550 ms less than predicted (16.9 %). {HOSTILE[0]} computed 1.1 s longer "
     )
+    assert seen["titles"][1] == "b, 2 devices of cluster (switched network)"
+    assert seen["link"][1] == "the busiest link, d0 out, is busy"
+    assert seen["cells"] == [
+        ["768 B (20.7 %)", "640 B (17.2 %)"],
+        ["640 B (17.2 %)", "768 B (20.7 %)"],
+    ]
     assert seen["clicked"] == [0, 2]  # step 2 begins at 2.5 s: the other plan follows
     assert (seen["keys"], seen["focused"]) == ([0, 1, 2, 1, 2], True)
     assert seen["at"] == 1.0

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from torch import nn
 
+import nptp_opt
 from nptp_opt.cluster import Cluster
 from nptp_opt.cost.objectives import Objective, energy_weights, latency_weights, rows_of
 from nptp_opt.evaluate.assemble import Choice, assemble
@@ -121,6 +123,27 @@ def test_a_residual_network_is_costed_as_it_is_assembled() -> None:
     assert values(network, on, aim, again).max() == pytest.approx(
         values(network, on, aim, found).max(), rel=1e-9
     )
+
+
+def test_a_network_that_ends_in_a_reduction() -> None:
+    """Bug: what is collected after it has one row, not one per candidate: read beyond its end, so
+    good labels were dropped or the search ended in an IndexError (SqueezeNet by throughput)."""
+    layers = (nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
+    model = nptp_opt.load_model(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1)), (1, 3, 12, 12))
+    network, on = model.network, cluster(False)
+    assert network.layers[-1].kind == "global"
+    aim = Aim.of(rows_of(on, "throughput"), [])
+    templates = distinct(family_templates(on), network.spatial)
+    convolutions, reduction = network.spatial, network.layers[-1]
+    costs = StateCosts(network, on, templates)
+    plans = [
+        [*map(costs.choice, [(layer,) for layer in convolutions], pick), Choice((reduction,))]
+        for pick in itertools.product(templates, repeat=len(convolutions))
+    ]
+    best = min(values(network, on, aim, plan).max() for plan in plans)
+    choices = LabelPath(network, on, templates, aim, even(aim)).choices_by(2 * best, math.inf)
+    assert choices is not None
+    assert values(network, on, aim, choices).max() <= best * (1 + 1e-9)
 
 
 def test_a_passed_deadline_ends_the_search() -> None:

@@ -125,7 +125,9 @@ class LabelPath:
         ways = self._ways(bounds, deadline)
         if ways is None:
             return None
-        last = self.costs.collect_values(self.aim.every)
+        collected = self.costs.collect_values(self.aim.every)
+        # a network that ends in a reduction collects the same from every candidate
+        last = np.repeat(collected, len(self.templates) // len(collected), axis=0)
         rest = self._rest(ways, last @ bounds.prices)
         labels = [_Labels(np.zeros((1, last.shape[1])), np.zeros(1, int), np.zeros((1, 2), int))]
         for end in range(1, len(self.units) + 1):

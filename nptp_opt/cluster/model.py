@@ -23,6 +23,7 @@ NonNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 BYTES_PER_MBIT = 1e6 / 8
 MIB = 2**20
 ENCODE_MB_PER_S, DECODE_MB_PER_S = 1000.0, 500.0
+HUFFMAN_ENCODE_MB_PER_S, HUFFMAN_DECODE_MB_PER_S = 60.0, 120.0
 """Of a device that states none: a fraction of what a core of a server does."""
 
 
@@ -48,6 +49,9 @@ class Device(Strict):
     encode_mb_per_s: Positive | None = None
     decode_mb_per_s: Positive | None = None
     """Rates of the bitmask codec in float32 elements; ``profile`` measures them."""
+    huffman_encode_mb_per_s: Positive | None = None
+    huffman_decode_mb_per_s: Positive | None = None
+    """Rates of the Huffman codec in first bytes, likewise."""
 
     @property
     def flop_per_s(self) -> float:
@@ -69,6 +73,14 @@ class Device(Strict):
     @property
     def decode_bytes_per_s(self) -> float:
         return (self.decode_mb_per_s or DECODE_MB_PER_S) * 1e6
+
+    @property
+    def huffman_encode_bytes_per_s(self) -> float:
+        return (self.huffman_encode_mb_per_s or HUFFMAN_ENCODE_MB_PER_S) * 1e6
+
+    @property
+    def huffman_decode_bytes_per_s(self) -> float:
+        return (self.huffman_decode_mb_per_s or HUFFMAN_DECODE_MB_PER_S) * 1e6
 
     @property
     def memory_bytes(self) -> float:

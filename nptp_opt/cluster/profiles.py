@@ -52,6 +52,12 @@ class Link(Strict):
     down_mbit_per_s: _Speed
 
 
+CODEC_RATES = (
+    "encode_mb_per_s", "decode_mb_per_s", "huffman_encode_mb_per_s", "huffman_decode_mb_per_s"
+)  # fmt: skip
+"""Keys of a profile and of a device, in the order of ``measure_codec``."""
+
+
 class Profile(Strict):
     """The profile file. ``gflops`` and ``overhead_ms`` stand for layer shapes not measured."""
 
@@ -67,6 +73,9 @@ class Profile(Strict):
     encode_mb_per_s: _Speed | None = None
     decode_mb_per_s: _Speed | None = None
     """Of the bitmask codec, on half-dense float32 elements."""
+    huffman_encode_mb_per_s: _Speed | None = None
+    huffman_decode_mb_per_s: _Speed | None = None
+    """Of the Huffman codec, in first bytes of their non-zeros."""
     provenance: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -85,7 +94,7 @@ class Profile(Strict):
             "layers": layers,
             "executor": self.executor,
         }
-        for name in ("encode_mb_per_s", "decode_mb_per_s"):
+        for name in CODEC_RATES:
             if getattr(self, name) is not None:
                 fields[name] = getattr(self, name)
         if own_link and self.link is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nptp_opt.cost.encoding import (
     BITMASK_BYTES,
+    HUFFMAN_BYTES,
     Wire,
     decode_s,
     dense_bytes,
@@ -92,6 +93,7 @@ _COMPILED = ("StepCosts", "candidate_array", "gather_costs", "segment_costs")
 
 __all__ = [
     "BITMASK_BYTES",
+    "HUFFMAN_BYTES",
     "RESULT",
     "RIMS",
     "SCALE_BYTES",

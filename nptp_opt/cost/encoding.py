@@ -1,13 +1,15 @@
 """How maps are sent: in which bytes, and with which encoding where that pays (docs/cost.md).
 
-A map whose density d is known may be sent as a *bitmask*: a bit per element, then the non-zeros.
-Per element of e bytes on a link of rate r that takes
+A map whose density d is known may be sent as a *bitmask*: a bit per element, then the non-zeros;
+or so that these have their first bytes in *Huffman* codes of b bits in the mean (float32 and
+bfloat16). Per element of e bytes on a link of rate r that takes
 
     dense      e / r
     bitmask    encode_i + (d e + 1/8) / r + decode_j
+    huffman    encode_i + d code_i + (d (e - 1 + b/8) + 1/8) / r + d uncode_j + decode_j
 
 seconds, where the sender i encodes in its own time and the receiver j decodes in its own. Whichever
-is shorter is planned, for every pair of devices; without a density it is dense.
+is shortest is planned, for every pair of devices; without a density it is dense.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +29,7 @@ from nptp_opt.cost.transfer import (
     is_sent_exactly,
     rectangle_bytes,
     sent_bytes,
+    wire_dtype,
     wire_element_bytes,
 )
 from nptp_opt.geometry import Tile
@@ -33,6 +37,11 @@ from nptp_opt.network.ir import Network
 
 BITMASK_BYTES = 32
 """What a bitmask rectangle brings beside mask and values: a part of the message's head, padding."""
+
+HUFFMAN_BYTES = BITMASK_BYTES + 16
+"""Likewise with codes: more padding, and the table of the codes."""
+
+_ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 
 _CODED_BYTES = 4.0
 """Rates of encoding and decoding are of float32 elements; shorter ones take as long each."""
@@ -50,23 +59,24 @@ class Wire:
     rectangle_bytes: FloatArray
     encode_s: FloatArray
     decode_s: FloatArray
-    bitmask: npt.NDArray[np.bool_]
+    encodings: npt.NDArray[np.int64]
+    """Places in the list of encodings; 0 is dense."""
 
     @property
     def is_uniform(self) -> bool:
         """Is it the same between all devices?"""
-        return bool(self.bitmask.all() or not self.bitmask.any())
+        return bool((self.encodings == self.encodings[0, 0]).all())
 
     def transfer(self, src: int, dst: int, tensor: str, tile: Tile) -> Transfer:
         """A rectangle that ``src`` sends to ``dst``; its bytes are rounded up."""
         size = math.ceil(tile.area * self.pixel_bytes[src, dst])
         extra = int(self.rectangle_bytes[src, dst])
-        encoding: Encoding = "bitmask" if self.bitmask[src, dst] else "dense"
+        encoding = _ENCODINGS[self.encodings[src, dst]]
         return Transfer(src, dst, tensor, tile, size + extra, encoding)
 
 
 _Rates = tuple[tuple[float, ...], ...]
-"""By device: into it, out of it, encoding, decoding; bytes per second."""
+"""By device: into it, out of it, encoding, decoding, Huffman codes both ways; bytes per second."""
 
 
 def wire(cluster: Cluster, network: Network, tensor: str) -> Wire:
@@ -75,11 +85,13 @@ def wire(cluster: Cluster, network: Network, tensor: str) -> Wire:
     known = network.densities.get(tensor)
     exactly = is_sent_exactly(network, tensor, cluster.transfer_dtype)
     density = 1.0 if known is None or exactly else known.mean
+    with_codes = wire_dtype(cluster, network, tensor) in ("float32", "bfloat16")
+    bits = 8.0 if known is None or exactly or not with_codes else known.first_byte_bits
     element, extra = (
         wire_element_bytes(cluster, network, tensor),
         rectangle_bytes(cluster, network, tensor),
     )
-    return _wire(n * c, element, extra, density, _rates(cluster))
+    return _wire(n * c, element, extra, (density, bits), _rates(cluster))
 
 
 def _rates(cluster: Cluster) -> _Rates:
@@ -89,23 +101,33 @@ def _rates(cluster: Cluster) -> _Rates:
         tuple(links.up.tolist()),
         tuple(device.encode_bytes_per_s for device in cluster.devices),
         tuple(device.decode_bytes_per_s for device in cluster.devices),
+        tuple(device.huffman_encode_bytes_per_s for device in cluster.devices),
+        tuple(device.huffman_decode_bytes_per_s for device in cluster.devices),
     )
 
 
 @lru_cache(maxsize=4096)
-def _wire(elements: int, element: int, extra: int, density: float, rates: _Rates) -> Wire:
-    down, up, encode, decode = map(np.array, rates)
-    rate = Links(down, up).rates
-    coded = density * element + 1 / 8
-    encode_s = np.broadcast_to(_CODED_BYTES / encode[:, None], rate.shape)
-    decode_s = np.broadcast_to(_CODED_BYTES / decode[None], rate.shape)
-    pays = (coded < element) & (encode_s + coded / rate + decode_s < element / rate)
+def _wire(
+    elements: int, element: int, extra: int, sparse: tuple[float, float], rates: _Rates
+) -> Wire:
+    """``sparse``: density, and bits of the first byte of a non-zero."""
+    down, up, encode, decode, code, uncode = map(np.array, rates)
+    (density, bits), rate = sparse, Links(down, up).rates
+    masked = density * element + 1 / 8
+    size = np.array([element, masked, masked - density * (1 - bits / 8)])
+    there = np.array([0 * code, _CODED_BYTES / encode, _CODED_BYTES / encode + density / code])
+    back = np.array([0 * code, _CODED_BYTES / decode, _CODED_BYTES / decode + density / uncode])
+    seconds = there[:, :, None] + size[:, None, None] / rate + back[:, None, :]
+    useless = size >= np.array([np.inf, element, min(element, masked)])
+    seconds[useless] = np.inf
+    best = np.argmin(seconds, axis=0)
+    src, dst = np.indices(best.shape)
     return Wire(
-        elements * np.where(pays, coded, float(element)),
-        np.where(pays, float(extra + BITMASK_BYTES), float(extra)),
-        np.where(pays, elements * encode_s, 0.0),
-        np.where(pays, elements * decode_s, 0.0),
-        pays,
+        elements * size[best],
+        extra + np.array([0.0, BITMASK_BYTES, HUFFMAN_BYTES])[best],
+        elements * there[best, src],
+        elements * back[best, dst],
+        best,
     )
 
 

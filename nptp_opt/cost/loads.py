@@ -26,8 +26,9 @@ class Load:
     messages: int = 0
 
 
-Encoding = Literal["dense", "bitmask"]
-"""How a transfer writes its elements: all of them, or a bit for each and then the non-zeros."""
+Encoding = Literal["dense", "bitmask", "huffman"]
+"""How a transfer writes its elements: all of them; a bit for each and then the non-zeros; or these
+with their first bytes in Huffman codes."""
 
 
 @dataclass(frozen=True, slots=True)

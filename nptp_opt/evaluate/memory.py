@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nptp_opt.cluster import MIB, Cluster
-from nptp_opt.cost import BITMASK_BYTES, Transfer
+from nptp_opt.cost import HUFFMAN_BYTES, Transfer
 from nptp_opt.errors import InfeasibleError
 from nptp_opt.evaluate.assemble import Choice, assemble
 from nptp_opt.geometry import IntArray, Tile
@@ -144,12 +144,12 @@ def _arriving_bytes(network: Network, move: Transfer) -> int:
     return int(arriving_bytes(move.bytes, elements, move.encoding != "dense"))
 
 
-def arriving_bytes(sent: ArrayLike, elements: ArrayLike, bitmask: ArrayLike) -> IntArray:
+def arriving_bytes(sent: ArrayLike, elements: ArrayLike, coded: ArrayLike) -> IntArray:
     """Bytes of rectangles as they are ``sent``, and of their elements where these are something
-    else; one that is a ``bitmask`` may come dense, and is decoded."""
+    else; one that is ``coded`` may come dense, its mask beside it, and is decoded."""
     sent, elements = np.asarray(sent), np.asarray(elements)
     other = sent + np.where(sent == elements, 0, elements)
-    return np.asarray(np.where(bitmask, BITMASK_BYTES + 2 * elements, other))
+    return np.asarray(np.where(coded, HUFFMAN_BYTES + 2 * elements + elements // 32, other))
 
 
 def inner_peak(network: Network, layers: Sequence[Layer], tile: Tile) -> int:

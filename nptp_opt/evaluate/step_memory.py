@@ -67,7 +67,7 @@ class SpatialMemory:
             pairs, area = (src[some], dst[some]), areas[some]
             sent = np.ceil(area * sending.pixel_bytes[pairs]) + sending.rectangle_bytes[pairs]
             elements = area * self.network.pixel_bytes(name)
-            arrived = arriving_bytes(sent.astype(np.int64), elements, sending.bitmask[pairs])
+            arrived = arriving_bytes(sent.astype(np.int64), elements, sending.encodings[pairs] > 0)
             np.add.at(found, pairs[1], arrived)
         return found
 

@@ -1,4 +1,5 @@
-"""Densities of a network's maps: how many of their elements are not zero, on samples of inputs.
+"""Densities of a network's maps: how many of their elements are not zero, on samples of inputs, and
+what the first bytes of these take in Huffman codes.
 
 Samples are .npy or .npz files with inputs as the model takes them, in its own shape (a batch of
 them, or one without the batch), of the user's own data; the network runs on each in torch, with its
@@ -12,13 +13,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nptp_opt.errors import InputError
+from nptp_opt.kernels.huffman import coded_first_bytes
 from nptp_opt.kernels.run import run_network
 from nptp_opt.network.ir import Density
 
@@ -31,21 +33,22 @@ LEAST = 1e-6
 
 
 def measure_densities(model: LoadedModel, folder: Path) -> dict[str, Density]:
-    """Mean and 90th percentile over the samples of ``folder``, by map of the model's network.
+    """Mean and 90th percentile over the samples of ``folder``, by map of the model's network, and
+    the mean bits of first bytes.
 
     Raises InputError for a folder without samples, and for one of another shape or of values that
     are not finite.
     """
     network, weights = model.network, model.weights()
-    shares: dict[str, list[float]] = {}
+    found: dict[str, list[_Seen]] = {}
     with torch.inference_mode():
         for sample in samples(model, folder):
             for name, values in zip(network.inputs, sample, strict=True):
-                shares.setdefault(name, []).append(_share(values))
+                found.setdefault(name, []).append(_seen(values))
             for name, values in run_network(network, weights, sample):
                 if network.by_name[name].kind == "spatial":
-                    shares.setdefault(name, []).append(_share(values))
-    return {name: _density(found) for name, found in shares.items()}
+                    found.setdefault(name, []).append(_seen(values))
+    return {name: _density(seen) for name, seen in found.items()}
 
 
 def samples(model: LoadedModel, folder: Path) -> Iterator[tuple[Tensor, ...]]:
@@ -111,12 +114,22 @@ def _tensor(spec: TensorSpec, where: str, array: Any) -> Tensor:
     return torch.from_numpy(values).to(spec.dtype)
 
 
-def _share(values: Tensor) -> float:
-    """Share of elements whose bits are not all zero."""
-    flat = values.detach().float().contiguous().numpy().view(np.uint32)
-    return float(np.count_nonzero(flat)) / max(flat.size, 1)
+class _Seen(NamedTuple):
+    """Share of elements whose bits are not all zero, and bits of a first byte of theirs."""
+
+    share: float
+    first_byte_bits: float
 
 
-def _density(shares: list[float]) -> Density:
-    found = np.clip(shares, LEAST, 1.0)
-    return Density(float(found.mean()), float(np.quantile(found, 0.9)))
+def _seen(values: Tensor) -> _Seen:
+    flat = values.detach().float().contiguous().numpy().view(np.uint32).reshape(-1)
+    kept = flat[flat != 0]
+    coded = coded_first_bytes(kept, len(kept) - 1)
+    bits = 8.0 if coded is None else 8 * len(coded) / len(kept)
+    return _Seen(len(kept) / max(flat.size, 1), bits)
+
+
+def _density(seen: list[_Seen]) -> Density:
+    shares = np.clip([each.share for each in seen], LEAST, 1.0)
+    bits = float(np.mean([each.first_byte_bits for each in seen]))
+    return Density(float(shares.mean()), float(np.quantile(shares, 0.9)), bits)

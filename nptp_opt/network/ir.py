@@ -130,6 +130,9 @@ class Density:
 
     mean: float
     p90: float
+    first_byte_bits: float = 8.0
+    """What the first byte of such an element takes in Huffman codes, in the mean; as float32 and as
+    bfloat16, which have the same."""
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,11 @@ class LoadedModel:
         for name, each in densities.items():
             if not (0 < each.mean <= 1 and 0 < each.p90 <= 1):
                 raise InputError(f"densities: {name!r} has {each.mean}, it must lie in (0, 1]")
+            if not 0 < each.first_byte_bits <= 8:
+                raise InputError(
+                    f"densities: {name!r} has {each.first_byte_bits} bits of a first byte, they "
+                    "must lie in (0, 8]"
+                )
         return replace(self, densities=dict(densities))
 
     def taken(self, x: Given) -> Given:

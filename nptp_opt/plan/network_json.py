@@ -155,10 +155,11 @@ class DensityEntry(Strict):
 
     mean: Share
     p90: Share
+    first_byte_bits: Annotated[float, Field(gt=0, le=8, allow_inf_nan=False)] = 8.0
 
     def density(self) -> Density:
         """The same in code."""
-        return Density(self.mean, self.p90)
+        return Density(self.mean, self.p90, self.first_byte_bits)
 
 
 class NetworkEntry(Strict):
@@ -263,7 +264,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Node):
         return _written(value, NodeEntry)
     if isinstance(value, Density):
-        return _written(value, DensityEntry)
+        written = _written(value, DensityEntry)
+        return {key: each for key, each in written.items() if key != "first_byte_bits" or each < 8}
     if isinstance(value, Layer):
         return _written(value, LayerEntry)
     return _axis_out(value) if type(value) in _WORDS else value

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from nptp_opt.bound import clock_bound
-from nptp_opt.cluster import Cluster
+from nptp_opt.cluster import Cluster, TransferDtype
 from nptp_opt.cost import (
     BITMASK_BYTES,
+    HUFFMAN_BYTES,
     CandidateTiles,
     candidate_array,
     decode_s,
@@ -35,8 +36,9 @@ CHAIN = conv_chain((1, 8, 16, 16), [{}, {}])
 FIRST, LAST = (layer.name for layer in CHAIN.layers)
 
 
-def _sparse(network: Network, density: float) -> Network:
-    return replace(network, densities=dict.fromkeys(network.shapes, Density(density, density)))
+def _sparse(network: Network, density: float, bits: float = 8.0) -> Network:
+    known = Density(density, density, bits)
+    return replace(network, densities=dict.fromkeys(network.shapes, known))
 
 
 def _coding(cluster: Cluster, encode: float, decode: float) -> Cluster:
@@ -60,6 +62,43 @@ def test_a_transfer_by_hand() -> None:
     assert dense_bytes(cluster, network, move) == 4 * elements
 
 
+def test_a_transfer_with_codes_by_hand() -> None:
+    """As above, and 1/4 of the elements have 2 bits in place of 8: 3/16 of a byte less. A first
+    byte at 0.5 and at 1 MB/s takes 2 and 1 us, of every fourth element."""
+    cluster = _coding(make_cluster([1.0] * 2, rates=1.0), 8.0, 16.0)
+    rates = {"huffman_encode_mb_per_s": 0.5, "huffman_decode_mb_per_s": 1.0}
+    devices = tuple(device.model_copy(update=rates) for device in cluster.devices)
+    cluster, network = cluster.model_copy(update={"devices": devices}), _sparse(CHAIN, 0.25, 2.0)
+    move = wire(cluster, network, FIRST).transfer(0, 1, FIRST, Tile(0, 10, 0, 10))
+    elements = 100 * network.shapes[FIRST][1]
+    assert (move.encoding, move.bytes) == ("huffman", elements * 15 // 16 + HUFFMAN_BYTES)
+    assert encode_s(cluster, network, move) == pytest.approx(elements * (0.5 + 0.5) * 1e-6)
+    assert decode_s(cluster, network, [move], 1) == pytest.approx(elements * (0.25 + 0.25) * 1e-6)
+    assert dense_bytes(cluster, network, move) == 4 * elements
+
+
+@pytest.mark.parametrize(
+    ("density", "bits", "mbit_per_s", "dtype", "planned"),
+    [
+        (0.5, 2.0, 50.0, "float32", "huffman"),
+        (0.5, 2.0, 50.0, "bfloat16", "huffman"),
+        (0.5, 2.0, 50.0, "float16", "bitmask"),  # its first byte is another
+        (0.5, 2.0, 50.0, "int8", "bitmask"),
+        (0.5, 2.0, 800.0, "float32", "bitmask"),  # 12.5 ns of codes for 7.5 ns of sending
+        (0.5, 8.0, 50.0, "float32", "bitmask"),
+        (1.0, 2.0, 50.0, "float32", "huffman"),  # a mask of ones for 6 bits of each element
+        (1.0, 7.5, 50.0, "float32", "dense"),
+    ],
+)
+def test_codes_are_planned_where_they_are_faster(
+    density: float, bits: float, mbit_per_s: float, dtype: TransferDtype, planned: str
+) -> None:
+    cluster = make_cluster([1.0] * 2, rates=mbit_per_s).sending_as(dtype)
+    network = _sparse(CHAIN, density, bits)
+    move = wire(cluster, network, FIRST).transfer(0, 1, FIRST, Tile(0, 16, 0, 16))
+    assert move.encoding == planned
+
+
 @pytest.mark.parametrize(
     ("density", "mbit_per_s", "codec_mb_per_s", "pays"),
     [
@@ -76,7 +115,7 @@ def test_a_bitmask_is_planned_where_it_is_faster(
     cluster = make_cluster([1.0] * 2, rates=mbit_per_s)
     cluster = _coding(cluster, codec_mb_per_s, codec_mb_per_s)
     network = CHAIN if density is None else _sparse(CHAIN, density)
-    assert bool(wire(cluster, network, FIRST).bitmask.all()) is pays
+    assert bool((wire(cluster, network, FIRST).encodings == 1).all()) is pays
     assert wire(cluster, network, FIRST).is_uniform
 
 
@@ -85,9 +124,9 @@ def test_shorter_types_and_pixels_have_thresholds_of_their_own() -> None:
     cluster = _coding(make_cluster([1.0] * 2, rates=1.0), 1e6, 1e6)
     for density, pays in ((0.86, True), (0.88, False)):
         network = _sparse(CHAIN, density)
-        assert wire(cluster.sending_as("int8"), network, FIRST).bitmask[0, 1] == pays
+        assert wire(cluster.sending_as("int8"), network, FIRST).encodings[0, 1] == pays
         pixels = replace(network, input_dtypes={"input": "uint8"})
-        assert wire(cluster, pixels, "input").bitmask[0, 1] == pays
+        assert wire(cluster, pixels, "input").encodings[0, 1] == pays
 
 
 def test_encoding_is_the_senders_time_and_decoding_the_receivers() -> None:

@@ -44,13 +44,27 @@ def test_shares_of_non_zeros_are_counted(tmp_path: Path) -> None:
         shares = [float((each[layer.name] != 0).float().mean()) for each in made]
         assert found[layer.name].mean == pytest.approx(np.mean(shares), abs=1e-6)
     assert any(each.mean < 0.9 for each in found.values())
+    assert all(0 < each.first_byte_bits <= 8 for each in found.values())
+
+
+def test_bits_of_first_bytes_are_those_of_their_codes(tmp_path: Path) -> None:
+    """Signs and exponents of normal numbers take 2.7 bits; of too few of them none are saved."""
+    random = np.random.default_rng(0)
+    model = nptp_opt.load_model(torch.nn.Conv2d(3, 3, 1).eval(), (1, 3, 200, 200))
+    np.save(tmp_path / "a.npy", random.standard_normal((1, 3, 200, 200), dtype=np.float32))
+    found = measure_densities(model, tmp_path)
+    assert found[model.network.inputs[0]].first_byte_bits == pytest.approx(2.7, abs=0.1)
+    small = nptp_opt.load_model(torch.nn.Conv2d(3, 3, 1).eval(), (1, 3, 2, 2))
+    np.save(tmp_path / "a.npy", random.standard_normal((1, 3, 2, 2), dtype=np.float32))
+    assert measure_densities(small, tmp_path)[small.network.inputs[0]].first_byte_bits == 8.0
 
 
 def test_pixels_may_come_as_bytes(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.full(SHAPE, 200, dtype=np.uint8))
     model = _loaded(input_dtype="uint8", scale=255)
     found = measure_densities(model, tmp_path)
-    assert found[model.network.inputs[0]] == Density(1.0, 1.0)
+    known = found[model.network.inputs[0]]
+    assert known == Density(1.0, 1.0, known.first_byte_bits)
 
 
 def test_samples_have_the_models_own_shape(tmp_path: Path) -> None:

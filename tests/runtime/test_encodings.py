@@ -45,7 +45,8 @@ def _grown(seed: int) -> LoadedModel:
     model = grown_model(seed, rng, 14, 13)
     model = model.of_pixels(Pixels(255.0, (0.4,), (0.2, 0.3, 0.25)) if seed % 3 else None)
     known = [layer.name for layer in model.network.spatial if rng.random() < 0.8]
-    return model.of_densities(dict.fromkeys([*model.network.inputs, *known], Density(0.5, 0.7)))
+    maps = [*model.network.inputs, *known]
+    return model.of_densities({name: Density(0.5, 0.7, rng.choice([2.0, 8.0])) for name in maps})
 
 
 def _plan(model: LoadedModel, seed: int) -> Plan:
@@ -67,8 +68,8 @@ def _plan(model: LoadedModel, seed: int) -> Plan:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_random_plans_give_the_models_output(seed: int) -> None:
-    """Bitmasks and pixels with every transfer type, overlap, joins and reductions; the densities
-    are not those of the inputs, so some messages go dense."""
+    """Bitmasks, Huffman codes and pixels with every transfer type, overlap, joins and reductions;
+    the densities are not those of the inputs, so some messages go dense."""
     model = _grown(seed)
     random = np.random.default_rng(seed)
     shape = model.network.shapes[model.network.inputs[0]]
@@ -85,7 +86,7 @@ def test_random_plans_give_the_models_output(seed: int) -> None:
                 lossy = 2 * sent_errors(plan, model, reference.inputs).relative
             error, ok = reference.error(outputs, lossy)
             assert ok, (number, plan.cluster.transfer_dtype, error)
-    assert "bitmask" in encodings
+    assert {"bitmask", "huffman"} & encodings
 
 
 def _sampled(folder: Path) -> tuple[LoadedModel, Plan]:
@@ -115,7 +116,7 @@ def test_a_run_says_what_was_sent_and_what_dense_would_have_been(
 
 
 def test_plans_with_encodings_are_read_verified_and_held_to_what_they_say(tmp_path: Path) -> None:
-    """A bitmask made dense, or bytes that are not the expected ones, are faults on paper."""
+    """What is coded made dense, or bytes that are not the expected ones, are faults on paper."""
     loaded, plan = _sampled(tmp_path)
     content = plan_to_json(plan)
     read = plan_from_json(content)
@@ -123,34 +124,35 @@ def test_plans_with_encodings_are_read_verified_and_held_to_what_they_say(tmp_pa
     assert verify_plan(read, loaded).ok
     require_right(read, loaded.network, "plan")
     said = [t for s in content["segments"] for t in s["transfers"] if "encoding" in t]
-    assert said and {t["encoding"] for t in said} == {"bitmask"}
+    assert said and {t["encoding"] for t in said} == {"huffman"}
     for change in ({"encoding": "dense"}, {"bytes": 5}):
-        wrong = _with_first_bitmask(plan, change)
+        wrong = _with_first_coded(plan, change)
         assert any("no halo" in fault for fault in verify_plan(wrong, loaded).faults)
     said[0]["encoding"] = "zip"
     with pytest.raises(nptp_opt.InputError, match="encoding"):
         plan_from_json(content)
 
 
-def _with_first_bitmask(plan: Plan, change: dict[str, Any]) -> Plan:
-    """The plan whose first bitmask transfer is changed."""
+def _with_first_coded(plan: Plan, change: dict[str, Any]) -> Plan:
+    """The plan whose first coded transfer is changed."""
     for k, step in enumerate(plan.steps):
         for place, move in enumerate(step.transfers):
-            if move.encoding == "bitmask":
+            if move.encoding != "dense":
                 moves = [*step.transfers]
                 moves[place] = replace(move, **change)
                 steps = [*plan.steps]
                 steps[k] = replace(step, transfers=tuple(moves))
                 return replace(plan, steps=tuple(steps))
-    raise AssertionError("no bitmask")
+    raise AssertionError("nothing is coded")
 
 
 def test_densities_outside_0_to_1_are_no_plan(tmp_path: Path) -> None:
     _, plan = _sampled(tmp_path)
-    content = plan_to_json(plan)
-    name = next(iter(content["network"]["densities"]))
-    for share in (0.0, 1.2, -1.0):
-        content["network"]["densities"][name]["mean"] = share
+    name = next(iter(plan.network.densities))
+    for key, value in (("mean", 0.0), ("mean", 1.2), ("p90", -1.0), ("first_byte_bits", 0.0),
+                       ("first_byte_bits", 8.1)):  # fmt: skip
+        content = plan_to_json(plan)
+        content["network"]["densities"][name][key] = value
         with pytest.raises(nptp_opt.InputError, match="densities"):
             plan_from_json(content)
 

@@ -18,6 +18,7 @@ from nptp_opt.kernels.bitmask import compress, expand, mask_bytes
 from nptp_opt.kernels.crops import Array
 from nptp_opt.kernels.executors import choose, prepare
 from nptp_opt.kernels.executors.choice import random_inputs
+from nptp_opt.kernels.huffman import BLOCK, Elements, coded_first_bytes, drop_first_bytes
 from nptp_opt.network.ir import Network
 from nptp_opt.runtime.profiling.chains import Group, Work, chain_groups, single_groups
 
@@ -78,25 +79,39 @@ def measure_network(
     return Measured(chosen.name, chosen.notes, samples, chains)
 
 
-def measure_codec(repeats: int, density: float = 0.5) -> tuple[float, float]:
-    """MB/s of float32 elements that the bitmask codec encodes and decodes, by median seconds."""
+def measure_codec(repeats: int, density: float = 0.5) -> tuple[float, float, float, float]:
+    """MB/s of the codecs, by median seconds: of float32 elements that become a bitmask and back, of
+    first bytes of non-zeros that become Huffman codes and back."""
     random = np.random.default_rng(0)
-    values = random.random(CODED, dtype=np.float32)
+    values = random.standard_normal(CODED, dtype=np.float32)
+    np.abs(values, out=values)  # as behind a ReLU
     values[random.random(CODED) >= density] = 0.0
     bits = values.view(np.uint32)[..., 1:-1]
     mask = np.zeros(mask_bytes(bits.size), dtype=np.uint8)
     kept, out = np.zeros(bits.size, dtype=np.uint32), np.zeros(bits.shape, dtype=np.uint32)
     count = compress(bits, mask, kept)
-    encode_s, decode_s = [], []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        compress(bits, mask, kept)
-        encode_s.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        expand(mask, kept[:count], out)
-        decode_s.append(time.perf_counter() - start)
-    size = bits.nbytes / 1e6
-    return size / statistics.median(encode_s), size / statistics.median(decode_s)
+    elements, coded = kept[:count], coded_first_bytes(kept[:count], count)
+    assert coded is not None, "exponents of normal numbers are few"
+    codes = np.frombuffer(coded, np.uint8)
+
+    def code() -> None:
+        coded_first_bytes(elements, count)
+        drop_first_bytes(room[:count])
+
+    def uncode() -> None:
+        parts = Elements(planes, codes, count, 4)
+        for at in range(0, count, BLOCK):
+            parts.take(min(BLOCK, count - at))
+
+    room = kept.copy()
+    planes = room[:count].view(np.uint8)
+    mb = bits.nbytes / 1e6
+    return (
+        mb / median_s(partial(compress, bits, mask, kept), repeats),
+        mb / median_s(partial(expand, mask, elements, out), repeats),
+        count / 1e6 / median_s(code, repeats),
+        count / 1e6 / median_s(uncode, repeats),
+    )
 
 
 def median_s(call: Callable[[], object], repeats: int) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from nptp_opt import __version__
-from nptp_opt.cluster.profiles import PROFILE_SCHEMA, Profile
+from nptp_opt.cluster.profiles import CODEC_RATES, PROFILE_SCHEMA, Profile
 from nptp_opt.errors import InputError
 from nptp_opt.kernels.executors import find, require
 from nptp_opt.network.load import LoadedModel, load_model
@@ -76,7 +76,7 @@ def make_profile(ref: str, request: ProfileRequest, say: Callable[[str], None]) 
     say(f"importing {ref}")
     model = load_model(ref, request.input)
     found = measure_layers(model, request.threads, request.repeats, once(say), request.executor)
-    say("bitmask codec")
+    say("codecs")
     codec = measure_codec(request.repeats)
     provenance = _provenance(request.repeats, found.executor)
     profile = fit_profile(
@@ -100,10 +100,9 @@ def once(say: Callable[[str], None]) -> Callable[[str], None]:
     return tell
 
 
-def codec_fields(codec: tuple[float, float]) -> dict[str, float]:
+def codec_fields(codec: Sequence[float]) -> dict[str, float]:
     """A profile's keys for what ``measure_codec`` found."""
-    encode_mb_per_s, decode_mb_per_s = codec
-    return {"encode_mb_per_s": encode_mb_per_s, "decode_mb_per_s": decode_mb_per_s}
+    return dict(zip(CODEC_RATES, codec, strict=True))
 
 
 def misfits(profile: Profile) -> tuple[str, ...]:

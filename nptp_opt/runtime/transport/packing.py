@@ -4,10 +4,10 @@ Maps that travel in fewer bytes without loss do so, whatever the plan's transfer
 as uint8, and partials of reductions always as float32. Buffers that need no decoding start as NaN,
 so that an element which no transfer brings shows in the result instead of passing as a zero.
 
-A message of which a part is planned as a bitmask is *coded*. It begins with int64 numbers: its
-length in bytes, and for every part the number of its non-zeros, or ``DENSE`` where a bitmask would
-have been longer than its elements. Its parts follow, each on a multiple of 8 bytes: the elements,
-or (the scale of int8, if it is that,) the mask and the non-zeros.
+A message of which a part is planned as a bitmask, with Huffman codes or without, is *coded*. It
+begins with int64 numbers: its length in bytes, and for every part the number of its non-zeros, or
+``DENSE`` where it would have been longer than its elements. Its parts follow, each on a multiple of
+8 bytes: the elements, or what ``coding`` writes.
 """
 
 from __future__ import annotations
@@ -18,28 +18,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nptp_opt.cluster import TransferDtype
-from nptp_opt.cost import SCALE_BYTES, Transfer, WireDtype, is_sent_exactly
-from nptp_opt.kernels.bitmask import (
-    Bits,
-    BrokenMessageError,
-    compress,
-    expand,
-    mask_bytes,
-    prepare,
-)
+from nptp_opt.cost import Transfer, WireDtype, is_sent_exactly
+from nptp_opt.kernels.bitmask import BrokenMessageError, prepare
 from nptp_opt.kernels.crops import Array
-from nptp_opt.kernels.wire_format import (
-    ELEMENT_BYTES,
-    decode,
-    encode,
-    encoded_bytes,
-    exact_codecs,
-)
+from nptp_opt.kernels.wire_format import decode, encode, encoded_bytes, exact_codecs
 from nptp_opt.network.ir import Network
 from nptp_opt.runtime.device_program import Message
-
-DENSE = -1
-_BITS: dict[int, type[np.generic]] = {1: np.uint8, 2: np.uint16, 4: np.uint32}
+from nptp_opt.runtime.transport.coding import DENSE, Rectangle, aligned
 
 
 class Packing:
@@ -62,7 +47,7 @@ class Packing:
 
     def is_coded(self, message: Message) -> bool:
         """True where its length depends on the values."""
-        return any(map(self._is_bitmask, message.parts))
+        return any(map(self._is_coded, message.parts))
 
     def buffer(self, message: Message) -> Array:
         """Room for a message, however long it gets."""
@@ -70,7 +55,7 @@ class Packing:
             return np.full(sum(map(self._elements, message.parts)), np.nan, dtype=np.float32)
         if self.is_coded(message):
             prepare()
-            bodies = sum(_aligned(self._dense_bytes(part)) for part in message.parts)
+            bodies = sum(aligned(self._room_bytes(part)) for part in message.parts)
             return np.zeros(_head_bytes(message) + bodies, dtype=np.uint8)
         return np.zeros(sum(map(self._dense_bytes, message.parts)), dtype=np.uint8)
 
@@ -134,38 +119,18 @@ class Packing:
     def _write_coded(self, message: Message, buffer: Array, values: list[Array]) -> Array:
         head, at = [0], _head_bytes(message)
         for part, rectangle in zip(message.parts, values, strict=True):
-            room = buffer[at : at + self._dense_bytes(part)]
-            count, size = DENSE, len(room)
-            if self._is_bitmask(part):
-                count, size = self._write_bitmask(part, rectangle, room)
+            count, size = DENSE, self._dense_bytes(part)
+            if self._is_coded(part):
+                room = buffer[at : at + self._room_bytes(part)]
+                count, written = self._rectangle(part).write(rectangle, room)
+                size = size if count == DENSE else written
             if count == DENSE:
-                size = len(room)
-                self._encode(part, rectangle, room)
+                self._encode(part, rectangle, buffer[at : at + size])
             head.append(count)
-            at += _aligned(size)
+            at += aligned(size)
         head[0] = at
         buffer[: _head_bytes(message)].view(np.int64)[:] = head
         return buffer[:at]
-
-    def _write_bitmask(self, part: Transfer, values: Array, room: Array) -> tuple[int, int]:
-        """Non-zeros, and bytes of the part; DENSE where its elements would be shorter."""
-        wire, first = self._wire(part), _mask_at(self._wire(part))
-        width, elements = ELEMENT_BYTES[wire], self._elements(part)
-        kept_at = first + _aligned(mask_bytes(elements))
-        most = min(elements, (len(room) - kept_at) // width)
-        if most < 0:
-            return DENSE, 0
-        if wire == "float32":
-            bits = _bits(values)
-        else:
-            short = np.empty(self._dense_bytes(part), dtype=np.uint8)
-            encode(values, wire, short)
-            skipped = SCALE_BYTES if wire == "int8" else 0
-            room[:skipped] = short[:skipped]
-            bits = short[skipped:].view(_BITS[width]).reshape(self._shape(part))
-        kept = room[kept_at : kept_at + most * width].view(_BITS[width])
-        count = compress(bits, room[first : first + mask_bytes(elements)], kept)
-        return (DENSE, 0) if count < 0 else (count, kept_at + count * width)
 
     def _read_coded(
         self, message: Message, buffer: Array, received: int | None, rectangles: list[Array]
@@ -179,42 +144,32 @@ class Packing:
             raise BrokenMessageError(f"{most} bytes came, the message says {total}")
         at = begin
         for part, count, out in zip(message.parts, counts, rectangles, strict=True):
-            size = self._coded_bytes(part, count)
+            size = self._coded_bytes(part, count, buffer[at:total])
             if at + size > total:
                 raise BrokenMessageError(
                     f"{part.tensor!r} needs {size} bytes, {total - at} are left"
                 )
             self._read_part(part, count, buffer[at : at + size], out)
-            at += _aligned(size)
+            at += aligned(size)
         if at != total:
             raise BrokenMessageError(f"{total - at} bytes follow on the last rectangle")
 
-    def _coded_bytes(self, part: Transfer, count: int) -> int:
+    def _coded_bytes(self, part: Transfer, count: int, data: Array) -> int:
         """Bytes of a part with so many non-zeros; raises BrokenMessageError for what none has."""
-        wire, elements = self._wire(part), self._elements(part)
         if count == DENSE:
             return self._dense_bytes(part)
-        if not self._is_bitmask(part) or not 0 <= count <= elements:
-            raise BrokenMessageError(f"{part.tensor!r}: {count} values of {elements} elements")
-        kept_at = _mask_at(wire) + _aligned(mask_bytes(elements))
-        return kept_at + count * ELEMENT_BYTES[wire]
+        if not self._is_coded(part):
+            raise BrokenMessageError(f"{part.tensor!r}: {count} values of what comes dense")
+        return self._rectangle(part).size(count, data)
 
     def _read_part(self, part: Transfer, count: int, data: Array, out: Array) -> None:
         if count == DENSE:
             self._decode(part, data, out)
-            return
-        wire, first = self._wire(part), _mask_at(self._wire(part))
-        width, masked = ELEMENT_BYTES[wire], mask_bytes(self._elements(part))
-        mask = data[first : first + masked]
-        kept = data[first + _aligned(masked) :].view(_BITS[width])
-        if wire == "float32":
-            expand(mask, kept, _bits(out))
-            return
-        short = np.empty(self._dense_bytes(part), dtype=np.uint8)
-        skipped = SCALE_BYTES if wire == "int8" else 0
-        short[:skipped] = data[:skipped]
-        expand(mask, kept, short[skipped:].view(_BITS[width]).reshape(out.shape))
-        decode(short, wire, out)
+        else:
+            self._rectangle(part).read(count, data, out)
+
+    def _rectangle(self, part: Transfer) -> Rectangle:
+        return Rectangle(self._shape(part), self._wire(part), part.encoding)
 
     # -- parts ---------------------------------------------------------------------------------
 
@@ -226,9 +181,9 @@ class Packing:
         """Does it have a codec of its own, which loses nothing?"""
         return is_sent_exactly(self.network, part.tensor, self.dtype)
 
-    def _is_bitmask(self, part: Transfer) -> bool:
+    def _is_coded(self, part: Transfer) -> bool:
         own = self._is_exact(part) or self._is_partial(part)
-        return part.encoding == "bitmask" and not own
+        return part.encoding != "dense" and not own
 
     def _is_plain(self, part: Transfer) -> bool:
         return not self._is_exact(part) and self._wire(part) == "float32"
@@ -245,6 +200,9 @@ class Packing:
             return self._elements(part) * self.network.exact[part.tensor].bytes
         return encoded_bytes((self._elements(part),), self._wire(part))
 
+    def _room_bytes(self, part: Transfer) -> int:
+        return self._rectangle(part).room_bytes if self._is_coded(part) else self._dense_bytes(part)
+
     def _elements(self, part: Transfer) -> int:
         if self._is_partial(part):
             return part.bytes // self.network.bytes_per_element
@@ -255,23 +213,9 @@ class Packing:
         return batch, channels, part.tile.height, part.tile.width
 
 
-def _bits(values: Array) -> Bits:
-    """Float32 elements in place, as unsigned integers."""
-    return values.view(np.uint32)
-
-
 def _split(buffer: Array, sizes: Sequence[int]) -> list[Array]:
     """Views of a flat buffer, one after the other."""
     return np.split(buffer, np.cumsum(sizes)[:-1])
-
-
-def _aligned(size: int) -> int:
-    return -(-size // 8) * 8
-
-
-def _mask_at(wire: WireDtype) -> int:
-    """Where a part's mask begins: behind the scale, if there is one."""
-    return _aligned(SCALE_BYTES) if wire == "int8" else 0
 
 
 def _head_bytes(message: Message) -> int:

@@ -112,13 +112,15 @@ def _read_array(file: IO[bytes], spec: TensorSpec, where: str) -> Array:
         raise InputError(f"{where}: truncated: {len(data)} of {size} bytes are there")
     order: Literal["F", "C"] = "F" if in_columns else "C"
     values = np.frombuffer(bytearray(data), dtype=dtype).reshape(shape, order=order)
-    return np.ascontiguousarray(values, dtype=type_name(spec.dtype))
+    return np.ascontiguousarray(values, dtype=type_name(spec.dtype)).reshape(spec.shape)
 
 
 def _check(where: str, spec: TensorSpec, shape: Sequence[int], dtype: str) -> None:
+    """Raise InputError for another shape or type; a batch of one may be left out, as in samples."""
     wanted = type_name(spec.dtype)
+    shapes = {spec.shape, spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape}
     widened = dtype in SHORTER and wanted == "float32"
-    if tuple(shape) != spec.shape or not (widened or dtype == wanted):
+    if tuple(shape) not in shapes or not (widened or dtype == wanted):
         raise InputError(
             f"{where}: input {spec.name!r} is {dtype} {spelled(tuple(shape)) or 'scalar'}, "
             f"the model takes {wanted} {spelled(spec.shape)}"
@@ -162,7 +164,7 @@ def _read_safetensors(path: Path, specs: Specs) -> dict[str, Array]:
             for name, spec in _matched(list(file.keys()), specs, path).items():
                 tensor = file.get_tensor(name)
                 _check(f"{path}: {name}", spec, tuple(tensor.shape), type_name(tensor.dtype))
-                found[spec.name] = tensor.to(spec.dtype).numpy()
+                found[spec.name] = tensor.to(spec.dtype).reshape(spec.shape).numpy()
             return found
     except SafetensorError as error:
         raise InputError(f"{path}: is no safetensors file: {last_lines(error)}") from None

@@ -44,6 +44,25 @@ def test_arrays_are_read_as_they_were_written(tmp_path: Path, order: Any) -> Non
         assert np.array_equal(found, x) and found.dtype == np.dtype("=f4"), path
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_batch_of_one_may_be_left_out(tmp_path: Path, order: Any) -> None:
+    """Bug: `solve --samples` took such an array, `infer` refused it."""
+    x = _array((1, 3, 4, 6))
+    stored = np.asarray(x[0], order=order)
+    np.save(tmp_path / "x.npy", stored)
+    np.savez(tmp_path / "x.npz", x=stored)
+    save_file({"x": x[0]}, tmp_path / "x.safetensors")
+    for path in input_files([tmp_path]):
+        (found,) = read_input(path, IMAGE, None).values()
+        assert np.array_equal(found, x), path
+    np.save(tmp_path / "x.npy", _array((4, 6)))
+    with pytest.raises(InputError, match="float32 4x6, the model takes float32 1x3x4x6"):
+        read_input(tmp_path / "x.npy", IMAGE, None)
+    two = (TensorSpec("x", (2, 4, 6), torch.float32),)  # a batch of two is not left out
+    with pytest.raises(InputError, match="the model takes float32 2x4x6"):
+        read_input(tmp_path / "x.npy", two, None)
+
+
 def test_arrays_of_shorter_floats_are_widened(tmp_path: Path) -> None:
     """Bug: those of a float16 model, which is computed in float32, were refused."""
     x = _array((1, 3, 4, 6)) / np.float32(8)

@@ -17,7 +17,7 @@ from nptp_opt.cluster import Cluster
 from nptp_opt.cost.encoding import wire
 from nptp_opt.cost.loads import FloatArray, LoadArrays
 from nptp_opt.cost.objectives import Weights, step_costs
-from nptp_opt.cost.pairs import covered_loads, own_links, pair_loads
+from nptp_opt.cost.pairs import covered_loads, own_links, own_loads, pair_loads
 from nptp_opt.cost.regions import CandidateTiles, SegmentRegions
 from nptp_opt.cost.segment import Ownership, gather_compute_s, gather_needs
 from nptp_opt.cost.speed import speeds_of
@@ -106,6 +106,8 @@ class StepCosts:
             if sent.is_uniform:
                 pixel, extra = float(sent.pixel_bytes[0, 0]), float(sent.rectangle_bytes[0, 0])
                 return covered_loads(self.needs[tensor], owners, pixel, extra, worth)
+        if not before and worth.all():
+            return np.asarray(own_loads(*self._own(inside), *self._sizes(inside)))
         needs = self._stack([self.needs[tensor] for tensor in before], len(self.compute_s))
         owners = self._stack(list(before.values()), len(worth))
         sizes = self._sizes(before)
@@ -113,10 +115,14 @@ class StepCosts:
 
     def _links(self, inside: Mapping[str, IntArray]) -> FloatArray:
         """Bytes (Q, n, n) that the Q candidates themselves make devices i receive from j."""
+        return np.asarray(own_links(*self._own(inside), *self._sizes(inside)))
+
+    def _own(self, inside: Mapping[str, IntArray]) -> tuple[IntArray, IntArray]:
+        """Needs and owners (T, Q, n, 4) of what the candidates themselves own."""
         q = len(self.compute_s)
         needs = self._stack([self.needs[tensor] for tensor in inside], q)
         owners = self._stack([np.broadcast_to(own, needs.shape[1:]) for own in inside.values()], q)
-        return np.asarray(own_links(needs, owners, *self._sizes(inside)))
+        return needs, owners
 
     def _stack(self, arrays: Sequence[IntArray], count: int) -> IntArray:
         """Rectangles of several tensors as one array (T, count, n, 4)."""

@@ -55,6 +55,30 @@ def own_links(needs, owners, pixel_bytes, rectangle_bytes):  # type: ignore[no-u
 
 
 @numba.njit(cache=True, nogil=True)
+def own_loads(needs, owners, pixel_bytes, rectangle_bytes):  # type: ignore[no-untyped-def]
+    """Received, sent and messages (3, 1, Q, n) of ``own_links`` alone, without holding these."""
+    tensors, count, n, _ = needs.shape
+    loads = np.zeros((3, 1, count, n))
+    for q in range(count):
+        for i in range(n):
+            for j in range(n):
+                sent = 0.0
+                for t in range(tensors):
+                    if i != j:
+                        sent += overlap_bytes(
+                            needs[t, q, i],
+                            owners[t, q, j],
+                            pixel_bytes[t, j, i],
+                            rectangle_bytes[t, j, i],
+                        )
+                if sent > 0:
+                    loads[0, 0, q, i] += sent
+                    loads[1, 0, q, j] += sent
+                    loads[2, 0, q, i] += 1
+    return loads
+
+
+@numba.njit(cache=True, nogil=True)
 def pair_loads(needs, owners, links, pixel_bytes, rectangle_bytes, worth):  # type: ignore[no-untyped-def]
     """Received, sent and messages (3, P, Q, n) of needs (T, Q, n, 4) and owners (T, P, n, 4).
 

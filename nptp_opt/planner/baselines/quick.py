@@ -40,6 +40,9 @@ from nptp_opt.solvers.model import MilpModel
 MOST_SUBSETS = 8
 """Devices up to which every set of devices is tried."""
 
+MOST_COUNTS = 64
+"""Devices up to which every number of the fastest is tried; above, a sixteenth more each time."""
+
 
 def follow(network: Network, template: Template) -> list[Choice]:
     """The template on every layer's map, each layer a segment of its own."""
@@ -116,7 +119,7 @@ def _device_choices(cluster: Cluster, speeds: Sequence[float]) -> list[tuple[int
     n = len(cluster.devices)
     order = sorted(range(n), key=lambda i: (-speeds[i], i != cluster.source, i))
     if n > MOST_SUBSETS:
-        return [tuple(sorted(order[:k])) for k in range(1, n + 1)]
+        return [tuple(sorted(order[:k])) for k in _counts(n)]
     kept: dict[object, tuple[int, ...]] = {}
     for k in range(1, n + 1):
         for chosen in itertools.combinations(order, k):
@@ -125,12 +128,22 @@ def _device_choices(cluster: Cluster, speeds: Sequence[float]) -> list[tuple[int
     return list(kept.values())
 
 
+def _counts(n: int) -> Iterator[int]:
+    k = 1
+    while k < n:
+        yield k
+        k += max(1, k // 16) if k >= MOST_COUNTS else 1
+    yield n
+
+
 def grid_equal(network: Network, cluster: Cluster) -> list[Choice]:
     """An equal grid on the first layers, fused; everything after them on one device."""
     n = len(cluster.devices)
     rows = max(r for r in range(1, math.isqrt(n) + 1) if n % r == 0)
     template = grid("grid-equal", rows, n // rows)
-    singles = [Template(f"single-{i}", {i: UNIT}) for i in range(n)]
+    alike = {cluster.kinds[i]: i for i in (*range(n - 1, -1, -1), cluster.sink, cluster.source)}
+    devices = sorted({*alike.values(), cluster.sink, cluster.source})
+    singles = [Template(f"single-{i}", {i: UNIT}) for i in devices]
     costs = StateCosts(network, cluster, [template, *singles])
     alone, layers = costs.layers_s(), network.shared_out
     best_s, best = costs.followed_s()[1:].min(), single(network, cluster)
@@ -138,8 +151,8 @@ def grid_equal(network: Network, cluster: Cluster) -> list[Choice]:
         rest = layers[len(fused) :]
         latencies = costs.switched_s(fused, rest, alone)
         if latencies[1:].min() < best_s:
-            device = int(latencies[1:].argmin())
-            best_s = latencies[1 + device]
+            place = 1 + int(latencies[1:].argmin())
+            device, best_s = devices[place - 1], latencies[place]
             best = [costs.choice(fused, template), *single_on(network, device)[len(fused) :]]
     return best
 

@@ -37,7 +37,7 @@ import torch
 import nptp_opt as nptp
 from nptp_opt.plan.document import write_plan
 
-IN_FLIGHT = (1, 2, 4)
+IN_FLIGHT = (1, 2, 4, 8)
 SPEEDS = np.array([1.2, 1.0, 0.8, 0.8])
 NEEDED, LIMIT_S, LIMIT_SHARE = 1.5, 3e-3, 0.05
 
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("what", choices=["rate", "http"])
     parser.add_argument("--model", help="squeezenet1_1 for rate, vgg16 for http, if left out")
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--inputs", type=int, default=15)
+    parser.add_argument("--inputs", type=int, default=24)
     parser.add_argument("--mbit", type=float, default=10.0)
     parser.add_argument("--gflops", type=float, default=4.0)
     args = parser.parse_args()

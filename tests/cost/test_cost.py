@@ -21,7 +21,7 @@ from nptp_opt.cost import (
     segment_costs,
     segment_needs,
 )
-from nptp_opt.cost.pairs import covered_loads, pair_loads
+from nptp_opt.cost.pairs import covered_loads, own_links, own_loads, pair_loads
 from nptp_opt.cost.regions import SegmentRegions
 from nptp_opt.errors import InputError
 from nptp_opt.geometry import Tile, need_tile
@@ -232,6 +232,22 @@ def test_loads_counted_by_distinct_rectangles_equal_those_of_every_pair() -> Non
         sizes = np.full((1, n, n), 6.0), np.full((1, n, n), 4.0)
         wanted = pair_loads(needs[None], owners[None], links, *sizes, worth)
         assert np.array_equal(covered_loads(needs, owners, 6.0, 4.0, worth), wanted)
+
+
+def test_loads_of_own_exchange_equal_those_of_its_table_of_pairs() -> None:
+    """Two tensors at once, sizes that differ by pair, some devices without a tile."""
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        n, count = int(rng.integers(1, 6)), int(rng.integers(1, 5))
+        ends = np.sort(rng.integers(0, 9, (2, 2, count, n, 2, 2)), axis=-1)
+        needs, owners = ends.reshape(2, 2, count, n, 4)
+        sizes = rng.integers(1, 9, (2, 2, n, n)).astype(float)
+        links = own_links(needs, owners, *sizes)
+        nothing = np.zeros((0, count, n, 4), dtype=np.int64)
+        none = np.zeros((0, n, n))
+        worth = np.ones((1, count), dtype=np.bool_)
+        wanted = pair_loads(nothing, nothing[:, :1], links, none, none, worth)
+        assert np.array_equal(own_loads(needs, owners, *sizes), wanted)
 
 
 def test_bytes_follow_the_transfer_type_and_costs_agree() -> None:

@@ -91,21 +91,23 @@ class Elements:
 
     def end(self) -> None:
         """Raises BrokenMessageError where the codes do not end here."""
-        if not self._code.eof:
-            self._inflated(1, more=True)
+        if self._some(1):
+            raise BrokenMessageError("more codes of first bytes than elements")
         if not self._code.eof or self._code.unused_data or self._read < len(self._coded):
             raise BrokenMessageError("codes of first bytes follow on the last element")
 
     def _first_bytes(self, count: int) -> Bytes:
         made, at = np.empty(count, np.uint8), 0
         while at < count:
-            part = self._inflated(count - at)
+            part = self._some(count - at)
+            if not part:
+                raise BrokenMessageError("fewer codes of first bytes than elements")
             made[at : at + len(part)] = np.frombuffer(part, np.uint8)
             at += len(part)
         return made
 
-    def _inflated(self, most: int, *, more: bool = False) -> bytes:
-        """Some of the next bytes, at least one; with ``more`` none, if the codes are right."""
+    def _some(self, most: int) -> bytes:
+        """Some of the next bytes, at most so many; none where the codes end."""
         while True:
             fed = self._left
             if not fed:
@@ -116,11 +118,5 @@ class Elements:
             except zlib.error as error:
                 raise BrokenMessageError(f"codes of first bytes: {error}") from None
             self._left = self._code.unconsumed_tail
-            if part and more:
-                raise BrokenMessageError("more codes of first bytes than elements")
-            if part:
+            if part or self._code.eof or not fed:
                 return part
-            if self._code.eof or not fed:
-                if more:
-                    return part
-                raise BrokenMessageError("fewer codes of first bytes than elements")

@@ -189,6 +189,12 @@ class Cluster(Strict):
         return tuple(seen.setdefault(key, len(seen)) for key in keys)
 
     @property
+    def unlike(self) -> tuple[int, ...]:
+        """The first device of every kind."""
+        kinds = self.kinds
+        return tuple(i for i, kind in enumerate(kinds) if kind not in kinds[:i])
+
+    @property
     def transfer_dtype(self) -> TransferDtype:
         """What elements of feature maps are sent as."""
         return self.network.transfer_dtype or "float32"

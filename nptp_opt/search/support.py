@@ -81,11 +81,11 @@ class Incumbent:
         return True
 
     def offer_single(self) -> None:
-        """Offer the whole map on one device, for every device: known at no cost."""
+        """Offer the whole map on one device of every class: known at no cost."""
         problem = self.cost.problem
         whole = Tile(0, problem.height, 0, problem.width)
-        for i in range(len(problem.devices)):
-            self.offer({i: whole}, "single")
+        for alike in problem.device_classes:
+            self.offer({alike[0]: whole}, "single")
 
     def _valid(self, tiles: Mapping[int, Tile]) -> bool:
         problem = self.cost.problem

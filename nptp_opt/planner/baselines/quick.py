@@ -141,8 +141,7 @@ def grid_equal(network: Network, cluster: Cluster) -> list[Choice]:
     n = len(cluster.devices)
     rows = max(r for r in range(1, math.isqrt(n) + 1) if n % r == 0)
     template = grid("grid-equal", rows, n // rows)
-    alike = {cluster.kinds[i]: i for i in (*range(n - 1, -1, -1), cluster.sink, cluster.source)}
-    devices = sorted({*alike.values(), cluster.sink, cluster.source})
+    devices = cluster.unlike
     singles = [Template(f"single-{i}", {i: UNIT}) for i in devices]
     costs = StateCosts(network, cluster, [template, *singles])
     alone, layers = costs.layers_s(), network.shared_out

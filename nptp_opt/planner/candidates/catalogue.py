@@ -26,6 +26,9 @@ MANY_DEVICES = 12
 """From here on only some numbers of devices are tried, and only balanced columns."""
 
 
+MOST_ALONE = 64
+"""Up to so many devices each is tried alone; of more, one of every kind."""
+
 SMALL_MAP = 36
 """Pixels of the largest map up to which every partition is a candidate (three devices at most)."""
 
@@ -49,8 +52,9 @@ def family_templates(cluster: Cluster) -> Iterator[Template]:
 
 
 def single_templates(cluster: Cluster) -> Iterator[Template]:
-    """One device alone, each in turn."""
-    for device in range(len(cluster.devices)):
+    """One device alone, each in turn; of very many one of every kind."""
+    n = len(cluster.devices)
+    for device in range(n) if n <= MOST_ALONE else cluster.unlike:
         yield Template(f"single-{device}", {device: UNIT})
 
 

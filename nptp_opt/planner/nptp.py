@@ -103,7 +103,8 @@ def candidates(
         runs.append(paths(network, cluster, some, deadline, FEWER_DISCOUNTS, like))
     found = itertools.chain.from_iterable(runs)
     begun = itertools.takewhile(lambda _: not options.stopped(), found)
-    return [*baselines, *plans_from_solved(network, cluster, solved), *begun], templates
+    pooled = plans_from_solved(network, cluster, solved, deadline)
+    return [*baselines, *pooled, *begun], templates
 
 
 def of_fewer(templates: Sequence[Template], n: int) -> Iterator[list[Template]]:

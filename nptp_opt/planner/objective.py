@@ -88,7 +88,7 @@ def begin_search(
         search.see(quick(network, cluster))
     solved = solved_layers(network, cluster, _within(options, limit / 6))
     candidates = with_families(network, cluster, solved)
-    for choices in plans_from_solved(network, cluster, solved):
+    for choices in plans_from_solved(network, cluster, solved, began + limit):
         search.see(choices)
     rivals: dict[str, tuple[float, Callable[[PlanOptions], list[Choice]]]] = {
         "nptp for the latency": (

@@ -21,8 +21,10 @@ from nptp_opt.network.ir import Network
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.plan.steps import SpatialStep
 from nptp_opt.planner import PlanOptions, plan_network
+from nptp_opt.planner.baselines.pooled import plans_from_solved
 from nptp_opt.planner.baselines.quick import QUICK, single_on, strip_equal
 from nptp_opt.planner.candidates.catalogue import family_templates
+from nptp_opt.planner.candidates.pool import solved_layers
 from nptp_opt.planner.local_search.anneal import WARM, anneal
 from nptp_opt.planner.local_search.operators import Operators
 from nptp_opt.planner.nptp import fastest
@@ -198,6 +200,14 @@ def test_no_time_leaves_a_baseline_at_least() -> None:
     found = seconds(network, cluster, fastest(network, cluster, hurried))
     rivals = [seconds(network, cluster, plan(network, cluster)) for plan in QUICK.values()]
     assert found <= min(rivals) * (1 + 1e-9)
+
+
+def test_no_plan_from_solved_layers_is_begun_after_the_time() -> None:
+    """Bug: with a thousand devices each took minutes, whatever the limit."""
+    network, cluster = conv_chain((1, 3, 8, 8), [{}, {}]), make_cluster((1.0, 2.0))
+    solved = solved_layers(network, cluster, PlanOptions("nptp"))
+    assert [*plans_from_solved(network, cluster, solved)]
+    assert [*plans_from_solved(network, cluster, solved, 0.0)] == []
 
 
 def test_every_better_plan_is_told() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -35,9 +37,14 @@ def pooled_planner(formulation: str) -> Callable[[Network, Cluster, PlanOptions]
     return plan
 
 
-def plans_from_solved(network: Network, cluster: Cluster, solved: Solved) -> Iterator[list[Choice]]:
-    """The plans of ``pooled_planner`` for ``LAYER_METHODS``, from what is solved already."""
+def plans_from_solved(
+    network: Network, cluster: Cluster, solved: Solved, deadline: float = math.inf
+) -> Iterator[list[Choice]]:
+    """The plans of ``pooled_planner`` for ``LAYER_METHODS``, from what is solved already; none is
+    begun when ``time.monotonic()`` has passed ``deadline``."""
     for method in LAYER_METHODS:
+        if time.monotonic() > deadline:
+            return
         yield linears_on_sink(partial(_best_unfused, solved=solved[method]))(network, cluster)
 
 

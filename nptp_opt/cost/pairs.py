@@ -31,46 +31,41 @@ def overlap_bytes(need, own, pixel_bytes, rectangle_bytes):  # type: ignore[no-u
 
 
 @numba.njit(cache=True, nogil=True)
+def _own_bytes(needs, owners, pixel_bytes, rectangle_bytes, q, i, j):  # type: ignore[no-untyped-def]
+    """Bytes of all tensors to device i from j in candidate q: see ``own_links``."""
+    sent = 0.0
+    if i != j:
+        for t in range(len(needs)):
+            sent += overlap_bytes(
+                needs[t, q, i], owners[t, q, j], pixel_bytes[t, j, i], rectangle_bytes[t, j, i]
+            )
+    return sent
+
+
+@numba.njit(cache=True, nogil=True)
 def own_links(needs, owners, pixel_bytes, rectangle_bytes):  # type: ignore[no-untyped-def]
     """Bytes (Q, n, n) to device i from j, where needs and owners (T, Q, n, 4) go together.
 
     Bytes of pixels and rectangles (T, n, n) are by sender and receiver.
     """
-    tensors, count, n, _ = needs.shape
+    _, count, n, _ = needs.shape
     links = np.zeros((count, n, n))
-    for t in range(tensors):
-        for q in range(count):
-            for i in range(n):
-                if needs[t, q, i, 1] <= needs[t, q, i, 0]:
-                    continue
-                for j in range(n):
-                    if i != j:
-                        links[q, i, j] += overlap_bytes(
-                            needs[t, q, i],
-                            owners[t, q, j],
-                            pixel_bytes[t, j, i],
-                            rectangle_bytes[t, j, i],
-                        )
+    for q in range(count):
+        for i in range(n):
+            for j in range(n):
+                links[q, i, j] = _own_bytes(needs, owners, pixel_bytes, rectangle_bytes, q, i, j)
     return links
 
 
 @numba.njit(cache=True, nogil=True)
 def own_loads(needs, owners, pixel_bytes, rectangle_bytes):  # type: ignore[no-untyped-def]
     """Received, sent and messages (3, 1, Q, n) of ``own_links`` alone, without holding these."""
-    tensors, count, n, _ = needs.shape
+    _, count, n, _ = needs.shape
     loads = np.zeros((3, 1, count, n))
     for q in range(count):
         for i in range(n):
             for j in range(n):
-                sent = 0.0
-                for t in range(tensors):
-                    if i != j:
-                        sent += overlap_bytes(
-                            needs[t, q, i],
-                            owners[t, q, j],
-                            pixel_bytes[t, j, i],
-                            rectangle_bytes[t, j, i],
-                        )
+                sent = _own_bytes(needs, owners, pixel_bytes, rectangle_bytes, q, i, j)
                 if sent > 0:
                     loads[0, 0, q, i] += sent
                     loads[1, 0, q, j] += sent

@@ -11,6 +11,7 @@ from nptp_opt.cluster.profiles import LayerSpeed
 from nptp_opt.cost import layer_key
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.network.ir import Network
+from nptp_opt.planner.baselines import quick
 from nptp_opt.planner.baselines.quick import (
     coedge_shares,
     coedge_style,
@@ -21,6 +22,7 @@ from nptp_opt.planner.baselines.quick import (
     strip_best,
     strip_proportional,
 )
+from nptp_opt.planner.candidates.catalogue import single_templates
 from nptp_opt.planner.candidates.templates import grid, snaps, strips
 from nptp_opt.planner.path.units import is_segment, units
 from tests.builders import conv_chain, make_cluster
@@ -74,6 +76,17 @@ def test_coedge_shares_balance_compute_and_exchange() -> None:
     network = conv_chain((1, 3, 16, 16), [{"kernel": 1, "padding": 0}])
     cluster = make_cluster((1.0, 3.0), rates=1000.0)
     assert coedge_shares(network, cluster) == pytest.approx([0.25, 0.75])
+
+
+def test_of_many_devices_some_numbers_are_tried() -> None:
+    """Every one up to 64, then a sixteenth more each time, and all; single devices by kind."""
+    few, many = [*quick._counts(20)], [*quick._counts(1000)]
+    assert few == [*range(1, 21)]
+    assert many[:64] == [*range(1, 65)] and many[64:66] == [68, 72] and many[-1] == 1000
+    assert len(many) < 120 and many == sorted(set(many))
+    cluster = make_cluster([1.0 + k % 3 for k in range(70)])
+    assert len([*single_templates(cluster)]) == len(cluster.unlike) <= 5
+    assert len([*single_templates(make_cluster([1.0] * 64))]) == 64
 
 
 def test_one_device_has_no_strips_to_evaluate() -> None:

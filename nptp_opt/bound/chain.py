@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-import numba
 import numpy as np
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.compiling import compiled
 from nptp_opt.cost import wire
 from nptp_opt.geometry import AxisMap, IntArray
 from nptp_opt.network.ir import Layer, Network
@@ -87,7 +87,7 @@ def _spans(axis: AxisMap) -> tuple[IntArray, IntArray]:
     return first, np.array([b if a < b else 0 for a, b in found], dtype=np.int64)
 
 
-@numba.njit(cache=True)
+@compiled
 def fewest_per_output(first, last):  # type: ignore[no-untyped-def]
     """Fewest positions per output that any set of outputs reads; ``first`` and ``last`` per output.
 

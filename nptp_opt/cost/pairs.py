@@ -11,14 +11,14 @@ needs, S distinct own tiles.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from nptp_opt.compiling import compiled, inner
 from nptp_opt.geometry import IntArray
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def overlap_bytes(need, own, pixel_bytes, rectangle_bytes):  # type: ignore[no-untyped-def]
     """Bytes of the common rectangle of a need and an own tile, 0 where they do not meet."""
     rows = min(need[1], own[1]) - max(need[0], own[0])
@@ -30,7 +30,7 @@ def overlap_bytes(need, own, pixel_bytes, rectangle_bytes):  # type: ignore[no-u
     return np.ceil(rows * columns * pixel_bytes) + rectangle_bytes
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _own_bytes(needs, owners, pixel_bytes, rectangle_bytes, q, i, j):  # type: ignore[no-untyped-def]
     """Bytes of all tensors to device i from j in candidate q: see ``own_links``."""
     sent = 0.0
@@ -42,7 +42,7 @@ def _own_bytes(needs, owners, pixel_bytes, rectangle_bytes, q, i, j):  # type: i
     return sent
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def own_links(needs, owners, pixel_bytes, rectangle_bytes):  # type: ignore[no-untyped-def]
     """Bytes (Q, n, n) to device i from j, where needs and owners (T, Q, n, 4) go together.
 
@@ -57,7 +57,7 @@ def own_links(needs, owners, pixel_bytes, rectangle_bytes):  # type: ignore[no-u
     return links
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def own_loads(needs, owners, pixel_bytes, rectangle_bytes):  # type: ignore[no-untyped-def]
     """Received, sent and messages (3, 1, Q, n) of ``own_links`` alone, without holding these."""
     _, count, n, _ = needs.shape
@@ -73,7 +73,7 @@ def own_loads(needs, owners, pixel_bytes, rectangle_bytes):  # type: ignore[no-u
     return loads
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def pair_loads(needs, owners, links, pixel_bytes, rectangle_bytes, worth):  # type: ignore[no-untyped-def]
     """Received, sent and messages (3, P, Q, n) of needs (T, Q, n, 4) and owners (T, P, n, 4).
 
@@ -148,7 +148,7 @@ def _distinct(rectangles: IntArray) -> tuple[IntArray, IntArray]:
     return np.ascontiguousarray(flat[first]), place.reshape(keys.shape)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _common_pixels(rectangles, others):  # type: ignore[no-untyped-def]
     """Common pixels and number (2, P, R) of the tiles (P, n, 4) that rectangles (4, R) meet."""
     zero, one = rectangles.dtype.type(0), rectangles.dtype.type(1)
@@ -168,7 +168,7 @@ def _common_pixels(rectangles, others):  # type: ignore[no-untyped-def]
     return common
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _covered_loads(needs, owners, sides, pixel_bytes, rectangle_bytes, worth):  # type: ignore[no-untyped-def]
     senders, need_of, askers, own_of = sides
     count, n, _ = needs.shape

@@ -10,18 +10,20 @@ Legend of shapes: D devices, T pieces sorted by device, then in the plan's order
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
-
-import numba
 import numpy as np
 
+from nptp_opt.compiling import compiled, inner
 from nptp_opt.cost.compiled import meets
+from nptp_opt.evaluate.event_queue import has_events, no_events, pop, push
 
 READY, ARRIVED, DONE, FREE = 0, 1, 2, 3
 """Kinds of events: of a message, a message, a piece, a device."""
 
+FOLLOWING, BUSY = 0, 1
+"""Columns of a device's state."""
 
-@numba.njit(cache=True, nogil=True)
+
+@compiled
 def run_events(pieces, messages, feeds, starting, source, message_s, latency_s, limit_s):  # type: ignore[no-untyped-def]
     """Seconds in all, pieces done, stretches [kind, index], and their [start, end].
 
@@ -32,105 +34,113 @@ def run_events(pieces, messages, feeds, starting, source, message_s, latency_s, 
     ``feeds``: first of every piece (T + 1), message (at most M). ``starting``
     (D): devices, who begins first. The kind of a stretch is 0 for a piece and 1 for a message.
     """
-    awaits, receiver, seconds, out, into = messages
-    waiting = _initial_state(pieces, receiver)
-    busy, left_s = waiting[2], waiting[3]
-    free_s = np.zeros((2, max(out.max(), into.max()) + 1 if len(out) else 1))
-    to_send_s = np.zeros(free_s.shape)
-    for message in range(len(out)):
-        to_send_s[0, out[message]] += seconds[message]
-        to_send_s[1, into[message]] += seconds[message]
-    shown = (np.zeros((len(pieces[0]) + len(awaits), 2), dtype=np.int64),
-             np.zeros((len(pieces[0]) + len(awaits), 2)))  # fmt: skip
-    count = np.zeros(3, dtype=np.int64)  # events, stretches, pieces done
-    events = [(0.0, 0, FREE, source)]
-    events.pop()
-    busy[source] = True
-    _hand_over(events, count, np.flatnonzero(awaits < 0), source, 0.0, message_s)
+    device, first, piece_s = pieces
+    awaits, receiver, link_s, out, into = messages
+    fed_from, fed = feeds
+    state, missing, left_s = _before_all(device, first, piece_s, receiver)
+    free_s, to_send_s = _links(link_s, out, into)
+    shown = np.zeros((len(device) + len(awaits), 2), dtype=np.int64)
+    shown_s = np.zeros(shown.shape)
+    heap_s, events, place = no_events(2 * len(shown) + len(first))
+    unasked = np.flatnonzero(awaits < 0)
+    _hand_over(unasked, 0, len(unasked), message_s, source, 0.0, heap_s, events, place)
+    state[source, BUSY] = 1
+    count = done = 0
     for d in starting:
-        _start_next(events, count, shown, pieces, waiting, d, 0.0)
+        count = _begin(d, 0.0, first, piece_s, state, missing, left_s, heap_s, events, place,
+                       shown, shown_s, count)  # fmt: skip
     now = 0.0
-    while events:
-        now, _, kind, item = heappop(events)
+    while has_events(place):
+        now, kind, item = pop(heap_s, events, place, now)
+        d = -1
         if kind == READY:
             start = max(now, free_s[0, out[item]], free_s[1, into[item]])
             if start + max(to_send_s[0, out[item]], to_send_s[1, into[item]]) > limit_s:
-                now = np.inf
-                break
-            to_send_s[0, out[item]] -= seconds[item]
-            to_send_s[1, into[item]] -= seconds[item]
-            free_s[0, out[item]] = free_s[1, into[item]] = start + seconds[item]
-            arrives = start + seconds[item] + latency_s
-            _show(count, shown, 1, item, now, arrives)
-            _push(events, count, arrives, ARRIVED, item)
+                return np.inf, done, shown[:count], shown_s[:count]
+            for side, link in enumerate((out[item], into[item])):
+                to_send_s[side, link] -= link_s[item]
+                free_s[side, link] = start + link_s[item]
+            arrives = start + link_s[item] + latency_s
+            count = _show(shown, shown_s, count, 1, item, now, arrives)
+            push(heap_s, events, place, now, arrives, ARRIVED, item)
         elif kind == DONE:
-            count[2] += 1
-            fed = feeds[1][feeds[0][item] : feeds[0][item + 1]]
-            _hand_over(events, count, fed, pieces[0][item], now, message_s)
+            done += 1
+            _hand_over(fed, fed_from[item], fed_from[item + 1], message_s, device[item], now,
+                       heap_s, events, place)  # fmt: skip
         elif kind == ARRIVED:
-            waiting[1][receiver[item]] -= 1
-            _start_next(events, count, shown, pieces, waiting, pieces[0][receiver[item]], now)
+            missing[receiver[item]] -= 1
+            d = device[receiver[item]]
         else:
-            busy[item] = False
+            state[item, BUSY] = 0
             if now + left_s[item] > limit_s:
-                now = np.inf
-                break
-            _start_next(events, count, shown, pieces, waiting, item, now)
-    return now, count[2], shown[0][: count[1]], shown[1][: count[1]]
+                return np.inf, done, shown[:count], shown_s[:count]
+            d = item
+        if d >= 0:
+            count = _begin(d, now, first, piece_s, state, missing, left_s, heap_s, events, place,
+                           shown, shown_s, count)  # fmt: skip
+    return now, done, shown[:count], shown_s[:count]
 
 
-@numba.njit(cache=True, nogil=True)
-def _initial_state(pieces, receiver):  # type: ignore[no-untyped-def]
-    """Before all: next piece of every device, missing messages of every piece, who is busy, and
-    seconds that every device has to compute."""
-    device, first, seconds = pieces
-    left_s = np.zeros(len(first) - 1)
+@compiled
+def _before_all(device, first, piece_s, receiver):  # type: ignore[no-untyped-def]
+    """Next piece of every device and whether it is busy (D, 2), missing messages of every piece
+    (T), and seconds that every device has to compute (D)."""
+    state, left_s = np.zeros((len(first) - 1, 2), dtype=np.int64), np.zeros(len(first) - 1)
+    for d in range(len(state)):
+        state[d, FOLLOWING] = first[d]
     for piece in range(len(device)):
-        left_s[device[piece]] += seconds[piece]
+        left_s[device[piece]] += piece_s[piece]
     missing = np.zeros(len(device), dtype=np.int64)
     for piece in receiver:
         missing[piece] += 1
-    return first[:-1].copy(), missing, np.zeros(len(first) - 1, dtype=np.bool_), left_s
+    return state, missing, left_s
 
 
-@numba.njit(cache=True, nogil=True)
-def _push(events, count, at_s, kind, item):  # type: ignore[no-untyped-def]
-    heappush(events, (at_s, count[0], kind, item))
-    count[0] += 1
+@compiled
+def _links(link_s, out, into):  # type: ignore[no-untyped-def]
+    """When every link is free, and its seconds of sending: (2, links), out and in."""
+    links = 1
+    for message in range(len(out)):
+        links = max(links, out[message] + 1, into[message] + 1)
+    to_send_s = np.zeros((2, links))
+    for message in range(len(out)):
+        to_send_s[0, out[message]] += link_s[message]
+        to_send_s[1, into[message]] += link_s[message]
+    return np.zeros((2, links)), to_send_s
 
 
-@numba.njit(cache=True, nogil=True)
-def _show(count, shown, kind, item, start, end):  # type: ignore[no-untyped-def]
-    shown[0][count[1]] = kind, item
-    shown[1][count[1]] = start, end
-    count[1] += 1
+@inner
+def _show(shown, shown_s, count, kind, item, start, end):  # type: ignore[no-untyped-def]
+    shown[count, 0], shown[count, 1] = kind, item
+    shown_s[count, 0], shown_s[count, 1] = start, end
+    return count + 1
 
 
-@numba.njit(cache=True, nogil=True)
-def _hand_over(events, count, messages, device, now, message_s):  # type: ignore[no-untyped-def]
-    """One after the other; then the device is free for its next piece."""
-    for message in messages:
-        now += message_s[message]
-        _push(events, count, now, READY, message)
-    _push(events, count, now, FREE, device)
+@inner
+def _hand_over(messages, begin, end, message_s, device, now, heap_s, events, place):  # type: ignore[no-untyped-def]
+    """One of ``messages`` after the other; then the device is free for its next piece."""
+    at_s = now
+    for k in range(begin, end):
+        at_s += message_s[messages[k]]
+        push(heap_s, events, place, now, at_s, READY, messages[k])
+    push(heap_s, events, place, now, at_s, FREE, device)
 
 
-@numba.njit(cache=True, nogil=True)
-def _start_next(events, count, shown, pieces, waiting, at, now):  # type: ignore[no-untyped-def]
-    """Let a device begin its next piece if it can."""
-    _, first, seconds = pieces
-    following, missing, busy, left_s = waiting
-    piece = following[at]
-    if busy[at] or piece == first[at + 1] or missing[piece] > 0:
-        return
-    following[at] += 1
-    left_s[at] -= seconds[piece]
-    _push(events, count, now + seconds[piece], DONE, piece)
-    busy[at] = True
-    _show(count, shown, 0, piece, now, now + seconds[piece])
+@inner
+def _begin(  # type: ignore[no-untyped-def]
+    d, now, first, piece_s, state, missing, left_s, heap_s, events, place, shown, shown_s, count
+):
+    """Let a device begin its next piece if it can; how many stretches there are then."""
+    piece = state[d, FOLLOWING]
+    if state[d, BUSY] or piece == first[d + 1] or missing[piece] > 0:
+        return count
+    state[d, FOLLOWING], state[d, BUSY] = piece + 1, 1
+    left_s[d] -= piece_s[piece]
+    push(heap_s, events, place, now, now + piece_s[piece], DONE, piece)
+    return _show(shown, shown_s, count, 0, piece, now, now + piece_s[piece])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def run_steps(store, steps, makers, shared, fixed, limit_s):  # type: ignore[no-untyped-def]
     """Seconds of a plan of ``steps`` (S), numbers in a ``store`` of evaluated ones, and how many
     pieces and messages it has; infinite seconds as soon as they are seen to be above ``limit_s``.
@@ -145,7 +155,7 @@ def run_steps(store, steps, makers, shared, fixed, limit_s):  # type: ignore[no-
     return found[0], len(pieces[0]) + len(messages[0])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def plan_arrays(store, steps, makers, shared, n):  # type: ignore[no-untyped-def]
     """A plan of steps in a ``store`` as ``run_events`` wants it, every piece's step (T), and the
     seconds that messages are encoded in (M).
@@ -202,7 +212,7 @@ def plan_arrays(store, steps, makers, shared, n):  # type: ignore[no-untyped-def
     return pieces, messages, _feeds(awaits, first[n]), _starting(last), step_of, encode_s
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inner
 def _last_piece(origin, piece_tile, begin, end, part):  # type: ignore[no-untyped-def]
     """The last of a device's pieces of a step that meets a rectangle; the only one in any case."""
     for piece in range(end - 1, begin, -1):
@@ -211,7 +221,7 @@ def _last_piece(origin, piece_tile, begin, end, part):  # type: ignore[no-untype
     return begin if end > begin else -1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _feeds(awaits, pieces):  # type: ignore[no-untyped-def]
     """First of every piece (T + 1), and messages that await it, in their order."""
     first = np.zeros(pieces + 1, dtype=np.int64)
@@ -228,7 +238,7 @@ def _feeds(awaits, pieces):  # type: ignore[no-untyped-def]
     return first, found
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _starting(last):  # type: ignore[no-untyped-def]
     """Devices with pieces by their last step, the latest first; of several the last device."""
     count = 0

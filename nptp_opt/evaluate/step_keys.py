@@ -11,10 +11,11 @@ A plan is an array (S, 5) of the first five of every step.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from nptp_opt.compiling import compiled, inner
 from nptp_opt.cost.compiled import segment_reads, segment_work
+from nptp_opt.cost.cuts import set_tile
 from nptp_opt.cost.rims import OUTGOING
 from nptp_opt.cost.segment_tables import SegmentTables
 from nptp_opt.geometry import IntArray
@@ -60,7 +61,7 @@ class StepKeys:
         return numbers, makers, new
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def find_steps(slots, starts, keys, count, first, maps, output, plan, held):  # type: ignore[no-untyped-def]
     """See ``StepKeys.find``; keys that are new are added."""
     most = 0
@@ -71,7 +72,8 @@ def find_steps(slots, starts, keys, count, first, maps, output, plan, held):  # 
     held, place = held.copy(), np.full(len(held), -1)
     for k in range(len(plan)):
         segment, begin = plan[k, 0], starts[count[0]]
-        keys[begin : begin + OWN] = plan[k]
+        for column in range(OWN):
+            keys[begin + column] = plan[k, column]
         end = begin + OWN
         for x in range(first[segment], first[segment + 1]):
             keys[end] = held[maps[x]]
@@ -91,7 +93,7 @@ def find_steps(slots, starts, keys, count, first, maps, output, plan, held):  # 
     return numbers, makers, new[:found]
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _add_readers(keys, end, first, maps, output, plan, k, made):  # type: ignore[no-untyped-def]
     """Segment and partition of all steps after ``k`` that read pixels of what it makes."""
     for j in range(k + 1, len(plan)):
@@ -105,7 +107,7 @@ def _add_readers(keys, end, first, maps, output, plan, k, made):  # type: ignore
     return end
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _number(slots, starts, keys, count, begin, end):  # type: ignore[no-untyped-def]
     """Number of the key from ``begin`` to ``end``: ``count``, and kept, where it is new."""
     mixed = end - begin
@@ -122,7 +124,7 @@ def _number(slots, starts, keys, count, begin, end):  # type: ignore[no-untyped-
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _equal(keys, begin, end, other, other_end):  # type: ignore[no-untyped-def]
     if end - begin != other_end - other:
         return False
@@ -132,7 +134,7 @@ def _equal(keys, begin, end, other, other_end):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def add_steps(store, ends, steps, keys, segments, costs, partitions, ranks, rates):  # type: ignore[no-untyped-def]
     """Write the work of steps with tables into a ``store`` that has room for it.
 
@@ -164,7 +166,7 @@ def add_steps(store, ends, steps, keys, segments, costs, partitions, ranks, rate
         _write(store, ends, step, work, rates)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _read_of(segments, segment, tiles, tensor):  # type: ignore[no-untyped-def]
     """What the devices read (n, 4) of a tensor in a segment for their tiles."""
     first, reads, made, outer, _, needs = segments
@@ -177,20 +179,25 @@ def _read_of(segments, segment, tiles, tensor):  # type: ignore[no-untyped-def]
     return found[at]
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _write(store, ends, step, work, rates):  # type: ignore[no-untyped-def]
     """A step's work behind that of all before it."""
     bounds, piece_device, piece_s, piece_tile, messages, link_s, parts = store
     device, times, tiles, found, amounts, carried = work
     piece, message, part = ends
-    bounds[step] = piece, piece + len(device), message, message + len(found), part
-    piece_device[piece : piece + len(device)] = device
-    piece_s[piece : piece + len(device)] = times
-    piece_tile[piece : piece + len(device)] = tiles
+    bounds[step, 0], bounds[step, 1] = piece, piece + len(device)
+    bounds[step, 2], bounds[step, 3], bounds[step, 4] = message, message + len(found), part
+    for p in range(len(device)):
+        piece_device[piece + p], piece_s[piece + p] = device[p], times[p]
+        set_tile(piece_tile[piece + p], tiles[p])
     for m in range(len(found)):
-        messages[message + m] = found[m]
-        link_s[message + m] = amounts[0, m] / rates[found[m, 0], found[m, 1]], amounts[1, m]
-    parts[part : part + len(carried)] = carried
+        for column in range(5):
+            messages[message + m, column] = found[m, column]
+        link_s[message + m, 0] = amounts[0, m] / rates[found[m, 0], found[m, 1]]
+        link_s[message + m, 1] = amounts[1, m]
+    for k in range(len(carried)):
+        for column in range(5):
+            parts[part + k, column] = carried[k, column]
     ends[0] += len(device)
     ends[1] += len(found)
     ends[2] += len(carried)

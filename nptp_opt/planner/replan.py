@@ -25,7 +25,7 @@ from nptp_opt.planner.candidates.catalogue import distinct, family_templates, si
 from nptp_opt.planner.candidates.templates import Template, from_tiles
 from nptp_opt.planner.local_search.anneal import searched
 from nptp_opt.planner.local_search.moves import Partition, absorbed, first_idle
-from nptp_opt.planner.nptp import nptp, paths
+from nptp_opt.planner.nptp import no_garbage, nptp, paths
 from nptp_opt.planner.options import PlanOptions
 from nptp_opt.planner.path.discounted import FEW_DISCOUNTS
 from nptp_opt.planner.planners import plan_of
@@ -64,7 +64,8 @@ def replan_network(
     starts += paths(network, cluster, templates, discounts=FEW_DISCOUNTS)
     if not any(clock.fits(start) for start in starts):
         starts.append(nptp(network, cluster, PlanOptions()))
-    choices = searched(clock, starts, templates, effort=effort)
+    with no_garbage():
+        choices = searched(clock, starts, templates, effort=effort)
     known = _bound_s(plan, cluster)
     new_plan = plan_of(plan.model, network, cluster, choices, bound_s=known)
     require_fit(network, cluster, new_plan.steps, "nptp")

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from nptp_opt.compiling import compiled
 from nptp_opt.cost import FloatArray
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, IntArray
 from nptp_opt.search.column_tables import ColumnTables
@@ -24,7 +24,7 @@ Column = tuple[int, int, int]
 """A set of devices and the range of units that it covers."""
 
 
-@numba.njit(cache=True)
+@compiled
 def _extend(best, choice, whole, parts, widest, costs_of_part):  # type: ignore[no-untyped-def]
     """Best covers of the first x units by ``whole``: its last column is one of ``parts``."""
     cols = best.shape[1] - 1

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from nptp_opt.compiling import compiled
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP, IntArray
 from nptp_opt.search.guillotine_tables import stack_heights
 from nptp_opt.search.subsets import DevicePool, Subsets
@@ -21,7 +21,7 @@ from nptp_opt.search.unit_costs import UnitCosts, UnitRect
 _TALL = TOP | BOTTOM
 
 
-@numba.njit(cache=True)
+@compiled
 def _fill_stacks(table, whole, classes, strides, single, rows, first, last):  # type: ignore[no-untyped-def]
     for cls in classes:
         rest = whole - strides[cls]
@@ -37,7 +37,7 @@ def _fill_stacks(table, whole, classes, strides, single, rows, first, last):  # 
             stack_heights(target, upper, lower, f, first[f], last[f], rows)
 
 
-@numba.njit(cache=True)
+@compiled
 def _reach(reach, whole, parts, alone, middle, cols):  # type: ignore[no-untyped-def]
     best = alone[whole]
     for part in parts:

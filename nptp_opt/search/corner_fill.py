@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from nptp_opt.compiling import compiled, inner
 from nptp_opt.cost import FloatArray, LayerCost
 from nptp_opt.geometry import IntArray
 from nptp_opt.search.unit_costs import TOLERANCE, UnitCosts, UnitRect
@@ -21,7 +21,7 @@ EXHAUSTED, FOUND, PAUSED = 0, 1, 2
 _C, _W, _H, _Y, _X, _GAP = range(6)
 
 
-@numba.njit(cache=True)
+@inner
 def _exact(exact, budget_s, byte_s, pixel_s, overhead_s, wait_s, limit, y0, y1, x0, x1):  # type: ignore[no-untyped-def]
     """Exact bytes and seconds of a tile; bytes are -1 where it misses target or memory limit."""
     need_y, held_y, need_x, held_x, size_y, size_x, scale = exact
@@ -34,7 +34,7 @@ def _exact(exact, budget_s, byte_s, pixel_s, overhead_s, wait_s, limit, y0, y1, 
     return (sent if seconds <= budget_s else -1.0), seconds
 
 
-@numba.njit(cache=True)
+@compiled
 def _open(sky, at, depth, rows):  # type: ignore[no-untyped-def]
     """Point ``at[depth]`` to the next free corner; False when the map is full."""
     line = sky[depth]
@@ -50,7 +50,7 @@ def _open(sky, at, depth, rows):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(cache=True)
+@inner
 def _next(at, depth, left, lo, hi, least_width, rows, cols):  # type: ignore[no-untyped-def]
     """Advance ``at[depth]`` to its next candidate; its contacts, or -1 when there is none."""
     row = at[depth]
@@ -75,7 +75,7 @@ def _next(at, depth, left, lo, hi, least_width, rows, cols):  # type: ignore[no-
     return -1
 
 
-@numba.njit(cache=True)
+@inner
 def _has_smaller_mirror(f, c, first, symmetric):  # type: ignore[no-untyped-def]
     """True when a mirror image with a smaller class in the first corner exists."""
     lr, tb = symmetric[0], symmetric[1]
@@ -88,7 +88,7 @@ def _has_smaller_mirror(f, c, first, symmetric):  # type: ignore[no-untyped-def]
     return lr and tb and f & 10 == 10
 
 
-@numba.njit(cache=True)
+@inner
 def _admit(spent, sums, depth, f, tile, budgets, classes, exact, limits):  # type: ignore[no-untyped-def]
     """Whether a tile keeps within all budgets and limits; writes the sums of the next depth."""
     slope, const, base, slack = budgets
@@ -112,7 +112,7 @@ def _admit(spent, sums, depth, f, tile, budgets, classes, exact, limits):  # typ
     return total[0] * medium_byte_s + total[1] + total[2] * latency_s <= goal_s
 
 
-@numba.njit(cache=True)
+@compiled
 def fill_corners(  # type: ignore[no-untyped-def]
     state, left, shape, budgets, windows, classes, exact, limits, symmetric, steps
 ):

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from nptp_opt.compiling import compiled, inner
 from nptp_opt.geometry import BOTTOM, LEFT, RIGHT, TOP
 from nptp_opt.search.subsets import DevicePool, Subsets
 from nptp_opt.search.unit_costs import UnitCosts, UnitRect
 
 
-@numba.njit(cache=True)
+@inner
 def _cap(height, contacts, units):  # type: ignore[no-untyped-def]
     """Height that a piece with these contacts can have: all or nothing where it touches both."""
     both = (contacts & 1) + ((contacts >> 1) & 1)
@@ -27,7 +27,7 @@ def _cap(height, contacts, units):  # type: ignore[no-untyped-def]
     return max(0, min(height, units - 2 + both))
 
 
-@numba.njit(cache=True)
+@inner
 def stack_heights(target, upper, lower, contacts, first, last, units):  # type: ignore[no-untyped-def]
     """Raise ``target`` to the heights of one piece above another, where both exist."""
     for u in range(first, last + 1):
@@ -35,7 +35,7 @@ def stack_heights(target, upper, lower, contacts, first, last, units):  # type: 
             target[u] = max(target[u], _cap(upper[u] + lower[u], contacts, units))
 
 
-@numba.njit(cache=True)
+@inner
 def _beside(target, left, right, first, last):  # type: ignore[no-untyped-def]
     """``left`` falls and ``right[u - p]`` rises in p; the crossing moves right as u grows."""
     p = 1
@@ -48,7 +48,7 @@ def _beside(target, left, right, first, last):  # type: ignore[no-untyped-def]
         target[u] = max(target[u], best)
 
 
-@numba.njit(cache=True)
+@compiled
 def _fill(table, whole, parts, rows, cols, first, last):  # type: ignore[no-untyped-def]
     for part in parts:
         rest = whole - part

@@ -22,11 +22,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from nptp_opt.cluster import Cluster
+from nptp_opt.compiling import compiled
 from nptp_opt.cost import FloatArray
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.geometry import IntArray
@@ -254,7 +254,7 @@ def _turns(at: IntArray) -> IntArray:
     return turns
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _worth(spent, at, prices, rest, most, ranking):  # type: ignore[no-untyped-def]
     """Pairs (N, 2) of label and next candidate that no price forbids, and their worst bounds."""
     pairs, scores = [], []
@@ -277,7 +277,7 @@ def _worth(spent, at, prices, rest, most, ranking):  # type: ignore[no-untyped-d
     return worthwhile, np.array(scores)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _undominated_labels(values, at):  # type: ignore[no-untyped-def]
     """Numbers of the labels that no earlier one at the same candidate is as good as.
 

@@ -10,11 +10,12 @@ const COLOURS = ["#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00
 const INK = ["#000", "#000", "#000", "#000", "#000", "#000", "#fff", "#000"];
 const STROKES = ["", "M0 8L8 0", "M0 0L8 8", "M0 4H8", "M4 0V8", "M0 8L8 0M0 0L8 8", "M0 4H8M4 0V8", "M2 2H4V4H2Z"];
 const MOST_LABELS = 24, MOST_ARROWS = 48, PAPER = 660, MOST_SLENDER = 16, MOST_ROWS = 16, MOST_NAMED = 8, MOST_GUESTS = 18;
+const SPOTS = [.2, .3, .12, .4, .5, .6, .7, .8];
 const SECONDS_OF_PLAYING = 12, FRAME_MS = 30;
 
 const state = {
   time: 0, playing: false, zoom: 1, width: 0, paper: false,
-  views: PLANS.map(() => ({ step: 0, map: null, device: null, arrows: [], tiles: [] })),
+  views: PLANS.map(() => ({ step: 0, map: null, device: null, arrows: [], tiles: [], texts: [] })),
 };
 
 const roomIn = node => state.paper ? PAPER : node.clientWidth;
@@ -230,7 +231,7 @@ function stepMap(p) {
     `${seconds(added(step))}: computing ${seconds(step.critical_compute_s)}, exchange ` +
     `${seconds(step.critical_exchange_s)}; ${step.transfers.length} transfers, ${bytes(total)}.`;
   const map = step.maps[view.map];
-  view.arrows = []; view.tiles = [];
+  view.arrows = []; view.tiles = []; view.texts = [];
   view.place.replaceChildren(
     make("h3", {}, `${plan.name}: ${stepText(plan, view.step)}`), make("p", { class: "note" }, facts),
     make("div", { class: "controls" }, mapSelect(p, step), deviceSelect(p, plan)),
@@ -304,8 +305,11 @@ function mapFigure(p, plan, step, map) {
   if (byId("halos").checked) own.forEach(move => move.tile && svg.append(halo(plan, move, scale)));
   for (const [device, ...sides] of map.needs || []) if (device === view.device)
     svg.append(draw("rect", { ...scale.box(sides), class: "need" }));
-  tiles.forEach(([device, ...sides]) => label(svg, plan, device, scale.box(sides)));
-  if (byId("arrows").checked && own.length <= MOST_ARROWS) own.forEach(move => arrow(view, svg, plan, move, scale, place, own.length));
+  tiles.forEach(([device, ...sides]) => label(view, svg, plan, device, scale.box(sides)));
+  if (byId("arrows").checked && own.length <= MOST_ARROWS) {
+    own.forEach(move => arrow(view, svg, plan, move, scale, place));
+    if (own.length <= MOST_LABELS) view.arrows.forEach(drawn => arrowLabel(view, svg, drawn));
+  }
   return make("figure", { style: "margin:6px 0" }, svg, make("figcaption", { class: "note" },
     caption(map, guests) + (own.length > MOST_ARROWS ? ` ${own.length} transfers: choose a device to see its arrows.` : "")));
 }
@@ -325,15 +329,16 @@ function tileOf(p, plan, map, device, sides, box) {
   view.tiles.push([rect, device]);
   if (sides) return rect;
   const group = draw("g", {}, rect);
-  label(group, plan, device, box);
+  label(view, group, plan, device, box);
   return group;
 }
 // In the corner: arrows lead to the middle.
-function label(svg, plan, device, box) {
+function label(view, svg, plan, device, box) {
   const name = nameOf(plan, device), text = box.width > 6.6 * name.length && box.height > 13 ? name : String(device);
   if (box.width < 6.6 * text.length || box.height < 11) return;
-  svg.append(draw("text", { x: box.x + Math.min(4, (box.width - 6.6 * text.length) / 2),
-    y: box.y + Math.min(14, box.height / 2 + 4), class: "name", style: `fill:${ink(device)};paint-order:stroke;stroke:${colour(device)};stroke-width:4px` }, text));
+  const x = box.x + Math.min(4, (box.width - 6.6 * text.length) / 2), y = box.y + Math.min(14, box.height / 2 + 4);
+  view.texts.push([x + 3.3 * text.length, y, 3.3 * text.length]);
+  svg.append(draw("text", { x, y, class: "name", style: `fill:${ink(device)};paint-order:stroke;stroke:${colour(device)};stroke-width:4px` }, text));
 }
 function halo(plan, move, scale) {
   return draw("rect", { ...scale.box(move.tile), class: "halo", fill: `url(#halo-${move.to})`, stroke: "#000",
@@ -342,7 +347,7 @@ function halo(plan, move, scale) {
 const moveText = (plan, move) => `${nameOf(plan, move.from)} to ${nameOf(plan, move.to)}: ${bytes(move.bytes)}, ` +
   (move.tile ? sidesText(move.tile) : "a partial result");
 
-function arrow(view, svg, plan, move, scale, place, count) {
+function arrow(view, svg, plan, move, scale, place) {
   const from = move.tile ? middle(scale.box(move.tile)) : place.get(move.from), to = place.get(move.to);
   if (!from || !to) return;
   const bend = .12 * (move.from < move.to ? 1 : -1);
@@ -351,9 +356,17 @@ function arrow(view, svg, plan, move, scale, place, count) {
   const path = draw("path", { class: "arrow", d, "marker-end": "url(#head)" }, tip(moveText(plan, move)));
   const dot = draw("circle", { r: 5, class: "dot", visibility: "hidden" });
   svg.append(draw("path", { class: "casing", d }), path, dot);
-  view.arrows.push({ move, path, dot });
-  if (count <= MOST_LABELS) svg.append(draw("text", { class: "over name", "text-anchor": "middle",
-    x: .64 * from[0] + .32 * via[0] + .04 * to[0], y: .64 * from[1] + .32 * via[1] + .04 * to[1] + 4 }, bytes(move.bytes)));
+  const at = t => [0, 1].map(k => (1 - t) ** 2 * from[k] + 2 * t * (1 - t) * via[k] + t ** 2 * to[k]);
+  view.arrows.push({ move, path, dot, at });
+}
+// At the first spot along the arrow where no other text is; without one its title and the list say it.
+function arrowLabel(view, svg, { move, at }) {
+  const text = bytes(move.bytes), half = 3.3 * text.length;
+  const isFree = ([x, y]) => view.texts.every(([a, b, other]) => Math.abs(a - x) > half + other || Math.abs(b - y) > 12);
+  const spot = SPOTS.map(at).map(([x, y]) => [x, y + 4]).find(isFree);
+  if (!spot) return;
+  view.texts.push([...spot, half]);
+  svg.append(draw("text", { class: "over name", "text-anchor": "middle", x: spot[0], y: spot[1] }, text));
 }
 function transferTable(plan, step) {
   if (!step.transfers.length) return make("p", { class: "note" }, "Nothing is sent for this step.");

@@ -33,9 +33,9 @@ end of all. It begins half as high in every further round."""
 ROUNDS = (8, 4, 2, 1)
 """Walks of every round; all rounds do the same work."""
 
-WORK = 7.5e4
-"""Work per square root of the number of layers and power 3/2 of the number of devices, in units of
-the clock."""
+WORK = 7e4
+"""Work per square root of the number of layers and square of the number of devices, in units of the
+clock."""
 
 LEAST_WORK, MOST_WORK = 2.5e5, 2e7
 """Limits of a search's work, however few or many layers and devices there are."""
@@ -118,7 +118,7 @@ def _distinct(plans: Iterable[Plan]) -> list[Plan]:
 def work_of(network: Network, cluster: Cluster) -> float:
     """Work that a search is worth by default."""
     layers, devices = len(network.shared_out), len(cluster.devices)
-    own = WORK * math.sqrt(layers) * math.sqrt(devices) * devices
+    own = WORK * math.sqrt(layers) * devices**2
     return min(MOST_WORK, max(LEAST_WORK, own))
 
 

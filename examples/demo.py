@@ -39,7 +39,7 @@ CLUSTER = HERE / "demo.toml"
 RIVAL, OURS = "coedge-style", "nptp"
 PLANNERS = ("single", "strip-equal", RIVAL, OURS)
 REPEATS, EQUAL = 2, 1e-5
-DILATION = 6.0
+DILATION = 2.0
 """So many times slower is the boards' clock than this machine's: two cores stand in for eight,
 and the executed times, in the boards' own clock, are not to depend on how fast they are."""
 INSIDE = "NPTP_DEMO_INSIDE_UNSHARE"

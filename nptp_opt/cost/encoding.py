@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import get_args
 
 import numpy as np
@@ -62,7 +62,7 @@ class Wire:
     encodings: npt.NDArray[np.int64]
     """Places in the list of encodings; 0 is dense."""
 
-    @property
+    @cached_property
     def is_uniform(self) -> bool:
         """Is it the same between all devices?"""
         return bool((self.encodings == self.encodings[0, 0]).all())
@@ -91,7 +91,17 @@ def wire(cluster: Cluster, network: Network, tensor: str) -> Wire:
         wire_element_bytes(cluster, network, tensor),
         rectangle_bytes(cluster, network, tensor),
     )
+    if (density, bits) == (1.0, 8.0):
+        return _dense(n * c, element, extra, len(cluster.devices))
     return _wire(n * c, element, extra, (density, bits), _rates(cluster))
+
+
+@lru_cache(maxsize=4096)
+def _dense(elements: int, element: int, extra: int, n: int) -> Wire:
+    """Where no encoding can pay: one number each, whatever the links, seen as arrays (n, n)."""
+    pixel, rectangle = float(elements * element), float(extra)
+    found = (np.broadcast_to(value, (n, n)) for value in (pixel, rectangle, 0.0, 0.0))
+    return Wire(*found, encodings=np.broadcast_to(0, (n, n)))
 
 
 def _rates(cluster: Cluster) -> _Rates:

@@ -32,12 +32,12 @@ MOST_AT_ONCE = 1 << 18
 
 def candidate_array(candidates: Sequence[Ownership], n_devices: int) -> IntArray:
     """Partitions as one array (Q, n, 4); a device without a tile has zeros."""
-    array = np.zeros((len(candidates), n_devices, 4), dtype=np.int64)
+    rows = [(0, 0, 0, 0)] * (len(candidates) * n_devices)
     for q, tiles in enumerate(candidates):
         for device, tile in tiles.items():
             if not tile.is_empty:
-                array[q, device] = tile
-    return array
+                rows[q * n_devices + device] = tile
+    return np.array(rows, dtype=np.int64).reshape(len(candidates), n_devices, 4)
 
 
 @dataclass(frozen=True)

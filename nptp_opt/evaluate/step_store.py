@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -44,6 +45,8 @@ class StepStore:
             np.zeros((1024, 2)),
             np.zeros((1024, 5), dtype=np.int64),
         )
+        self._room = tuple(len(self._arrays[k]) for k in (0, 1, 4, 6))
+        """For steps, pieces, messages and parts."""
         self.count, self.ends = 0, np.zeros(3, dtype=np.int64)
         self.links, self._shared = Links.of(cluster), cluster.shared
         network = cluster.network
@@ -70,9 +73,13 @@ class StepStore:
 
     def room_for(self, steps: int, pieces: int, messages: int, parts: int) -> StoreArrays:
         """The arrays, as ``discrete_events.plan_arrays`` wants them, with room for so many more."""
-        piece, message, part = np.add(self.ends, (pieces, messages, parts)).tolist()
-        needed = (self.count + steps, piece, piece, piece, message, message, part)
-        self._arrays = tuple(map(with_room, self._arrays, needed))
+        piece, message, part = self.ends.tolist()
+        needed = self.count + steps, piece + pieces, message + messages, part + parts
+        if any(map(operator.gt, needed, self._room)):
+            count, piece, message, part = needed
+            rows = (count, piece, piece, piece, message, message, part)
+            self._arrays = tuple(map(with_room, self._arrays, rows))
+            self._room = tuple(len(self._arrays[k]) for k in (0, 1, 4, 6))
         return self._arrays
 
     def step(self, number: int) -> StoredStep:

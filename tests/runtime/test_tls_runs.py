@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from nptp_opt.deployment.request import DeployRequest, DriftLimits
 from nptp_opt.deployment.service import Service
 from nptp_opt.runtime.launcher.launch import run_plan
 from nptp_opt.runtime.launcher.site import Hosts
+from tests.cli.test_commands import MODEL, called_json
 from tests.deployment.test_service import _replan_in_halves
 from tests.runtime.certified import file_of, folder, relay
 from tests.runtime.forked import Forked, Template
@@ -78,3 +80,28 @@ def test_a_service_over_tls_takes_a_device_in_again(
         until(lambda: answers(["d1"], []))
         start_workers(template, port, tmp_path, "d1")
         until(lambda: answers(["d1"], ["d1"]))
+
+
+def test_boards_are_measured_and_asked_over_tls(template: Template, tmp_path: Path) -> None:
+    """``init``, ``solve`` and ``infer`` with the same three workers, by a relay that sees neither
+    input nor answer."""
+    port, path, plan = _free_port(), tmp_path / "c.toml", tmp_path / "plan.json"
+    x, out = np.random.default_rng(0).normal(size=(1, 3, 20, 24)).astype(np.float32), "y.npz"
+    np.save(tmp_path / "x.npy", x)
+    ours = ("--hosts", f"127.0.0.1:{port}", "--secret-file", folder() / "secret")
+    ours += ("--tls", file_of("launcher"))
+    boards = [f"--device={name},address={at}" for name, at in DEVICES.items()]
+    with relay(port) as recorder:
+        start_workers(template, recorder.port, tmp_path, *DEVICES)
+        called_json("init", "-o", path, *ours, "--model", MODEL, "--input", "1x3x20x24",
+                    "--repeats", 1, "--executor", "torch", *boards)  # fmt: skip
+        called_json("solve", MODEL, "-c", path, "-o", plan, "--input", "1x3x20x24", "--planner",
+                    "strip-equal", "--no-bound", "--trust-import")  # fmt: skip
+        asked = ("infer", plan, tmp_path / "x.npy", "--executor", "torch", "-o")
+        called_json(*asked, tmp_path / out, *ours, "--cluster", path)
+        until(lambda: len(recorder.seen) >= 12)
+    called_json(*asked, tmp_path / "local.npz")
+    (found,), (expected,) = ([*np.load(tmp_path / name).values()] for name in (out, "local.npz"))
+    assert np.allclose(found, expected, atol=1e-5)
+    private = (x.tobytes()[:64], expected.tobytes()[:64], b"executor")
+    assert not any(map(recorder.saw, private))

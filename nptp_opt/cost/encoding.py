@@ -99,9 +99,10 @@ def wire(cluster: Cluster, network: Network, tensor: str) -> Wire:
 @lru_cache(maxsize=4096)
 def _dense(elements: int, element: int, extra: int, n: int) -> Wire:
     """Where no encoding can pay: one number each, whatever the links, seen as arrays (n, n)."""
-    pixel, rectangle = float(elements * element), float(extra)
-    found = (np.broadcast_to(value, (n, n)) for value in (pixel, rectangle, 0.0, 0.0))
-    return Wire(*found, encodings=np.broadcast_to(0, (n, n)))
+    pixel, rectangle, nothing, dense = (
+        np.broadcast_to(value, (n, n)) for value in (1.0 * elements * element, 1.0 * extra, 0.0, 0)
+    )
+    return Wire(pixel, rectangle, nothing, nothing, dense)
 
 
 def _rates(cluster: Cluster) -> _Rates:

@@ -370,8 +370,8 @@ class Service:
         with self._changed:
             flight = self._flying.pop(done.number, None)
             self._ended.append(time.monotonic())
-        self.adaptation.answered(done)
         if flight is None or flight.item.future.done():  # given up meanwhile
+            self.adaptation.answered(done)
             return
         answer = Answer(
             outputs=self.signature.own_outputs(done.outputs),
@@ -385,6 +385,7 @@ class Service:
         self.counts.answered += 1
         self.watch(answer)
         flight.item.future.set_result(answer)
+        self.adaptation.answered(done)
 
 
 def _tensor(name: str, value: Array) -> Tensor:

@@ -126,6 +126,11 @@ def executed_s(plan: Plan, loaded: LoadedModel) -> float | None:
     return None if report.is_void else report.median_s
 
 
+def ms(seconds: float) -> str:
+    """Milliseconds with three digits, or all before the point."""
+    return f"{1e3 * seconds:.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.3g}"
+
+
 def table(rows: list[Row]) -> str:
     """A row per model, size and number of devices; a column per rate."""
     lines = [
@@ -144,7 +149,7 @@ def table(rows: list[Row]) -> str:
         first = next(iter(own.values()))
         cells = [cell(own[rate]) if rate in own else "" for rate in RATES]
         lines.append(
-            f"| {model} | {size} | {first['executor']} | {1e3 * first['engine_s']:.3g} "
+            f"| {model} | {size} | {first['executor']} | {ms(first['engine_s'])} "
             f"| {devices} | {' | '.join(cells)} |"
         )
     return "\n".join(lines) + "\n"
@@ -155,8 +160,8 @@ def cell(row: Mapping[str, Any]) -> str:
     if row["speedup"] < WORTH:
         return "not worth distributing"
     executed = row.get("executed_s")
-    beside = f", executed {1e3 * executed:.3g} ms" if executed else ""
-    return f"{1e3 * row['latency_s']:.3g} ms, {row['speedup']:.2f}x{beside}"
+    beside = f", executed {ms(executed)} ms" if executed else ""
+    return f"{ms(row['latency_s'])} ms, {row['speedup']:.2f}x{beside}"
 
 
 def command(args: argparse.Namespace) -> str:
@@ -177,10 +182,8 @@ def main() -> None:
             for row in rows_of(model, size, emulate=args.emulate):
                 rows.append(row)
                 print(row, flush=True)
-                lines = head("What a user would pick", command(args), about)
-                save(
-                    "user_table", {"protocol": about, "rows": rows}, "\n".join(lines) + table(rows)
-                )
+                lines = [*head("What a user would pick", command(args), about), table(rows)]
+                save("user_table", {"protocol": about, "rows": rows}, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from nptp_opt.explanation.parts import (
 from nptp_opt.explanation.what_if import LEAST_GAIN, Answer, working
 from nptp_opt.plan.model import Plan
 from nptp_opt.planner.baselines.quick import single_on
+from nptp_opt.plot.units import listed
 
 WORDS: dict[PartKind, str] = {
     "compute": "computing",
@@ -218,7 +219,7 @@ def left_out(plan: Plan) -> Iterator[Finding]:
         verb = "computes" if len(names) == 1 else "compute"
         yield Finding(
             "left out",
-            f"{', '.join(names)} {verb} nothing: the search found no tile there that saves more "
+            f"{listed(names)} {verb} nothing: the search found no tile there that saves more "
             "than its messages take.",
             {"devices": names},
         )

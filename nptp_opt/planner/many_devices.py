@@ -42,12 +42,14 @@ def of_many(
     order, found = by_usefulness(network, cluster), list[list[Choice]]()
     for count in _counts(n):
         # Half of what is left may go by with so many; with all of them all of it.
-        left_s = (deadline - time.monotonic()) / (1 if count == n else 2)
+        began = time.monotonic()
+        left_s = (deadline - began) / (1 if count == n else 2)
         limits = replace(options.limits, time_limit_s=max(left_s, LEAST_S))
         numbers = sorted(order[:count])
         plan = search(network, _some(cluster, numbers), replace(options, limits=limits))
         found.append(_renumbered(plan, numbers))
-        ended = time.monotonic() > deadline or options.stopped()
+        # What comes before the walks ends by no limit: with twice as many it would last longer yet.
+        ended = time.monotonic() > began + left_s or options.stopped()
         if ended or (clock.fits(found[-1]) and _used(plan) < ALL_USED * count):
             break
     if count < n:

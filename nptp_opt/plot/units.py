@@ -13,6 +13,10 @@ from typing import Any
 DIGITS = 5
 """Significant digits of a number on a terminal."""
 
+MOST_LISTED, FIRST_LISTED = 16, 8
+"""Words up to which a list is whole on a terminal, and those that are named of a longer one; JSON
+has all."""
+
 Scale = tuple[tuple[float, str], ...]
 """Sizes of a unit's multiples in the key's unit, the largest first."""
 
@@ -122,8 +126,15 @@ def beside(key: str, value: Any) -> str:
             for name, each in value.items()
         )
     if isinstance(value, (list, tuple)):
-        return ", ".join(beside(key, each) for each in value) or "none"
+        return listed([beside(key, each) for each in value]) or "none"
     return plain(value)
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words with commas between them; of more than ``MOST_LISTED`` the first, and how many more."""
+    if len(words) <= MOST_LISTED:
+        return ", ".join(words)
+    return f"{', '.join(words[:FIRST_LISTED])} and {len(words) - FIRST_LISTED} more"
 
 
 def plain(value: Any) -> str:

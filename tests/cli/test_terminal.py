@@ -22,6 +22,7 @@ from nptp_opt.commands.speech import say
 from nptp_opt.network.load import load_model
 from nptp_opt.network.zoo import names_at_hand, torchvision_models
 from nptp_opt.plan.document import write_plan
+from nptp_opt.plot.units import beside, listed
 from tests.cli.test_commands import CLUSTER, INSTANCE, MODEL, call
 from tools.docs.commands import commands
 
@@ -213,6 +214,13 @@ def test_solve_says_which_devices_are_left_out(tmp_path: Path) -> None:
     planning = ["solve", MODEL, "-c", cluster, "-o", tmp_path / "p.json", "--input", "1x3x40x48"]
     result = call(*planning, "--planner", "strip-best", "--no-bound", "--trust-import")
     assert "c computes nothing" in result.stderr
+
+
+def test_a_long_list_of_devices_is_cut_short_on_a_terminal() -> None:
+    """Bug: ``solve`` on 1,000 devices named 744 that compute nothing, twice."""
+    names = [f"d{i}" for i in range(20)]
+    assert listed(names[:16]) == beside("left_out", names[:16]) == ", ".join(names[:16])
+    assert listed(names) == beside("left_out", names) == ", ".join(names[:8]) + " and 12 more"
 
 
 def test_what_is_said_on_a_terminal_breaks_between_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from nptp_opt.planner.candidates.catalogue import family_templates
 from nptp_opt.planner.candidates.pool import solved_layers
 from nptp_opt.planner.local_search.anneal import WARM, anneal
 from nptp_opt.planner.local_search.operators import Operators
-from nptp_opt.planner.nptp import fastest
+from nptp_opt.planner.nptp import fastest, no_garbage
 from nptp_opt.planner.path.discounted import discounted
 from nptp_opt.planner.path.units import is_segment
 from nptp_opt.verification.static import paper_faults
@@ -226,3 +227,19 @@ def test_half_of_the_exchange_is_half_of_its_seconds() -> None:
         free = seconds(network, discounted(cluster, 1e-12), plan)
         assert half - free == pytest.approx((full - free) / 2, rel=1e-6)
         assert math.isfinite(half)
+
+
+def test_what_was_there_before_a_search_is_collected_after_it() -> None:
+    """Also where the search fails; what the caller has set aside stays aside."""
+    assert gc.get_freeze_count() == 0
+    with pytest.raises(ZeroDivisionError), no_garbage():
+        assert gc.get_freeze_count() > 0
+        _ = 1 / 0
+    assert gc.get_freeze_count() == 0
+    gc.freeze()
+    try:
+        with no_garbage():
+            pass
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()

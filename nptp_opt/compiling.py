@@ -16,5 +16,17 @@ import numba
 compiled: Any = numba.njit(cache=True, nogil=True)
 """What is called from Python, or makes arrays."""
 
-inner: Any = numba.njit(cache=True, nogil=True, _nrt=False)
+
+def _without_counting() -> Any:
+    """Numba's own library uses the option, but it is no public one: a numba without it compiles
+    the same functions slower."""
+    decorate = numba.njit(cache=True, nogil=True, _nrt=False)
+    try:
+        decorate(lambda: None)
+    except (KeyError, TypeError):
+        return compiled
+    return decorate
+
+
+inner: Any = _without_counting()
 """What borrows arrays, makes none, and returns none: it counts no references."""

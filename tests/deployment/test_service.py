@@ -93,10 +93,13 @@ def test_many_in_flight_are_answered_in_order_and_right(transport: str) -> None:
     assert ends == sorted(ends)
 
 
-def test_nan_passes_as_in_the_model(chain: Service) -> None:
+def test_nan_passes_as_in_the_model() -> None:
+    """By torch. Bug of this test: which engine is the fastest differs from run to run, and
+    OpenVINO makes numbers of NaN, as it does of the whole model (docs/executors.md)."""
     (x,) = _inputs(1)
     x[0, 0, 3, 3] = float("nan")
-    y = chain(x)
+    with _service(executor="torch") as service:
+        y = service(x)
     assert isinstance(y, Tensor)
     assert torch.equal(y.isnan(), _expected("chain", x)[0].isnan()) and y.isnan().any()
 

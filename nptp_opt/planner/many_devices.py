@@ -5,6 +5,7 @@ time grows faster than the number of devices. A plan that leaves some of those i
 would hardly use more of them, so the search ends there. Without a time limit the baselines, which
 have no search, are planned for all devices, too: no plan is slower than one of them. With a limit
 they are not: on a thousand devices they take longer than a minute, and nothing cuts them short.
+Other objectives than the latency are searched with all devices.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from nptp_opt.cluster import Cluster
-from nptp_opt.cost import mean_gflops
 from nptp_opt.evaluate.assemble import Choice
 from nptp_opt.evaluate.clock import Clock
 from nptp_opt.network.ir import Network
-from nptp_opt.planner.baselines.quick import QUICK
+from nptp_opt.planner.baselines.quick import QUICK, mean_speeds
 from nptp_opt.planner.options import PlanOptions
 
 MOST_SEARCHED = 64
@@ -61,17 +61,16 @@ def of_many(
 
 
 def by_usefulness(network: Network, cluster: Cluster) -> list[int]:
-    """All devices: the source, the sink, then by the seconds that one of ``MOST_SEARCHED`` equal
-    shares takes: computing all layers, and bringing the inputs."""
+    """All devices: source and sink, then by the seconds that equal shares take each: computing a
+    share of all layers, and receiving that of the inputs."""
+    speeds = mean_speeds(network, cluster)
     flop = sum(layer.flop for layer in network.spatial)
     elements = sum(math.prod(network.shapes[name]) for name in network.inputs)
     inputs = elements * network.bytes_per_element
 
     def seconds(i: int) -> float:
-        device = cluster.devices[i]
-        moved = 0.0 if cluster.shared else inputs / device.down_bytes_per_s
-        compute = flop / (1e9 * mean_gflops(device, network.spatial))
-        return (compute + moved) / MOST_SEARCHED
+        moved = 0.0 if cluster.shared else inputs / cluster.devices[i].down_bytes_per_s
+        return flop / (1e9 * speeds[i]) + moved
 
     ends = (cluster.source, cluster.sink)
     return sorted(range(len(cluster.devices)), key=lambda i: (i not in ends, seconds(i), i))

@@ -110,7 +110,7 @@ class Execution:
             transport,
             {number: number for number in self.devices},
             Recorder(),
-            prepared=prepared,
+            chosen=Chosen(self.chosen.name, prepared),
             packing=Packing(network, "float32", self.weights),
         )
         is_source = program.device == cluster.source

@@ -85,7 +85,7 @@ def _serve(
         transport,
         {number: k for k, number in enumerate(numbers)},
         recorder,
-        prepared=choose(engine, programs(program, network), weights).prepared,
+        chosen=choose(engine, programs(program, network), weights),
         packing=Packing(network, plan.cluster.transfer_dtype, weights),
     )
     answers: Answers = []

@@ -7,6 +7,9 @@ An engine that gives other
 numbers, or that fails, is named and not used. Without a wish the fastest of the right ones is
 taken, by its seconds in the test. Where torch is not installed there is no such test, which a note
 says; `verify` holds the programs of a plan against the model on a machine that has torch.
+
+What engines other than torch make of NaN and infinities is theirs: ONNX Runtime's max pooling
+passes over some NaN, OpenVINO makes numbers of it. What torch prepared stays there for such inputs.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -46,11 +49,18 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class Chosen(Generic[Key]):
-    """An executor's name and what it prepared; ``notes`` are what a user should be told."""
+    """An executor's name and what it prepared; ``notes`` are what a user should be told.
+
+    ``reference`` is what torch prepared, empty where it is not installed or was not asked."""
 
     name: str
     prepared: Mapping[Key, Prepared]
     notes: tuple[str, ...] = ()
+    reference: Mapping[Key, Prepared] = field(default_factory=dict)
+
+    def by(self, inputs_are_finite: bool) -> Mapping[Key, Prepared]:
+        """What computes an input: torch one with NaN or infinities, where it is installed."""
+        return self.prepared if inputs_are_finite else self.reference or self.prepared
 
 
 @dataclass(frozen=True)
@@ -87,8 +97,9 @@ def choose(
         fault = self_test(executor, prepared, reference, programs, weights, rounds=0).fault
         if fault:
             raise ExecutionError(f"executor {name!r} is not used: {fault}")
-        return Chosen(name, prepared, _told(name, prepared))
-    return _fastest(programs, weights, threads, Chosen(REFERENCE, reference))
+        return Chosen(name, prepared, _told(name, prepared), reference)
+    found = _fastest(programs, weights, threads, Chosen(REFERENCE, reference))
+    return replace(found, reference=reference)
 
 
 def _untested(

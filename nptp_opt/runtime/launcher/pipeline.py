@@ -14,7 +14,7 @@ from nptp_opt.kernels.executors.torch import as_tensors
 from nptp_opt.runtime.launcher.pool import understood
 from nptp_opt.runtime.launcher.session import Session
 from nptp_opt.runtime.transport.control import Message
-from nptp_opt.runtime.worker.job import pack, unpack
+from nptp_opt.runtime.worker.job import are_finite, pack, unpack
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ class Pipeline:
         if len(self._heard) == 1:
             session.pool.failure_detector.restart_clock()
         lane = self._lane[number] = self._free.pop(0) if session.lanes > 1 else 0
-        fields: dict[str, Any] = {"number": number, "lane": lane, "trace": self.trace}
+        fields: dict[str, Any] = {"number": number, "lane": lane, "trace": self.trace,
+                                  "finite": are_finite(inputs)}  # fmt: skip
         for name in session.names:
             if name != session.source:
                 session.pool.send(name, "input", **fields)

@@ -27,7 +27,7 @@ from nptp_opt.runtime.launcher.report import Reference, Run, RunOptions
 from nptp_opt.runtime.launcher.shipment import Shipment, Shipped, told
 from nptp_opt.runtime.trace import Span
 from nptp_opt.runtime.transport.control import Message
-from nptp_opt.runtime.worker.job import JobSpec, pack, unpack
+from nptp_opt.runtime.worker.job import JobSpec, are_finite, pack, unpack
 from nptp_opt.verification.torch_check import sent_errors
 
 WEIGHTS = "weights.safetensors"
@@ -222,9 +222,10 @@ class Session:
 
     def run(self, reference: Reference) -> Run:
         """One input: all devices ready, then the source is released; nothing else is timed."""
+        finite = are_finite(reference.inputs)
         for name in self.names:
             payload = pack(reference.inputs) if name == self.source else b""
-            self.pool.send(name, "arm", payload)
+            self.pool.send(name, "arm", payload, finite=finite)
         self.pool.collect("armed", self.names)
         self.pool.send(self.source, "go")
         return self.measured(reference, self.pool.collect("done", self.names))

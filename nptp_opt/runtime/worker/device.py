@@ -22,7 +22,7 @@ from nptp_opt.geometry import Tile, area_without
 from nptp_opt.kernels import reductions
 from nptp_opt.kernels.bitmask import BrokenMessageError
 from nptp_opt.kernels.crops import Array, ArrayCrop, crop, paste
-from nptp_opt.kernels.executors import Prepared
+from nptp_opt.kernels.executors.choice import Chosen
 from nptp_opt.network.ir import Layer, Network
 from nptp_opt.runtime.blocks import Block, Key, blocks, programs
 from nptp_opt.runtime.device_program import DeviceProgram, Message, Piece, Task
@@ -61,7 +61,7 @@ class Pace:
 class DeviceRun:
     """One device's part of a job. ``ranks`` maps device numbers to ranks of the transport.
 
-    ``prepared`` are its tile programs, compiled. ``pad`` stretches every task to the
+    ``chosen`` has its tile programs, compiled. ``pad`` stretches every task to the
     seconds that the cost model gives it: from the moment at which its inputs were there and the
     device was free, putting the inputs together included. Pieces of a task are stretched apart from
     each other. Where several inputs are on the device at a time, ``turn`` is held while one
@@ -76,7 +76,7 @@ class DeviceRun:
         ranks: Mapping[int, int],
         recorder: Recorder,
         *,
-        prepared: Mapping[Key, Prepared],
+        chosen: Chosen[Key],
         packing: Packing,
         pad: bool = False,
         turn: Turn = nullcontext,
@@ -97,10 +97,13 @@ class DeviceRun:
         self._whole: dict[str, Array] = {}
         self._partials: dict[str, Array] = {}
         self.blocks = blocks(program, network)
-        self._programs, self._prepared = programs(program, network), prepared
+        self._programs, self._chosen = programs(program, network), chosen
+        self._prepared = chosen.prepared
 
-    def arm(self, inputs: Mapping[str, Array]) -> None:
-        """Get ready for one input: post all receives. ``inputs`` are given on the source alone."""
+    def arm(self, inputs: Mapping[str, Array], *, finite: bool = True) -> None:
+        """Get ready for one input: post all receives. ``inputs`` are given on the source alone;
+        all devices are told whether they are ``finite``."""
+        self._prepared = self._chosen.by(finite)
         self._owned = {name: (self.network.full(name), x) for name, x in inputs.items()}
         for message in self.program.receives:
             self._incoming[message.tag] = self.transport.receive(

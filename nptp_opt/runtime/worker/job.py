@@ -106,7 +106,7 @@ class Job:
                 LaneTransport(self.transport, lane, spec.lanes),
                 self.ranks,
                 self.recorders[lane],
-                prepared=chosen.prepared,
+                chosen=chosen,
                 packing=Packing(self.plan.network, self.plan.cluster.transfer_dtype, weights),
                 pad=spec.pad,
                 turn=partial(self._turn, turns, lane),
@@ -126,22 +126,23 @@ class Job:
         return replace(oldest, ticks=sum(recorder.status.ticks for recorder in self.recorders))
 
     def run_input(
-        self, number: int, payload: bytes | bytearray, *, lane: int, trace: bool
+        self, number: int, payload: bytes | bytearray, *, lane: int, trace: bool, finite: bool
     ) -> tuple[dict[str, Any], memoryview]:
         """Arm and execute one of several inputs in flight, in its lane's thread."""
         set_threads(self.threads)  # a setting of every thread's own
         self.numbers[lane] = number
         try:
-            self.arm(payload, lane=lane)
+            self.arm(payload, lane=lane, finite=finite)
             return self.execute(lane=lane, trace=trace)
         finally:
             self.numbers.pop(lane, None)
             self.recorders[lane].enter("idle")
 
-    def arm(self, payload: bytes | bytearray, *, lane: int = 0) -> None:
+    def arm(self, payload: bytes | bytearray, *, lane: int = 0, finite: bool = True) -> None:
         """Prepare for one input; ``payload`` holds it on the source and is empty elsewhere."""
         self.recorders[lane].clear()
-        self.devices[lane].arm(unpack_inputs(self.plan, payload) if self.is_source else {})
+        inputs = unpack_inputs(self.plan, payload) if self.is_source else {}
+        self.devices[lane].arm(inputs, finite=finite)
 
     def execute(self, *, lane: int = 0, trace: bool = True) -> tuple[dict[str, Any], memoryview]:
         """Run the armed input; returns the report, and the outputs' elements on the sink.
@@ -192,6 +193,11 @@ def pack(arrays: Iterable[Any]) -> memoryview:
     flat = [np.ascontiguousarray(array, dtype=np.float32).reshape(-1) for array in arrays]
     joined = flat[0] if len(flat) == 1 else np.concatenate([*flat, np.empty(0, np.float32)])
     return joined.data.cast("B") if joined.size else memoryview(b"")
+
+
+def are_finite(arrays: Iterable[Any]) -> bool:
+    """Is there neither NaN nor an infinity in arrays (or tensors)?"""
+    return all(bool(np.isfinite(np.asarray(array)).all()) for array in arrays)
 
 
 def unpack(shapes: Mapping[str, Any], payload: bytes | bytearray) -> dict[str, Array]:

@@ -288,7 +288,7 @@ class Worker:
 
     def _on_arm(self, message: Message) -> None:
         assert self.job is not None
-        self.job.arm(message.payload)
+        self.job.arm(message.payload, finite=message["finite"])
         self.channel.send("armed", job=message["job"])
         if not self.job.is_source:
             self._execute(message)
@@ -308,9 +308,8 @@ class Worker:
     def _run_input(self, message: Message) -> None:
         job = self.job
         if job is not None:
-            report, payload = job.run_input(
-                message["number"], message.payload, lane=message["lane"], trace=message["trace"]
-            )
+            told = {name: message[name] for name in ("number", "lane", "trace", "finite")}
+            report, payload = job.run_input(payload=message.payload, **told)
             fields = {"job": message["job"], "number": message["number"]}
             self.channel.send("done", payload, **fields, **report)
 

@@ -25,7 +25,7 @@ from nptp_opt.kernels.executors import (
     register,
     tile_program,
 )
-from nptp_opt.kernels.executors.choice import random_inputs
+from nptp_opt.kernels.executors.choice import Chosen, random_inputs
 from nptp_opt.kernels.executors.onnx_graph import Graph, SharedWeights
 from nptp_opt.kernels.executors.registry import Capabilities
 from nptp_opt.kernels.executors.torch import set_threads
@@ -121,6 +121,21 @@ def test_an_engine_that_is_wrong_is_named_and_not_used(kind: str) -> None:
     assert chosen.name == "torch" and "executor 'changed' is not used" in chosen.notes[0]
     with pytest.raises(ExecutionError, match=f"executor 'changed' is not used: .*{words}"):
         choose("changed", programs, WEIGHTS)
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("name", ["changed", None])
+def test_inputs_with_nan_are_torchs(name: str | None) -> None:
+    """Whoever computes the others; without torch it is the engine's own."""
+    register(Changed(np.nan_to_num))
+    program = whole(MODEL)
+    chosen = choose(name, {0: program}, WEIGHTS)
+    given = {value.name: np.full(value.shape, np.nan, np.float32) for value in program.inputs}
+    for each in chosen.by(inputs_are_finite=False)[0].run(given).values():
+        assert np.isnan(each).all()
+    alone = Chosen("changed", {0: find("changed").open(WEIGHTS).prepare(program)})
+    for each in alone.by(inputs_are_finite=False)[0].run(given).values():
+        assert not np.isnan(each).any()
 
 
 class Halved(nn.Module):

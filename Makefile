@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
-.PHONY: install demo screenshots test test-fast conformance fuzz coverage mutants lint docs clean
+.PHONY: install demo screenshots test test-fast conformance fuzz coverage mutants audit lint docs clean
 
 install: $(STAMP)
 
@@ -71,6 +71,10 @@ coverage: install
 SAMPLE := 30
 mutants: install
 	$(BIN)/python -m tools.mutate geometry cost evaluate verification bound --sample $(SAMPLE)
+
+# Known vulnerabilities of what is installed; needs network. Exit status 3 where nothing was audited.
+audit: install
+	$(BIN)/python -m tools.audit
 
 clean:
 	rm -rf .venv demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nptp_opt.cluster import Cluster
@@ -87,12 +87,12 @@ class Drift:
         """An input is done."""
         if self._since_s is None:
             self._since_s = done.ended_s
-        self.note_messages(done.messages)
+        self.note_messages(done.messages())
         for device, seconds in done.busy_s.items() if self.speeds else ():
             before, count = self._busy_s.get(device, (0.0, 0))
             self._busy_s[device] = before + seconds, count + 1
 
-    def note_messages(self, messages: tuple[Carried, ...]) -> None:
+    def note_messages(self, messages: Sequence[Carried]) -> None:
         """Messages came in, of inputs or others."""
         if self._since_s is None and messages:
             self._since_s = messages[0].start_s

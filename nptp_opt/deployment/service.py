@@ -203,9 +203,15 @@ class Service:
         """
         return self.submit_named(self._by_name(inputs, named), wait=wait)
 
-    def submit_named(self, given: Mapping[str, Array], *, wait: bool = True) -> Future[Answer]:
-        """As ``submit``, for names that are no Python arguments."""
-        tensors = self.signature.network_inputs({k: _tensor(k, v) for k, v in given.items()})
+    def submit_named(
+        self, given: Mapping[str, Array], *, wait: bool = True, copy: bool = True
+    ) -> Future[Answer]:
+        """As ``submit``, for names that are no Python arguments.
+
+        Without ``copy`` the caller leaves the arrays alone until the answer is there.
+        """
+        own = {name: _tensor(name, value, copy=copy) for name, value in given.items()}
+        tensors = self.signature.network_inputs(own)
         future: Future[Answer] = Future()
         with self._changed:
             if wait:
@@ -388,13 +394,13 @@ class Service:
         self.adaptation.answered(done)
 
 
-def _tensor(name: str, value: Array) -> Tensor:
-    """A copy: what its owner does with it while it waits changes nothing here."""
+def _tensor(name: str, value: Array, *, copy: bool) -> Tensor:
+    """Of a ``copy``: what its owner does with it while it waits changes nothing here."""
     if isinstance(value, Tensor):
-        return value.detach().clone()
+        return value.detach().clone() if copy else value.detach()
     if not isinstance(value, np.ndarray):
         raise InputError(f"input {name!r} is {type(value).__name__}: give a tensor or an array")
     try:
-        return torch.from_numpy(np.array(value))
+        return torch.from_numpy(np.array(value, copy=copy or None))
     except TypeError:
         raise InputError(f"input {name!r} is of numpy's type {value.dtype}: convert it") from None

@@ -245,6 +245,8 @@ class Post:
 
 
 class _Rank:
+    posts_ahead = False
+
     def __init__(self, post: Post, own: int) -> None:
         self.post, self.own = post, own
 

@@ -132,7 +132,7 @@ def _input(now_s: float, rate: float, busy_s: float = 0.1) -> Done:
         _carried("d1>d0", 1, half_s, now_s),
     )
     busy = {"d0": 0.1, "d1": busy_s}
-    return Done(0, {}, 0.3, now_s, busy, 0.0, {}, {}, messages)
+    return Done(0, {}, 0.3, now_s, busy, 0.0, {}, {}, lambda: messages)
 
 
 def _told(drift: Drift, rates: list[float], busy_s: float = 0.1) -> Iterator[tuple[int, str]]:

@@ -47,6 +47,8 @@ def test_a_turn_ends_with_an_exception() -> None:
 class _Post:
     """Notes the tags."""
 
+    posts_ahead = False
+
     def __init__(self) -> None:
         self.tags: list[int] = []
 

@@ -153,7 +153,7 @@ class Application:
             asked = await asyncio.to_thread(read_request, body, json_bytes, signature)
         else:
             asked = read_request(body, json_bytes, signature)
-        future = self.service.submit_named(asked.inputs, wait=False)
+        future = self.service.submit_named(asked.inputs, wait=False, copy=False)
         limit_s = min(self.limits.deadline_s, asked.timeout_s or math.inf)
         answer = await _within(request, future, limit_s - (time.monotonic() - start))
         content, size = write_response(self.name, asked, answer.outputs, _told_of(answer))

@@ -4,8 +4,9 @@ the last, and computes one while another waits for messages. The oldest goes fir
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -45,8 +46,8 @@ class Done:
     """By how much the slowest padded device was computed slower than it is."""
     sent_bytes: Mapping[str, int]
     reports: Mapping[str, Message]
-    messages: tuple[Carried, ...] = ()
-    """Those between devices that were large enough to be timed."""
+    messages: Callable[[], Sequence[Carried]] = tuple
+    """Those between devices that were large enough to be timed; no answer waits for the list."""
 
 
 class Pipeline:
@@ -76,10 +77,11 @@ class Pipeline:
         lane = self._lane[number] = self._free.pop(0) if session.lanes > 1 else 0
         fields: dict[str, Any] = {"number": number, "lane": lane, "trace": self.trace,
                                   "finite": are_finite(inputs)}  # fmt: skip
+        # the others have to be ready by its first messages only
+        session.pool.send(session.source, "input", pack(inputs), **fields)
         for name in session.names:
             if name != session.source:
                 session.pool.send(name, "input", **fields)
-        session.pool.send(session.source, "input", pack(inputs), **fields)
 
     def poll(self) -> Done | None:
         """What is done next; None after a moment without, or after the pool's ``wake``.
@@ -119,13 +121,15 @@ class Pipeline:
             overrun_s=session.seconds(max(each["overrun_ns"] for each in reports.values())),
             sent_bytes={name: int(report["sent_bytes"]) for name, report in reports.items()},
             reports=reports,
-            messages=tuple(self._carried(reports)),
+            messages=partial(self._carried, reports),
         )
 
-    def _carried(self, reports: Mapping[str, Message]) -> Iterator[Carried]:
-        session = self.session
+    def _carried(self, reports: Mapping[str, Message]) -> list[Carried]:
+        session, found = self.session, list[Carried]()
         devices = session.plan.cluster.devices
         for name, report in reports.items():
-            for peer, size, *ends in report["arrivals"]:
-                start_s, end_s = ((ns + session.clocks[name]) / 1e9 for ns in ends)
-                yield Carried(devices[peer].name, name, size, start_s, end_s)
+            with understood(name):
+                for peer, size, *ends in report["arrivals"]:
+                    start_s, end_s = ((ns + session.clocks[name]) / 1e9 for ns in ends)
+                    found.append(Carried(devices[peer].name, name, size, start_s, end_s))
+        return found

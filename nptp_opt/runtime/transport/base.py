@@ -47,6 +47,9 @@ class Pending(Protocol):
 class Transport(Protocol):
     """Point-to-point messages of one rank."""
 
+    posts_ahead: bool
+    """May a receive be posted of a message that may never come? ``close`` ends it then."""
+
     def receive(self, peer: int, tag: int, buffer: Array, *, shorter: bool = False) -> Pending:
         """Post a receive of rank ``peer``'s next message with ``tag`` into ``buffer``.
 

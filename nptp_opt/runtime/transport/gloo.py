@@ -33,6 +33,8 @@ class _Work:
 class GlooTransport:
     """All ranks in the default process group; a job of one rank needs none."""
 
+    posts_ahead = False
+
     def __init__(self, rendezvous: Rendezvous) -> None:
         if rendezvous.delay_s > 0:
             raise InputError(

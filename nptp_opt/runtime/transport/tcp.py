@@ -79,6 +79,8 @@ class _Posted:
 class TcpTransport:
     """All pairs of ranks connected: a rank listens to the higher ones and calls the lower ones."""
 
+    posts_ahead = True
+
     def __init__(self, rendezvous: Rendezvous) -> None:
         self.rank, self.keys = rendezvous.rank, rendezvous.keys
         self.names, self.size = rendezvous.names, rendezvous.size

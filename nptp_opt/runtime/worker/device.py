@@ -104,7 +104,16 @@ class DeviceRun:
         """Get ready for one input: post all receives. ``inputs`` are given on the source alone;
         all devices are told whether they are ``finite``."""
         self._prepared = self._chosen.by(finite)
+        if not self._incoming:
+            self._post()
         self._owned = {name: (self.network.full(name), x) for name, x in inputs.items()}
+
+    def arm_ahead(self) -> None:
+        """Post the receives of the next input, if there is one, before it comes."""
+        if self.transport.posts_ahead:
+            self._post()
+
+    def _post(self) -> None:
         for message in self.program.receives:
             self._incoming[message.tag] = self.transport.receive(
                 self.ranks[message.peer],

@@ -144,6 +144,10 @@ class Job:
         inputs = unpack_inputs(self.plan, payload) if self.is_source else {}
         self.devices[lane].arm(inputs, finite=finite)
 
+    def arm_ahead(self, lane: int) -> None:
+        """What can be prepared for the lane's next input when the answer to one is on its way."""
+        self.devices[lane].arm_ahead()
+
     def execute(self, *, lane: int = 0, trace: bool = True) -> tuple[dict[str, Any], memoryview]:
         """Run the armed input; returns the report, and the outputs' elements on the sink.
 

@@ -47,6 +47,7 @@ class LaneTransport:
 
     def __init__(self, transport: Transport, lane: int, lanes: int) -> None:
         self.transport, self.lane, self.lanes = transport, lane, lanes
+        self.posts_ahead = transport.posts_ahead
 
     def receive(self, peer: int, tag: int, buffer: Array, *, shorter: bool = False) -> Pending:
         tag = tag * self.lanes + self.lane

@@ -312,6 +312,7 @@ class Worker:
             report, payload = job.run_input(payload=message.payload, **told)
             fields = {"job": message["job"], "number": message["number"]}
             self.channel.send("done", payload, **fields, **report)
+            job.arm_ahead(message["lane"])
 
     def _on_measure(self, message: Message) -> None:
         """How fast this board computes the layers of the job's network, whose weights are here."""

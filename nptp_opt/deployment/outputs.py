@@ -29,15 +29,15 @@ def pack_outputs(outputs: Mapping[str, Tensor], kind: str) -> bytes:
 
 
 class OutputFiles:
-    """Where answers go: one file for one input, else a folder with a file for each.
+    """Where answers go: one file for one input, else a folder with a file for each, which is made.
 
-    Raises InputError for a place that does not fit: several inputs, or one in a folder that is
-    there, need a folder; files of one name in two folders need other names.
+    A name without an ending is a folder's. Raises InputError for a place that does not fit: several
+    inputs need a folder; files of one name in two folders need other names.
     """
 
     def __init__(self, place: Path, inputs: Sequence[Path]) -> None:
         self.place = place
-        single = len(inputs) == 1 and not place.is_dir()
+        single = len(inputs) == 1 and place.suffix != "" and not place.is_dir()
         if single and place.suffix not in KINDS:
             raise InputError(f"{place}: must end with {' or '.join(KINDS)}, or be a folder")
         if single:

@@ -37,6 +37,12 @@ def test_several_inputs_give_a_folder(tmp_path: Path) -> None:
     assert OutputFiles(tmp_path, inputs[:1]).paths == [tmp_path / "a.npz"]
 
 
+def test_a_name_without_an_ending_is_a_folder_that_is_made(tmp_path: Path) -> None:
+    """Bug: a folder of one input, as in the documentation's `-o answers`, was refused."""
+    files = OutputFiles(tmp_path / "answers", [Path("photos/a.png")])
+    assert files.write(0, OUTPUTS) == tmp_path / "answers" / "a.npz"
+
+
 def test_places_that_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place, inputs, words in (

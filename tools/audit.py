@@ -1,4 +1,4 @@
-"""Known vulnerabilities of everything that is installed beside this file: ``python -m tools.audit``.
+"""Known vulnerabilities of all that is installed beside this file: ``python -m tools.audit``.
 
 Asks the Python Packaging Advisory Database, by ``pip-audit``. Exit status 1 where it knows of one,
 ``NOT_AUDITED`` where it could be asked about nothing (without network, say): that is no pass.

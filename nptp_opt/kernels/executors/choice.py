@@ -3,10 +3,10 @@
 Before an engine other than torch is used, a short self-test runs every program of the device in it
 and in torch on the same random inputs; of a program that rounds each layer alone, since what
 follows on a value that takes the other of two steps differs, too (the whole is held roughly then).
-An engine that gives other
-numbers, or that fails, is named and not used. Without a wish the fastest of the right ones is
-taken, by its seconds in the test. Where torch is not installed there is no such test, which a note
-says; `verify` holds the programs of a plan against the model on a machine that has torch.
+An engine that gives other numbers, or that fails, is named and not used. Without a wish all are
+timed on these inputs, and the fastest that is right is taken: slower ones are not tested. Where
+torch is not installed there is no such test, which a note says; `verify` holds the programs of a
+plan against the model on a machine that has torch.
 
 What engines other than torch make of NaN and infinities is theirs: ONNX Runtime's max pooling
 passes over some NaN, OpenVINO makes numbers of it. What torch prepared stays there for such inputs.
@@ -63,16 +63,6 @@ class Chosen(Generic[Key]):
         return self.prepared if inputs_are_finite else self.reference or self.prepared
 
 
-@dataclass(frozen=True)
-class Tested:
-    """What the self-test found of an engine: seconds for all programs; ``fault`` says what is
-    wrong with it, and is empty where nothing is."""
-
-    seconds: float
-    reference_s: float
-    fault: str = ""
-
-
 def choose(
     name: str | None,
     programs: Mapping[Key, TileProgram],
@@ -94,7 +84,7 @@ def choose(
         if name == REFERENCE:
             return Chosen(name, reference)
         prepared = _prepared(executor, programs, weights, threads)
-        fault = self_test(executor, prepared, reference, programs, weights, rounds=0).fault
+        fault = self_test(executor, prepared, reference, programs, weights)
         if fault:
             raise ExecutionError(f"executor {name!r} is not used: {fault}")
         return Chosen(name, prepared, _told(name, prepared), reference)
@@ -134,20 +124,34 @@ def _fastest(
     threads: int,
     reference: Chosen[Key],
 ) -> Chosen[Key]:
-    best, best_s, notes = reference, math.inf, list[str]()
+    timed, notes = [(_seconds(reference.prepared, programs, weights), reference)], list[str]()
     others = [executor for executor in EXECUTORS.values() if executor.name != REFERENCE]
     for executor in (each for each in others if each.available and programs):
         try:
             prepared = _prepared(executor, programs, weights, threads)
-            found = self_test(executor, prepared, reference.prepared, programs, weights)
         except ExecutionError as error:
             notes.append(f"executor {executor.name!r} is not used: {error}")
             continue
-        if found.fault:
-            notes.append(f"executor {executor.name!r} is not used: {found.fault}")
-        elif found.seconds < min(best_s, found.reference_s):
-            best, best_s = Chosen(executor.name, prepared), found.seconds
-    return Chosen(best.name, best.prepared, (*notes, *_told(best.name, best.prepared)))
+        timed.append((_seconds(prepared, programs, weights), Chosen(executor.name, prepared)))
+    for _, found in sorted(timed, key=lambda pair: pair[0]):
+        fault = "" if found is reference else _fault_of(found, reference, programs, weights)
+        if not fault:
+            return replace(found, notes=(*notes, *_told(found.name, found.prepared)))
+        notes.append(f"executor {found.name!r} is not used: {fault}")
+    raise AssertionError("torch, which is the reference, has no fault")
+
+
+def _fault_of(
+    found: Chosen[Key],
+    reference: Chosen[Key],
+    programs: Mapping[Key, TileProgram],
+    weights: Mapping[str, Array],
+) -> str:
+    executor = find(found.name)
+    try:
+        return self_test(executor, found.prepared, reference.prepared, programs, weights)
+    except ExecutionError as error:
+        return str(error)
 
 
 def _prepared(
@@ -169,18 +173,36 @@ def _told(name: str, prepared: Mapping[Key, Prepared]) -> tuple[str, ...]:
     return (f"executor {name!r} leaves {len(left)} layers to torch: {reasons}",)
 
 
+def _seconds(
+    prepared: Mapping[Key, Prepared],
+    programs: Mapping[Key, TileProgram],
+    weights: Mapping[str, Array],
+) -> float:
+    """What all programs take, each after a first run; 0 where one fails, of which a test says
+    more."""
+    seconds, end = 0.0, time.perf_counter() + BUDGET_S
+    for number, (key, program) in enumerate(programs.items()):
+        inputs, times = random_inputs(program, weights, number), [math.inf]
+        try:
+            prepared[key].run(inputs)
+            for _ in range(ROUNDS):
+                times.append(_timed(prepared[key], inputs))
+                if time.perf_counter() > end:
+                    break
+        except Exception:  # noqa: BLE001 - an engine may raise anything
+            return 0.0
+        seconds += min(times)
+    return seconds
+
+
 def self_test(
     executor: Executor,
     prepared: Mapping[Key, Prepared],
     reference: Mapping[Key, Prepared],
     programs: Mapping[Key, TileProgram],
     weights: Mapping[str, Array],
-    *,
-    rounds: int = ROUNDS,
-) -> Tested:
-    """Run all programs in both; with ``rounds`` above 0 time them, too, each in turn."""
-    seconds = reference_s = 0.0
-    end = time.perf_counter() + BUDGET_S
+) -> str:
+    """What is wrong with an engine on some program; empty where nothing is."""
     for number, (key, program) in enumerate(programs.items()):
         inputs = random_inputs(program, weights, number)
         pair = prepared[key], reference[key]
@@ -190,15 +212,8 @@ def self_test(
         else:
             fault = _fault(executor, *pair, inputs)
         if fault:
-            return Tested(math.inf, math.inf, fault)
-        times = [[math.inf], [math.inf]]
-        for _ in range(rounds):
-            for each, found in zip(pair, times, strict=True):
-                found.append(_timed(each, inputs))
-            if time.perf_counter() > end:
-                break
-        seconds, reference_s = seconds + min(times[0]), reference_s + min(times[1])
-    return Tested(seconds, reference_s)
+            return fault
+    return ""
 
 
 def random_inputs(

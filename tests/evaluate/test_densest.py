@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from nptp_opt.cost import dense_bytes
 from nptp_opt.evaluate.assemble import Choice
-from nptp_opt.evaluate.densest import densest_s
+from nptp_opt.evaluate.densest import _longer, densest_s
 from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.network.ir import Density
 from nptp_opt.plan.model import Plan
@@ -19,9 +20,9 @@ from tests.runtime.plans import model_of
 MODEL = model_of("chain")
 
 
-def _plan(mean: float, p90: float, rate: float = 10.0) -> Plan:
+def _plan(mean: float, p90: float, rate: float = 10.0, bits: float = 8.0) -> Plan:
     network = MODEL.network
-    known = dict.fromkeys(network.shapes, Density(mean, p90))
+    known = dict.fromkeys(network.shapes, Density(mean, p90, bits))
     cluster = make_cluster([1.0, 1.0], rates=rate)
     return plan_of(MODEL.ref, replace(network, densities=known), cluster, _halves())
 
@@ -49,6 +50,18 @@ def test_it_is_the_latency_of_maps_that_are_so_dense_in_the_mean(p90: float) -> 
     expected = simulate(dense.network, dense.cluster, steps)
     found = densest_s(_plan(0.25, p90))
     assert found == pytest.approx(expected if p90 > 0.25 else dense.latency_s, rel=1e-6)
+
+
+def test_huffman_codes_of_more_elements_worked_by_hand() -> None:
+    """Half of the elements more; each takes 3 bytes and 2 bits for its first one. No message is
+    longer than dense, but one that was already."""
+    plan = _plan(0.25, 0.75, bits=2.0)
+    moves = [move for step in plan.steps for move in step.transfers if move.encoding == "huffman"]
+    assert moves
+    for move in moves:
+        elements = move.tile.area * MODEL.network.shapes[move.tensor][1]
+        longer = move.bytes + math.ceil(elements / 2 * (3 + 2 / 8))
+        assert _longer(plan, move).bytes == min(longer, max(move.bytes, 4 * elements))
 
 
 def test_no_message_is_longer_than_dense() -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from nptp_opt.errors import InfeasibleError
 from nptp_opt.evaluate.assemble import Choice, assemble
-from nptp_opt.evaluate.memory import overfull_devices, peak_bytes
+from nptp_opt.evaluate.memory import overfull_devices, peak_bytes, weight_bytes
 from nptp_opt.evaluate.simulate import simulate
 from nptp_opt.geometry import Tile
 from nptp_opt.network.ref import ModelRef
 from nptp_opt.planner import PlanOptions, plan_network
 from nptp_opt.planner.baselines.quick import single_on
 from tests.builders import conv_chain, make_cluster
+from tests.runtime.plans import model_of
 
 REF = ModelRef("chain", (1, 4, 8, 8))
 
@@ -51,6 +53,26 @@ def test_a_fused_segment_counts_its_inner_maps() -> None:
     network = conv_chain((1, 4, 8, 8), [{}, {}])
     steps = assemble(network, make_cluster((1.0,)), [Choice(network.layers, {0: Tile(0, 8, 0, 8)})])
     assert peak_bytes(network, 1, steps, 0) == [2 * 576 + 3 * 64 * 16]
+
+
+def test_an_input_that_nothing_reads_is_held_by_nobody() -> None:
+    network = conv_chain((1, 4, 8, 8), [{}])
+    wide = replace(
+        network,
+        inputs=(*network.inputs, "unread"),
+        shapes={**network.shapes, "unread": (1, 4, 800, 800)},
+    )
+    steps = assemble(wide, make_cluster((1.0,)), [Choice(wide.layers, {0: Tile(0, 8, 0, 8)})])
+    assert peak_bytes(wide, 1, steps, 0) == [576 + 2 * 64 * 16]
+
+
+def test_weights_of_a_linear_layer_are_those_of_its_features_worked_by_hand() -> None:
+    """The classifier has 7 x 24 weights of 4 bytes and 7 of bias; 3 of 7 features take 3 / 7."""
+    layers = model_of("chain").network.layers
+    linear = next(layer for layer in layers if layer.op == "linear")
+    whole = 4 * (7 * 24 + 7)
+    assert weight_bytes([linear], None) == whole
+    assert weight_bytes([linear], Tile(0, 3, 0, 1)) == whole * 3 // 7
 
 
 def test_the_planner_leaves_out_a_device_without_room() -> None:

@@ -64,6 +64,18 @@ def test_huffman_codes_of_more_elements_worked_by_hand() -> None:
         assert _longer(plan, move).bytes == min(longer, max(move.bytes, 4 * elements))
 
 
+def test_dense_messages_of_a_plan_with_codes_stay_as_they_are() -> None:
+    plan = _plan(0.25, 0.75)
+    first = plan.steps[0]
+    dense = replace(first, transfers=tuple(
+        replace(move, encoding="dense", bytes=dense_bytes(plan.cluster, plan.network, move))
+        for move in first.transfers
+    ))  # fmt: skip
+    assert first.transfers and any(step.transfers for step in plan.steps[1:])
+    found = densest_s(replace(plan, steps=(dense, *plan.steps[1:])))
+    assert found is not None and found > plan.latency_s
+
+
 def test_no_message_is_longer_than_dense() -> None:
     plan = _plan(0.25, 1.0)
     found = densest_s(plan)

@@ -27,6 +27,7 @@ def test_nothing_found_is_a_pass_only_where_something_was_asked() -> None:
     """Bug of the tool behind it: packages that its database does not know pass as sound."""
     assert report([KNOWN, UNKNOWN])[1] == 0
     assert report([UNKNOWN])[1] == report([])[1] == NOT_AUDITED
+    assert report([UNKNOWN])[0] == ["nothing was audited: the database knows none of 1 packages"]
 
 
 @pytest.mark.parametrize("words", ["import sys; sys.exit('no network')", "print('{}')"])

@@ -26,10 +26,13 @@ def report(dependencies: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
         for found in each.get("vulns", ())
     ]
     audited = len(dependencies) - len(skipped)
+    if not audited:
+        told = f"nothing was audited: the database knows none of {len(skipped)} packages"
+        return [told], NOT_AUDITED
     told = f"{audited} packages audited, the database does not know {', '.join(skipped) or 'none'}"
     if vulnerable:
         return [*vulnerable, told], 1
-    return [told], 0 if audited else NOT_AUDITED
+    return [told], 0
 
 
 def main() -> int:

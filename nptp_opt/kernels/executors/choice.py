@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
@@ -35,9 +35,9 @@ STEPPED_MEAN = 0.1
 """Of a whole program that rounds: so far off may its elements be in the mean. What follows on
 another step differs, too, in deep networks by up to a tenth of the largest value."""
 ROUNDS = 3
-"""How often each program is timed; the shortest counts."""
+"""How often each program is timed by each engine; the shortest counts."""
 BUDGET_S = 2.0
-"""After so many seconds of timing no further round begins."""
+"""After so many seconds of timing per engine no further round begins."""
 
 UNTESTED = (
     "torch is not installed there, so the executor was not tested before it was used: "
@@ -124,7 +124,7 @@ def _fastest(
     threads: int,
     reference: Chosen[Key],
 ) -> Chosen[Key]:
-    timed, notes = [(_seconds(reference.prepared, programs, weights), reference)], list[str]()
+    candidates, notes = [reference], list[str]()
     others = [executor for executor in EXECUTORS.values() if executor.name != REFERENCE]
     for executor in (each for each in others if each.available and programs):
         try:
@@ -132,13 +132,25 @@ def _fastest(
         except ExecutionError as error:
             notes.append(f"executor {executor.name!r} is not used: {error}")
             continue
-        timed.append((_seconds(prepared, programs, weights), Chosen(executor.name, prepared)))
-    for _, found in sorted(timed, key=lambda pair: pair[0]):
+        candidates.append(Chosen(executor.name, prepared))
+    for found in _fastest_first(candidates, programs, weights):
         fault = "" if found is reference else _fault_of(found, reference, programs, weights)
         if not fault:
             return replace(found, notes=(*notes, *_told(found.name, found.prepared)))
         notes.append(f"executor {found.name!r} is not used: {fault}")
     raise AssertionError("torch, which is the reference, has no fault")
+
+
+def _fastest_first(
+    candidates: Sequence[Chosen[Key]],
+    programs: Mapping[Key, TileProgram],
+    weights: Mapping[str, Array],
+) -> list[Chosen[Key]]:
+    if len(candidates) == 1:
+        return [*candidates]
+    seconds = _seconds([each.prepared for each in candidates], programs, weights)
+    pairs = zip(seconds, candidates, strict=True)
+    return [found for _, found in sorted(pairs, key=lambda pair: pair[0])]
 
 
 def _fault_of(
@@ -174,25 +186,25 @@ def _told(name: str, prepared: Mapping[Key, Prepared]) -> tuple[str, ...]:
 
 
 def _seconds(
-    prepared: Mapping[Key, Prepared],
+    each: Sequence[Mapping[Key, Prepared]],
     programs: Mapping[Key, TileProgram],
     weights: Mapping[str, Array],
-) -> float:
-    """What all programs take, each after a first run; 0 where one fails, of which a test says
-    more."""
-    seconds, end = 0.0, time.perf_counter() + BUDGET_S
+) -> list[float]:
+    """What all programs take by each of several engines, in turn, after a first run; 0 where one
+    fails, of which a test says more."""
+    sums, failed = [0.0] * len(each), set[int]()
+    end = time.perf_counter() + BUDGET_S * len(each)
     for number, (key, program) in enumerate(programs.items()):
-        inputs, times = random_inputs(program, weights, number), [math.inf]
-        try:
-            prepared[key].run(inputs)
-            for _ in range(ROUNDS):
-                times.append(_timed(prepared[key], inputs))
-                if time.perf_counter() > end:
-                    break
-        except Exception:  # noqa: BLE001 - an engine may raise anything
-            return 0.0
-        seconds += min(times)
-    return seconds
+        inputs = random_inputs(program, weights, number)
+        times = [[_timed(prepared[key], inputs)] for prepared in each]
+        for _ in range(ROUNDS):
+            for prepared, found in zip(each, times, strict=True):
+                found.append(_timed(prepared[key], inputs))
+            if time.perf_counter() > end:
+                break
+        failed |= {k for k, found in enumerate(times) if math.inf in found}
+        sums = [total + min(found[1:]) for total, found in zip(sums, times, strict=True)]
+    return [0.0 if k in failed else total for k, total in enumerate(sums)]
 
 
 def self_test(
@@ -242,8 +254,12 @@ def _on_grid(
 
 
 def _timed(prepared: Prepared, inputs: Mapping[str, Array]) -> float:
+    """Seconds of a run, infinite where it fails."""
     start = time.perf_counter()
-    prepared.run(inputs)
+    try:
+        prepared.run(inputs)
+    except Exception:  # noqa: BLE001 - an engine may raise anything
+        return math.inf
     return time.perf_counter() - start
 
 

@@ -72,7 +72,8 @@ SAMPLE := 30
 mutants: install
 	$(BIN)/python -m tools.mutate geometry cost evaluate verification bound --sample $(SAMPLE)
 
-# Known vulnerabilities of what is installed; needs network. Exit status 3 where nothing was audited.
+# Known vulnerabilities of what is installed; needs network, and fails where nothing
+# could be audited, too.
 audit: install
 	$(BIN)/python -m tools.audit
 

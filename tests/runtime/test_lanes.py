@@ -6,10 +6,17 @@ import threading
 import time
 from typing import Any
 
+import pytest
 import torch
 
+from nptp_opt.kernels.executors.choice import Chosen
+from nptp_opt.runtime.device_program import device_program
+from nptp_opt.runtime.trace import Recorder
 from nptp_opt.runtime.transport.control import Message
+from nptp_opt.runtime.transport.packing import Packing
+from nptp_opt.runtime.worker.device import DeviceRun
 from nptp_opt.runtime.worker.lanes import Lanes, LaneTransport, Turns
+from tests.runtime.plans import five_devices, halves, hand_plan, model_of
 
 
 def test_one_at_a_time_and_the_oldest_first() -> None:
@@ -52,7 +59,7 @@ class _Post:
     def __init__(self) -> None:
         self.tags: list[int] = []
 
-    def receive(self, peer: int, tag: int, buffer: torch.Tensor) -> Any:
+    def receive(self, peer: int, tag: int, buffer: Any, *, shorter: bool = False) -> Any:
         self.tags.append(tag)
 
     send = receive
@@ -66,6 +73,26 @@ def test_no_two_lanes_share_a_tag() -> None:
         for tag in range(5):
             LaneTransport(post, lane, 3).send(0, tag, torch.empty(0))
     assert len(set(post.tags)) == 15
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_receives_of_the_next_input_are_posted_once_and_ahead_where_that_may_be(
+    ahead: bool,
+) -> None:
+    """Posting them when the input comes took 0.4 ms of a request to VGG-16 on four devices."""
+    model = model_of("chain")
+    plan = hand_plan(model, "chain", halves, five_devices())
+    program, post = device_program(plan, 1), _Post()
+    post.posts_ahead = ahead
+    run = DeviceRun(
+        plan.network, program, LaneTransport(post, 0, 1), {0: 0, 1: 1}, Recorder(),
+        chosen=Chosen("torch", {}), packing=Packing(plan.network, "float32", {}),
+    )  # fmt: skip
+    tags = [message.tag for message in program.receives]
+    run.arm_ahead()
+    assert tags and post.tags == (tags if ahead else [])
+    run.arm({})
+    assert post.tags == tags
 
 
 def test_a_lane_goes_on_after_a_failure() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HTTP = "127.0.0.1:8000"
 DEADLINE_S = 60.0
 
-EXTRA = frozenset(("uvicorn", "h11", "starlette", "prometheus_client"))
+EXTRA = frozenset(("uvicorn", "httptools", "uvloop", "starlette", "prometheus_client"))
 """What the extra ``serve`` installs."""
 
 

@@ -43,6 +43,10 @@ class Span:
     """Number of the device that is waited for or sent to."""
     bytes: int = 0
 
+    def seconds(self) -> Iterator[tuple[int, float]]:
+        """Its step, and how long it took."""
+        yield self.step, (self.end_ns - self.start_ns) / 1e9
+
 
 Shares = Sequence[tuple[int, float]]
 """Steps, one after the other, and at which share of a span each of them ends."""
@@ -66,6 +70,13 @@ class SharedSpan:
             yield Span(self.phase, step, start_ns, end_ns)
             start_ns = end_ns
 
+    def seconds(self) -> Iterator[tuple[int, float]]:
+        """Each step, and its part of the time."""
+        total_s, before = (self.end_ns - self.start_ns) / 1e9, 0.0
+        for step, share in self.shares:
+            yield step, (share - before) * total_s
+            before = share
+
 
 def shares_of(seconds: Sequence[tuple[int, float]]) -> Shares:
     """Each step's share in proportion to its seconds, or all alike where there are none."""
@@ -75,16 +86,16 @@ def shares_of(seconds: Sequence[tuple[int, float]]) -> Shares:
     return tuple((step, end) for (step, _), end in zip(seconds, ends, strict=True))
 
 
-def computed_s(spans: Sequence[Span]) -> dict[int, float]:
+def computed_s(spans: Sequence[Span | SharedSpan]) -> dict[int, float]:
     """Seconds of computing by step: a step in pieces computes several times."""
-    seconds: dict[int, float] = {}
+    found: dict[int, float] = {}
     for span in spans:
-        if span.phase == "compute":
-            seconds[span.step] = seconds.get(span.step, 0.0) + (span.end_ns - span.start_ns) / 1e9
-    return seconds
+        for step, seconds in span.seconds() if span.phase == "compute" else ():
+            found[step] = found.get(step, 0.0) + seconds
+    return found
 
 
-def overrun_s(modelled_s: Mapping[int, float], spans: Sequence[Span]) -> float:
+def overrun_s(modelled_s: Mapping[int, float], spans: Sequence[Span | SharedSpan]) -> float:
     """Seconds by which one device computed its steps slower than modelled.
 
     Above 0, padding could not emulate it: this machine was slower than the plan says.

@@ -28,7 +28,7 @@ EXTRAS = {
     "zoo": ("torchvision",),
     "dask": ("distributed", "dask"),
     "images": ("PIL",),
-    "serve": ("uvicorn", "h11", "starlette", "prometheus_client"),
+    "serve": ("uvicorn", "httptools", "uvloop", "starlette", "prometheus_client"),
     "openvino": ("openvino",),
     "onnxruntime": ("onnxruntime",),
     "tls": ("cryptography",),
@@ -79,7 +79,7 @@ def test_what_is_not_installed_is_named_with_the_command(
     """An image without Pillow was an internal error."""
     monkeypatch.chdir(tmp_path)
     for name in list(sys.modules):
-        if name.split(".")[0] == module or name.startswith("nptp_opt.deployment.http"):
+        if name.split(".")[0] in (module, "uvicorn") or name.startswith("nptp_opt.deployment.http"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setattr(zoo, "make_torchvision_importable", lambda: None)  # it remembers

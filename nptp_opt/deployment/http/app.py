@@ -198,19 +198,26 @@ def _json_bytes(request: Request) -> int | None:
 async def _within(request: Request, future: Future[Answer], limit_s: float) -> Answer:
     """The answer; an input whose client is gone, or whose time is up, is taken back if it still
     waits."""
-    answer = asyncio.wrap_future(future)
-    gone = asyncio.ensure_future(_disconnected(request))
-    both: set[asyncio.Future[Any]] = {answer, gone}
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+
+    def end(_: Future[Answer]) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(over.set)
+
+    future.add_done_callback(end)
+    gone = loop.create_task(_disconnected(request))
+    gone.add_done_callback(lambda _: over.set())
     try:
-        await asyncio.wait(both, timeout=max(limit_s, 0), return_when=asyncio.FIRST_COMPLETED)
-        if answer.done():
-            return answer.result()
-        if gone.done():
-            raise ClientDisconnect
-        raise RequestError("the deadline is over before the answer was there", 504)
+        async with asyncio.timeout(max(limit_s, 0)):
+            await over.wait()
+    except TimeoutError:
+        raise RequestError("the deadline is over before the answer was there", 504) from None
     finally:
         gone.cancel()
-        answer.cancel()
+        future.cancel()
+    if future.cancelled() or not future.done():
+        raise ClientDisconnect
+    return future.result()
 
 
 async def _disconnected(request: Request) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -17,6 +18,13 @@ BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
 
 WINDOW_S = 60.0
 """Over which the devices' busy share is taken."""
+
+
+UNCOUNTED = 256
+"""Answers that are kept for the next time that somebody asks."""
+
+_Answered = tuple[float, float, float, Mapping[str, float], Mapping[str, int]]
+"""When it came; seconds on the devices and in the queue; each device's seconds and bytes."""
 
 
 class Metrics:
@@ -41,8 +49,10 @@ class Metrics:
             "nptp_device_sent_bytes", "Bytes that a device sent to others.", ["device"],
             registry=self.registry,
         )  # fmt: skip
-        self.recent: deque[tuple[float, dict[str, float]]] = deque()
+        self.recent: deque[tuple[float, Mapping[str, float]]] = deque()
         """When answers came, and what each device had worked on them."""
+        self._uncounted: deque[_Answered] = deque()
+        self._counting = threading.Lock()
 
     def _seconds(self, name: str, text: str) -> Histogram:
         return Histogram(name, text, buckets=BUCKETS_S, registry=self.registry)
@@ -52,17 +62,25 @@ class Metrics:
         self.registry.register(_State(self, service))
 
     def answered(self, answer: Answer) -> None:
-        """An input has its answer."""
-        self._latency_s.observe(answer.latency_s)
-        self._waited_s.observe(answer.waited_s)
-        for device, seconds in answer.busy_s.items():
-            self._busy.labels(device).inc(seconds)
-        for device, sent in answer.sent_bytes.items():
-            self._bytes.labels(device).inc(sent)
-        now = time.monotonic()
-        self.recent.append((now, dict(answer.busy_s)))
-        while self.recent[0][0] < now - WINDOW_S:
-            self.recent.popleft()
+        """An input has its answer; who waits for it does not wait until it is counted."""
+        figures = (answer.latency_s, answer.waited_s, answer.busy_s, answer.sent_bytes)
+        self._uncounted.append((time.monotonic(), *figures))
+        if len(self._uncounted) >= UNCOUNTED:
+            self._count()
+
+    def _count(self) -> None:
+        with self._counting:
+            while self._uncounted:
+                when, latency_s, waited_s, busy_s, sent_bytes = self._uncounted.popleft()
+                self._latency_s.observe(latency_s)
+                self._waited_s.observe(waited_s)
+                for device, seconds in busy_s.items():
+                    self._busy.labels(device).inc(seconds)
+                for device, sent in sent_bytes.items():
+                    self._bytes.labels(device).inc(sent)
+                self.recent.append((when, busy_s))
+            while self.recent and self.recent[0][0] < time.monotonic() - WINDOW_S:
+                self.recent.popleft()
 
     def requested(self, status: int, seconds: float) -> None:
         """An inference request was responded to."""
@@ -72,6 +90,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of them as they are now."""
+        self._count()
         return generate_latest(self.registry)
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from nptp_opt.deployment.http.app import Application
 from nptp_opt.errors import InputError
@@ -23,6 +23,8 @@ from nptp_opt.runtime.transport.digits import port_number
 
 HEADERS_S = 10.0
 """How long a connection may take to say what it wants."""
+HEAD_BYTES = 2**16
+"""What it may take to say it, and what may stand between and after the chunks of a body."""
 MOST_CONNECTIONS = 512
 BACKLOG = 128
 LINGER_S = 0.25
@@ -54,39 +56,64 @@ def address_of(sock: socket.socket) -> str:
     return f"http://{host}:{port}"
 
 
-class _Guarded(H11Protocol):
-    """Closes a connection whose request's head does not arrive in time."""
+class _Guarded(HttpToolsProtocol):
+    """Closes a connection whose request's head does not arrive in time, has no end, or is none."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._head: asyncio.TimerHandle | None = None
-        self._watch_head()
+        self._late: asyncio.TimerHandle | None = None
+        self._unread_bytes = 0
+        """Since the last byte of a body, or the last request's end."""
+        self._expect_head()
 
     def data_received(self, data: bytes) -> None:
+        self._unread_bytes += len(data)
         super().data_received(data)
-        self._watch_head()
+        if self._unread_bytes > HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response(f"The head has more than {HEAD_BYTES} bytes.")
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._forget_head()
 
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        self._forget_head()  # a kept connection may be silent for ``timeout_keep_alive``
-        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
-            self._watch_head()
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._expect_head()
 
-    def _watch_head(self) -> None:
-        waits = self.conn.their_state is h11.IDLE and not self.transport.is_closing()
-        if not waits:
-            self._forget_head()
-        elif self._head is None:
-            self._head = self.loop.call_later(HEADERS_S, self.transport.close)
+    def on_headers_complete(self) -> None:
+        self._forget_head()
+        if not self._is_sound():
+            raise ValueError  # the parser's caller answers with 400
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unread_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unread_bytes = 0
+        super().on_message_complete()
+
+    def _is_sound(self) -> bool:
+        """What RFC 9112 asks of a head and the parser does not."""
+        version = self.parser.get_http_version()
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
+        wanted = (1,) if version == "1.1" else (0, 1)
+        return (
+            version in ("1.0", "1.1")
+            and hosts in wanted
+            and all(coding.lower() == b"chunked" for coding in codings)
+        )
+
+    def _expect_head(self) -> None:
+        if self._late is None:  # an answer that is under way will be the connection's last
+            self._late = self.loop.call_later(HEADERS_S, self.shutdown)
 
     def _forget_head(self) -> None:
-        if self._head is not None:
-            self._head.cancel()
-            self._head = None
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
 
 class _Server(uvicorn.Server):
@@ -129,7 +156,7 @@ class HttpServer:
             application.asgi(),
             http=_Guarded,
             ws="none",
-            loop="asyncio",
+            loop="none",
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -143,7 +170,7 @@ class HttpServer:
     def run(self) -> None:
         """Serve, and end when the service ends by itself, too."""
         threading.Thread(target=self._follow, daemon=True).start()
-        asyncio.run(self._server.serve(sockets=[self.sock]))
+        uvloop.run(self._server.serve(sockets=[self.sock]))
 
     def stop(self) -> None:
         """As SIGTERM does; from any thread."""

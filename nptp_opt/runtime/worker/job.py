@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from nptp_opt.kernels.executors.torch import set_threads
 from nptp_opt.plan.model import Plan
 from nptp_opt.runtime.blocks import programs
 from nptp_opt.runtime.device_program import device_program, participants
-from nptp_opt.runtime.trace import Recorder, Span, Status, overrun_s
+from nptp_opt.runtime.trace import Recorder, Status, overrun_s
 from nptp_opt.runtime.transport.base import Meet, PeerError, Rendezvous
 from nptp_opt.runtime.transport.handshake import Keys
 from nptp_opt.runtime.transport.packing import Packing
@@ -166,14 +166,10 @@ class Job:
             "arrivals": recorder.take_arrivals(),
             "shapes": {name: list(values.shape) for name, values in outputs.items()},
         }
-        spans = recorder.take() if trace or self.pad else []
-        report["overrun_ns"] = self._overrun_ns(spans)
-        report["spans"] = [vars(span) for span in spans] if trace else []
+        overrun = overrun_s(self.modelled_s, recorder.spans) if self.pad else 0.0
+        report["overrun_ns"] = round(1e9 * overrun)
+        report["spans"] = [vars(span) for span in recorder.take()] if trace else []
         return report, pack(outputs.values())
-
-    def _overrun_ns(self, spans: Sequence[Span]) -> int:
-        """By how much a padded device was computed slower than it is."""
-        return round(1e9 * overrun_s(self.modelled_s, spans)) if self.pad else 0
 
     def peer_of(self, error: Exception) -> str | None:
         """Name of the device whose loss an error reports; None for any other error."""
@@ -209,10 +205,11 @@ def unpack(shapes: Mapping[str, Any], payload: bytes | bytearray) -> dict[str, A
     sizes = [math.prod(shape) for shape in shapes.values()]
     if 4 * sum(sizes) != len(payload):
         raise InputError(f"{len(payload)} bytes for tensors of {4 * sum(sizes)} bytes")
-    flat = np.split(np.frombuffer(payload, dtype=np.float32), np.cumsum(sizes)[:-1])
-    return {
-        name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), flat, strict=True)
-    }
+    flat, found, start = np.frombuffer(payload, dtype=np.float32), dict[str, Array](), 0
+    for (name, shape), size in zip(shapes.items(), sizes, strict=True):
+        found[name] = flat[start : start + size].reshape(shape)
+        start += size
+    return found
 
 
 def unpack_inputs(plan: Plan, payload: bytes | bytearray) -> dict[str, Array]:

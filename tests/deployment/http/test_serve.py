@@ -196,6 +196,61 @@ def test_half_requests_and_garbage_are_dropped(
     assert is_alive(served)
 
 
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /v2 HTTP/1.1\r\n",
+        b"GET /v2 HTTP/1.1\r\nHost: x\r\nHost: y\r\n",
+        b"GET /v2 HTTP/1.1\r\nHost : x\r\n",
+        b"GET /v2 HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n",
+        b"GET /v2 HTTP/1.1\r\nHost: x\r\nA: \0\r\n",
+        b"GET /v2 HTTP/1.1\nHost: x\n",
+        b"GET /v2 /x HTTP/1.1\r\nHost: x\r\n",
+        b"GET /v2\r\n",
+        b"GET /v2 HTTP/2.0\r\nHost: x\r\n",
+        b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n" + CHUNKED,
+        b"POST /v2 HTTP/1.1\r\nHost: x\r\n" + CHUNKED + b"Content-Length: 4\r\n",
+        b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 5\r\n",
+        b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: -4\r\n",
+        b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n",
+        b"POST /v2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n",
+        b"POST /v2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n",
+    ],
+)
+def test_heads_that_two_servers_may_read_differently_are_refused(
+    served: Served, head: bytes
+) -> None:
+    """Of no host or two, folded, with two lengths, in another version: RFC 9112."""
+    assert _talk(served, head + b"\r\n").startswith(b"HTTP/1.1 400 ")
+    assert is_alive(served)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /v2 HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 70_000,
+        b"GET /v2 HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 12_000,
+        b"GET /" + b"v" * 70_000,
+        b"POST /v2 HTTP/1.1\r\nHost: x\r\n" + CHUNKED + b"\r\n1;" + b"a" * 70_000,
+        b"POST /v2 HTTP/1.1\r\nHost: x\r\n" + CHUNKED + b"\r\n0\r\n" + b"A: b\r\n" * 12_000,
+    ],
+)
+def test_heads_and_trailers_without_end_are_cut_off(served: Served, data: bytes) -> None:
+    """The parser keeps what it reads for as long as it takes."""
+    _talk(served, data)  # which hears the connection's end, or waits in vain
+    assert is_alive(served)
+
+
+def test_requests_on_one_connection_are_answered_in_turn(served: Served) -> None:
+    """Sent at once, and after one another."""
+    ask = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n"
+    heard = _talk(served, 2 * (ask + b"\r\n") + ask + b"Connection: close\r\n\r\n")
+    assert heard.count(b"HTTP/1.1 200 ") == 3
+
+
 def test_a_client_that_leaves_takes_its_input_back(served: Served) -> None:
     """One that waits in the queue is not computed; others are."""
     _stopped(served, "d1", lambda: _leave_in_the_queue(served))

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 HEADER = struct.Struct("!II")
 MAX_JSON_BYTES = 64 * 2**20
 MAX_PAYLOAD_BYTES = 2**31 - 1
+SMALL_BYTES = 2**16
 STALLED_S = 30.0
 TCP_NOTSENT_LOWAT = 25
 """``linux/tcp.h``; Python's ``socket`` does not name it."""
@@ -97,8 +98,11 @@ class Channel:
         text = json.dumps({"kind": kind, **fields}).encode()
         with self._lock:
             try:
-                self.stream.sendall(HEADER.pack(len(text), len(payload)) + text)
-                if payload:
+                head = HEADER.pack(len(text), len(payload)) + text
+                if len(payload) <= SMALL_BYTES:  # the other side wakes once
+                    self.stream.sendall(head + payload)
+                else:
+                    self.stream.sendall(head)
                     self.stream.sendall(payload)
             except OSError as error:
                 raise ChannelError(f"cannot send {kind}: {error}") from None

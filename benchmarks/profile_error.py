@@ -21,7 +21,6 @@ import torch
 from about import arguments, head, result
 from runtime_cases import Record, Row
 
-from nptp_opt.cluster.profiles import MeasuredLayer
 from nptp_opt.kernels.crops import Array
 from nptp_opt.kernels.executors import prepare
 from nptp_opt.kernels.executors.choice import random_inputs
@@ -29,7 +28,7 @@ from nptp_opt.network.ir import Network
 from nptp_opt.network.load import load_model
 from nptp_opt.runtime.executed import as_arrays
 from nptp_opt.runtime.profiling.chains import chain_groups
-from nptp_opt.runtime.profiling.fit import chain_errors, fit_together
+from nptp_opt.runtime.profiling.fit import Fitted, chain_errors, fit_together
 from nptp_opt.runtime.profiling.layers import ChainSample, measure_network, median_s
 
 MODELS = ("squeezenet1_1", "mobilenet_v2", "resnet50", "vgg16")
@@ -81,11 +80,11 @@ def errors(
     size: str,
     sizes: Sequence[str],
     chains: Sequence[ChainSample],
-    speeds: Mapping[str, Sequence[MeasuredLayer]],
+    speeds: Mapping[str, Fitted],
 ) -> dict[str, float]:
     """Of the chains on tiles of one size."""
     own = [chain for each, chain in zip(sizes, chains, strict=True) if each == size]
-    off = {kind: chain_errors(layers, own) for kind, layers in speeds.items()}
+    off = {kind: chain_errors(fitted, own) for kind, fitted in speeds.items()}
     return {
         "error": of_the_sum(off["together"], own),
         "middle": statistics.median(map(abs, off["together"])),

@@ -36,6 +36,8 @@ class Device(Strict):
     overhead_ms: NonNegative = 0.0
     layers: Annotated[tuple[LayerSpeed, ...] | None, Field(strict=False)] = None
     """Measured layer shapes, from a profile; other layers have ``gflops`` and ``overhead_ms``."""
+    program_ms: NonNegative | None = None
+    """Of every tile program, beside its layers' calls; None is 0, and absent from files."""
     executor: str | None = None
     """What the measured speeds were measured with."""
     memory_mib: Positive | None = None
@@ -60,6 +62,10 @@ class Device(Strict):
     @property
     def overhead_s(self) -> float:
         return self.overhead_ms * 1e-3
+
+    @property
+    def program_s(self) -> float:
+        return (self.program_ms or 0.0) * 1e-3
 
     @cached_property
     def measured(self) -> dict[str, LayerSpeed]:

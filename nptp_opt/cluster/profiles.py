@@ -68,6 +68,8 @@ class Profile(Strict):
     """What computed; profiles of before there was a choice were measured in torch."""
     gflops: _Speed
     overhead_ms: _Amount
+    program_ms: _Amount = 0.0
+    """Of every tile program, beside its layers' calls."""
     layers: Annotated[tuple[MeasuredLayer, ...], Field(strict=False)]
     link: Link | None = None
     encode_mb_per_s: _Speed | None = None
@@ -94,6 +96,8 @@ class Profile(Strict):
             "layers": layers,
             "executor": self.executor,
         }
+        if self.program_ms:
+            fields["program_ms"] = self.program_ms
         for name in CODEC_RATES:
             if getattr(self, name) is not None:
                 fields[name] = getattr(self, name)

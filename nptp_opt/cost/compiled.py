@@ -134,8 +134,8 @@ def _regions(reads, tables, tile, found):  # type: ignore[no-untyped-def]
 
 @inner
 def _made_s(seconds, made, device, found):  # type: ignore[no-untyped-def]
-    """Seconds of the regions of all layers on one device."""
-    total = 0.0
+    """Seconds of the regions of all layers on one device, a program."""
+    total = seconds[-1, 0, device]
     for k in range(len(made)):
         region = found[made[k, 0]]
         if not is_empty(region):

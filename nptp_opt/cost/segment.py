@@ -79,11 +79,12 @@ def segment_compute_s(cluster: Cluster, device: int, layers: Sequence[Layer], ti
     if tile.is_empty:
         return 0.0
     node, regions_of = cluster.devices[device], regions(layers, tile)
-    return sum(
+    calls = (
         layer_speed(node, layer).seconds(layer.flop_per_pixel * regions_of[layer.name].area)
         for layer in layers
         if not regions_of[layer.name].is_empty
     )
+    return sum(calls, start=node.program_s)
 
 
 def segment_needs(layers: Sequence[Layer], tiles: Ownership) -> dict[str, dict[int, Tile]]:
@@ -106,9 +107,12 @@ def gather_needs(
 
 
 def gather_compute_s(cluster: Cluster, device: int, layers: Sequence[Layer]) -> float:
-    """Compute seconds of whole-map layers on one device; views cost nothing."""
-    speeds = [(layer, layer_speed(cluster.devices[device], layer)) for layer in layers]
-    return sum(
+    """Compute seconds of whole-map layers on one device, a program; views cost nothing."""
+    node = cluster.devices[device]
+    speeds = [(layer, layer_speed(node, layer)) for layer in layers]
+    calls = (
         speed.seconds(layer.flop) if layer.is_called else layer.flop / speed.flop_per_s
         for layer, speed in speeds
     )
+    called = any(layer.is_called for layer in layers)
+    return sum(calls, start=node.program_s if called else 0.0)

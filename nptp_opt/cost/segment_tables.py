@@ -30,9 +30,10 @@ class SegmentTables:
     tensor, and its row in ``sizes``. ``output`` (G): row in ``sizes`` of the map that is made, -1
     where none is.
 
-    ``needs``: need tables, each as its length, ``lo``, ``hi``. ``seconds`` (layers, 2, n): of a
-    call, and of a pixel. ``sizes`` (tensors, 4, n, n): bytes of a map's pixels and of rectangles,
-    seconds of encoding and decoding a pixel, by sender and receiver.
+    ``needs``: need tables, each as its length, ``lo``, ``hi``. ``seconds`` (layers + 1, 2, n):
+    of a call, and of a pixel; the last row has those of a program. ``sizes`` (tensors, 4, n, n):
+    bytes of a map's pixels and of rectangles, seconds of encoding and decoding a pixel, by sender
+    and receiver.
     """
 
     def __init__(self, network: Network, cluster: Cluster) -> None:
@@ -40,7 +41,8 @@ class SegmentTables:
         self.layers = {layer.name: k for k, layer in enumerate(network.shared_out)}
         self.tensors = {name: k for k, name in enumerate(network.shapes)}
         n = len(cluster.devices)
-        self.seconds = np.zeros((len(self.layers), 2, n))
+        self.seconds = np.zeros((len(self.layers) + 1, 2, n))
+        self.seconds[-1, 0] = [device.program_s for device in cluster.devices]
         self.sizes = np.zeros((len(self.tensors), 4, n, n))
         self.first = np.zeros((1, 3), dtype=np.int64)
         self.reads = np.zeros((0, 4), dtype=np.int64)

@@ -1,6 +1,7 @@
 """How fast a device computes one layer: from its profile, or from its FLOP/s. The only place.
 
-Seconds of a tile are ``overhead_s`` per call and its operations by ``flop_per_s``.
+Seconds of a tile are ``overhead_s`` per call and its operations by ``flop_per_s``. The layers that
+a device computes of a tile together are one program, which takes its ``program_s`` beside.
 """
 
 from __future__ import annotations
@@ -116,12 +117,14 @@ def _window_key(op: str, channels: int, taps: int, groups: int, *pairs: tuple[in
 
 
 def for_layer(cluster: Cluster, layer: LayerShape) -> Cluster:
-    """The cluster whose devices have, as their only speed, the one that they have on ``layer``."""
-    if not any(device.layers for device in cluster.devices):
+    """The cluster whose devices have, as their only speed, the one that they have on ``layer``,
+    which is a program by itself."""
+    if not any(device.layers or device.program_s for device in cluster.devices):
         return cluster
     devices = []
     for device in cluster.devices:
         speed = layer_speed(device, layer)
-        own = {"gflops": speed.flop_per_s / 1e9, "overhead_ms": speed.overhead_s * 1e3}
-        devices.append(device.model_copy(update={**own, "layers": None}))
+        call_s = speed.overhead_s + device.program_s
+        own = {"gflops": speed.flop_per_s / 1e9, "overhead_ms": call_s * 1e3}
+        devices.append(device.model_copy(update={**own, "layers": None, "program_ms": None}))
     return cluster.model_copy(update={"devices": tuple(devices)})

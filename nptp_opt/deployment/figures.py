@@ -53,8 +53,12 @@ def _scaled(device: Device, kind: str, ratio: float) -> dict[str, Any]:
         )
         for speed in device.layers
     )
-    overhead_ms = device.overhead_ms / ratio
-    return {"gflops": device.gflops * ratio, "overhead_ms": overhead_ms, "layers": layers}
+    return {
+        "gflops": device.gflops * ratio,
+        "overhead_ms": device.overhead_ms / ratio,
+        "program_ms": device.program_ms and device.program_ms / ratio,
+        "layers": layers,
+    }
 
 
 def ratio_of(cluster: Cluster, first: Cluster, figure: Figure) -> float:

@@ -62,6 +62,8 @@ def random_cluster(rng: random.Random, network: Network) -> Cluster:
         pick = 1 if alike else rng.choice([0.1, 1, 1, 3])
         device = {"name": f"d{i}", "gflops": fast * pick}
         device["overhead_ms"] = 0.0 if alike else rng.choice([0.0, 0.001, 0.1])
+        if not alike and i % 2:
+            device["program_ms"] = 0.02
         if not shared:
             device["up_mbit_per_s"] = rate * (1 if alike else rng.choice([0.1, 1, 3]))
             device["down_mbit_per_s"] = rate * (1 if alike else rng.choice([0.1, 1, 3]))

@@ -14,6 +14,8 @@ from nptp_opt.cost import (
     LayerCost,
     Load,
     candidate_array,
+    for_layer,
+    gather_compute_s,
     halo_transfers,
     input_ownership,
     makespan_s,
@@ -131,6 +133,35 @@ def test_a_switched_step_waits_for_the_slower_of_sending_and_receiving() -> None
     cluster = make_cluster((1.0, 1.0), rates=(8.0, 80.0), latency_ms=1.0)
     loads = [Load(0.5, 0.0, 1e6, 0), Load(0.25, 1e6, 0.0, 1)]
     assert makespan_s(cluster, loads) == pytest.approx(0.5 + 1.0)
+
+
+def test_every_program_takes_its_own_seconds() -> None:
+    """Two layers of a segment are one program of 2 ms, and two calls of 1 ms; a device without a
+    tile has none. The head is one, too, where it calls anything."""
+    network = conv_chain((1, 1, 8, 8), [{"channels": 1}, {"channels": 1}])
+    plain = make_cluster((1.0, 1.0, 1.0), overhead_ms=1.0)
+    devices = tuple(d.model_copy(update={"program_ms": 2.0}) for d in plain.devices)
+    cluster = plain.model_copy(update={"devices": devices})
+    layers, tiles = network.spatial, {0: Tile(0, 4, 0, 8), 1: Tile(4, 8, 0, 8)}
+    array = CandidateTiles(candidate_array([tiles], 3))
+    found = segment_costs(cluster, network, layers, array).compute_s[0]
+    before = segment_costs(plain, network, layers, array).compute_s[0]
+    assert found - before == pytest.approx([2e-3, 2e-3, 0.0])
+    for device, tile in tiles.items():
+        assert segment_compute_s(cluster, device, layers, tile) == pytest.approx(found[device])
+    assert gather_compute_s(cluster, 0, ()) == 0.0
+    assert gather_compute_s(cluster, 0, layers) == pytest.approx(
+        2e-3 + gather_compute_s(plain, 0, layers)
+    )
+
+
+def test_a_layer_alone_is_a_program() -> None:
+    """Its problem has one overhead for both; the profile's shapes have none of their own left."""
+    cluster = make_cluster((2.0,), overhead_ms=1.0)
+    device = cluster.devices[0].model_copy(update={"program_ms": 0.5})
+    problem = make_problem(cluster)
+    own = for_layer(cluster.model_copy(update={"devices": (device,)}), problem.layer).devices[0]
+    assert (own.overhead_ms, own.program_ms) == (pytest.approx(1.5), None)
 
 
 def test_compute_of_a_fused_segment_counts_the_recomputed_rim() -> None:

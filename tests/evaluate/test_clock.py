@@ -36,7 +36,11 @@ def clusters() -> list[Cluster]:
         make_cluster((0.01, 0.02, 0.01), rates=5.0, shared=True, latency_ms=0.05),
     ]
     slow = made[0].network.model_copy(update={"message_ms": 0.3, "transfer_dtype": "int8"})
-    return [*made, made[0].model_copy(update={"network": slow})]
+    devices = tuple(
+        device.model_copy(update={"program_ms": program_ms})
+        for device, program_ms in zip(made[0].devices, (0.2, None, 0.05), strict=True)
+    )
+    return [*made, made[0].model_copy(update={"network": slow, "devices": devices})]
 
 
 def sparse(network: Network, seed: int) -> Network:

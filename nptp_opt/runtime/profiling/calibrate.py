@@ -78,7 +78,8 @@ def _samples(plan: Plan, number: int, spans: Spans) -> Mapping[str, Sequence[Sam
         if task.kind == "global":
             continue
         modelled = _modelled_calls(task, device)
-        total = sum(seconds for _, _, seconds in modelled)
+        programs = max(1, len(task.pieces))
+        total = sum((seconds for _, _, seconds in modelled), start=programs * device.program_s)
         for key, flop, seconds in modelled:
             samples[key].append((flop, computed[task.step] * seconds / total))
     return samples

@@ -1,14 +1,16 @@
 """Speeds of layer shapes from measured tile programs: those of one layer, and chains of several.
 
 A layer alone has a line through its tiles: seconds = overhead + FLOP / rate. Chains say what the
-same layers take among others, so all speeds are found together, by least squares of relative
-errors with none below 0: of the chains, to a fifth of the tiles of layers alone, and weakly of
-each layer's own line, so that a layer of which chains say little keeps that.
+same layers take among others. So all speeds are found together, and what every program takes
+whatever it computes: by least squares of relative errors with none below 0, of the chains, and
+weakly of the tiles of layers alone and of each layer's own line, so that a layer of which chains
+say little keeps that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import lsq_linear
@@ -17,8 +19,8 @@ from nptp_opt.cluster.profiles import MeasuredLayer
 from nptp_opt.kernels.crops import Array
 from nptp_opt.runtime.profiling.layers import ChainSample, Sample
 
-ALONE, OWN = 0.2, 0.05
-"""Weights of a layer's tiles alone, and of its own line, where a chain has 1."""
+WEAK = 0.05
+"""Weight of a layer's tiles alone, and of its own line, where a chain has 1."""
 
 LEAST_OVERHEAD = 0.01
 """Of its smallest tile's seconds: what stands for the overhead of a line that has none."""
@@ -41,27 +43,34 @@ def fit_layer(key: str, samples: Sequence[Sample]) -> MeasuredLayer:
     )
 
 
-def fit_together(
-    samples: Mapping[str, Sequence[Sample]], chains: Sequence[ChainSample]
-) -> tuple[MeasuredLayer, ...]:
-    """Every layer shape's speed; its residual stays that of its own line."""
+class Fitted(NamedTuple):
+    """Speeds of layer shapes, and the seconds of a program beside its layers' calls."""
+
+    layers: tuple[MeasuredLayer, ...]
+    program_s: float = 0.0
+
+
+def fit_together(samples: Mapping[str, Sequence[Sample]], chains: Sequence[ChainSample]) -> Fitted:
+    """Every layer shape's speed; its residual stays that of its own line. Without chains a program
+    cannot be told from its layer."""
     own = [fit_layer(key, found) for key, found in samples.items() if found]
     if not own or not chains:
-        return tuple(own)
+        return Fitted(tuple(own))
     overheads = np.array([_overhead_s(each, samples[each.layer]) for each in own])
     per_flop = np.array([1.0 / each.flop_per_s for each in own])
     place = {each.layer: number for number, each in enumerate(own)}
     alone = [({key: (1, flop)}, s) for key, found in samples.items() for flop, s in found]
-    rows = [_row(work, s, place) for work, s in (*chains, *alone)]
-    weights = np.repeat([1.0, ALONE, OWN], [len(chains), len(alone), 2 * len(own)])
-    scaled = np.concatenate([np.array(rows) * np.concatenate([overheads, per_flop]),
-                             np.eye(2 * len(own))])  # fmt: skip
-    found = lsq_linear(scaled * weights[:, None], weights, bounds=(1e-6, np.inf)).x
-    overhead_s, seconds_per_flop = found[: len(own)] * overheads, found[len(own) :] * per_flop
-    return tuple(
+    rows = np.array([_row(work, s, place) for work, s in (*chains, *alone)])
+    weights = np.repeat([1.0, WEAK], [len(chains), len(alone) + 2 * len(own)])
+    units = np.concatenate([overheads, per_flop, [overheads.mean()]])
+    scaled = np.concatenate([rows * units, np.eye(2 * len(own), len(units))])
+    least = np.repeat([1e-6, 0.0], [2 * len(own), 1])
+    found = units * lsq_linear(scaled * weights[:, None], weights, bounds=(least, np.inf)).x
+    layers = tuple(
         each.model_copy(update={"gflops": 1e-9 / float(b), "overhead_ms": float(a) * 1e3})
-        for each, a, b in zip(own, overhead_s, seconds_per_flop, strict=True)
+        for each, a, b in zip(own, found, found[len(own) : -1], strict=False)
     )
+    return Fitted(layers, float(found[-1]))
 
 
 def _overhead_s(layer: MeasuredLayer, samples: Sequence[Sample]) -> float:
@@ -69,8 +78,9 @@ def _overhead_s(layer: MeasuredLayer, samples: Sequence[Sample]) -> float:
 
 
 def _row(work: Mapping[str, tuple[int, float]], seconds: float, place: Mapping[str, int]) -> Array:
-    """Calls, then FLOP, of every layer shape, by the program's seconds."""
-    row = np.zeros(2 * len(place))
+    """Calls, then FLOP, of every layer shape, then the program, by its seconds."""
+    row = np.zeros(2 * len(place) + 1)
+    row[-1] = 1.0 / seconds
     for key, (calls, flop) in work.items():
         if key in place:
             row[place[key]] += calls / seconds
@@ -78,9 +88,10 @@ def _row(work: Mapping[str, tuple[int, float]], seconds: float, place: Mapping[s
     return row
 
 
-def chain_errors(layers: Sequence[MeasuredLayer], chains: Sequence[ChainSample]) -> list[float]:
+def chain_errors(fitted: Fitted, chains: Sequence[ChainSample]) -> list[float]:
     """Relative errors of what these speeds predict of chains."""
+    layers, program_s = fitted
     place = {each.layer: number for number, each in enumerate(layers)}
     speeds = np.array([each.overhead_s for each in layers]
-                      + [1.0 / each.flop_per_s for each in layers])  # fmt: skip
+                      + [1.0 / each.flop_per_s for each in layers] + [program_s])  # fmt: skip
     return [float(_row(work, seconds, place) @ speeds) - 1.0 for work, seconds in chains]

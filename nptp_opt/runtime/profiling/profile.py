@@ -129,7 +129,8 @@ def fit_profile(
 ) -> Profile:
     """The profile of measured tiles by layer shape, and of chains of layers; raises InputError when
     there are none."""
-    layers = fit_together(samples, chains)
+    fitted = fit_together(samples, chains)
+    layers = fitted.layers
     if not layers:
         raise InputError("nothing to fit: no layer with any computation was measured")
     flop = sum(flop for layer_samples in samples.values() for flop, _ in layer_samples)
@@ -143,8 +144,9 @@ def fit_profile(
             "executor": executor,
             "gflops": flop / seconds / 1e9,
             "overhead_ms": statistics.median(speed.overhead_ms for speed in layers),
+            "program_ms": fitted.program_s * 1e3,
             "layers": layers,
-            "provenance": provenance | _fitted(chain_errors(layers, chains)),
+            "provenance": provenance | _fitted(chain_errors(fitted, chains)),
         }
     )
 

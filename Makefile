@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
-.PHONY: install demo screenshots test test-fast conformance fuzz coverage mutants audit lint docs clean
+.PHONY: install demo screenshots test test-fast conformance fuzz coverage mutants audit lint types kernels docs clean
 
 install: $(STAMP)
 
@@ -28,11 +28,17 @@ demo: install
 screenshots: demo
 	@$(BIN)/python -m tools.screenshots demo/plan.html docs/pictures
 
-lint: install
+lint: install types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+types: install
+	$(BIN)/mypy
+
+# Once, instead of in every process of the tests.
+kernels: install
+	$(BIN)/python -m tools.compile_kernels
 
 # Strict: a page or link that is missing ends it. (mkdocs counts no warnings where it is quiet.)
 docs: install
@@ -40,7 +46,8 @@ docs: install
 
 # Three on two cores: many tests wait, for processes that start or are killed.
 # One that fails is run once more, and named: a machine's bad moment ends no run of 4,000 tests.
-test: lint docs
+test: install
+	$(MAKE) --no-print-directory --jobs 2 --output-sync types kernels docs lint
 	$(BIN)/pytest --numprocesses 3 --dist worksteal --reruns 1 -rsR
 
 # The quick tier, for the time between two edits.

@@ -143,7 +143,8 @@ def segment_costs(
     """Costs of one segment for Q partitions of its output."""
     regions = SegmentRegions.of(layers, tiles)
     speeds = speeds_of(cluster.devices, layers)
-    compute_s = np.array([device.program_s for device in cluster.devices]) * tiles.filled
+    program_s = np.array([device.program_s for device in cluster.devices])
+    compute_s = np.asarray(program_s * tiles.filled, dtype=np.float64)
     for k, layer in enumerate(layers):
         area = regions.area(layer.name)
         compute_s += speeds.on(k).tile_s(layer.flop_per_pixel, area)

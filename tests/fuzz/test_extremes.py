@@ -104,7 +104,7 @@ def test_unlike_devices_are_planned_for_by_all(planner: str) -> None:
 SHAPES = {
     "one pixel": ((1, 3, 1, 1), {}),
     "one row": ((1, 3, 1, 500), {}),
-    "one column": ((1, 3, 500, 1), {}),
+    "one column": ((1, 3, 300, 1), {}),
     "a batch of 64": ((64, 3, 12, 12), {}),
     "one channel": ((1, 1, 9, 9), {"channels": 1}),
     "70,000 channels": ((1, 70_000, 3, 3), {"channels": 70_000}),

@@ -298,11 +298,16 @@ class Worker:
 
     def _on_input(self, message: Message) -> None:
         """One of several inputs in flight: nobody waits until all are armed."""
-        self._run_input(message)
+        if self.job is None:  # another device was lost, and this input comes again
+            return
+        if self.lanes is None:
+            self._run_input(message)
+        else:
+            self.lanes.put(message["lane"], message)
 
     def _run_input(self, message: Message) -> None:
         job = self.job
-        if job is not None:  # else another device was lost, and this input comes again
+        if job is not None:
             told = {name: message[name] for name in ("number", "lane", "trace", "finite")}
             report, payload = job.run_input(payload=message.payload, **told)
             fields = {"job": message["job"], "number": message["number"]}
@@ -377,11 +382,7 @@ class Worker:
         """The process ends with the channel: nothing else can be of use to anybody."""
         try:
             while (message := self.channel.receive()).kind != "leave":
-                lanes = self.lanes if message.kind == "input" else None
-                if lanes is None:
-                    self.inbox.put(message)
-                else:  # the source begins when its thread wakes: not one more between them
-                    lanes.put(message["lane"], message)
+                self.inbox.put(message)
         except ChannelError as error:
             print(f"the launcher was lost: {printable(str(error))}", file=sys.stderr, flush=True)
             os._exit(LAUNCHER_LOST)

@@ -35,7 +35,7 @@ test_doc_blocks test_packaging test_demo
 """Files that take most of the time: ``make test-fast`` leaves them out, and they begin first, so
 that no long test is left to the end."""
 
-SEARCH_SHARE = 0.3
+SEARCH_SHARE = 0.2
 """Part of a default search's work that a search in these processes does: hundreds of small plans
 are made here, and what is asserted of them holds for any that the search may end with. Commands in
 processes of their own search in full."""

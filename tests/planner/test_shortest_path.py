@@ -61,7 +61,7 @@ specs = st.lists(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(specs, st.booleans(), st.sampled_from([1.0, 10.0, 1000.0]), st.sampled_from([0.0, 0.05]))
 def test_chain_optimum_equals_exhaustive_search(
     layers: list[dict[str, int]], shared: bool, rate: float, latency: float

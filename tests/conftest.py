@@ -46,7 +46,7 @@ anneal.LEAST_WORK *= SEARCH_SHARE
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("nptp", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("nptp", deadline=None, derandomize=True, print_blob=True, max_examples=40)
 settings.load_profile("nptp")
 
 

@@ -211,7 +211,8 @@ async def _within(request: Request, future: Future[Answer], limit_s: float) -> A
         async with asyncio.timeout(max(limit_s, 0)):
             await over.wait()
     except TimeoutError:
-        raise RequestError("the deadline is over before the answer was there", 504) from None
+        if not future.done():
+            raise RequestError("the deadline is over before the answer was there", 504) from None
     finally:
         gone.cancel()
         future.cancel()
